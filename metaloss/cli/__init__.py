@@ -1,0 +1,1 @@
+"""The `metaloss` command: wiring only."""

@@ -1,0 +1,1 @@
+"""How θ moves: the functional model and pure inner optimizers."""

@@ -1,0 +1,1 @@
+"""Losses with parameters, and hand-made ones behind the same interface."""

@@ -1,0 +1,1 @@
+"""Engines for the meta-gradient, and the outer rule."""

@@ -1,0 +1,153 @@
+"""Every exchangeable part by name, built in or a stranger's: there is one way in, entry points."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib.metadata import EntryPoint, entry_points
+from typing import Any, TypeVar
+
+from metaloss.errors import MetalossError, unknown_name
+
+# The word in the config, and the entry point group where distributions announce their parts.
+GROUPS = {
+    "task": "metaloss.tasks",
+    "model": "metaloss.models",
+    "loss": "metaloss.losses",
+    "schedule": "metaloss.schedules",
+    "start": "metaloss.starts",
+    "meta_optimizer": "metaloss.meta_optimizers",
+    "inner": "metaloss.inner_optimizers",
+    "tracker": "metaloss.trackers",
+}
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Part:
+    """One registered class.
+
+    Attributes:
+        group: One of ``GROUPS``.
+        name: The name in the config.
+        cls: The class. Its options are the dataclass ``cls.Config``, or the class itself where
+            it is a dataclass.
+        source: The distribution it comes from, with its version, or the file.
+    """
+
+    group: str
+    name: str
+    cls: type
+    source: str
+
+    @property
+    def config_class(self) -> type:
+        """The frozen dataclass that holds the part's options."""
+        config = getattr(self.cls, "Config", None) or self.cls
+        if not dataclasses.is_dataclass(config):
+            raise MetalossError(
+                f"{self.group} {self.name!r} ({self.source}) has no options class: make it a "
+                "frozen dataclass, or give it one as the attribute 'Config'"
+            )
+        return config
+
+    @property
+    def summary(self) -> str:
+        """The first line of the class's docstring."""
+        return (self.cls.__doc__ or "").strip().split("\n")[0]
+
+    def build(self, config: Any, **context: Any) -> Any:
+        """Make the object from an instance of ``config_class``.
+
+        Losses get ``link=``; models get ``input_shape=`` and ``outputs=``; the others nothing.
+        """
+        if self.config_class is self.cls:
+            return config
+        return self.cls(config, **context)
+
+
+_registered: dict[tuple[str, str], Part] = {}
+
+
+def register(group: str, name: str, *, source: str = "this session") -> Callable[[type[T]], type[T]]:
+    """Register a class by hand: for notebooks and for files named with ``--plugin``.
+
+    Raises:
+        MetalossError: If the group is unknown or the name is taken.
+
+    Example:
+        >>> from metaloss.losses.handcrafted import MSE
+        >>> @register("loss", "docs_example")
+        ... class Example(MSE):
+        ...     '''Squared error under another name.'''
+        >>> get("loss", "docs_example").cls is Example
+        True
+    """
+    _check_group(group)
+    # Announced names are looked at without loading: registering must not import every plugin.
+    if (group, name) in _registered or name in _announced(group):
+        raise MetalossError(f"{group} {name!r} is registered already: choose another name")
+
+    def add(cls: type[T]) -> type[T]:
+        part = Part(group=group, name=name, cls=cls, source=source)
+        _ = part.config_class
+        _registered[group, name] = part
+        return cls
+
+    return add
+
+
+def names(group: str) -> list[str]:
+    """Return every name in a group, sorted, those that fail to load included."""
+    _check_group(group)
+    return sorted({*_announced(group), *(name for g, name in _registered if g == group)})
+
+
+def get(group: str, name: str) -> Part:
+    """Return a part by name.
+
+    Raises:
+        MetalossError: If the name is unknown (the nearest is suggested), announced twice, or if
+            its distribution fails to load.
+    """
+    _check_group(group)
+    if (group, name) in _registered:
+        return _registered[group, name]
+    found = _announced(group).get(name)
+    if found is None:
+        raise unknown_name(group, name, names(group))
+    if len(found) > 1:
+        where = ", ".join(_source(point) for point in found)
+        raise MetalossError(f"{group} {name!r} is announced twice: by {where}; uninstall one")
+    point = found[0]
+    try:
+        cls = point.load()
+    except Exception as error:  # a stranger's import may fail in any way
+        raise MetalossError(
+            f"{group} {name!r} ({_source(point)}) failed to load: {type(error).__name__}: {error}"
+        ) from error
+    part = Part(group=group, name=name, cls=cls, source=_source(point))
+    _ = part.config_class
+    _registered[group, name] = part
+    return part
+
+
+def _announced(group: str) -> dict[str, list[EntryPoint]]:
+    found: dict[str, list[EntryPoint]] = {}
+    for point in entry_points(group=GROUPS[group]):
+        same = found.setdefault(point.name, [])
+        # A checkout on sys.path and its installed metadata announce the same object twice.
+        if all(point.value != other.value for other in same):
+            same.append(point)
+    return found
+
+
+def _source(point: EntryPoint) -> str:
+    return f"{point.dist.name} {point.dist.version}" if point.dist else point.value
+
+
+def _check_group(group: str) -> None:
+    if group not in GROUPS:
+        raise unknown_name("group", group, GROUPS)

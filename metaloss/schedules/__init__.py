@@ -1,0 +1,1 @@
+"""When θ is reset, how long the unroll is, when φ moves."""

@@ -1,0 +1,1 @@
+"""Sinks for a run's events."""
