@@ -89,11 +89,11 @@ class InnerOptimizer(ABC):
 # ------------------------------------------------------------------------------------ meta-learning
 
 
-class MetaOptimizer(ABC):
+class MetaOptimizer:
     """How φ moves: by a meta-gradient and an outer rule, or by a search without gradients."""
 
 
-class GradientMetaOptimizer(MetaOptimizer):
+class GradientMetaOptimizer(MetaOptimizer, ABC):
     """An engine for the meta-gradient. The outer rule is shared: ``meta_optimizers/outer.py``."""
 
     exact: bool = True
@@ -257,7 +257,7 @@ Event = RunStarted | Logged | LossCurves | Noticed | RunFinished
 
 
 class Tracker(ABC):
-    """Listens to a run. May fail without hurting it: the first failure disconnects it, said once."""
+    """Listens to a run. May fail without hurting it: it is then disconnected, said once."""
 
     @abstractmethod
     def handle(self, event: Event) -> None:

@@ -71,7 +71,9 @@ class Part:
 _registered: dict[tuple[str, str], Part] = {}
 
 
-def register(group: str, name: str, *, source: str = "this session") -> Callable[[type[T]], type[T]]:
+def register(
+    group: str, name: str, *, source: str = "this session"
+) -> Callable[[type[T]], type[T]]:
     """Register a class by hand: for notebooks and for files named with ``--plugin``.
 
     Raises:

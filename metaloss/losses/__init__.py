@@ -1,1 +1,26 @@
 """Losses with parameters, and hand-made ones behind the same interface."""
+
+from metaloss.losses.base import ClassReduction, LearnedLoss
+from metaloss.losses.handcrafted import (
+    MAE,
+    MSE,
+    CrossEntropy,
+    Focal,
+    GeneralizedCrossEntropy,
+    LabelSmoothing,
+)
+from metaloss.losses.mlp import MLPLoss
+from metaloss.losses.scaled import Scaled
+
+__all__ = [
+    "MAE",
+    "MSE",
+    "ClassReduction",
+    "CrossEntropy",
+    "Focal",
+    "GeneralizedCrossEntropy",
+    "LabelSmoothing",
+    "LearnedLoss",
+    "MLPLoss",
+    "Scaled",
+]

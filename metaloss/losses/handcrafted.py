@@ -1,0 +1,189 @@
+"""Hand-made losses behind the learned interface: the baselines. They have no φ.
+
+They work on logits, so that they stay exact where probabilities would underflow.
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from metaloss.errors import MetalossError
+from metaloss.losses.base import ClassReduction, LearnedLoss, apply_link
+from metaloss.types import Link
+
+
+@dataclass(frozen=True, kw_only=True)
+class NoOptions:
+    """A loss without options."""
+
+
+class HandcraftedLoss(LearnedLoss):
+    """A fixed loss: sums over classes with the softmax link, averages over outputs otherwise.
+
+    These are the reductions of ``nn.CrossEntropyLoss``, ``nn.BCEWithLogitsLoss`` and
+    ``nn.MSELoss``.
+    """
+
+    Config: type = NoOptions
+
+    def __init__(self, config: Any = None, *, link: Link | str = Link.softmax) -> None:
+        super().__init__(config if config is not None else self.Config(), link=link)
+        if self.link is Link.softmax:
+            self.class_reduction = ClassReduction.sum
+
+
+class LikelihoodLoss(HandcraftedLoss):
+    """A function of the log-probability that the model gives to the target."""
+
+    def __init__(self, config: Any = None, *, link: Link | str = Link.softmax) -> None:
+        super().__init__(config, link=link)
+        if self.link is Link.identity:
+            raise MetalossError(
+                f"{type(self).__name__} needs probabilities: got link=identity (a regression "
+                "task), allowed are softmax and sigmoid; for regression use mse or mae"
+            )
+
+    @abstractmethod
+    def of_log_probability(self, log_p: Tensor) -> Tensor:
+        """Return the loss of an output whose target has log-probability ``log_p`` ≤ 0."""
+
+    def per_output(self, logits: Tensor, target: Tensor) -> Tensor:
+        """Return the loss of each output; both arguments (B, C, *)."""
+        if self.link is Link.softmax:
+            return target * self.of_log_probability(F.log_softmax(logits, 1))
+        of_one = self.of_log_probability(-F.softplus(-logits))
+        of_zero = self.of_log_probability(-F.softplus(logits))
+        return target * of_one + (1 - target) * of_zero
+
+
+class CrossEntropy(LikelihoodLoss):
+    """Cross-entropy: −log p of the target; equals ``nn.CrossEntropyLoss``.
+
+    Example:
+        >>> logits, target = torch.tensor([[2.0, -1.0, 0.5]]), torch.tensor([2])
+        >>> bool(torch.isclose(CrossEntropy()(logits, target), F.cross_entropy(logits, target)))
+        True
+    """
+
+    def of_log_probability(self, log_p: Tensor) -> Tensor:
+        """Return −log p."""
+        return -log_p
+
+
+@dataclass(frozen=True, kw_only=True)
+class GeneralizedCrossEntropyConfig:
+    """Options of ``gce``."""
+
+    q: float = field(
+        default=0.7, metadata={"help": "in (0, 1]: towards 0 cross-entropy, 1 absolute error"}
+    )
+
+    def __post_init__(self) -> None:
+        """Check the range."""
+        if not 0 < self.q <= 1:
+            raise MetalossError(f"loss.q={self.q}: expected a number in (0, 1]")
+
+
+class GeneralizedCrossEntropy(LikelihoodLoss):
+    """Generalised cross-entropy (1 − p^q) / q: robust to wrong labels.
+
+    Reference:
+        Zhang & Sabuncu, "Generalized Cross Entropy Loss for Training Deep Neural Networks with
+        Noisy Labels", NeurIPS 2018, equation 6.
+    """
+
+    Config = GeneralizedCrossEntropyConfig
+
+    def of_log_probability(self, log_p: Tensor) -> Tensor:
+        """Return (1 − p^q) / q, as −expm1(q log p) / q: exact for p near 1 as well."""
+        return -torch.expm1(self.config.q * log_p) / self.config.q
+
+
+@dataclass(frozen=True, kw_only=True)
+class FocalConfig:
+    """Options of ``focal``."""
+
+    gamma: float = field(
+        default=2.0, metadata={"help": "0 (cross-entropy) or ≥ 1: how much easy rows count less"}
+    )
+
+    def __post_init__(self) -> None:
+        """Check the range."""
+        # Between 0 and 1 the slope at p = 1 is infinite.
+        if self.gamma != 0 and self.gamma < 1:
+            raise MetalossError(f"loss.gamma={self.gamma}: expected 0 or a number ≥ 1")
+
+
+class Focal(LikelihoodLoss):
+    """Focal loss −(1 − p)^γ log p.
+
+    Reference:
+        Lin et al., "Focal Loss for Dense Object Detection", ICCV 2017, equation 4.
+    """
+
+    Config = FocalConfig
+
+    def of_log_probability(self, log_p: Tensor) -> Tensor:
+        """Return −(1 − p)^γ log p."""
+        if self.config.gamma == 0:
+            return -log_p
+        return -((-torch.expm1(log_p)) ** self.config.gamma) * log_p
+
+
+@dataclass(frozen=True, kw_only=True)
+class LabelSmoothingConfig:
+    """Options of ``label_smoothing``."""
+
+    smoothing: float = field(
+        default=0.1, metadata={"help": "in [0, 1): share of the target spread over all classes"}
+    )
+
+    def __post_init__(self) -> None:
+        """Check the range."""
+        if not 0 <= self.smoothing < 1:
+            raise MetalossError(f"loss.smoothing={self.smoothing}: expected a number in [0, 1)")
+
+
+class LabelSmoothing(CrossEntropy):
+    """Cross-entropy with smoothed targets; equals ``F.cross_entropy(label_smoothing=...)``.
+
+    Reference:
+        Szegedy et al., "Rethinking the Inception Architecture", CVPR 2016, section 7.
+    """
+
+    Config = LabelSmoothingConfig
+
+    def per_output(self, logits: Tensor, target: Tensor) -> Tensor:
+        """Return the loss of each output; both arguments (B, C, *)."""
+        share = self.config.smoothing
+        classes = logits.shape[1] if self.link is Link.softmax else 2
+        return super().per_output(logits, target * (1 - share) + share / classes)
+
+
+class MSE(HandcraftedLoss):
+    """Squared error of the predictions; equals ``nn.MSELoss`` with the identity link."""
+
+    def per_output(self, logits: Tensor, target: Tensor) -> Tensor:
+        """Return (p − t)²; both arguments (B, C, *)."""
+        return (apply_link(logits, self.link) - target) ** 2
+
+
+class MAE(HandcraftedLoss):
+    """Absolute error of the predictions; equals ``nn.L1Loss`` with the identity link.
+
+    With the softmax link it is 2 (1 − p) of the target class: robust to wrong labels.
+
+    Reference:
+        Ghosh, Kumar & Sastry, "Robust Loss Functions under Label Noise for Deep Neural
+        Networks", AAAI 2017.
+    """
+
+    def per_output(self, logits: Tensor, target: Tensor) -> Tensor:
+        """Return |p − t|; both arguments (B, C, *)."""
+        return (apply_link(logits, self.link) - target).abs()

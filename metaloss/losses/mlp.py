@@ -1,0 +1,121 @@
+"""The loss as a small network on (target, prediction): AdaLFL's by default, ML³'s by options."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from enum import Enum
+from itertools import pairwise
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from metaloss.errors import MetalossError
+from metaloss.losses.base import ClassReduction, LearnedLoss
+from metaloss.types import Link
+
+
+class Activation(Enum):
+    """Activations of the hidden layers."""
+
+    smooth_leaky_relu = "smooth_leaky_relu"
+    relu = "relu"
+    tanh = "tanh"
+    silu = "silu"
+
+
+class Output(Enum):
+    """What follows the last layer: nothing, or a softplus that keeps the loss positive."""
+
+    linear = "linear"
+    softplus = "softplus"
+
+
+@dataclass(frozen=True, kw_only=True)
+class MLPLossConfig:
+    """Options of the ``mlp`` loss."""
+
+    hidden: list[int] = field(
+        default_factory=lambda: [40, 40], metadata={"help": "widths of the hidden layers"}
+    )
+    activation: Activation = field(
+        default=Activation.smooth_leaky_relu, metadata={"help": "of the hidden layers"}
+    )
+    output: Output = field(
+        default=Output.linear, metadata={"help": "softplus keeps the loss positive (ML³)"}
+    )
+    bias: bool = field(default=True, metadata={"help": "biases in the layers (ML³ has none)"})
+    gamma: float = field(default=0.01, metadata={"help": "slope of the smooth leaky ReLU at −∞"})
+    beta: float = field(default=10.0, metadata={"help": "sharpness of the smooth leaky ReLU"})
+    class_reduction: ClassReduction = field(
+        default=ClassReduction.mean, metadata={"help": "how the outputs of a row are combined"}
+    )
+
+    def __post_init__(self) -> None:
+        """Check the ranges."""
+        if not self.hidden or any(width < 1 for width in self.hidden):
+            raise MetalossError(f"loss.hidden={self.hidden}: expected one or more widths ≥ 1")
+        if self.beta <= 0:
+            raise MetalossError(f"loss.beta={self.beta}: expected a positive number")
+        if not 0 <= self.gamma <= 1:
+            raise MetalossError(f"loss.gamma={self.gamma}: expected a number from 0 to 1")
+
+
+class MLPLoss(LearnedLoss):
+    r"""A multilayer perceptron applied to every output: ``ℓ_φ(t, p)``, two inputs, one output.
+
+    The smooth leaky ReLU is ``(1/β) log(exp(βx) + 1) (1 − γ) + γ x``: unlike ML³'s ReLU with a
+    softplus output it does not make flat losses.
+
+    Args:
+        config: The options.
+        link: What turns raw outputs into predictions.
+
+    Reference:
+        Raymond, Chen, Xue & Zhang, "Meta-Learning Adaptive Loss Functions", TMLR 2025, section 3
+        (the network, the activation; γ and β as remembered, not re-read). With ``activation=relu
+        output=softplus bias=false hidden=[50,50]``: Bechtle et al., "Meta Learning via Learned
+        Loss", 2021.
+
+    Example:
+        >>> loss = MLPLoss()
+        >>> sum(p.numel() for p in loss.parameters())
+        1801
+        >>> loss(torch.zeros(8, 10), torch.arange(8)).shape
+        torch.Size([])
+    """
+
+    Config = MLPLossConfig
+
+    def __init__(
+        self, config: MLPLossConfig | None = None, *, link: Link | str = Link.softmax
+    ) -> None:
+        config = config or MLPLossConfig()
+        super().__init__(config, link=link, class_reduction=config.class_reduction)
+        widths = [2, *config.hidden, 1]
+        self.layers = nn.ModuleList(
+            nn.Linear(i, o, bias=config.bias) for i, o in pairwise(widths)
+        )
+        self.activation = _activation(config)
+
+    def pointwise(self, prediction: Tensor, target: Tensor) -> Tensor:
+        """Return ℓ_φ(prediction, target); all shapes (B, C, *)."""
+        hidden = torch.stack((target, prediction), dim=-1)
+        *first, last = self.layers
+        for layer in first:
+            hidden = self.activation(layer(hidden))
+        values = last(hidden).squeeze(-1)
+        return F.softplus(values) if self.config.output is Output.softplus else values
+
+
+def _activation(config: MLPLossConfig) -> Callable[[Tensor], Tensor]:
+    def smooth_leaky_relu(x: Tensor) -> Tensor:
+        return F.softplus(x, beta=config.beta) * (1 - config.gamma) + config.gamma * x
+
+    return {
+        Activation.smooth_leaky_relu: smooth_leaky_relu,
+        Activation.relu: F.relu,
+        Activation.tanh: torch.tanh,
+        Activation.silu: F.silu,
+    }[config.activation]

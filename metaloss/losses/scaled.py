@@ -1,0 +1,53 @@
+"""The task's usual loss times one learned factor: a learned learning rate."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor, nn
+
+from metaloss.losses.base import LearnedLoss
+from metaloss.losses.handcrafted import MSE, CrossEntropy, HandcraftedLoss
+from metaloss.types import Link
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScaledConfig:
+    """Options of ``scaled``."""
+
+    scale: float = field(default=1.0, metadata={"help": "the factor to begin with"})
+
+
+class Scaled(LearnedLoss):
+    """One φ times cross-entropy (squared error in regression).
+
+    Moving φ moves the learning rate and nothing else: what a learned loss must beat to show that
+    its shape matters.
+
+    Reference:
+        Raymond et al., "Meta-Learning Adaptive Loss Functions", TMLR 2025, the ablation on learned
+        learning rates.
+
+    Example:
+        >>> loss = Scaled(ScaledConfig(scale=2.0))
+        >>> logits, target = torch.tensor([[2.0, -1.0]]), torch.tensor([1])
+        >>> (loss(logits, target) / CrossEntropy()(logits, target)).item()
+        2.0
+    """
+
+    Config = ScaledConfig
+
+    def __init__(
+        self, config: ScaledConfig | None = None, *, link: Link | str = Link.softmax
+    ) -> None:
+        config = config or ScaledConfig()
+        super().__init__(config, link=link)
+        base: type[HandcraftedLoss] = MSE if self.link is Link.identity else CrossEntropy
+        self.base = base(link=self.link)
+        self.class_reduction = self.base.class_reduction
+        self.scale = nn.Parameter(torch.tensor(config.scale))
+
+    def per_output(self, logits: Tensor, target: Tensor) -> Tensor:
+        """Return φ times the base loss of each output; both arguments (B, C, *)."""
+        return self.scale * self.base.per_output(logits, target)
