@@ -1,0 +1,96 @@
+"""Adam and AdamW as pure functions."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+
+from metaloss.errors import MetalossError
+from metaloss.inner.rates import Rated
+from metaloss.inner.roots import safe_sqrt
+from metaloss.types import Tensors
+
+
+@dataclass(frozen=True, kw_only=True)
+class Adam(Rated):
+    """Adam; equals ``torch.optim.Adam``, ε outside of the root. Weight decay joins the gradient.
+
+    Reference:
+        Kingma & Ba, "Adam: A Method for Stochastic Optimization", ICLR 2015, algorithm 1.
+
+    Example:
+        >>> adam = Adam(lr=0.1)
+        >>> params = {"w": torch.tensor([2.0])}
+        >>> new, state = adam.update({"w": torch.tensor([5.0])}, adam.init(params), params)
+        >>> new["w"]
+        tensor([1.9000])
+    """
+
+    lr: float = field(default=0.001, metadata={"help": "learning rate, > 0"})
+    beta1: float = field(default=0.9, metadata={"help": "decay of the first moment, in [0, 1)"})
+    beta2: float = field(default=0.999, metadata={"help": "decay of the second moment, in [0, 1)"})
+    eps: float = field(default=1e-8, metadata={"help": "added to the root, > 0"})
+
+    def __post_init__(self) -> None:
+        """Check the ranges."""
+        super().__post_init__()
+        for option in ("beta1", "beta2"):
+            if not 0 <= getattr(self, option) < 1:
+                raise MetalossError(
+                    f"inner.{option}={getattr(self, option)}: expected a number in [0, 1)"
+                )
+        if not self.eps > 0:
+            raise MetalossError(f"inner.eps={self.eps}: expected a positive number")
+
+    def init(self, params: Tensors) -> Any:
+        """Return the step counter and zero moments."""
+        device = next(iter(params.values())).device
+        return {
+            "step": torch.zeros((), dtype=torch.int64, device=device),
+            "first": {name: torch.zeros_like(p) for name, p in params.items()},
+            "second": {name: torch.zeros_like(p) for name, p in params.items()},
+        }
+
+    def update(self, grads: Tensors, state: Any, params: Tensors) -> tuple[Tensors, Any]:
+        """Return the parameters and state after one step."""
+        step = state["step"]
+        rate = self.rate(step)
+        grads, params = self._decay(grads, params, rate)
+        first = {n: self.beta1 * state["first"][n] + (1 - self.beta1) * g for n, g in grads.items()}
+        second = {
+            n: self.beta2 * state["second"][n] + (1 - self.beta2) * g * g for n, g in grads.items()
+        }
+        count = (step + 1).to(torch.float64)
+        size = rate / (1 - self.beta1**count)
+        spread = (1 - self.beta2**count).sqrt()
+        new = {
+            name: p - size * first[name] / (safe_sqrt(second[name]) / spread + self.eps)
+            for name, p in params.items()
+        }
+        return new, {"step": step + 1, "first": first, "second": second}
+
+    def _decay(
+        self, grads: Tensors, params: Tensors, rate: torch.Tensor
+    ) -> tuple[Tensors, Tensors]:
+        if self.weight_decay:
+            grads = {name: g + self.weight_decay * params[name] for name, g in grads.items()}
+        return grads, params
+
+
+@dataclass(frozen=True, kw_only=True)
+class AdamW(Adam):
+    """Adam with decoupled weight decay; equals ``torch.optim.AdamW``.
+
+    Reference:
+        Loshchilov & Hutter, "Decoupled Weight Decay Regularization", ICLR 2019, algorithm 2.
+    """
+
+    weight_decay: float = field(default=0.01, metadata={"help": "decoupled, ≥ 0"})
+
+    def _decay(
+        self, grads: Tensors, params: Tensors, rate: torch.Tensor
+    ) -> tuple[Tensors, Tensors]:
+        shrink = 1 - rate * self.weight_decay
+        return grads, {name: p * shrink for name, p in params.items()}

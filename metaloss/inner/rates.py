@@ -1,0 +1,71 @@
+"""The learning rate over the run: constant, steps, milestones, cosine."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from enum import Enum
+
+import torch
+from torch import Tensor
+
+from metaloss.contracts import InnerOptimizer
+from metaloss.errors import MetalossError
+
+
+class RateSchedule(Enum):
+    """How the learning rate changes with the number of steps taken."""
+
+    constant = "constant"
+    step = "step"
+    multistep = "multistep"
+    cosine = "cosine"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rated(InnerOptimizer):
+    """An inner optimizer with a learning rate that may follow a schedule.
+
+    The rate is a tensor computed from the optimizer's own step counter, in float64, so that it
+    needs no host sync and a resumed run goes on where it was. Equal to ``torch.optim``'s
+    ``StepLR``, ``MultiStepLR`` and ``CosineAnnealingLR`` stepped once a training step.
+    """
+
+    lr: float = field(default=0.01, metadata={"help": "learning rate, > 0"})
+    schedule: RateSchedule = field(
+        default=RateSchedule.constant, metadata={"help": "how the rate changes over steps"}
+    )
+    step_size: int = field(default=1000, metadata={"help": "steps between drops (schedule=step)"})
+    milestones: list[int] = field(
+        default_factory=list, metadata={"help": "steps at which it drops (schedule=multistep)"}
+    )
+    decay: float = field(default=0.1, metadata={"help": "factor of a drop (step, multistep)"})
+    period: int = field(default=1000, metadata={"help": "steps to the minimum (schedule=cosine)"})
+    lr_min: float = field(default=0.0, metadata={"help": "rate at the minimum (cosine)"})
+    weight_decay: float = field(default=0.0, metadata={"help": "≥ 0"})
+
+    def __post_init__(self) -> None:
+        """Check the ranges."""
+        name = f"inner={type(self).__name__.lower()}"
+        for option in ("lr", "step_size", "period"):
+            if not getattr(self, option) > 0:
+                raise MetalossError(
+                    f"{name}: {option}={getattr(self, option)}: expected a positive number"
+                )
+        if not self.weight_decay >= 0:
+            raise MetalossError(f"{name}: weight_decay={self.weight_decay}: expected a number ≥ 0")
+        if any(mark < 1 for mark in self.milestones):
+            raise MetalossError(f"{name}: milestones={self.milestones}: expected steps ≥ 1")
+
+    def rate(self, step: Tensor) -> Tensor:
+        """Return the learning rate of step number ``step`` (0-d int64, from 0), 0-d float64."""
+        base = torch.full((), self.lr, dtype=torch.float64, device=step.device)
+        if self.schedule is RateSchedule.step:
+            return base * self.decay ** torch.div(step, self.step_size, rounding_mode="floor")
+        if self.schedule is RateSchedule.multistep:
+            passed = sum((step >= mark).to(torch.float64) for mark in self.milestones)
+            return base * self.decay**passed
+        if self.schedule is RateSchedule.cosine:
+            wave = torch.cos(math.pi * step.to(torch.float64) / self.period)
+            return self.lr_min + (base - self.lr_min) * (1 + wave) / 2
+        return base

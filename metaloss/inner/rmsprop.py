@@ -1,0 +1,70 @@
+"""RMSprop as a pure function."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+
+from metaloss.errors import MetalossError
+from metaloss.inner.rates import Rated
+from metaloss.inner.roots import safe_sqrt
+from metaloss.types import Tensors
+
+
+@dataclass(frozen=True, kw_only=True)
+class RMSprop(Rated):
+    """RMSprop with momentum and centring; equals ``torch.optim.RMSprop``, ε outside of the root.
+
+    Reference:
+        Hinton, Srivastava & Swersky, "Neural Networks for Machine Learning", lecture 6e, 2012.
+    """
+
+    alpha: float = field(default=0.99, metadata={"help": "decay of the mean square, in [0, 1)"})
+    eps: float = field(default=1e-8, metadata={"help": "added to the root, > 0"})
+    momentum: float = field(default=0.0, metadata={"help": "0 or more"})
+    centered: bool = field(default=False, metadata={"help": "divide by the standard deviation"})
+
+    def __post_init__(self) -> None:
+        """Check the ranges."""
+        super().__post_init__()
+        if not 0 <= self.alpha < 1:
+            raise MetalossError(f"inner.alpha={self.alpha}: expected a number in [0, 1)")
+        if not self.eps > 0:
+            raise MetalossError(f"inner.eps={self.eps}: expected a positive number")
+        if self.momentum < 0:
+            raise MetalossError(f"inner.momentum={self.momentum}: expected a number ≥ 0")
+
+    def init(self, params: Tensors) -> Any:
+        """Return the step counter and zero averages."""
+        device = next(iter(params.values())).device
+        kept = ["square"] + ["mean"] * self.centered + ["momentum"] * (self.momentum > 0)
+        state: dict[str, Any] = {
+            key: {name: torch.zeros_like(p) for name, p in params.items()} for key in kept
+        }
+        state["step"] = torch.zeros((), dtype=torch.int64, device=device)
+        return state
+
+    def update(self, grads: Tensors, state: Any, params: Tensors) -> tuple[Tensors, Any]:
+        """Return the parameters and state after one step."""
+        step = state["step"]
+        rate = self.rate(step)
+        new_state: dict[str, Any] = {"step": step + 1}
+        if self.weight_decay:
+            grads = {name: g + self.weight_decay * params[name] for name, g in grads.items()}
+        square = {
+            n: self.alpha * state["square"][n] + (1 - self.alpha) * g * g for n, g in grads.items()
+        }
+        new_state["square"] = variance = square
+        if self.centered:
+            mean = {
+                n: self.alpha * state["mean"][n] + (1 - self.alpha) * g for n, g in grads.items()
+            }
+            new_state["mean"] = mean
+            variance = {name: square[name] - mean[name] ** 2 for name in grads}
+        moves = {n: g / (safe_sqrt(variance[n]) + self.eps) for n, g in grads.items()}
+        if self.momentum:
+            moves = {n: self.momentum * state["momentum"][n] + m for n, m in moves.items()}
+            new_state["momentum"] = moves
+        return {name: p - rate * moves[name] for name, p in params.items()}, new_state

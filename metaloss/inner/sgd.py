@@ -1,0 +1,69 @@
+"""Stochastic gradient descent with momentum, as a pure function."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+
+from metaloss.errors import MetalossError
+from metaloss.inner.rates import Rated
+from metaloss.types import Tensors
+
+
+@dataclass(frozen=True, kw_only=True)
+class SGD(Rated):
+    """SGD with momentum, Nesterov, dampening and weight decay; equals ``torch.optim.SGD``.
+
+    Example:
+        >>> sgd = SGD(lr=0.5, momentum=0.0)
+        >>> params = {"w": torch.tensor([2.0])}
+        >>> new, state = sgd.update({"w": torch.tensor([1.0])}, sgd.init(params), params)
+        >>> new["w"]
+        tensor([1.5000])
+    """
+
+    momentum: float = field(default=0.9, metadata={"help": "0 or more"})
+    dampening: float = field(default=0.0, metadata={"help": "of the momentum"})
+    nesterov: bool = field(default=False, metadata={"help": "look ahead along the momentum"})
+
+    def __post_init__(self) -> None:
+        """Check the ranges."""
+        super().__post_init__()
+        if self.momentum < 0:
+            raise MetalossError(f"inner.momentum={self.momentum}: expected a number ≥ 0")
+        if self.nesterov and (self.momentum == 0 or self.dampening != 0):
+            raise MetalossError(
+                f"inner.nesterov=true with momentum={self.momentum} and dampening="
+                f"{self.dampening}: expected a positive momentum and no dampening"
+            )
+
+    def init(self, params: Tensors) -> Any:
+        """Return the step counter and, with momentum, zero buffers."""
+        device = next(iter(params.values())).device
+        state: dict[str, Any] = {"step": torch.zeros((), dtype=torch.int64, device=device)}
+        if self.momentum:
+            state["momentum"] = {name: torch.zeros_like(p) for name, p in params.items()}
+        return state
+
+    def update(self, grads: Tensors, state: Any, params: Tensors) -> tuple[Tensors, Any]:
+        """Return the parameters and state after one step."""
+        step = state["step"]
+        rate = self.rate(step)
+        new_state: dict[str, Any] = {"step": step + 1}
+        if self.weight_decay:
+            grads = {name: g + self.weight_decay * params[name] for name, g in grads.items()}
+        if self.momentum:
+            old = state["momentum"]
+            # torch.optim begins with the gradient itself: the first one is not dampened.
+            share: Any = 1.0
+            if self.dampening:
+                share = torch.where(step == 0, 1.0, 1.0 - self.dampening)
+            momentum = {n: self.momentum * old[n] + share * g for n, g in grads.items()}
+            new_state["momentum"] = momentum
+            if self.nesterov:
+                grads = {name: g + self.momentum * momentum[name] for name, g in grads.items()}
+            else:
+                grads = momentum
+        return {name: p - rate * grads[name] for name, p in params.items()}, new_state

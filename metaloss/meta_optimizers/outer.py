@@ -1,0 +1,119 @@
+"""How φ moves along its meta-gradient: torchopt's pure transformations."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import Any, NamedTuple
+
+import torch
+import torchopt
+from torch import Tensor
+
+from metaloss.contracts import GradientMetaOptimizer
+from metaloss.errors import MetalossError
+from metaloss.types import Tensors
+
+
+class Rule(Enum):
+    """The outer update rule."""
+
+    adam = "adam"
+    sgd = "sgd"
+    rmsprop = "rmsprop"
+
+
+class OuterRate(Enum):
+    """How η changes over the meta-steps of a phase."""
+
+    constant = "constant"
+    cosine = "cosine"
+    linear = "linear"
+
+
+class OuterState(NamedTuple):
+    """``rule``: torchopt's state; ``count``: meta-steps so far; ``shrink``: the guard's factor."""
+
+    rule: Any
+    count: Tensor
+    shrink: Tensor
+
+
+@dataclass(frozen=True, kw_only=True)
+class OuterRule(GradientMetaOptimizer):
+    """The options of every gradient engine: how φ moves along the meta-gradient."""
+
+    lr: float = field(default=3e-3, metadata={"help": "η while training online"})
+    offline_lr: float = field(default=1e-3, metadata={"help": "η of the offline meta-steps"})
+    rule: Rule = field(default=Rule.adam, metadata={"help": "outer update rule"})
+    lr_schedule: OuterRate = field(
+        default=OuterRate.constant, metadata={"help": "how η changes over a phase, to 0 at its end"}
+    )
+    clip: float = field(
+        default=0.0, metadata={"help": "largest norm of the meta-gradient; 0: not clipped"}
+    )
+
+    def __post_init__(self) -> None:
+        """Check the ranges."""
+        for option in ("lr", "offline_lr"):
+            if not getattr(self, option) > 0:
+                raise MetalossError(
+                    f"meta_optimizer.{option}={getattr(self, option)}: expected a positive number"
+                )
+        if not self.clip >= 0:
+            raise MetalossError(f"meta_optimizer.clip={self.clip}: expected a number ≥ 0")
+
+    def outer_init(self, phi: Tensors) -> OuterState:
+        """Return the state before the first meta-step of a phase."""
+        device = next(iter(phi.values())).device if phi else torch.device("cpu")
+        return OuterState(
+            rule=self._transformation().init(_ordered(phi)),
+            count=torch.zeros((), dtype=torch.int64, device=device),
+            shrink=torch.ones((), device=device),
+        )
+
+    def outer_step(
+        self, phi: Tensors, gradient: Tensors, state: OuterState, *, phase: str, total: int
+    ) -> tuple[Tensors, OuterState]:
+        """Return φ and the state after one meta-step. Pure.
+
+        Args:
+            phi: φ by name.
+            gradient: d(task loss)/dφ by name.
+            state: From :meth:`outer_init` or the step before.
+            phase: ``"offline"`` or ``"train"``: which η.
+            total: Meta-steps in the phase, for ``lr_schedule``.
+        """
+        # Meta-gradients stay in fp32; the rule's own arithmetic must not touch the caller's.
+        updates, rule = self._transformation().update(
+            _ordered(gradient), state.rule, params=_ordered(phi), inplace=False
+        )
+        eta = self._rate(state.count, phase, total) * state.shrink
+        new = {name: value + eta * updates[name] for name, value in phi.items()}
+        return new, OuterState(rule, state.count + 1, state.shrink)
+
+    def _transformation(self) -> Any:
+        # η is applied outside, so that the schedule and the guard can move it without host syncs.
+        rule = {
+            Rule.adam: lambda: torchopt.adam(lr=1.0),
+            Rule.sgd: lambda: torchopt.sgd(lr=1.0),
+            Rule.rmsprop: lambda: torchopt.rmsprop(lr=1.0),
+        }[self.rule]()
+        if not self.clip:
+            return rule
+        return torchopt.chain(torchopt.clip.clip_grad_norm(max_norm=self.clip), rule)
+
+    def _rate(self, count: Tensor, phase: str, total: int) -> Tensor:
+        base = self.offline_lr if phase == "offline" else self.lr
+        done = (count.to(torch.float32) / max(total, 1)).clamp(max=1.0)
+        if self.lr_schedule is OuterRate.cosine:
+            return base * (1 + torch.cos(math.pi * done)) / 2
+        if self.lr_schedule is OuterRate.linear:
+            return base * (1 - done)
+        return torch.full_like(done, base)
+
+
+def _ordered(tensors: Tensors) -> Tensors:
+    # torchopt keeps its state as a flat tuple in the order of the tree: always the same one.
+    return {name: tensors[name] for name in sorted(tensors)}
