@@ -180,17 +180,27 @@ class Schedule(ABC):
         return True
 
 
+Report = Callable[[int, Mapping[str, float]], None]
+
+
 class Start(ABC):
     """How φ begins."""
 
+    total: int = 0
+
     @abstractmethod
     def begin(
-        self, loss: LearnedLoss, task_loss: Callable[[Tensor, Tensor], Tensor], outputs: int,
+        self,
+        loss: LearnedLoss,
+        task_loss: Callable[[Tensor, Tensor], Tensor],
+        outputs: int,
         seed: int,
+        report: Report | None = None,
     ) -> Tensors:
         """Return the first φ for ``loss`` on a task with C = ``outputs``, changing nothing.
 
-        ``loss`` holds freshly drawn parameters; ``seed`` decides every draw.
+        ``loss`` holds freshly drawn or loaded parameters; ``seed`` decides every draw; ``report``
+        is told (step, numbers) now and then, out of ``total`` steps.
         """
 
 

@@ -9,8 +9,16 @@ from collections.abc import Iterable
 class MetalossError(ValueError):
     """A request that cannot be met; the message is one line for the user.
 
-    The command line prints the message without a traceback and exits with status 2.
+    The command line prints the message without a traceback and exits with ``exit_status``.
     """
+
+    exit_status = 2
+
+
+class DivergedError(MetalossError):
+    """Training diverged, and the run was asked to stop at the first sign (``guard=raise``)."""
+
+    exit_status = 3
 
 
 class UnsupportedError(MetalossError):

@@ -31,6 +31,10 @@ class LearnedLoss(nn.Module):
         class_reduction: How the outputs of a row are combined.
         ignore_index: Rows with this class index do not count.
 
+    Attributes:
+        family: The registered name, once built from the registry; what an export is filed under.
+        loaded: Whether φ came from a file.
+
     Example:
         >>> class Squared(LearnedLoss):
         ...     def pointwise(self, prediction, target):
@@ -39,6 +43,9 @@ class LearnedLoss(nn.Module):
         >>> criterion(torch.tensor([[1.0], [3.0]]), torch.zeros(2, 1)).item()
         5.0
     """
+
+    family: str | None = None
+    loaded: bool = False
 
     def __init__(
         self,

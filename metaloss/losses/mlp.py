@@ -94,9 +94,7 @@ class MLPLoss(LearnedLoss):
         config = config or MLPLossConfig()
         super().__init__(config, link=link, class_reduction=config.class_reduction)
         widths = [2, *config.hidden, 1]
-        self.layers = nn.ModuleList(
-            nn.Linear(i, o, bias=config.bias) for i, o in pairwise(widths)
-        )
+        self.layers = nn.ModuleList(nn.Linear(i, o, bias=config.bias) for i, o in pairwise(widths))
         self.activation = _activation(config)
 
     def pointwise(self, prediction: Tensor, target: Tensor) -> Tensor:

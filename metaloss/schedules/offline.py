@@ -1,0 +1,67 @@
+"""φ is learned first, from the first steps of many fresh θ, then frozen."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from metaloss.contracts import MetaBatch, Plan, Progress, Schedule
+from metaloss.errors import MetalossError
+
+
+@dataclass(frozen=True, kw_only=True)
+class Offline(Schedule):
+    """Learn the loss before training, as ML³ does.
+
+    Reference:
+        Bechtle et al., "Meta Learning via Learned Loss", ICPR 2021, algorithm 1.
+
+    Example:
+        >>> schedule = Offline(offline_steps=2, unroll=5)
+        >>> schedule.plan(Progress(), steps=100)
+        Plan(phase='offline', reset=True, unroll=5, meta_step=True)
+        >>> schedule.plan(Progress(offline=2), steps=100)
+        Plan(phase='train', reset=True, unroll=1, meta_step=False)
+    """
+
+    offline_steps: int = field(
+        default=2500, metadata={"help": "meta-steps before training, each from fresh weights"}
+    )
+    unroll: int = field(default=10, metadata={"help": "inner steps a meta-gradient looks through"})
+    meta_batch: MetaBatch = field(
+        default=MetaBatch.validation, metadata={"help": "rows that judge the loss"}
+    )
+
+    def __post_init__(self) -> None:
+        """Check the ranges."""
+        check_counts(self, ("offline_steps", "unroll"), least=1)
+        check_meta_batch(self)
+
+    def plan(self, progress: Progress, steps: int) -> Plan | None:
+        """Return the offline meta-steps, then plain training from fresh weights."""
+        if progress.offline < self.offline_steps:
+            return Plan(phase="offline", reset=True, unroll=self.unroll, meta_step=True)
+        if progress.train >= steps:
+            return None
+        return Plan(phase="train", reset=progress.train == 0)
+
+    def offline_total(self) -> int:
+        """Return the number of offline meta-steps."""
+        return self.offline_steps
+
+
+def check_counts(schedule: Schedule, options: tuple[str, ...], *, least: int) -> None:
+    """Raise if an option that counts something is below ``least``."""
+    for option in options:
+        if getattr(schedule, option) < least:
+            raise MetalossError(
+                f"schedule.{option}={getattr(schedule, option)}: expected a number ≥ {least}"
+            )
+
+
+def check_meta_batch(schedule: Schedule) -> None:
+    """Raise if θ is reset before the next batch could judge the last step."""
+    if schedule.meta_batch is MetaBatch.next:
+        raise MetalossError(
+            "schedule.meta_batch=next: θ is reset after every offline meta-step, so that no next "
+            "batch judges it; expected validation or train"
+        )

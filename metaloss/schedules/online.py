@@ -1,0 +1,77 @@
+"""φ moves while θ trains, for the whole of training."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from metaloss.contracts import MetaBatch, Plan, Progress, Schedule
+from metaloss.errors import MetalossError
+from metaloss.schedules.offline import check_counts
+
+
+@dataclass(frozen=True, kw_only=True)
+class Online(Schedule):
+    """Move the loss after every step of the model, as AdaLFL does.
+
+    Every ``period`` steps φ moves by the gradient through the last ``unroll`` of them; windows do
+    not overlap, so that each is taken under one φ and its gradient is exact.
+
+    Reference:
+        Raymond, Chen, Xue & Zhang, "Meta-Learning Adaptive Loss Functions", TMLR 2025,
+        algorithm 2. As published: ``offline_steps=2500`` with ``start=random``.
+
+    Example:
+        >>> Online().plan(Progress(), steps=100)
+        Plan(phase='train', reset=False, unroll=1, meta_step=True)
+        >>> Online(period=4, unroll=2).plan(Progress(train=2), steps=100)
+        Plan(phase='train', reset=False, unroll=2, meta_step=True)
+    """
+
+    period: int | None = field(
+        default=None, metadata={"help": "steps between two moves of φ; default: unroll"}
+    )
+    unroll: int = field(default=1, metadata={"help": "inner steps a meta-gradient looks through"})
+    meta_batch: MetaBatch = field(
+        default=MetaBatch.validation, metadata={"help": "rows that judge the loss"}
+    )
+    freeze_after: float = field(
+        default=1.0, metadata={"help": "share of training after which φ no longer moves"}
+    )
+    offline_steps: int = field(
+        default=0, metadata={"help": "offline meta-steps before training, from fresh weights"}
+    )
+    offline_unroll: int = field(default=1, metadata={"help": "inner steps of an offline meta-step"})
+
+    def __post_init__(self) -> None:
+        """Check the ranges."""
+        check_counts(self, ("unroll", "offline_unroll"), least=1)
+        check_counts(self, ("offline_steps",), least=0)
+        if self.period is not None and self.period < self.unroll:
+            raise MetalossError(
+                f"schedule.period={self.period} with unroll={self.unroll}: expected a period ≥ "
+                "unroll, since windows do not overlap"
+            )
+        if not 0 <= self.freeze_after <= 1:
+            raise MetalossError(
+                f"schedule.freeze_after={self.freeze_after}: expected a share from 0 to 1"
+            )
+
+    def plan(self, progress: Progress, steps: int) -> Plan | None:
+        """Return offline meta-steps if asked for, then training with a moving φ."""
+        if progress.offline < self.offline_steps:
+            return Plan(phase="offline", reset=True, unroll=self.offline_unroll, meta_step=True)
+        done = progress.train
+        if done >= steps:
+            return None
+        reset = done == 0 and self.offline_steps > 0
+        period = self.period or self.unroll
+        at_window = done % period == period - self.unroll
+        frozen = done >= self.freeze_after * steps
+        # A window that the end of training would cut is taken as plain steps: the budget is exact.
+        if at_window and not frozen and done + self.unroll <= steps:
+            return Plan(phase="train", reset=reset, unroll=self.unroll, meta_step=True)
+        return Plan(phase="train", reset=reset)
+
+    def offline_total(self) -> int:
+        """Return the number of offline meta-steps."""
+        return self.offline_steps

@@ -1,0 +1,102 @@
+"""φ begins as an imitation of the task loss, learned without any data."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+from torch.func import functional_call
+
+from metaloss.contracts import Report, Start
+from metaloss.errors import MetalossError
+from metaloss.inner.keys import generator
+from metaloss.losses.base import LearnedLoss
+from metaloss.starts.keep import current, refuse_loaded
+from metaloss.types import Batch, Link, Tensors
+
+_REPORT_EVERY = 250
+
+
+@dataclass(frozen=True, kw_only=True)
+class Imitate(Start):
+    """Fit ∂L_φ/∂z to the task loss's own gradient at random outputs z and targets.
+
+    Training moves θ along ∂L/∂z only, so that a loss which agrees there trains like the task loss
+    from the first step, whatever its values are. The meta-gradient then starts from a sound loss
+    instead of a random one. No data is seen.
+    """
+
+    steps: int = field(default=2000, metadata={"help": "Adam steps of the fit"})
+    lr: float = field(default=1e-2, metadata={"help": "rate of the fit, falling to 0 by a cosine"})
+    rows: int = field(default=64, metadata={"help": "random outputs a step"})
+    spread: float = field(default=3.0, metadata={"help": "largest spread of the random outputs"})
+
+    def __post_init__(self) -> None:
+        """Check the ranges."""
+        for option in ("steps", "lr", "rows", "spread"):
+            if not getattr(self, option) > 0:
+                raise MetalossError(
+                    f"start.{option}={getattr(self, option)}: expected a positive number"
+                )
+
+    @property
+    def total(self) -> int:  # type: ignore[override]
+        """The number of steps that ``report`` counts to."""
+        return self.steps
+
+    def begin(
+        self,
+        loss: LearnedLoss,
+        task_loss: Callable[[Tensor, Tensor], Tensor],
+        outputs: int,
+        seed: int,
+        report: Report | None = None,
+    ) -> Tensors:
+        """Return φ after the fit. A loss without φ is returned as it is."""
+        refuse_loaded(loss, "imitate")
+        phi = {name: value.requires_grad_() for name, value in current(loss).items()}
+        if not phi:
+            return phi
+        device = next(iter(phi.values())).device
+        optimizer = torch.optim.Adam(list(phi.values()), lr=self.lr)
+        cooling = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=self.steps)
+        draws = generator(seed, "imitate")
+        for step in range(self.steps):
+            batch = self._draw(loss.link, outputs, draws, device)
+            aim = _slope(lambda z, y: task_loss(z, y), batch)
+            got = _slope(lambda z, y: functional_call(loss, phi, (z, y)), batch, graph=True)
+            # A batch's mean has slopes of order 1/rows: bring both back to order 1.
+            misfit = ((got - aim) * self.rows).square().mean()
+            optimizer.zero_grad()
+            misfit.backward(inputs=list(phi.values()))
+            optimizer.step()
+            cooling.step()
+            if report is not None and (step + 1) % _REPORT_EVERY == 0:
+                report(step + 1, {"start/misfit": misfit.item()})
+        return {name: value.detach() for name, value in phi.items()}
+
+    def _draw(
+        self, link: Link, outputs: int, draws: torch.Generator, device: torch.device
+    ) -> Batch:
+        normal = torch.randn(self.rows, outputs, generator=draws)
+        spread = self.spread * torch.rand(self.rows, 1, generator=draws)
+        if link is Link.softmax:
+            targets = torch.randint(outputs, (self.rows,), generator=draws)
+        elif link is Link.sigmoid:
+            targets = torch.randint(2, (self.rows, outputs), generator=draws).float()
+        else:
+            # Standardised targets; predictions from right to far off.
+            targets = torch.randn(self.rows, outputs, generator=draws)
+            normal = targets / self.spread + normal
+        return Batch((spread * normal).to(device), targets.to(device))
+
+
+def _slope(
+    loss: Callable[[Tensor, Tensor], Tensor], batch: Batch, *, graph: bool = False
+) -> Tensor:
+    outputs = batch.inputs.detach().requires_grad_()
+    with torch.enable_grad():
+        (slope,) = torch.autograd.grad(loss(outputs, batch.targets), outputs, create_graph=graph)
+    return slope
