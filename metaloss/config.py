@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any
+
+from metaloss.errors import MetalossError
 
 
 class Precision(Enum):
@@ -22,13 +25,12 @@ class Compile(Enum):
     off = "off"
 
 
-class GuardMode(Enum):
-    """``on``: mend and report; ``raise``: stop at the first event; ``off``: no checks."""
-
-    # Named so that the word in the config is the Python keyword's.
-    on = "on"
-    off = "off"
-    raise_ = "raise"
+# The functional form, since one of the words in the config is a Python keyword; ``raise_`` is an
+# alias of that member for use in code.
+GuardMode = Enum("GuardMode", {"on": "on", "off": "off", "raise": "raise", "raise_": "raise"})
+GuardMode.__doc__ = (
+    "``on``: mend and report; ``raise``: stop at the first event; ``off``: no checks."
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,21 +42,68 @@ class Selected:
 
 
 @dataclass(frozen=True, kw_only=True)
-class RunConfig:
+class Settings:
+    """The keys of a run that belong to no part.
+
+    Raises:
+        MetalossError: If a value is out of its range.
+
+    Example:
+        >>> Settings(steps=0)
+        Traceback (most recent call last):
+        metaloss.errors.MetalossError: steps=0: expected a whole number, at least 1
+    """
+
+    steps: int = field(
+        default=2000, metadata={"help": "training steps (an offline phase is counted apart)"}
+    )
+    seed: int = field(
+        default=0, metadata={"help": "decides every draw: split, weights, φ, batches, dropout"}
+    )
+    batch_size: int = field(default=64, metadata={"help": "rows of a training batch"})
+    meta_batch_size: int = field(default=64, metadata={"help": "rows of a meta-batch"})
+    log_every: int = field(default=50, metadata={"help": "steps between two journal lines"})
+    eval_every: int = field(
+        default=100, metadata={"help": "steps between two evaluations on validation and test"}
+    )
+    checkpoint_every: int = field(default=500, metadata={"help": "steps between two checkpoints"})
+    output: str | None = field(
+        default=None, metadata={"help": "the run's folder; null: made from the config and the time"}
+    )
+    device: str = field(default="auto", metadata={"help": "auto, cpu, cuda or cuda:N"})
+    precision: Precision = field(
+        default=Precision.fp32, metadata={"help": "arithmetic of the base model: fp32 or bf16"}
+    )
+    compile: Compile = field(
+        default=Compile.auto, metadata={"help": "compile the meta-step: auto, on or off"}
+    )
+    guard: GuardMode = field(
+        default=GuardMode["on"],
+        metadata={"help": "on: mend and report; raise: stop at the first event; off: no checks"},
+    )
+    deterministic: bool = field(
+        default=False, metadata={"help": "refuse operations that may differ from run to run"}
+    )
+
+    def __post_init__(self) -> None:
+        _whole_number("seed", self.seed, 0)
+        for name in ("steps", "batch_size", "meta_batch_size"):
+            _whole_number(name, getattr(self, name), 1)
+        for name in ("log_every", "eval_every", "checkpoint_every"):
+            _whole_number(name, getattr(self, name), 1)
+        if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", self.device):
+            raise MetalossError(f"device={self.device}: expected auto, cpu, cuda or cuda:N")
+        if self.output is not None and not self.output.strip():
+            raise MetalossError("output is empty: expected a folder, or null for a default one")
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunConfig(Settings):
     """A run, resolved: every group has a choice, every option a value.
 
     Attributes:
         task, model, loss, schedule, start, meta_optimizer, inner: The chosen parts.
         tracker: The options of each chosen tracker, by name.
-        steps: Training steps (the offline phase is counted apart).
-        seed: Decides every draw: split, weights, φ, batches, dropout.
-        batch_size: Rows of a training batch.
-        meta_batch_size: Rows of a meta-batch.
-        log_every: Steps between two journal lines.
-        eval_every: Steps between two evaluations on validation and test.
-        checkpoint_every: Steps between two checkpoints.
-        output: The run's folder; made from the config and the time if None.
-        device: ``"auto"``, ``"cpu"``, ``"cuda"`` or ``"cuda:N"``.
     """
 
     task: Selected
@@ -65,16 +114,8 @@ class RunConfig:
     meta_optimizer: Selected
     inner: Selected
     tracker: dict[str, Any] = field(default_factory=dict)
-    steps: int = 2000
-    seed: int = 0
-    batch_size: int = 64
-    meta_batch_size: int = 64
-    log_every: int = 50
-    eval_every: int = 100
-    checkpoint_every: int = 500
-    output: str | None = None
-    device: str = "auto"
-    precision: Precision = Precision.fp32
-    compile: Compile = Compile.auto
-    guard: GuardMode = GuardMode.on
-    deterministic: bool = False
+
+
+def _whole_number(name: str, value: object, least: int) -> None:
+    if not isinstance(value, int) or isinstance(value, bool) or value < least:
+        raise MetalossError(f"{name}={value}: expected a whole number, at least {least}")

@@ -1,0 +1,18 @@
+"""From ``KEY=VALUE`` words, a file or a mapping to one resolved, typed `RunConfig`."""
+
+from metaloss.compose.mapping import to_overrides
+from metaloss.compose.presets import PRESETS, Preset
+from metaloss.compose.resolve import compose, from_hydra, root
+from metaloss.compose.yaml_file import read_file, to_dict, to_yaml
+
+__all__ = [
+    "PRESETS",
+    "Preset",
+    "compose",
+    "from_hydra",
+    "read_file",
+    "root",
+    "to_dict",
+    "to_overrides",
+    "to_yaml",
+]

@@ -1,0 +1,157 @@
+"""Hydra's and OmegaConf's errors as one line: what was got, what is allowed, the nearest name."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import re
+import types
+import typing
+from enum import Enum
+from pathlib import Path
+from typing import Any
+
+from hydra.errors import MissingConfigException
+from omegaconf import DictConfig, ListConfig, OmegaConf
+from omegaconf.errors import (
+    ConfigAttributeError,
+    ConfigKeyError,
+    MissingMandatoryValue,
+    OmegaConfBaseException,
+    ReadonlyConfigError,
+)
+
+from metaloss import registry
+from metaloss.errors import MetalossError, unknown_name
+
+_WORDS: dict[Any, tuple[str, str]] = {
+    bool: ("true or false", "true or false"),
+    int: ("a whole number", "whole numbers"),
+    float: ("a number", "numbers"),
+    str: ("text", "texts"),
+    Path: ("a path", "paths"),
+}
+
+
+def explain(error: Exception) -> MetalossError:
+    """Return the one-line error for anything that composing a configuration raised."""
+    if isinstance(error, MetalossError):
+        return error
+    if isinstance(error, MissingConfigException) and error.missing_cfg_file:
+        missing = _missing_choice(str(error.missing_cfg_file))
+        if missing is not None:
+            return missing
+    cause = _omegaconf_cause(error)
+    found = re.match(r"In 'preset/([^']+)'", str(error))
+    where = f"preset {found[1]!r}: " if found else ""
+    message = str(_explain_omegaconf(cause)) if cause else str(error).strip().split("\n")[0]
+    return MetalossError(where + message)
+
+
+def expected(hint: Any) -> str:
+    """Return in words what an option's type takes.
+
+    Example:
+        >>> expected(list[int])
+        'a list of whole numbers'
+        >>> expected(float | None)
+        'a number or null'
+    """
+    if hint in _WORDS:
+        return _WORDS[hint][0]
+    origin, args = typing.get_origin(hint), typing.get_args(hint)
+    if origin in (typing.Union, types.UnionType):
+        kinds = [expected(arg) for arg in args if arg is not types.NoneType]
+        return " or ".join([*kinds, "null"] if types.NoneType in args else kinds)
+    if origin in (list, tuple):
+        return f"a list of {_WORDS.get(args[0], ('', 'values'))[1]}" if args else "a list"
+    if isinstance(hint, type) and issubclass(hint, Enum):
+        return f"one of {', '.join(member.name for member in hint)}"
+    if dataclasses.is_dataclass(hint):
+        return f"options ({', '.join(f.name for f in dataclasses.fields(hint))})"
+    return "another value"
+
+
+def _shown(value: Any) -> str:
+    """Return a value as it is written in a configuration."""
+    return (
+        "null" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
+    )
+
+
+def _missing_choice(path: str) -> MetalossError | None:
+    group, _, name = path.removesuffix(".yaml").partition("/")
+    if group not in registry.GROUPS:
+        return None
+    try:
+        registry.get(group, name)
+    except MetalossError as reason:
+        return reason
+    return None
+
+
+def _omegaconf_cause(error: BaseException | None) -> OmegaConfBaseException | None:
+    while error is not None:
+        if isinstance(error, OmegaConfBaseException):
+            return error
+        error = error.__cause__ or error.__context__
+    return None
+
+
+def _explain_omegaconf(error: OmegaConfBaseException) -> MetalossError:
+    key = str(error.full_key or error.key or "")
+    if isinstance(error, ReadonlyConfigError):
+        group = key.removesuffix(".name")
+        return MetalossError(f"{key} cannot be set: another part is chosen with {group}=NAME")
+    if isinstance(error, ConfigKeyError | ConfigAttributeError):
+        return _unknown_key(error, key)
+    if isinstance(error, MissingMandatoryValue):
+        return MetalossError(f"{key} has no default: give {key}=VALUE")
+    hint = _hint(error)
+    if hint is None:
+        reason = str(error).strip().split("\n")[0]
+        return MetalossError(f"{key}: {reason}" if key else reason)
+    value = error.value
+    got = _shown(value)
+    kinds = [arg for arg in (typing.get_args(hint) or (hint,)) if isinstance(arg, type)]
+    for kind in kinds:
+        if issubclass(kind, Enum) and isinstance(value, str):
+            return unknown_name(f"value of {key}", value, [member.name for member in kind])
+    return MetalossError(f"{key}={got}: expected {expected(hint)}")
+
+
+def _unknown_key(error: OmegaConfBaseException, key: str) -> MetalossError:
+    parent = error.parent_node
+    prefix, _, last = key.rpartition(".")
+    if not isinstance(parent, DictConfig):
+        return MetalossError(f"unknown key {key!r}")
+    if prefix == "tracker":
+        if last in registry.names("tracker"):
+            return MetalossError(
+                f"{key} is set but that tracker is not chosen: add it, such as tracker=[{last}]"
+            )
+        return unknown_name("tracker", last, registry.names("tracker"))
+    siblings = sorted(str(name) for name in parent if name not in ("name", "hydra", "defaults"))
+    if not prefix:
+        return unknown_name("key", key, siblings)
+    chosen = OmegaConf.select(parent, "name") if prefix in registry.GROUPS else None
+    owner = f" of {prefix}={chosen}" if chosen else ""
+    # Names are compared without what they have in common, and shown with it.
+    close = difflib.get_close_matches(last, siblings, n=1, cutoff=0.4)
+    hint = f"did you mean '{prefix}.{close[0]}'? " if close else ""
+    allowed = ", ".join(f"{prefix}.{name}" for name in siblings)
+    return MetalossError(f"unknown option {key!r}{owner}: {hint}(allowed: {allowed or 'none'})")
+
+
+def _hint(error: OmegaConfBaseException) -> Any:
+    """Return the declared type of the value that an error is about, None if unknown."""
+    parent = error.parent_node
+    if isinstance(parent, ListConfig):
+        return (typing.get_args(parent._metadata.ref_type) or (None,))[0]
+    declared = error.object_type
+    if not dataclasses.is_dataclass(declared):
+        return None
+    try:
+        return typing.get_type_hints(declared).get(str(error.key))
+    except NameError:  # a stranger's annotation that only a type checker sees
+        return None

@@ -1,0 +1,57 @@
+"""Named settings from the literature: ``+preset=NAME`` on the command line."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+
+@dataclass(frozen=True, kw_only=True)
+class Preset:
+    """A set of choices and options under one name; the rest of the command line wins over it.
+
+    Attributes:
+        description: One line for people, with the source.
+        choices: The part that each group named here is switched to.
+        options: Values by group and option.
+    """
+
+    description: str
+    choices: Mapping[str, str] = field(default_factory=dict)
+    options: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+
+
+PRESETS = {
+    # "Meta-Learning Adaptive Loss Functions", TMLR 2025, arXiv 2301.13247: the loss of section 3,
+    # the offline start, then online. Both rates are from memory of the paper.
+    "adalfl": Preset(
+        description="AdaLFL as published (arXiv 2301.13247): random start, offline, then online",
+        choices={"loss": "mlp", "schedule": "online", "start": "random"},
+        options={
+            "loss": {
+                "hidden": [40, 40],
+                "activation": "smooth_leaky_relu",
+                "output": "linear",
+                "bias": True,
+            },
+            "schedule": {"offline_steps": 2500, "unroll": 1, "offline_unroll": 1},
+            "meta_optimizer": {"lr": 1e-5, "offline_lr": 1e-3},
+        },
+    ),
+    # "Meta Learning via Learned Loss", arXiv 1906.05374; the widths are those of its code.
+    "ml3": Preset(
+        description="ML³ as published (arXiv 1906.05374): random start, learned offline, frozen",
+        choices={"loss": "mlp", "schedule": "offline", "start": "random"},
+        options={
+            "loss": {
+                "hidden": [50, 50],
+                "activation": "relu",
+                "output": "softplus",
+                "bias": False,
+            },
+            "schedule": {"unroll": 1},
+            "meta_optimizer": {"offline_lr": 1e-3},
+        },
+    ),
+}

@@ -1,0 +1,160 @@
+"""The parts' options as typed nodes in Hydra's config store."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+from hydra.core.config_store import ConfigStore
+from omegaconf import DictConfig, OmegaConf, open_dict
+from omegaconf.errors import OmegaConfBaseException
+
+from metaloss import registry
+from metaloss.compose.presets import PRESETS
+from metaloss.config import Settings
+from metaloss.errors import MetalossError
+from metaloss.registry import GROUPS, Part
+
+ROOT = "metaloss"
+DEFAULTS: dict[str, str | list[str]] = {
+    "task": "digits",
+    "model": "mlp",
+    "loss": "mlp",
+    "schedule": "online",
+    "start": "imitate",
+    "meta_optimizer": "mixed",
+    "inner": "sgd",
+    "tracker": ["console"],
+}
+
+# Hydra keeps its store and its state in the process: one composition at a time.
+lock = threading.RLock()
+
+
+def publish(group: str, name: str) -> None:
+    """Put a part's options into Hydra's store, once in a process.
+
+    Raises:
+        MetalossError: If the part is unknown, fails to load, or has options that no config can
+            hold.
+    """
+    part = registry.get(group, name)
+    store = ConfigStore.instance()
+    stored = store.repo.get(group, {}).get(f"{name}.yaml")
+    if stored is not None and OmegaConf.get_type(stored.node) is part.config_class:
+        return
+    package = f"tracker.{name}" if group == "tracker" else group
+    store.store(group=group, name=name, node=_part_node(part), package=package, provider="metaloss")
+
+
+def publish_all() -> None:
+    """Publish every part that can be; one that fails is heard of when it is chosen."""
+    for group in GROUPS:
+        for name in registry.names(group):
+            try_publish(group, name)
+
+
+def try_publish(group: str, name: str) -> None:
+    """Publish a part unless that fails: then only choosing it is an error."""
+    try:
+        publish(group, name)
+    except MetalossError:
+        return
+
+
+@contextmanager
+def published_root(
+    file_choices: Mapping[str, str | list[str]],
+    fill: Callable[[DictConfig, str], None],
+) -> Iterator[str]:
+    """Publish the root and the presets; yield the root's name.
+
+    Args:
+        file_choices: The choices that a file makes, by group; the defaults serve for the others.
+        fill: Called with a copy of the root, and of each of the file's chosen parts, together
+            with its key (``""`` for the root): writes the file's values in. Since they sit in the
+            node of the choice, another choice drops them.
+    """
+    store = ConfigStore.instance()
+    choices = {**DEFAULTS, **file_choices}
+    with lock:
+        for group in GROUPS:  # a word on a group is a choice, even where no part could load
+            store.repo.setdefault(group, {})
+        before = copy.copy(store.repo)
+        for name, preset in PRESETS.items():
+            store.store(
+                group="preset",
+                name=name,
+                package="_global_",
+                provider="metaloss",
+                node={
+                    "defaults": [
+                        *({f"override /{g}": choice} for g, choice in preset.choices.items()),
+                        "_self_",
+                    ],
+                    **copy.deepcopy(dict(preset.options)),
+                },
+            )
+        root = _settings_node()
+        fill(root, "")
+        with open_dict(root):
+            for group in GROUPS:
+                root[group] = {}
+            root["defaults"] = ["_self_", *({group: choices[group]} for group in GROUPS)]
+        try:
+            store.store(name=ROOT, node=root, provider="metaloss")
+            for group, chosen in file_choices.items():
+                # The group's own table is replaced, so that the nodes in it stay as they were.
+                store.repo[group] = dict(store.repo[group])
+                for name in [chosen] if isinstance(chosen, str) else chosen:
+                    _fill_part(store.repo[group], group, name, fill)
+            yield ROOT
+        finally:
+            store.repo = before
+
+
+def _fill_part(
+    table: dict[str, Any], group: str, name: str, fill: Callable[[DictConfig, str], None]
+) -> None:
+    stored = table.get(f"{name}.yaml")
+    if stored is None:  # it failed to load: an error only if it stays chosen
+        return
+    node = copy.deepcopy(stored.node)
+    fill(node, f"tracker.{name}" if group == "tracker" else group)
+    table[f"{name}.yaml"] = dataclasses.replace(stored, node=node)
+
+
+def _settings_node() -> DictConfig:
+    node = OmegaConf.structured(Settings)
+    _lift_readonly(node)
+    return node
+
+
+def _part_node(part: Part) -> DictConfig:
+    owner = f"{part.group} {part.name!r} ({part.source})"
+    config_class = part.config_class
+    if any(option.name == "name" for option in dataclasses.fields(config_class)):
+        raise MetalossError(f"{owner} has an option called 'name', which is taken: rename it")
+    try:
+        node = OmegaConf.structured(config_class)
+    except (OmegaConfBaseException, TypeError, ValueError) as error:
+        reason = str(error).strip().split("\n")[0]
+        raise MetalossError(f"{owner} has options that no config can hold: {reason}") from error
+    _lift_readonly(node)
+    with open_dict(node):
+        node["name"] = part.name
+    node._get_node("name")._set_flag("readonly", True)
+    return node
+
+
+def _lift_readonly(node: DictConfig) -> None:
+    """Make the node of a frozen dataclass writable: overrides are merged into it."""
+    OmegaConf.set_readonly(node, None)
+    for key in node:
+        child = node._get_node(key)
+        if isinstance(child, DictConfig) and not child._is_none() and not child._is_missing():
+            _lift_readonly(child)

@@ -1,0 +1,174 @@
+"""One resolved configuration from defaults, a file, presets and overrides, through Hydra."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import hydra
+from hydra.errors import HydraException
+from omegaconf import DictConfig, OmegaConf, open_dict
+from omegaconf.errors import OmegaConfBaseException
+
+from metaloss import registry
+from metaloss.compose import publish, words
+from metaloss.compose.explain import explain
+from metaloss.compose.mapping import to_overrides
+from metaloss.compose.presets import PRESETS
+from metaloss.compose.yaml_file import read_file
+from metaloss.config import RunConfig, Selected, Settings
+from metaloss.errors import MetalossError
+from metaloss.registry import GROUPS
+
+
+def compose(
+    overrides: Sequence[str] | Mapping[str, Any] = (), config_file: str | Path | None = None
+) -> RunConfig:
+    """Resolve a configuration: defaults < file < presets < overrides.
+
+    Args:
+        overrides: ``KEY=VALUE`` words in Hydra's override grammar, or a mapping of dotted keys.
+        config_file: A run's ``config.yaml``. Switching a group to another part drops the file's
+            options for that group.
+
+    Raises:
+        MetalossError: One line: what was got, what is allowed, the nearest valid name.
+
+    Example:
+        >>> config = compose({"schedule": "online", "inner.lr": 0.1, "tracker": []})
+        >>> config.schedule.name, config.inner.options.lr, config.steps
+        ('online', 0.1, 2000)
+        >>> compose(["stpes=10"])
+        Traceback (most recent call last):
+        metaloss.errors.MetalossError: unknown key 'stpes': did you mean 'steps'? (allowed: ...)
+    """
+    if isinstance(overrides, Mapping):
+        overrides = to_overrides(overrides)
+    elif isinstance(overrides, str):
+        overrides = [overrides]
+    values = read_file(Path(config_file)) if config_file is not None else {}
+    parsed = words.parse(overrides)
+    with publish.lock:
+        for group, name in words.choices(parsed):
+            if group != "preset":
+                publish.publish(group, name)
+                continue
+            for choice in PRESETS[name].choices.items():
+                publish.try_publish(*choice)
+        with root(values, str(config_file)) as name:
+            try:
+                with hydra.initialize(config_path=None, version_base="1.3", job_name="metaloss"):
+                    composed = hydra.compose(name, list(overrides))
+                return from_hydra(composed)
+            except (HydraException, OmegaConfBaseException) as error:
+                raise explain(error) from error
+
+
+@contextmanager
+def root(values: Mapping[str, Any], where: str) -> Iterator[str]:
+    """Publish the defaults with a file's values in them; yield the name that Hydra composes.
+
+    Args:
+        values: What `read_file` returned; empty without a file.
+        where: The file's name, for errors.
+    """
+    try:
+        chosen, settings, options = _split(values)
+        for group in GROUPS:
+            default = chosen.get(group, publish.DEFAULTS[group])
+            for name in [default] if isinstance(default, str) else default:
+                publish.try_publish(group, name)
+    except MetalossError as error:
+        raise MetalossError(f"{where}: {error}") from error
+
+    def fill(node: DictConfig, key: str) -> None:
+        for name, value in (options.get(key, {}) if key else settings).items():
+            try:
+                OmegaConf.update(node, name, value, merge=True)
+            except OmegaConfBaseException as error:
+                # Within the node the key is short: name it as the user knows it.
+                error.full_key = f"{key}.{error.full_key}" if key else error.full_key
+                raise MetalossError(f"{where}: {explain(error)}") from error
+
+    with publish.published_root(chosen, fill) as root_name:
+        yield root_name
+
+
+def from_hydra(composed: DictConfig) -> RunConfig:
+    """Return the frozen, validated value of a configuration that Hydra composed.
+
+    Raises:
+        MetalossError: If a value is missing, or a part refuses its options.
+    """
+    try:
+        parts: dict[str, Any] = {}
+        for group in GROUPS:
+            node = composed[group]
+            if group == "tracker":
+                parts[group] = {str(name): _options(f"tracker.{name}", node[name]) for name in node}
+            else:
+                parts[group] = Selected(name=node["name"], options=_options(group, node))
+        settings = {
+            setting.name: composed[setting.name] for setting in dataclasses.fields(Settings)
+        }
+        return RunConfig(**parts, **settings)
+    except OmegaConfBaseException as error:
+        raise explain(error) from error
+
+
+def _split(
+    values: Mapping[str, Any],
+) -> tuple[dict[str, str | list[str]], dict[str, Any], dict[str, Mapping[str, Any]]]:
+    """Split a file's values into choices by group, settings, and options by key."""
+    chosen: dict[str, str | list[str]] = {}
+    settings: dict[str, Any] = {}
+    options: dict[str, Mapping[str, Any]] = {}
+    for key, value in values.items():
+        if key not in GROUPS:
+            settings[key] = value
+        elif key == "tracker":
+            if isinstance(value, list) and all(isinstance(name, str) for name in value):
+                value = dict.fromkeys(value)
+            if not isinstance(value, dict):
+                raise MetalossError(f"tracker={value}: expected trackers' names with their options")
+            chosen[key] = list(value)
+            options |= {
+                f"tracker.{name}": _mapping(f"tracker.{name}", value[name]) for name in value
+            }
+        else:
+            given = dict(_mapping(key, {"name": value} if isinstance(value, str) else value))
+            chosen[key] = given.pop("name", publish.DEFAULTS[key])
+            options[key] = given
+            if not isinstance(chosen[key], str):
+                raise MetalossError(f"{key}.name={chosen[key]}: expected a name")
+    for group, names in chosen.items():
+        for name in [names] if isinstance(names, str) else names:
+            if name not in registry.names(group):
+                registry.get(group, name)
+    return chosen, settings, options
+
+
+def _mapping(key: str, value: Any) -> dict[str, Any]:
+    if value is None:
+        return {}
+    if not isinstance(value, dict):
+        raise MetalossError(f"{key}={value}: expected options by name")
+    return value
+
+
+def _options(key: str, node: Any) -> Any:
+    if not isinstance(node, DictConfig) or "name" not in node:
+        raise MetalossError(f"{key}={node}: expected options by name, such as {key}.OPTION=VALUE")
+    name = str(node["name"])
+    with open_dict(node):
+        del node["name"]
+    try:
+        return OmegaConf.to_object(node)
+    except OmegaConfBaseException as error:
+        raise explain(error) from error
+    except (ValueError, TypeError) as error:
+        where, reason = f"{key.partition('.')[0]}={name}: ", " ".join(str(error).split())
+        raise MetalossError(where + reason.removeprefix(where)) from error

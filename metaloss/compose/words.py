@@ -1,0 +1,153 @@
+"""The words of the command line, read by Hydra's grammar and checked before Hydra composes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
+
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import ChoiceSweep, Override, ValueType
+from hydra.errors import HydraException
+
+from metaloss import registry
+from metaloss.compose.presets import PRESETS
+from metaloss.errors import MetalossError, unknown_name
+from metaloss.registry import GROUPS
+
+# What of Hydra's own settings a sweep may touch: who runs the jobs, which jobs, and where.
+_HYDRA_KEYS = ("hydra/launcher", "hydra/sweeper", "hydra.launcher", "hydra.sweeper", "hydra.sweep")
+
+
+def parse(words: Sequence[str], *, sweep: bool = False) -> list[Override]:
+    """Parse and check ``KEY=VALUE`` words.
+
+    Args:
+        words: In Hydra's override grammar.
+        sweep: Whether a word may stand for several jobs, and Hydra's own settings may be set.
+
+    Raises:
+        MetalossError: For the first word that cannot be read, chooses an unknown part, or asks
+            for something that no configuration does.
+    """
+    overrides = [_parse_one(word) for word in words]
+    for override in overrides:
+        _check(override, sweep)
+    return overrides
+
+
+def choices(overrides: Iterable[Override]) -> Iterator[tuple[str, str]]:
+    """Yield every (group, name) that words choose; all of a sweep's, presets included."""
+    for override in overrides:
+        group = override.key_or_group
+        if group in GROUPS or group == "preset":
+            for name in _names(override):
+                yield group, name
+
+
+def _parse_one(word: str) -> Override:
+    if word.startswith("=") or ("=" not in word and not word.startswith("~")):
+        raise MetalossError(f"cannot read {word!r}: expected KEY=VALUE such as schedule=online")
+    try:
+        return OverridesParser.create().parse_override(word)
+    except HydraException as error:
+        reason = str(error).strip().split("\n")[0]
+        raise MetalossError(
+            f"cannot read {word!r}: {reason}; expected KEY=VALUE, and quotes around special "
+            """characters: "KEY='a=b, c'\""""
+        ) from error
+
+
+def _check(override: Override, sweep: bool) -> None:
+    word, key = override.input_line, override.key_or_group
+    if key == "hydra" or key.startswith(("hydra.", "hydra/")):
+        _check_hydra(override, sweep)
+        return
+    is_preset = key == "preset"
+    if override.is_delete() or override.is_force_add() or (override.is_add() and not is_preset):
+        raise MetalossError(
+            f"{word!r}: only +preset=NAME takes a sign; every other key exists: write KEY=VALUE"
+        )
+    if override.package is not None:
+        raise MetalossError(f"{word!r}: a key has no '@'; write KEY=VALUE")
+    if "/" in key:
+        raise MetalossError(f"{word!r}: a key has dots, no slashes: {key.replace('/', '.')}")
+    if is_preset and not override.is_add():
+        raise MetalossError(f"{word!r}: a preset is added: write +{word}")
+    if override.is_sweep_override() and not sweep:
+        raise MetalossError(
+            f"{word!r} asks for several runs: add --multirun, or write a list as [a,b]"
+        )
+    for value in _leaves(override):
+        if isinstance(value, str) and "${" in value:
+            raise MetalossError(f"{word!r}: interpolations are not evaluated here")
+        if value == "???":
+            raise MetalossError(f"{word!r}: ??? stands for no value: give one")
+    if key in GROUPS or is_preset:
+        _check_choice(override)
+
+
+def _check_hydra(override: Override, sweep: bool) -> None:
+    word, key = override.input_line, override.key_or_group
+    if not sweep:
+        raise MetalossError(f"{word!r}: hydra's own settings need --multirun")
+    if not any(key == known or key.startswith((f"{known}.", f"{known}/")) for known in _HYDRA_KEYS):
+        raise MetalossError(f"{word!r}: of hydra's own settings, only {', '.join(_HYDRA_KEYS)}")
+    if "_target_" in key or "_target_" in _dict_keys(override.value()):
+        raise MetalossError(f"{word!r}: a config never names what to import")
+
+
+def _check_choice(override: Override) -> None:
+    word, group = override.input_line, override.key_or_group
+    if isinstance(override.value(), dict):
+        return  # options of the group as one word: Hydra merges them
+    names = _names(override)
+    several = group in ("tracker", "preset")
+    if override.value_type == ValueType.ELEMENT and not (
+        isinstance(override.value(), str) or (several and isinstance(override.value(), list))
+    ):
+        expected = "names such as [console]" if group == "tracker" else "a name"
+        known = PRESETS if group == "preset" else registry.names(group)
+        raise MetalossError(f"{word!r}: expected {expected} (allowed: {', '.join(sorted(known))})")
+    for name in names:
+        if group != "preset":
+            registry.get(group, name)  # says what is wrong with it, if anything
+        elif name not in PRESETS:
+            raise unknown_name("preset", name, PRESETS)
+    if override.value_type == ValueType.ELEMENT and len(set(names)) < len(names):
+        raise MetalossError(f"{word!r}: a name occurs twice")
+
+
+def _names(override: Override) -> list[str]:
+    """Return the names that a word on a group chooses; a glob's are Hydra's affair."""
+    values: list[Any]
+    if override.is_sweep_override():
+        swept = override.value()
+        values = list(swept.list) if isinstance(swept, ChoiceSweep) else []
+    else:
+        values = [override.value()]
+    flat: list[Any] = []
+    for value in values:
+        value = Override._convert_value(value)
+        flat += value if isinstance(value, list) else [value]
+    return [str(name) for name in flat if not isinstance(name, dict) and name is not None]
+
+
+def _leaves(override: Override) -> Iterator[Any]:
+    value = override.value()
+    stack: list[Any] = list(value.list) if isinstance(value, ChoiceSweep) else [value]
+    while stack:
+        item = Override._convert_value(stack.pop())
+        if isinstance(item, dict):
+            stack += item.values()
+        elif isinstance(item, list):
+            stack += item
+        else:
+            yield item
+
+
+def _dict_keys(value: Any) -> set[str]:
+    if isinstance(value, dict):
+        return {str(k) for k in value}.union(*(_dict_keys(v) for v in value.values()))
+    if isinstance(value, list):
+        return set().union(*(_dict_keys(item) for item in value))
+    return set()
