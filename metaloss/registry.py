@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
+from contextvars import ContextVar
 from dataclasses import dataclass
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any, TypeVar
@@ -70,10 +71,11 @@ class Part:
 
 _registered: dict[tuple[str, str], Part] = {}
 
+# Where parts registered by hand come from, as people are told; a file being loaded says its path.
+registering: ContextVar[str] = ContextVar("registering", default="this session")
 
-def register(
-    group: str, name: str, *, source: str = "this session"
-) -> Callable[[type[T]], type[T]]:
+
+def register(group: str, name: str, *, source: str | None = None) -> Callable[[type[T]], type[T]]:
     """Register a class by hand: for notebooks and for files named with ``--plugin``.
 
     Raises:
@@ -93,7 +95,7 @@ def register(
         raise MetalossError(f"{group} {name!r} is registered already: choose another name")
 
     def add(cls: type[T]) -> type[T]:
-        part = Part(group=group, name=name, cls=cls, source=source)
+        part = Part(group=group, name=name, cls=cls, source=source or registering.get())
         _ = part.config_class
         _registered[group, name] = part
         return cls

@@ -38,7 +38,7 @@ def explain(error: Exception) -> MetalossError:
     if isinstance(error, MetalossError):
         return error
     if isinstance(error, MissingConfigException) and error.missing_cfg_file:
-        missing = _missing_choice(str(error.missing_cfg_file))
+        missing = _missing_choice(error)
         if missing is not None:
             return missing
     cause = _omegaconf_cause(error)
@@ -72,6 +72,15 @@ def expected(hint: Any) -> str:
     return "another value"
 
 
+def option_types(options: type) -> dict[str, str]:
+    """Return in words what each option of a dataclass takes, by name."""
+    try:
+        hints = typing.get_type_hints(options)
+    except NameError:  # a stranger's annotation that only a type checker sees
+        return {}
+    return {name: expected(hint) for name, hint in hints.items()}
+
+
 def _shown(value: Any) -> str:
     """Return a value as it is written in a configuration."""
     return (
@@ -79,8 +88,12 @@ def _shown(value: Any) -> str:
     )
 
 
-def _missing_choice(path: str) -> MetalossError | None:
+def _missing_choice(error: MissingConfigException) -> MetalossError | None:
+    path = str(error.missing_cfg_file)
     group, _, name = path.removesuffix(".yaml").partition("/")
+    if group == "hydra":  # a launcher or sweeper: Hydra's plugins
+        parent, _, last = path.rpartition("/")
+        return unknown_name(parent, last, error.options or ())
     if group not in registry.GROUPS:
         return None
     try:

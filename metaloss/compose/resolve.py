@@ -9,6 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import hydra
+import hydra.version
+from hydra._internal.hydra import Hydra
+from hydra._internal.utils import create_config_search_path
+from hydra.core.global_hydra import GlobalHydra
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
@@ -60,11 +64,24 @@ def compose(
                 publish.try_publish(*choice)
         with root(values, str(config_file)) as name:
             try:
-                with hydra.initialize(config_path=None, version_base="1.3", job_name="metaloss"):
+                with own_hydra():
                     composed = hydra.compose(name, list(overrides))
                 return from_hydra(composed)
             except (HydraException, OmegaConfBaseException) as error:
                 raise explain(error) from error
+
+
+@contextmanager
+def own_hydra() -> Iterator[Hydra]:
+    """Give Hydra's process-wide state to us for a while, and back to whoever had it."""
+    state, base = GlobalHydra.instance(), hydra.version.getbase()
+    before, state.hydra = state.hydra, None
+    hydra.version.setbase("1.3")
+    try:
+        yield Hydra.create_main_hydra2(publish.ROOT, create_config_search_path(None))
+    finally:
+        state.hydra = before
+        hydra.version.VersionBase.instance().version_base = base
 
 
 @contextmanager

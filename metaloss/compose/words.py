@@ -14,8 +14,14 @@ from metaloss.compose.presets import PRESETS
 from metaloss.errors import MetalossError, unknown_name
 from metaloss.registry import GROUPS
 
-# What of Hydra's own settings a sweep may touch: who runs the jobs, which jobs, and where.
-_HYDRA_KEYS = ("hydra/launcher", "hydra/sweeper", "hydra.launcher", "hydra.sweeper", "hydra.sweep")
+# What of Hydra's own settings a sweep may touch: who runs the jobs, which jobs, their folders.
+_HYDRA_KEYS = (
+    "hydra/launcher",
+    "hydra/sweeper",
+    "hydra.launcher",
+    "hydra.sweeper",
+    "hydra.sweep.subdir",
+)
 
 
 def parse(words: Sequence[str], *, sweep: bool = False) -> list[Override]:
