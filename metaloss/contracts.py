@@ -174,10 +174,14 @@ class Schedule(ABC):
     def offline_total(self) -> int:
         """Return the number of offline meta-steps before training."""
 
+    @abstractmethod
+    def moves_in(self, phase: str) -> bool:
+        """Return whether φ moves in a phase, ``"offline"`` or ``"train"``."""
+
     @property
     def learns(self) -> bool:
         """Whether φ ever moves."""
-        return True
+        return self.moves_in("offline") or self.moves_in("train")
 
 
 Report = Callable[[int, Mapping[str, float]], None]

@@ -37,6 +37,7 @@ class FunctionalModel:
     """
 
     def __init__(self, module: nn.Module, *, autocast: torch.dtype | None = None) -> None:
+        self._original = module
         self._module = copy.deepcopy(module)
         self._module.requires_grad_(False)
         self._trainable = [n for n, p in module.named_parameters() if p.requires_grad]
@@ -58,6 +59,12 @@ class FunctionalModel:
             {name: params[name].detach().clone() for name in self._trainable},
             {name: buffers[name].detach().clone() for name in self._buffers},
         )
+
+    def module_with(self, params: Tensors, buffers: Tensors) -> nn.Module:
+        """Return an ordinary module, on the CPU, that holds these values."""
+        module = copy.deepcopy(self._original).cpu()
+        write_back(module, params, buffers)
+        return module
 
     def to(self, device: torch.device, dtype: torch.dtype | None = None) -> FunctionalModel:
         """Move the constants (frozen parameters) in place; return self."""
@@ -133,6 +140,15 @@ class FunctionalModel:
             after = _random_states(devices)
         if self._foreign is None:
             self._foreign = any(not torch.equal(a, b) for a, b in zip(before, after, strict=True))
+
+
+@torch.no_grad()
+def write_back(module: nn.Module, params: Tensors, buffers: Tensors) -> None:
+    """Copy θ and the buffers into a module, in place."""
+    for own, given in ((module.named_parameters(), params), (module.named_buffers(), buffers)):
+        for name, value in own:
+            if name in given:
+                value.copy_(given[name])
 
 
 def _random_states(devices: list[int]) -> list[Tensor]:

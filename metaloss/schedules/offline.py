@@ -48,6 +48,10 @@ class Offline(Schedule):
         """Return the number of offline meta-steps."""
         return self.offline_steps
 
+    def moves_in(self, phase: str) -> bool:
+        """Return whether the phase is the offline one."""
+        return phase == "offline"
+
 
 def check_counts(schedule: Schedule, options: tuple[str, ...], *, least: int) -> None:
     """Raise if an option that counts something is below ``least``."""

@@ -75,3 +75,7 @@ class Online(Schedule):
     def offline_total(self) -> int:
         """Return the number of offline meta-steps."""
         return self.offline_steps
+
+    def moves_in(self, phase: str) -> bool:
+        """Return True for training, and for the offline phase if there is one."""
+        return phase == "train" or self.offline_steps > 0

@@ -42,7 +42,6 @@ class Static(Schedule):
         """Return 0: there is no offline phase."""
         return 0
 
-    @property
-    def learns(self) -> bool:
-        """False: φ never moves."""
+    def moves_in(self, phase: str) -> bool:
+        """Return False: φ never moves."""
         return False

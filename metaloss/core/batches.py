@@ -1,0 +1,55 @@
+"""Batches as index draws from rows that live on the device."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from metaloss.inner.keys import generator
+from metaloss.types import Batch
+
+
+class BatchStream:
+    """An endless stream of batches, addressed by number: ``stream[i]``.
+
+    Every epoch is a fresh permutation, a function of (seed, purpose, epoch) alone, so that a
+    resumed run sees the rows that the uninterrupted one would have seen. The incomplete last batch
+    of an epoch is left out: shapes never change.
+
+    Args:
+        rows: All rows, on the device.
+        size: Rows of a batch; a stream of fewer rows gives all of them each time.
+        seed: The run's seed.
+        purpose: Tells streams over the same rows apart.
+
+    Example:
+        >>> rows = Batch(torch.arange(4).float(), torch.arange(4))
+        >>> stream = BatchStream(rows, size=2, seed=0, purpose="train")
+        >>> sorted([*stream[0].targets.tolist(), *stream[1].targets.tolist()])
+        [0, 1, 2, 3]
+    """
+
+    def __init__(self, rows: Batch, *, size: int, seed: int, purpose: str) -> None:
+        self._rows = rows
+        self._count = len(rows.targets)
+        self._size = min(size, self._count)
+        self._seed, self._purpose = seed, purpose
+        self._epoch = -1
+        self._order: Tensor = torch.empty(0, dtype=torch.int64)
+
+    def __getitem__(self, number: int) -> Batch:
+        """Return batch ``number``, counted from 0 over all epochs."""
+        epoch, place = divmod(number, self._count // self._size)
+        if epoch != self._epoch:
+            draw = generator(self._seed, f"batches/{self._purpose}", epoch)
+            order = torch.randperm(self._count, generator=draw)
+            self._order, self._epoch = order.to(self._rows.targets.device), epoch
+        chosen = self._order[place * self._size : (place + 1) * self._size]
+        return Batch(self._rows.inputs[chosen], self._rows.targets[chosen])
+
+
+def joined(first: Batch, second: Batch) -> Batch:
+    """Return the rows of both."""
+    return Batch(
+        torch.cat((first.inputs, second.inputs)), torch.cat((first.targets, second.targets))
+    )

@@ -1,0 +1,59 @@
+"""The learned loss as a picture: ℓ(t, p) over p, for each target value."""
+
+from __future__ import annotations
+
+import torch
+from torch.func import functional_call
+
+from metaloss.losses.base import LearnedLoss
+from metaloss.types import Link, Tensors
+
+_POINTS = 101
+
+
+class _PerOutput(torch.nn.Module):
+    """``per_output`` as a forward pass, so that φ can be passed in."""
+
+    def __init__(self, loss: LearnedLoss) -> None:
+        super().__init__()
+        self.loss = loss
+
+    def forward(self, logits: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+        return self.loss.per_output(logits, target)
+
+
+@torch.no_grad()
+def loss_curves(
+    loss: LearnedLoss, phi: Tensors
+) -> tuple[tuple[float, ...], dict[str, tuple[float, ...]]]:
+    """Return a grid of predictions, and ℓ(t, ·) on it by target label.
+
+    Classification: p from 0.005 to 0.995, for t = 0 and t = 1; with the softmax link the rest of
+    the probability is on one other class. Regression: predictions from −3 to 3 (in standard
+    deviations of the target), for t = 0.
+
+    Example:
+        >>> from metaloss.losses import CrossEntropy
+        >>> grid, curves = loss_curves(CrossEntropy(), {})
+        >>> round(grid[50], 3), round(curves["t=1"][50], 4)
+        (0.5, 0.6931)
+    """
+    device = next(iter(phi.values())).device if phi else torch.device("cpu")
+    module = _PerOutput(loss)
+    named = {f"loss.{name}": value for name, value in phi.items()}
+    if loss.link is Link.identity:
+        grid = torch.linspace(-3, 3, _POINTS, device=device)
+        logits, labels = grid.unsqueeze(1), {"t=0": 0.0}
+    else:
+        grid = torch.linspace(0.005, 0.995, _POINTS, device=device)
+        logits = torch.logit(grid).unsqueeze(1)
+        if loss.link is Link.softmax:
+            logits = torch.cat((logits, torch.zeros_like(logits)), 1)
+        labels = {"t=0": 0.0, "t=1": 1.0}
+    curves = {}
+    for label, value in labels.items():
+        target = torch.full_like(logits, value)
+        if loss.link is Link.softmax:
+            target[:, 1] = 1 - value
+        curves[label] = tuple(functional_call(module, named, (logits, target))[:, 0].tolist())
+    return tuple(grid.tolist()), curves

@@ -1,0 +1,59 @@
+"""The truth about a run: one JSON object a line, flushed, readable after a kill."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from metaloss.errors import MetalossError
+
+
+class Journal:
+    """An append-only file of JSON lines that can be cut back to a checkpoint.
+
+    Args:
+        path: The file; made if it is not there.
+        keep: Bytes to keep of an existing file, as :meth:`position` gave them; None keeps all.
+
+    Raises:
+        MetalossError: If the file cannot be written. A run without its journal must stop.
+    """
+
+    def __init__(self, path: Path, *, keep: int | None = None) -> None:
+        self._path = path
+        try:
+            self._file = path.open("ab")
+            if keep is not None:
+                self._file.truncate(keep)
+                self._file.seek(0, os.SEEK_END)
+        except OSError as error:
+            raise MetalossError(f"cannot write the journal {path}: {error.strerror}") from error
+
+    def write(self, row: Mapping[str, Any]) -> None:
+        """Append one object; numbers that JSON has no word for are written as null."""
+        clean = {name: _clean(value) for name, value in row.items()}
+        try:
+            self._file.write(json.dumps(clean, allow_nan=False).encode() + b"\n")
+            self._file.flush()
+        except (OSError, ValueError) as error:
+            raise MetalossError(f"cannot write the journal {self._path}: {error}") from error
+
+    def position(self) -> int:
+        """Return the size so far, in bytes, after making sure that it is on the disk."""
+        self._file.flush()
+        os.fsync(self._file.fileno())
+        return self._file.tell()
+
+    def close(self) -> None:
+        """Close the file."""
+        self._file.close()
+
+
+def _clean(value: Any) -> Any:
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value

@@ -1,0 +1,74 @@
+"""Where a run's numbers go: the journal first, then whoever listens."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import torch
+
+from metaloss.contracts import Event, Logged, LossCurves, Noticed
+from metaloss.core.curves import loss_curves
+from metaloss.core.journal import Journal
+from metaloss.core.state import Meter
+from metaloss.losses.base import LearnedLoss
+from metaloss.types import Tensors
+
+_NAMES = ("train/loss", "train/task_loss", "meta/task_loss", "meta/gradient_norm")
+
+
+class Recorder:
+    """Writes ``journal.jsonl`` and ``curves.jsonl`` and passes events on.
+
+    Args:
+        folder: The run's folder.
+        emit: Takes events; must not raise.
+        keep: Bytes of both files to keep, from :meth:`positions`; None for a new run.
+    """
+
+    def __init__(
+        self, folder: Path, emit: Callable[[Event], None], keep: list[int] | None = None
+    ) -> None:
+        keep = keep or [0, 0]
+        self._journal = Journal(folder / "journal.jsonl", keep=keep[0])
+        self._curves = Journal(folder / "curves.jsonl", keep=keep[1])
+        self._emit = emit
+        self._began = time.perf_counter()
+
+    def log(self, step: int, phase: str, phase_step: int, numbers: Mapping[str, float]) -> None:
+        """Write one journal line and tell the trackers."""
+        place = {"step": step, "phase": phase, "phase_step": phase_step}
+        seconds = round(time.perf_counter() - self._began, 3)
+        self._journal.write({**place, **numbers, "time/seconds": seconds})
+        self._emit(Logged(**place, numbers=numbers))  # type: ignore[arg-type]
+
+    def curves(self, step: int, phase: str, loss: LearnedLoss, phi: Tensors) -> None:
+        """Write the learned loss as it is now."""
+        grid, curves = loss_curves(loss, phi)
+        self._curves.write({"step": step, "phase": phase, "grid": grid, "curves": curves})
+        self._emit(LossCurves(step=step, phase=phase, grid=grid, curves=curves))
+
+    def notice(self, step: int, message: str) -> None:
+        """Tell people something."""
+        self._emit(Noticed(step=step, message=message))
+
+    def positions(self) -> list[int]:
+        """Return how much of both files is on the disk."""
+        return [self._journal.position(), self._curves.position()]
+
+    def close(self) -> None:
+        """Close both files."""
+        self._journal.close()
+        self._curves.close()
+
+
+def read_meter(meter: Meter, bad: torch.Tensor) -> tuple[dict[str, float], int]:
+    """Return the means since the last line and the number of bad steps: the one host sync."""
+    values = torch.cat((meter.sums, meter.counts, bad.reshape(1).to(meter.sums.dtype))).tolist()
+    numbers = {
+        name: total / count
+        for name, total, count in zip(_NAMES, values[:4], values[4:8], strict=True)
+        if count
+    }
+    return numbers, int(values[8])

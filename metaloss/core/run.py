@@ -1,0 +1,307 @@
+"""A run from its config to its folder: what ``metaloss train`` and ``metaloss.train`` do."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from safetensors.torch import save
+from torch import nn
+
+from metaloss import registry
+from metaloss.compose import compose, to_dict, to_overrides, to_yaml
+from metaloss.config import RunConfig, Selected
+from metaloss.contracts import RunFinished, RunStarted, Task
+from metaloss.core import checkpoint
+from metaloss.core.files import write_atomically, write_json
+from metaloss.core.interrupt import Interrupt
+from metaloss.core.recorder import Recorder
+from metaloss.core.runtime import determinism
+from metaloss.core.setup import Setup, prepare
+from metaloss.core.summary import summarize
+from metaloss.core.trainer import Trainer
+from metaloss.errors import MetalossError
+from metaloss.losses.base import LearnedLoss
+from metaloss.losses.export import DESCRIPTION, WEIGHTS, load_loss, pack
+from metaloss.tracking.fanout import Fanout
+
+CUSTOM = "custom"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Run:
+    """A finished run.
+
+    Attributes:
+        folder: Where its files are.
+        summary: The content of ``summary.json``.
+        model: The trained model, on the CPU.
+        loss: The learned loss, on the CPU.
+    """
+
+    folder: Path
+    summary: dict[str, Any]
+    model: nn.Module
+    loss: LearnedLoss
+
+    def journal(self) -> list[dict[str, Any]]:
+        """Return every journal line, oldest first."""
+        return read_rows(self.folder / "journal.jsonl")
+
+
+def train(
+    config: Mapping[str, Any] | Sequence[str] = (),
+    *,
+    task: Task | None = None,
+    model: nn.Module | None = None,
+    loss: LearnedLoss | None = None,
+) -> Run:
+    """Train a model while learning its loss: what ``metaloss train`` does.
+
+    Args:
+        config: The command line's words (``["schedule=online", "inner.lr=0.1"]``) or a mapping of
+            the same keys (``{"schedule": "online", "inner.lr": 0.1}``).
+        task: Your own data, from :func:`metaloss.task_from_data`, instead of a registered task.
+        model: Your own module; training begins with its current weights. It is not changed:
+            the trained one is in the result.
+        loss: Your own loss instead of a registered one.
+
+    Raises:
+        MetalossError: If the request cannot be met; nothing was written by then.
+
+    Example:
+        >>> import tempfile
+        >>> folder = tempfile.mkdtemp()
+        >>> words = ["steps=5", "start.steps=5", "tracker=[]", f"output={folder}"]
+        >>> run = train(words)
+        >>> run.summary["status"], sorted(run.summary["metrics"])
+        ('ok', ['test/error', 'valid/error'])
+    """
+    words = to_overrides(config) if isinstance(config, Mapping) else list(config)
+    return train_run(compose(words), task=task, model=model, loss=loss)
+
+
+def train_run(
+    config: RunConfig,
+    *,
+    task: Task | None = None,
+    model: nn.Module | None = None,
+    loss: LearnedLoss | None = None,
+    plugins: Mapping[str, str] | None = None,
+) -> Run:
+    """Do one run from its start; see :func:`train`. ``plugins``: SHA-256 by file name."""
+    setup = prepare(_with_custom(config, task, model, loss), task=task, model=model, loss=loss)
+    folder = Path(config.output or _default_folder(setup))
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise MetalossError(
+            f"output={folder} is not empty: choose another, or continue it with --resume {folder}"
+        )
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        setup = replace(setup, config=replace(setup.config, output=str(folder)))
+        write_atomically(folder / "config.yaml", to_yaml(setup.config).encode())
+        write_json(folder / "plugins.json", dict(plugins or {}))
+    except OSError as error:
+        raise MetalossError(f"output={folder} cannot be written: {error.strerror}") from error
+    return _go(setup, folder, None)
+
+
+def resume_run(
+    folder: Path,
+    *,
+    steps: int | None = None,
+    tracker: Mapping[str, Any] | None = None,
+    device: str | None = None,
+    plugins: Mapping[str, str] | None = None,
+    task: Task | None = None,
+    model: nn.Module | None = None,
+    loss: LearnedLoss | None = None,
+) -> Run:
+    """Go on with a run from its newest checkpoint; it ends as if it had never stopped.
+
+    Args:
+        folder: The run's folder.
+        steps: Another number of training steps.
+        tracker: Other trackers, their options by name.
+        device: Another device.
+        plugins: SHA-256 by file name, for the summary.
+        task: The user's own objects, where the run was made with them (also model and loss).
+        model: As above.
+        loss: As above.
+
+    Raises:
+        MetalossError: If the folder holds no run, or if it is finished already.
+    """
+    if not (folder / "config.yaml").is_file():
+        raise MetalossError(f"--resume {folder}: there is no run in it (no config.yaml)")
+    config = compose(_custom_choices(folder, task, model, loss), config_file=folder / "config.yaml")
+    config = replace(config, output=str(folder))
+    finished = _finished_steps(folder)
+    if finished is not None and (steps is None or steps <= finished):
+        raise MetalossError(
+            f"--resume {folder}: the run is finished, with {finished} steps; to go on, ask for "
+            f"more: steps={2 * max(finished, 1)}"
+        )
+    if steps is not None:
+        config = replace(config, steps=steps)
+    if tracker is not None:
+        config = replace(config, tracker=dict(tracker))
+    if device is not None:
+        config = replace(config, device=device)
+    config = _with_custom(config, task, model, loss)
+    setup = prepare(config, task=task, model=model, loss=loss)
+    content, messages = checkpoint.load_newest(folder / "checkpoints", setup.device)
+    write_atomically(folder / "config.yaml", to_yaml(config).encode())
+    write_json(folder / "plugins.json", {**_read_json(folder / "plugins.json"), **(plugins or {})})
+    (folder / "summary.json").unlink(missing_ok=True)
+    return _go(setup, folder, content, messages)
+
+
+def _go(
+    setup: Setup, folder: Path, content: dict[str, Any] | None, messages: Sequence[str] = ()
+) -> Run:
+    """Run, or go on from a checkpoint's content, and write what remains."""
+    config = setup.config
+    began = time.perf_counter()
+    trackers = {name: _tracker(name, options) for name, options in config.tracker.items()}
+    fanout = Fanout(trackers)
+    try:
+        with determinism(config.deterministic), Interrupt() as interrupt:
+            keep = content["files"] if content else None
+            recorder = Recorder(folder, fanout.handle, keep)
+            try:
+                trainer = Trainer(setup, folder, recorder, interrupt)
+                if content is not None:
+                    trainer.restore(content)
+                fanout.handle(_started(setup, folder, trainer.step if content else None))
+                for message in messages:
+                    recorder.notice(trainer.step, message)
+                if content is None:
+                    trainer.begin()
+                trainer.run()
+            finally:
+                recorder.close()
+            run, files = _write_results(trainer, folder, time.perf_counter() - began)
+            fanout.handle(RunFinished(summary=run.summary, files=files))
+    finally:
+        fanout.close()
+    return run
+
+
+def _write_results(trainer: Trainer, folder: Path, seconds: float) -> tuple[Run, dict[str, Path]]:
+    setup, state = trainer.setup, trainer.state
+    model = setup.problem.model.module_with(state.inner.params, state.inner.buffers)
+    weights = {name: value.clone().contiguous() for name, value in model.state_dict().items()}
+    files = {"model": folder / "model.safetensors"}
+    write_atomically(files["model"], save(weights, metadata={"format": "pt"}))
+    loss = setup.loss.cpu()
+    for name, value in loss.named_parameters():
+        value.data.copy_(state.phi[name])
+    config = setup.config
+    provenance = {
+        "task": config.task.name,
+        "model": config.model.name,
+        "seed": config.seed,
+        "schedule": config.schedule.name,
+        "steps": trainer.progress.train,
+    }
+    summary = summarize(trainer, seconds, _read_json(folder / "plugins.json"))
+    provenance["versions"] = summary["versions"]
+    if loss.family is not None:
+        packed = pack(loss, state.phi, provenance)
+        files["loss"], files["loss_description"] = folder / WEIGHTS, folder / DESCRIPTION
+        write_atomically(files["loss"], packed[0])
+        write_atomically(files["loss_description"], packed[1])
+    # Last: a folder with a summary is a finished run.
+    write_json(folder / "summary.json", summary)
+    return Run(folder=folder, summary=summary, model=model, loss=loss), files
+
+
+def export_run(folder: Path, out: Path) -> list[Path]:
+    """Copy a run's learned loss to a folder of its own; return the files written.
+
+    Raises:
+        MetalossError: If there is no whole loss in ``folder``, or ``out`` holds one already.
+    """
+    load_loss(folder)
+    targets = [out / WEIGHTS, out / DESCRIPTION]
+    for target in targets:
+        if target.exists():
+            raise MetalossError(f"{target} exists already: choose another folder")
+    for target in targets:
+        write_atomically(target, (folder / target.name).read_bytes())
+    return targets
+
+
+def read_rows(path: Path) -> list[dict[str, Any]]:
+    """Return the whole lines of a journal; a last line that a kill cut off is left out."""
+    rows = []
+    for line in path.read_text(encoding="utf-8").splitlines():
+        try:
+            rows.append(json.loads(line))
+        except ValueError:
+            break
+    return rows
+
+
+def _started(setup: Setup, folder: Path, resumed_from: int | None) -> RunStarted:
+    totals: dict[str, int] = {}
+    if setup.start.total and resumed_from is None:
+        totals["start"] = setup.start.total
+    if setup.schedule.offline_total():
+        totals["offline"] = setup.schedule.offline_total()
+    totals["train"] = setup.config.steps
+    return RunStarted(
+        config=to_dict(setup.config),
+        folder=folder,
+        name=folder.name,
+        totals=totals,
+        goal=setup.task.goal,
+        resumed_from=resumed_from,
+    )
+
+
+def _tracker(name: str, options: Any) -> Any:
+    return registry.get("tracker", name).build(options)
+
+
+def _default_folder(setup: Setup) -> str:
+    config = setup.config
+    parts = (setup.task.name, config.model.name, config.loss.name, config.schedule.name)
+    return f"runs/{'-'.join(parts)}-seed{config.seed}-{datetime.now():%Y%m%d-%H%M%S-%f}"
+
+
+def _with_custom(config: RunConfig, task: Any, model: Any, loss: Any) -> RunConfig:
+    """Say in the config which parts were handed over as objects."""
+    given = {"task": task, "model": model, "loss": loss}
+    changes = {
+        name: Selected(name=CUSTOM, options=None)
+        for name, value in given.items()
+        if value is not None
+    }
+    return replace(config, **changes) if changes else config
+
+
+def _custom_choices(folder: Path, task: Any, model: Any, loss: Any) -> list[str]:
+    given = {"task": task, "model": model, "loss": loss}
+    # The file says "custom" for these, which no registry knows: choose the defaults in their
+    # place, to be replaced again.
+    defaults = {"task": "digits", "model": "mlp", "loss": "mlp"}
+    return [f"{name}={defaults[name]}" for name, value in given.items() if value is not None]
+
+
+def _finished_steps(folder: Path) -> int | None:
+    summary = _read_json(folder / "summary.json")
+    return summary.get("steps")
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}

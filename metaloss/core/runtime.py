@@ -1,0 +1,60 @@
+"""The device, and code that must not touch anything global."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+
+from metaloss.errors import MetalossError
+from metaloss.inner.keys import derive
+from metaloss.types import Batch
+
+
+def resolve_device(name: str) -> torch.device:
+    """Return the device for ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
+
+    Raises:
+        MetalossError: If the name is malformed or the device is not there.
+    """
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        device = None
+    if device is None or device.type not in ("cpu", "cuda"):
+        raise MetalossError(f"device={name}: expected auto, cpu, cuda or cuda:N")
+    if device.type == "cuda":
+        count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+        if (device.index or 0) >= count:
+            raise MetalossError(f"device={name}: this machine has {count} CUDA devices")
+    return device
+
+
+@contextmanager
+def seeded(seed: int, purpose: str, *indices: int) -> Iterator[None]:
+    """Give module constructors, which draw from torch's global CPU generator, a seed of their own.
+
+    The global state is put back afterwards.
+    """
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(derive(seed, purpose, *indices))
+        yield
+
+
+@contextmanager
+def determinism(on: bool) -> Iterator[None]:
+    """Ask torch for deterministic algorithms inside the block only."""
+    before = torch.are_deterministic_algorithms_enabled()
+    torch.use_deterministic_algorithms(on or before)
+    try:
+        yield
+    finally:
+        torch.use_deterministic_algorithms(before)
+
+
+def on_device(batch: Batch, device: torch.device) -> Batch:
+    """Return the rows on the device."""
+    return Batch(batch.inputs.to(device), batch.targets.to(device))

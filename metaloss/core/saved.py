@@ -1,0 +1,95 @@
+"""A trainer's state as a checkpoint's content, and back."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch.utils import _pytree as pytree
+
+from metaloss.core.guard import GuardState
+from metaloss.core.ladder import Ladder
+from metaloss.core.state import Meter, Pending, Snapshot, TrainState
+
+# torch.load(weights_only=True) takes no classes: trees are stored as their leaves, and rebuilt
+# over a template of the same structure.
+
+
+def pack_state(state: TrainState) -> dict[str, Any]:
+    """Return the state as lists of tensors."""
+    pending = state.pending
+    return {
+        "values": _pack(Snapshot(state.inner, state.phi, state.outer)),
+        "pending": pending and [pytree.tree_leaves(pending.start), pending.first, pending.length],
+        "guard": list(state.guard),
+        "meter": list(state.meter),
+    }
+
+
+def unpack_state(content: dict[str, Any], template: TrainState) -> TrainState:
+    """Return the state that :func:`pack_state` was given."""
+    values = _unpack(content["values"], template)
+    pending = None
+    if content["pending"] is not None:
+        leaves, first, length = content["pending"]
+        pending = Pending(_like(template.inner, leaves), first, length)
+    return TrainState(
+        values.inner,
+        values.phi,
+        values.outer,
+        pending,
+        GuardState(*content["guard"]),
+        Meter(*content["meter"]),
+    )
+
+
+def pack_ladder(ladder: Ladder) -> dict[str, Any]:
+    """Return the ladder as plain values."""
+    return {
+        "good": _pack(ladder.good),
+        "start": _pack(ladder.start),
+        "events": ladder.events,
+        "since": ladder.since,
+        "diverged": ladder.diverged,
+    }
+
+
+def unpack_ladder(content: dict[str, Any], template: TrainState, learns: bool) -> Ladder:
+    """Return the ladder that :func:`pack_ladder` was given."""
+    return Ladder(
+        learns=learns,
+        good=_unpack(content["good"], template),
+        start=_unpack(content["start"], template),
+        events=content["events"],
+        since=content["since"],
+        diverged=content["diverged"],
+    )
+
+
+def pack_tree(tree: Any) -> list[Any] | None:
+    """Return a tree's leaves; None stays None."""
+    return None if tree is None else pytree.tree_leaves(tree)
+
+
+def unpack_tree(leaves: list[Any] | None, template: Any) -> Any:
+    """Return the tree of the template's structure with these leaves; None stays None."""
+    return None if leaves is None else _like(template, leaves)
+
+
+def _pack(values: Snapshot) -> dict[str, Any]:
+    return {
+        "inner": pytree.tree_leaves(values.inner),
+        "phi": pytree.tree_leaves(values.phi),
+        "outer": pack_tree(values.outer),
+    }
+
+
+def _unpack(content: dict[str, Any], template: TrainState) -> Snapshot:
+    return Snapshot(
+        _like(template.inner, content["inner"]),
+        _like(template.phi, content["phi"]),
+        unpack_tree(content["outer"], template.outer),
+    )
+
+
+def _like(template: Any, leaves: list[Any]) -> Any:
+    return pytree.tree_unflatten(leaves, pytree.tree_structure(template))

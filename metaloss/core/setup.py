@@ -1,0 +1,179 @@
+"""From a config to the objects of a run."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import nn
+
+from metaloss import registry
+from metaloss.config import Compile, Precision, RunConfig, Selected
+from metaloss.contracts import MetaBatch, Schedule, Start, Task
+from metaloss.core.advance import Advance
+from metaloss.core.batches import BatchStream, joined
+from metaloss.core.runtime import on_device, resolve_device, seeded
+from metaloss.core.weights import Weights
+from metaloss.errors import MetalossError
+from metaloss.inner.functional import FunctionalModel
+from metaloss.inner.problem import InnerProblem
+from metaloss.losses.base import LearnedLoss
+from metaloss.meta_optimizers.outer import OuterRule
+from metaloss.types import Batch, InnerState
+
+
+@dataclass(frozen=True, kw_only=True)
+class Setup:
+    """Everything that a trainer needs; nothing in it changes during a run."""
+
+    config: RunConfig
+    task: Task
+    model: nn.Module
+    loss: LearnedLoss
+    start: Start
+    schedule: Schedule
+    engine: OuterRule
+    problem: InnerProblem
+    advance: Advance
+    device: torch.device
+
+
+def prepare(
+    config: RunConfig,
+    *,
+    task: Task | None = None,
+    model: nn.Module | None = None,
+    loss: LearnedLoss | None = None,
+) -> Setup:
+    """Build the parts that a config names, or take the user's own objects in their place.
+
+    Raises:
+        MetalossError: If parts do not fit each other; nothing was written by then.
+    """
+    device = resolve_device(config.device)
+    if config.compile is Compile.on:
+        raise MetalossError("compile=on: this version runs eagerly; expected auto or off")
+    if task is None:
+        task = registry.get("task", config.task.name).build(config.task.options).build(config.seed)
+    task = replace(
+        task,
+        train=on_device(task.train, device),
+        valid=on_device(task.valid, device),
+        test=on_device(task.test, device),
+    )
+    schedule: Schedule = config.schedule.options
+    loss = build_loss(config.loss, task, config.seed) if loss is None else loss
+    _check_fit(loss, task, schedule, config)
+    weights = _weights(config, task, model)
+    module = weights("train", 0)
+    loss.to(device)
+    autocast = torch.bfloat16 if config.precision is Precision.bf16 else None
+    functional = FunctionalModel(module, autocast=autocast).to(device)
+    optimizer = config.inner.options
+    problem = InnerProblem(
+        model=functional, loss=loss, task_loss=task.task_loss, optimizer=optimizer
+    )
+    _check_outputs(functional, task, device)
+
+    def fresh(phase: str, number: int) -> InnerState:
+        params, buffers = functional.state(weights(phase, number))
+        params = {name: value.to(device) for name, value in params.items()}
+        buffers = {name: value.to(device) for name, value in buffers.items()}
+        return InnerState(params, buffers, optimizer.init(params))
+
+    advance = Advance(
+        problem=problem,
+        engine=config.meta_optimizer.options,
+        schedule=schedule,
+        streams=_streams(config, task, schedule),
+        fresh=fresh,
+        seed=config.seed,
+        device=device,
+        guarded=config.guard.name != "off",
+        constant_loss=task.constant_loss,
+        meta_totals={"offline": schedule.offline_total(), "train": config.steps},
+    )
+    return Setup(
+        config=config,
+        task=task,
+        model=module,
+        loss=loss,
+        start=config.start.options,
+        schedule=schedule,
+        engine=config.meta_optimizer.options,
+        problem=problem,
+        advance=advance,
+        device=device,
+    )
+
+
+def build_loss(chosen: Selected, task: Task, seed: int) -> LearnedLoss:
+    """Make a loss by name, its parameters drawn from the seed."""
+    with seeded(seed, "loss"):
+        loss = registry.get("loss", chosen.name).build(chosen.options, link=task.link)
+    if loss.family is None:
+        loss.family = chosen.name
+    return loss
+
+
+def _weights(config: RunConfig, task: Task, model: nn.Module | None) -> Weights:
+    if model is not None:
+        return Weights.of(model, config.seed)
+    part = registry.get("model", config.model.name)
+    context: dict[str, Any] = {"input_shape": task.input_shape, "outputs": task.outputs}
+    return Weights(build=lambda: part.build(config.model.options, **context), seed=config.seed)
+
+
+def _streams(config: RunConfig, task: Task, schedule: Schedule) -> dict[str, BatchStream]:
+    rows = {
+        "train": task.train,
+        "validation": task.valid,
+        "train+validation": joined(task.train, task.valid),
+    }[schedule.train_on.name]
+    judges = task.valid if schedule.meta_batch is MetaBatch.validation else task.train
+
+    def stream(purpose: str, source: Batch, size: int) -> BatchStream:
+        return BatchStream(source, size=size, seed=config.seed, purpose=purpose)
+
+    return {
+        "train": stream("train", rows, config.batch_size),
+        "offline": stream("offline", rows, config.batch_size),
+        "meta/train": stream("meta/train", judges, config.meta_batch_size),
+        "meta/offline": stream("meta/offline", judges, config.meta_batch_size),
+    }
+
+
+def _check_fit(loss: LearnedLoss, task: Task, schedule: Schedule, config: RunConfig) -> None:
+    if loss.link is not task.link:
+        raise MetalossError(
+            f"the loss has link={loss.link.name}, the task {task.name} needs link={task.link.name}"
+        )
+    if schedule.learns and not any(True for _ in loss.parameters()):
+        raise MetalossError(
+            f"loss={config.loss.name} has no parameters to learn: use schedule=static, or a "
+            "learned loss such as loss=mlp"
+        )
+
+
+@torch.no_grad()
+def _check_outputs(model: FunctionalModel, task: Task, device: torch.device) -> None:
+    """Try the model on two rows, so that a misfit is told before anything is written."""
+    params, buffers = model.state()
+    params = {name: value.to(device) for name, value in params.items()}
+    buffers = {name: value.to(device) for name, value in buffers.items()}
+    if not params:
+        raise MetalossError("the model has no parameters to train")
+    try:
+        outputs, _ = model(params, buffers, task.train.inputs[:2], train=False)
+    except RuntimeError as error:
+        reason = str(error).split("\n")[0]
+        raise MetalossError(
+            f"the model cannot take inputs of shape (B, {', '.join(map(str, task.input_shape))}): "
+            f"{reason}"
+        ) from error
+    if outputs.dim() < 2 or outputs.shape[1] != task.outputs:
+        raise MetalossError(
+            f"the model returns outputs of shape {tuple(outputs.shape)}; the task {task.name} "
+            f"needs (B, {task.outputs}, *)"
+        )

@@ -1,0 +1,93 @@
+"""What a run leaves behind in ``summary.json``."""
+
+from __future__ import annotations
+
+import platform
+import subprocess
+import time
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+
+import metaloss
+from metaloss.contracts import Plan, Progress
+from metaloss.core.trainer import Trainer
+
+_PACKAGES = ("torch", "torchvision", "torchopt", "higher", "hydra-core", "numpy", "scikit-learn")
+_TIMED_STEPS = 20
+
+
+def summarize(trainer: Trainer, seconds: float, plugins: dict[str, str]) -> dict[str, Any]:
+    """Return the summary of a finished run: plain values."""
+    setup, config = trainer.setup, trainer.setup.config
+    names = ("task", "model", "loss", "schedule", "start", "meta_optimizer")
+    metric = setup.task.metric_name
+    best = trainer.best
+    at_best: dict[str, Any] = {}
+    if best.metrics is not None:
+        at_best = {**_of(best.metrics, metric), "step": best.step}
+    return {
+        **{name: getattr(config, name).name for name in names},
+        "seed": config.seed,
+        "steps": trainer.progress.train,
+        "seconds": round(seconds, 3),
+        "meta_overhead": meta_overhead(trainer),
+        "status": "diverged" if trainer.ladder.diverged else "ok",
+        "guard_events": trainer.ladder.events,
+        "goal": setup.task.goal,
+        "metrics": _of(trainer.metrics, metric),
+        "metrics_at_best_validation": at_best,
+        "plugins": plugins,
+        "versions": {
+            "metaloss": metaloss.__version__,
+            "python": platform.python_version(),
+            **{package: version(package) for package in _PACKAGES},
+        },
+        "commit": commit(),
+        "device": str(setup.device),
+    }
+
+
+def meta_overhead(trainer: Trainer) -> float | None:
+    """Return seconds of a training step of this run ÷ seconds of a plain step, None if unknown.
+
+    The plain step is timed here, at the run's final state; its results are thrown away.
+    """
+    steps = trainer.progress.train
+    if not trainer.setup.schedule.learns or not steps:
+        return None
+    advance, state = trainer.setup.advance, trainer.state
+    inner = state.inner
+    plan = Plan(phase="train")
+    seconds = []
+    for number in range(_TIMED_STEPS):
+        began = time.perf_counter()
+        state = advance(state._replace(inner=inner, pending=None), plan, Progress(train=number))
+        if trainer.setup.device.type == "cuda":
+            torch.cuda.synchronize(trainer.setup.device)
+        seconds.append(time.perf_counter() - began)
+    plain = sorted(seconds)[_TIMED_STEPS // 2]
+    return round(trainer.train_seconds / steps / plain, 3)
+
+
+def commit() -> str | None:
+    """Return the commit of the checkout that metaloss runs from, None outside of one."""
+    folder = Path(metaloss.__file__).parent
+    try:
+        found = subprocess.run(
+            ["git", "-C", str(folder), "rev-parse", "HEAD"],
+            capture_output=True,
+            text=True,
+            timeout=10,
+            check=False,
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    tracked = found.returncode == 0 and "site-packages" not in folder.parts
+    return found.stdout.strip() if tracked else None
+
+
+def _of(metrics: dict[str, float], metric: str) -> dict[str, float]:
+    return {name: value for name, value in metrics.items() if name.endswith(f"/{metric}")}

@@ -1,0 +1,144 @@
+"""A learned loss as two files of data: ``loss.safetensors`` (φ) and ``loss.json`` (what it is).
+
+Loading executes nothing from the files: the family's name is looked up in the registry, its options
+are checked against the family's own dataclass, φ must fit exactly.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save
+
+from metaloss import registry
+from metaloss.errors import MetalossError
+from metaloss.losses.base import LearnedLoss
+from metaloss.types import Link, Tensors
+
+FORMAT = 1
+WEIGHTS, DESCRIPTION = "loss.safetensors", "loss.json"
+_LARGEST_DESCRIPTION = 1_000_000  # bytes
+
+
+def describe(loss: LearnedLoss, provenance: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what ``loss.json`` says: the family, its options, the link, where it was learned.
+
+    Raises:
+        MetalossError: If the loss was not built from the registry, so that no name stands for it.
+    """
+    if loss.family is None:
+        raise MetalossError(
+            f"{type(loss).__name__} has no registered name: register it (metaloss.register) and "
+            "set its 'family', so that it can be found again"
+        )
+    options = dataclasses.asdict(loss.config) if dataclasses.is_dataclass(loss.config) else {}
+    return {
+        "format": FORMAT,
+        "family": loss.family,
+        "options": {name: _plain(value) for name, value in options.items()},  # type: ignore[arg-type]
+        "link": loss.link.name,
+        "provenance": dict(provenance),
+    }
+
+
+def pack(loss: LearnedLoss, phi: Tensors, provenance: Mapping[str, Any]) -> tuple[bytes, bytes]:
+    """Return the contents of both files, φ first."""
+    description = json.dumps(describe(loss, provenance), indent=2, ensure_ascii=False) + "\n"
+    weights = {name: value.detach().cpu().contiguous() for name, value in phi.items()}
+    return save(weights, metadata={"format": "pt"}), description.encode()
+
+
+def load_loss(path: str | Path) -> LearnedLoss:
+    """Load an exported loss as an ``nn.Module`` for any training loop.
+
+    Args:
+        path: The folder that holds ``loss.safetensors`` and ``loss.json``, such as a run's.
+
+    Raises:
+        MetalossError: If a file is missing, damaged, foreign, or from a newer version; if φ is
+            not finite or does not fit its family.
+    """
+    folder = Path(path)
+    if folder.name in (WEIGHTS, DESCRIPTION):
+        folder = folder.parent
+    description = _read_description(folder / DESCRIPTION)
+    part = registry.get("loss", description["family"])
+    options = _options(part, description["options"], folder / DESCRIPTION)
+    with torch.random.fork_rng(devices=[]):
+        loss: LearnedLoss = part.build(options, link=Link[description["link"]])
+    loss.family, loss.loaded = description["family"], True
+    _fill(loss, folder / WEIGHTS)
+    return loss
+
+
+def _read_description(path: Path) -> dict[str, Any]:
+    try:
+        if path.stat().st_size > _LARGEST_DESCRIPTION:
+            raise MetalossError(f"{path} is larger than {_LARGEST_DESCRIPTION} bytes: not a loss")
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise MetalossError(f"cannot read {path}: {error.strerror}") from error
+    except (ValueError, RecursionError) as error:
+        raise MetalossError(f"{path} is not JSON: {str(error) or 'nested too deeply'}") from error
+    if not isinstance(content, dict) or "format" not in content:
+        raise MetalossError(f"{path} does not describe a loss: it has no 'format'")
+    if content["format"] != FORMAT:
+        raise MetalossError(
+            f"{path} has format {content['format']!r}; this metaloss reads format {FORMAT}"
+        )
+    for key, kind in (("family", str), ("options", dict), ("link", str)):
+        if not isinstance(content.get(key), kind):
+            raise MetalossError(f"{path}: {key!r} is missing or no {kind.__name__}")
+    if content["link"] not in Link.__members__:
+        raise MetalossError(
+            f"{path}: link {content['link']!r} is unknown (allowed: {', '.join(Link.__members__)})"
+        )
+    return content
+
+
+def _options(part: registry.Part, given: dict[str, Any], path: Path) -> Any:
+    try:
+        schema = OmegaConf.structured(part.config_class)
+        OmegaConf.set_readonly(schema, False)
+        # Values are data: an interpolation such as ${oc.env:HOME} must not be resolved.
+        if "${" in json.dumps(given):
+            raise MetalossError(f"{path}: options hold an interpolation: refused")
+        return OmegaConf.to_object(OmegaConf.merge(schema, given))
+    except (OmegaConfBaseException, TypeError) as error:
+        reason = str(error).split("\n")[0]
+        raise MetalossError(f"{path}: options do not fit {part.name!r}: {reason}") from error
+
+
+def _fill(loss: LearnedLoss, path: Path) -> None:
+    try:
+        found = load_file(path)
+    except (OSError, SafetensorError) as error:
+        raise MetalossError(f"cannot read {path}: {error}") from error
+    own = dict(loss.named_parameters())
+    if found.keys() != own.keys():
+        raise MetalossError(
+            f"{path} holds {sorted(found)}, the loss {loss.family!r} has {sorted(own)}"
+        )
+    for name, value in found.items():
+        if value.shape != own[name].shape or value.dtype != own[name].dtype:
+            raise MetalossError(
+                f"{path}: {name!r} has shape {tuple(value.shape)} and type {value.dtype}, expected "
+                f"{tuple(own[name].shape)} and {own[name].dtype}"
+            )
+        if not torch.isfinite(value).all():
+            raise MetalossError(f"{path}: {name!r} holds values that are not finite")
+    with torch.no_grad():
+        for name, value in found.items():
+            own[name].copy_(value)
+
+
+def _plain(value: Any) -> Any:
+    return getattr(value, "name", value)
