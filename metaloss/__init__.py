@@ -1,3 +1,53 @@
-"""metaloss: learn the loss function itself, online or offline."""
+"""metaloss: learn the loss function itself, online or offline.
+
+The names here are the public API; everything else may move between minor versions.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
+
+# Where each public name lives. They are imported on first use, so that `metaloss --help` and the
+# checks of a config need not wait for torch.
+_HOMES = {
+    "Learner": "metaloss.core.learner",
+    "MetalossError": "metaloss.errors",
+    "Run": "metaloss.core.run",
+    "Task": "metaloss.contracts",
+    "export_run": "metaloss.core.run",
+    "load_loss": "metaloss.losses.export",
+    "meta_gradient": "metaloss.core.meta_gradient",
+    "register": "metaloss.registry",
+    "task_from_data": "metaloss.data.tensors",
+    "train": "metaloss.core.run",
+}
+
+if TYPE_CHECKING:
+    from metaloss.contracts import Task
+    from metaloss.core.learner import Learner
+    from metaloss.core.meta_gradient import meta_gradient
+    from metaloss.core.run import Run, export_run, train
+    from metaloss.data.tensors import task_from_data
+    from metaloss.errors import MetalossError
+    from metaloss.losses.export import load_loss
+    from metaloss.registry import register
+
+__all__ = [
+    "Learner",
+    "MetalossError",
+    "Run",
+    "Task",
+    "export_run",
+    "load_loss",
+    "meta_gradient",
+    "register",
+    "task_from_data",
+    "train",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'metaloss' has no attribute {name!r}")
+    return getattr(import_module(_HOMES[name]), name)

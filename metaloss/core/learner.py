@@ -1,0 +1,193 @@
+"""A learned loss in the user's own training loop."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils import _pytree as pytree
+
+from metaloss import registry
+from metaloss.contracts import InnerOptimizer
+from metaloss.errors import MetalossError
+from metaloss.inner.functional import FunctionalModel, write_back
+from metaloss.inner.keys import key_tensor
+from metaloss.inner.problem import InnerProblem
+from metaloss.inner.sgd import SGD
+from metaloss.losses.base import LearnedLoss
+from metaloss.meta_optimizers.mixed import Mixed
+from metaloss.meta_optimizers.outer import OuterRule
+from metaloss.types import Batch, InnerState, StepLosses, Window
+
+Pair = tuple[Tensor, Tensor] | Batch
+
+
+class Learner:
+    """Trains a model and its loss together, one call a step; the loop stays yours.
+
+    The model and the loss stay ordinary modules: after every step they hold the current weights,
+    buffers and φ, and what you write into them is what the next step starts from.
+
+    Args:
+        model: The base model, on its device.
+        loss: The learned loss; moved to the model's device.
+        task_loss: ``(raw outputs, targets) -> scalar``: what the loss is judged by.
+        inner: How the model moves; default ``SGD(lr=0.01, momentum=0.9)``.
+        meta_optimizer: How the loss moves: an engine, or its registered name.
+        seed: Decides the dropout masks.
+
+    Raises:
+        MetalossError: If the model has nothing to train or an argument is of the wrong kind.
+
+    Example:
+        >>> from metaloss.losses import MLPLoss
+        >>> model, loss = nn.Linear(3, 2), MLPLoss()
+        >>> learner = Learner(model, loss, task_loss=nn.functional.cross_entropy)
+        >>> batch = torch.randn(8, 3), torch.randint(2, (8,))
+        >>> losses = learner.step(batch, meta_batch=batch)
+        >>> losses.inner.shape, losses.meta_task.shape
+        (torch.Size([1]), torch.Size([]))
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        loss: LearnedLoss,
+        *,
+        task_loss: Callable[[Tensor, Tensor], Tensor],
+        inner: InnerOptimizer | None = None,
+        meta_optimizer: OuterRule | str | None = None,
+        seed: int = 0,
+    ) -> None:
+        if isinstance(meta_optimizer, str):
+            meta_optimizer = registry.get("meta_optimizer", meta_optimizer).cls()
+        for name, value, kind in (
+            ("inner", inner, InnerOptimizer),
+            ("meta_optimizer", meta_optimizer, OuterRule),
+        ):
+            if value is not None and not isinstance(value, kind):
+                raise MetalossError(
+                    f"{name} is a {type(value).__name__}: expected {kind.__name__}, such as "
+                    f"{'SGD(lr=0.01)' if name == 'inner' else 'Mixed(lr=0.003)'}"
+                )
+        self.model, self.loss = model, loss
+        self._engine = meta_optimizer or Mixed()
+        functional = FunctionalModel(model)
+        params, _ = functional.state(model)
+        if not params:
+            raise MetalossError("the model has no parameters that require a gradient")
+        self._device = next(iter(params.values())).device
+        functional.to(self._device)
+        loss.to(self._device)
+        self._problem = InnerProblem(
+            model=functional, loss=loss, task_loss=task_loss, optimizer=inner or SGD()
+        )
+        self._optimizer = self._problem.optimizer.init(params)
+        self._outer = self._engine.outer_init(self._phi())
+        self._seed, self._steps = seed, 0
+
+    def step(self, batch: Pair | Sequence[Pair], meta_batch: Pair | None = None) -> StepLosses:
+        """Move the model by one step, and then the loss.
+
+        Args:
+            batch: (inputs, targets), on the model's device; or a list of K of them: K steps, and
+                the loss moves by the gradient through all of them.
+            meta_batch: The rows that judge the loss; None: the loss does not move.
+
+        Returns:
+            The losses seen, as tensors on the device; ``meta_task`` is NaN without a meta-batch.
+        """
+        batches = _as_batches(batch)
+        keys = tuple(self._key("train", self._steps + k) for k in range(len(batches)))
+        params, buffers = self._problem.model.state(self.model)
+        state = InnerState(params, buffers, self._optimizer)
+        phi = self._phi()
+        if meta_batch is None:
+            inner, task = [], []
+            for one, key in zip(batches, keys, strict=True):
+                state, learned, judged = self._problem.step(phi, state, one, key)
+                inner.append(learned)
+                task.append(judged)
+            nothing = torch.full((), float("nan"), device=self._device)
+            losses = StepLosses(torch.stack(inner), torch.stack(task), nothing)
+        else:
+            window = Window(batches, keys, Batch(*meta_batch), self._key("meta", self._steps))
+            result = self._engine.meta_gradient(self._problem, phi, state, window)
+            phi, self._outer = self._engine.outer_step(
+                phi, result.gradient, self._outer, phase="train", total=0
+            )
+            state, losses = result.state, result.losses
+            write_back(self.loss, phi, {})
+        write_back(self.model, state.params, state.buffers)
+        self._optimizer = state.optimizer
+        self._steps += len(batches)
+        return losses
+
+    @torch.no_grad()
+    def evaluate(
+        self,
+        batches: Iterable[Pair],
+        metric: Callable[[Tensor, Tensor], Tensor] | None = None,
+    ) -> float:
+        """Return the mean over rows of a metric, by default the task loss, in evaluation mode.
+
+        Args:
+            batches: (inputs, targets) pairs, such as a ``DataLoader``.
+            metric: ``(raw outputs, targets) -> scalar``, a mean over rows.
+        """
+        metric = metric or self._problem.task_loss
+        params, buffers = self._problem.model.state(self.model)
+        total, rows = 0.0, 0
+        for inputs, targets in batches:
+            inputs, targets = inputs.to(self._device), targets.to(self._device)
+            outputs, _ = self._problem.model(params, buffers, inputs, train=False)
+            total += float(metric(outputs, targets)) * len(targets)
+            rows += len(targets)
+        if not rows:
+            raise MetalossError("evaluate() was given no batches")
+        return total / rows
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return everything that :meth:`load_state_dict` needs; ``torch.load`` reads it safely."""
+        return {
+            "model": self.model.state_dict(),
+            "loss": self.loss.state_dict(),
+            "optimizer": pytree.tree_leaves(self._optimizer),
+            "outer": pytree.tree_leaves(self._outer),
+            "steps": self._steps,
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go back to a state that :meth:`state_dict` returned."""
+        self.model.load_state_dict(state["model"])
+        self.loss.load_state_dict(state["loss"])
+        self._optimizer = _refilled(self._optimizer, state["optimizer"])
+        self._outer = _refilled(self._outer, state["outer"])
+        self._steps = state["steps"]
+
+    def _phi(self) -> dict[str, Tensor]:
+        return {name: value.detach().clone() for name, value in self.loss.named_parameters()}
+
+    def _key(self, purpose: str, number: int) -> Tensor:
+        return key_tensor(self._seed, f"dropout/{purpose}", number, device=self._device)
+
+
+def _as_batches(batch: Pair | Sequence[Pair]) -> tuple[Batch, ...]:
+    if isinstance(batch, list):
+        if not batch:
+            raise MetalossError("step() was given an empty list of batches")
+        return tuple(Batch(*one) for one in batch)
+    inputs, targets = batch
+    return (Batch(inputs, targets),)  # type: ignore[arg-type]
+
+
+def _refilled(tree: Any, leaves: list[Tensor]) -> Any:
+    own, spec = pytree.tree_flatten(tree)
+    if len(own) != len(leaves):
+        raise MetalossError(
+            f"the state has {len(leaves)} values, this learner needs {len(own)}: it was made with "
+            "another optimizer or model"
+        )
+    return pytree.tree_unflatten([leaf.clone() for leaf in leaves], spec)
