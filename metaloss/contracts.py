@@ -145,7 +145,10 @@ class MetaBatch(Enum):
 
 
 # The functional form, since one of the names in the config is no Python identifier.
-TrainOn = Enum("TrainOn", {name: name for name in ("train", "validation", "train+validation")})
+TrainOn = Enum(
+    "TrainOn",
+    {"train": "train", "validation": "validation", "train+validation": "train+validation"},
+)
 TrainOn.__doc__ = "Which rows the training batches come from."
 
 

@@ -29,13 +29,13 @@ T = TypeVar("T")
 class GuardState(NamedTuple):
     """What the checks remember, on the device.
 
-    ``updates`` and ``losses`` (MEMORY,): a ring of past good steps, NaN where unused; ``count`` ():
+    ``updates`` and ``losses`` (MEMORY,): a ring of past good steps, NaN where unused; ``seen`` ():
     good steps so far; ``bad`` (): bad steps since they were last read.
     """
 
     updates: Tensor
     losses: Tensor
-    count: Tensor
+    seen: Tensor
     bad: Tensor
 
     @classmethod
@@ -74,18 +74,18 @@ def check(
     finite = torch.isfinite(moved + worst)
     if others:
         finite = finite & torch.isfinite(_norm(list(others.values())))
-    believed = guard.count >= WARM_UP
+    believed = guard.seen >= WARM_UP
     usual_update = guard.updates.nanmedian()
     usual_loss = guard.losses.nanmedian().clamp(min=constant_loss)
     large = believed & (moved > UPDATE_LIMIT * usual_update) & (moved > UPDATE_SHARE * weights)
     usual_loss = torch.where(believed, usual_loss, constant_loss)
     steep = worst > LOSS_LIMIT * usual_loss
     ok = finite & ~large & ~steep
-    here = ok & (torch.arange(MEMORY, device=moved.device) == guard.count % MEMORY)
+    here = ok & (torch.arange(MEMORY, device=moved.device) == guard.seen % MEMORY)
     return ok, GuardState(
         torch.where(here, moved.to(guard.updates.dtype), guard.updates),
         torch.where(here, worst.to(guard.losses.dtype), guard.losses),
-        guard.count + ok,
+        guard.seen + ok,
         guard.bad + ~ok,
     )
 

@@ -73,7 +73,7 @@ class Learner:
                     f"{'SGD(lr=0.01)' if name == 'inner' else 'Mixed(lr=0.003)'}"
                 )
         self.model, self.loss = model, loss
-        self._engine = meta_optimizer or Mixed()
+        self._engine: OuterRule = meta_optimizer or Mixed()  # type: ignore[assignment]
         functional = FunctionalModel(model)
         params, _ = functional.state(model)
         if not params:

@@ -279,7 +279,7 @@ def _default_folder(setup: Setup) -> str:
 def _with_custom(config: RunConfig, task: Any, model: Any, loss: Any) -> RunConfig:
     """Say in the config which parts were handed over as objects."""
     given = {"task": task, "model": model, "loss": loss}
-    changes = {
+    changes: dict[str, Any] = {
         name: Selected(name=CUSTOM, options=None)
         for name, value in given.items()
         if value is not None

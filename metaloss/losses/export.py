@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import json
 from collections.abc import Mapping
+from enum import Enum
 from pathlib import Path
 from typing import Any
 
@@ -39,11 +40,12 @@ def describe(loss: LearnedLoss, provenance: Mapping[str, Any]) -> dict[str, Any]
             f"{type(loss).__name__} has no registered name: register it (metaloss.register) and "
             "set its 'family', so that it can be found again"
         )
-    options = dataclasses.asdict(loss.config) if dataclasses.is_dataclass(loss.config) else {}
+    config = loss.config
+    fields = dataclasses.fields(config) if dataclasses.is_dataclass(config) else ()
     return {
         "format": FORMAT,
         "family": loss.family,
-        "options": {name: _plain(value) for name, value in options.items()},  # type: ignore[arg-type]
+        "options": {field.name: _plain(getattr(config, field.name)) for field in fields},
         "link": loss.link.name,
         "provenance": dict(provenance),
     }
@@ -141,4 +143,4 @@ def _fill(loss: LearnedLoss, path: Path) -> None:
 
 
 def _plain(value: Any) -> Any:
-    return getattr(value, "name", value)
+    return value.name if isinstance(value, Enum) else value

@@ -111,9 +111,10 @@ def _activation(config: MLPLossConfig) -> Callable[[Tensor], Tensor]:
     def smooth_leaky_relu(x: Tensor) -> Tensor:
         return F.softplus(x, beta=config.beta) * (1 - config.gamma) + config.gamma * x
 
-    return {
+    functions: dict[Activation, Callable[[Tensor], Tensor]] = {
         Activation.smooth_leaky_relu: smooth_leaky_relu,
         Activation.relu: F.relu,
         Activation.tanh: torch.tanh,
         Activation.silu: F.silu,
-    }[config.activation]
+    }
+    return functions[config.activation]

@@ -33,10 +33,10 @@ class OuterRate(Enum):
 
 
 class OuterState(NamedTuple):
-    """``rule``: torchopt's state; ``count``: meta-steps so far; ``shrink``: the guard's factor."""
+    """``rule``: torchopt's state; ``taken``: meta-steps so far; ``shrink``: the guard's factor."""
 
     rule: Any
-    count: Tensor
+    taken: Tensor
     shrink: Tensor
 
 
@@ -69,7 +69,7 @@ class OuterRule(GradientMetaOptimizer):
         device = next(iter(phi.values())).device if phi else torch.device("cpu")
         return OuterState(
             rule=self._transformation().init(_ordered(phi)),
-            count=torch.zeros((), dtype=torch.int64, device=device),
+            taken=torch.zeros((), dtype=torch.int64, device=device),
             shrink=torch.ones((), device=device),
         )
 
@@ -89,9 +89,9 @@ class OuterRule(GradientMetaOptimizer):
         updates, rule = self._transformation().update(
             _ordered(gradient), state.rule, params=_ordered(phi), inplace=False
         )
-        eta = self._rate(state.count, phase, total) * state.shrink
+        eta = self._rate(state.taken, phase, total) * state.shrink
         new = {name: value + eta * updates[name] for name, value in phi.items()}
-        return new, OuterState(rule, state.count + 1, state.shrink)
+        return new, OuterState(rule, state.taken + 1, state.shrink)
 
     def _transformation(self) -> Any:
         # η is applied outside, so that the schedule and the guard can move it without host syncs.
