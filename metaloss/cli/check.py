@@ -1,0 +1,24 @@
+"""``metaloss check``: the contract checks on one registered part."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from metaloss.cli.options import Plugins
+
+
+def check(
+    group: Annotated[str, typer.Argument(metavar="GROUP", help="Such as loss.")],
+    name: Annotated[str, typer.Argument(metavar="NAME", help="Such as mlp.")],
+    plugin: Plugins = None,
+) -> int:
+    """Run the contract checks that a part must pass. The exit status is 1 if one fails."""
+    from metaloss.cli import plugin_files
+
+    plugin_files.load(plugin or [])
+    from metaloss.testing import check_part
+
+    results = check_part(group, name)
+    return 0

@@ -1,0 +1,37 @@
+"""``metaloss list``: every registered part, where it comes from, and its options."""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated
+
+import typer
+
+from metaloss.cli.options import Plugins
+
+
+def list_parts(
+    group: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="[GROUP]", help="Such as loss; all if left out.", show_default=False
+        ),
+    ] = None,
+    plugin: Plugins = None,
+) -> int:
+    """List the parts by group; with GROUP, their options, defaults and what these mean.
+
+    Groups: task, model, loss, schedule, start, meta_optimizer, inner, tracker; and preset and
+    settings (the keys that belong to no part).
+    """
+    from rich.console import Console
+
+    from metaloss.cli import plugin_files, tables
+
+    plugin_files.load(plugin or [])
+    shown = tables.overview() if group is None else tables.details(group)
+    # Where no terminal says how wide it is, a pipe or a file, lines are not folded early.
+    console = Console(width=None if sys.stdout.isatty() else 140, highlight=False)
+    for table in shown:
+        console.print(table)
+    return 0

@@ -1,0 +1,133 @@
+"""``--multirun``: many runs through Hydra's own runner, with its launchers and sweepers."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from hydra.core.hydra_config import HydraConfig
+from hydra.errors import HydraException
+from omegaconf import DictConfig
+from omegaconf.errors import OmegaConfBaseException
+
+from metaloss.cli import plugin_files
+from metaloss.cli.options import BAD_REQUEST, DIVERGED, complain, report
+from metaloss.compose import from_hydra, publish, read_file, root, to_overrides, words
+from metaloss.compose.explain import explain
+from metaloss.compose.resolve import own_hydra
+from metaloss.errors import MetalossError
+
+_LEDGER = "jobs.jsonl"
+
+
+@dataclass(frozen=True)
+class Job:
+    """What Hydra calls for each job, in this process or in a worker.
+
+    Attributes:
+        plugins: The user's files, loaded in the worker as well.
+    """
+
+    plugins: tuple[Path, ...]
+
+    def __call__(self, composed: DictConfig) -> float:
+        """Run one job; note its status in the sweep's ledger.
+
+        Returns:
+            What a sweeper that searches minimizes: the last validation metric (its negative where
+            more is better), infinite for a run that diverged or could not begin.
+        """
+        place = HydraConfig.get()
+        folder, number = Path(place.runtime.output_dir), int(place.job.num)
+        status, value = BAD_REQUEST, math.inf
+        try:
+            hashes = plugin_files.load(self.plugins)
+            config = dataclasses.replace(from_hydra(composed), output=str(folder))
+            from metaloss.core.run import train_run
+
+            run = train_run(config, plugins=hashes)
+            status = report(run)
+            value = math.inf if status == DIVERGED else _objective(run.summary)
+        except MetalossError as error:
+            complain(f"job {number}: {error}")
+        line = {"job": number, "folder": str(folder), "status": status}
+        with (Path(place.sweep.dir) / _LEDGER).open("a") as ledger:
+            ledger.write(json.dumps(line) + "\n")
+        return value
+
+
+def sweep(given: Sequence[str], file: Path | None, plugins: Sequence[Path]) -> int:
+    """Run every job of a sweep; return the worst one's status.
+
+    Args:
+        given: ``KEY=VALUE`` words, of which some stand for several values, and words for Hydra's
+            launcher and sweeper. ``output`` is the folder that holds the jobs' folders.
+        file: A run's ``config.yaml`` to begin from.
+        plugins: The user's own files with parts.
+
+    Raises:
+        MetalossError: If a word is wrong for any of the jobs; then none has begun. What a part
+            or a run finds wrong in values that fit their types fails that job alone.
+    """
+    overrides = words.parse(given, sweep=True)
+    values = read_file(file) if file else {}
+    output = values.pop("output", None)
+    for override in overrides:
+        if override.key_or_group == "output":
+            output = override.value()
+            if override.is_sweep_override():
+                raise MetalossError("output holds the folders of all jobs: give one")
+    folder = _new_folder(output)
+    settings = [
+        "hydra.mode=MULTIRUN",
+        *to_overrides({"hydra.sweep.dir": folder}),
+        # Nothing but the run's own files in its folder, no logging set up behind its back.
+        "hydra.output_subdir=null",
+        "hydra.job.chdir=false",
+        "hydra/job_logging=none",
+        "hydra/hydra_logging=none",
+    ]
+    rest = [str(o.input_line) for o in overrides if o.key_or_group != "output"]
+    with publish.lock:
+        publish.publish_all()
+        with root(values, str(file)) as name, own_hydra() as hydra:
+            try:
+                hydra.multirun(
+                    config_name=name,
+                    task_function=Job(tuple(path.resolve() for path in plugins)),
+                    overrides=[*settings, *rest],
+                )
+            except (HydraException, OmegaConfBaseException) as error:
+                raise explain(error) from error
+    statuses = list(_statuses(folder))
+    print(f"{folder}: {len(statuses)} jobs, {statuses.count(0)} of them finished")
+    return max(statuses, default=BAD_REQUEST)
+
+
+def _new_folder(output: Any) -> Path:
+    folder = Path(str(output)) if output else Path("multirun", time.strftime("%Y-%m-%d/%H-%M-%S"))
+    folder = folder.absolute()
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise MetalossError(f"output={folder}: exists and is not empty; give a new folder")
+    return folder
+
+
+def _statuses(folder: Path) -> Iterator[int]:
+    ledger = folder / _LEDGER
+    if ledger.exists():
+        for line in ledger.read_text().splitlines():
+            yield json.loads(line)["status"]
+
+
+def _objective(summary: Mapping[str, Any]) -> float:
+    sign = -1.0 if summary.get("goal") == "max" else 1.0
+    for name, value in summary.get("metrics", {}).items():
+        if name.startswith("valid/"):
+            return sign * float(value)
+    return math.nan

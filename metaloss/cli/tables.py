@@ -1,0 +1,126 @@
+"""The tables of ``metaloss list``."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator, Sequence
+from enum import Enum
+from typing import Any
+
+from rich import box
+from rich.table import Table
+from rich.text import Text
+
+from metaloss import registry
+from metaloss.compose.explain import option_types
+from metaloss.compose.presets import PRESETS, Preset
+from metaloss.config import Settings
+from metaloss.errors import MetalossError, unknown_name
+from metaloss.registry import GROUPS, Part
+
+
+def overview() -> Iterator[Table]:
+    """Yield one table: every part of every group, the presets last."""
+    table = _table("", ("group", "name", "from", "what it is"))
+    for group in GROUPS:
+        for name in registry.names(group):
+            part = _load(group, name)
+            if isinstance(part, Part):
+                table.add_row(group, name, part.source, _plain(part.summary))
+            else:
+                table.add_row(group, name, "", _failure(part))
+        table.add_section()
+    for name, preset in PRESETS.items():
+        table.add_row("+preset", name, "metaloss", preset.description)
+    yield table
+
+
+def details(group: str) -> Iterator[Table]:
+    """Yield one table for each part of a group, with its options.
+
+    Raises:
+        MetalossError: If there is no such group.
+    """
+    if group == "settings":
+        yield _options("settings: keys of their own, such as steps=4000", Settings, "")
+    elif group == "preset":
+        for name, preset in PRESETS.items():
+            yield _preset(name, preset)
+    elif group in GROUPS:
+        for name in registry.names(group):
+            part = _load(group, name)
+            if isinstance(part, Part):
+                title = f"{group}={name}  ({part.source})\n{_plain(part.summary)}"
+                prefix = f"tracker.{name}." if group == "tracker" else f"{group}."
+                yield _options(title, part.config_class, prefix)
+            else:
+                table = _table(f"{group}={name}", ("failed to load",))
+                table.add_row(_failure(part))
+                yield table
+    else:
+        raise unknown_name("group", group, [*GROUPS, "preset", "settings"])
+
+
+def _failure(reason: MetalossError) -> Text:
+    return Text(str(reason), style="red")
+
+
+def _load(group: str, name: str) -> Part | MetalossError:
+    try:
+        return registry.get(group, name)
+    except MetalossError as reason:
+        return reason
+
+
+def _options(title: str, options: type, prefix: str) -> Table:
+    table = _table(title, ("option", "default", "type", "what it does"))
+    types = option_types(options)
+    for option in dataclasses.fields(options):
+        table.add_row(
+            prefix + option.name,
+            _default(option),
+            types.get(option.name, ""),
+            _plain(option.metadata.get("help", "")),
+        )
+    if not table.row_count:
+        table.add_row("no options", "", "", "")
+    return table
+
+
+def _preset(name: str, preset: Preset) -> Table:
+    table = _table(f"+preset={name}\n{preset.description}", ("key", "value"))
+    for group, choice in preset.choices.items():
+        table.add_row(group, choice)
+    for group, options in preset.options.items():
+        for option, value in options.items():
+            table.add_row(f"{group}.{option}", _shown(value))
+    return table
+
+
+def _plain(docstring: str) -> str:
+    return docstring.replace("``", "")
+
+
+def _default(option: dataclasses.Field[Any]) -> str:
+    if option.default is not dataclasses.MISSING:
+        return _shown(option.default)
+    if option.default_factory is not dataclasses.MISSING:
+        return _shown(option.default_factory())
+    return "(required)"
+
+
+def _shown(value: Any) -> str:
+    if isinstance(value, Enum):
+        return value.name
+    if value is None:
+        return "null"
+    if isinstance(value, bool):
+        return str(value).lower()
+    return str(value)
+
+
+def _table(title: str, columns: Sequence[str]) -> Table:
+    table = Table(title=Text(title) if title else None, title_justify="left", box=box.SIMPLE_HEAD)
+    for column in columns:
+        table.add_column(column, overflow="fold")
+    return table

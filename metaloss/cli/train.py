@@ -1,0 +1,100 @@
+"""``metaloss train``: one run, a sweep of runs, or a run that goes on."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from metaloss.cli.options import Plugins, Words, interrupted, report
+from metaloss.errors import MetalossError
+
+_BESIDE_RESUME = ("steps", "tracker", "device")
+
+
+def train(
+    words: Words = None,
+    config: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Begin from a run's config.yaml.", show_default=False),
+    ] = None,
+    resume: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="Go on with a run that was stopped.", show_default=False),
+    ] = None,
+    multirun: Annotated[
+        bool, typer.Option("--multirun", help="Run every combination of comma-separated values.")
+    ] = False,
+    cfg: Annotated[
+        bool, typer.Option("--cfg", help="Print the resolved configuration; run nothing.")
+    ] = False,
+    plugin: Plugins = None,
+) -> int:
+    """Train a model under a fixed or learned loss.
+
+    Everything has a default; `metaloss list` shows the parts and their options. KEY=VALUE follows
+    Hydra's grammar. The exit status is 0 for a finished run, 2 for a bad request, 3 for a run
+    that diverged and 130 after Ctrl-C.
+    """
+    from metaloss.cli import plugin_files
+
+    flags = {"--config": config, "--resume": resume, "--multirun": multirun, "--cfg": cfg}
+    given = [flag for flag, value in flags.items() if value]
+    if (resume or (multirun and cfg)) and len(given) > 1:
+        raise MetalossError(f"{' and '.join(given)} cannot be combined")
+    paths = plugin or []
+    hashes = plugin_files.load(paths)
+    words = words or []
+    try:
+        if resume is not None:
+            return _resume(resume, words, hashes)
+        if multirun:
+            from metaloss.cli.sweep import sweep
+
+            return sweep(words, config, paths)
+        return _train(words, config, cfg, hashes)
+    except KeyboardInterrupt as interrupt:
+        return interrupted(interrupt)
+
+
+def _train(words: list[str], file: Path | None, only_print: bool, hashes: Mapping[str, str]) -> int:
+    from metaloss.compose import compose, to_yaml
+
+    config = compose(words, file)
+    if only_print:
+        print(to_yaml(config), end="")
+        return 0
+    from metaloss.core.run import train_run
+
+    return report(train_run(config, plugins=hashes))
+
+
+def _resume(folder: Path, words: list[str], hashes: Mapping[str, str]) -> int:
+    from metaloss.compose import compose
+    from metaloss.compose.words import parse
+
+    keys = [override.key_or_group for override in parse(words)]
+    others = [key for key in keys if key.partition(".")[0] not in _BESIDE_RESUME]
+    if others:
+        raise MetalossError(
+            f"--resume takes only steps, tracker and device beside it, not {', '.join(others)}"
+        )
+    file = folder / "config.yaml"
+    if not file.is_file():
+        raise MetalossError(f"--resume {folder}: no run's folder, it has no config.yaml")
+    config = compose(words, file) if words else None
+    from metaloss.core.run import resume_run
+
+    def changed(key: str) -> bool:
+        return config is not None and any(k == key or k.startswith(f"{key}.") for k in keys)
+
+    run = resume_run(
+        folder,
+        steps=config.steps if config and changed("steps") else None,
+        tracker=config.tracker if config and changed("tracker") else None,
+        device=config.device if config and changed("device") else None,
+        plugins=hashes,
+    )
+    return report(run)
