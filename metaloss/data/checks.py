@@ -1,0 +1,34 @@
+"""Range checks of options, with one wording."""
+
+from __future__ import annotations
+
+from metaloss.errors import MetalossError
+
+
+def number(name: str, value: object, low: float, high: float, *, include_low: bool = False) -> None:
+    """Raise unless ``low < value < high`` (``low <= value`` with ``include_low``).
+
+    Example:
+        >>> number("task.label_noise", 1.5, 0, 1, include_low=True)
+        Traceback (most recent call last):
+        metaloss.errors.MetalossError: task.label_noise=1.5: expected a number ≥ 0 and < 1
+    """
+    real = isinstance(value, int | float) and not isinstance(value, bool)
+    if real and (low < value < high or (include_low and value == low)):  # type: ignore[operator]
+        return
+    lower = f"{'≥' if include_low else '>'} {low}"
+    # An open end at infinity: any finite number.
+    upper = f"< {high}" if high != float("inf") else "finite"
+    raise MetalossError(f"{name}={value}: expected a number {lower} and {upper}")
+
+
+def whole(name: str, value: object, least: int) -> None:
+    """Raise unless ``value`` is a whole number, at least ``least``.
+
+    Example:
+        >>> whole("task.subset", 0, 1)
+        Traceback (most recent call last):
+        metaloss.errors.MetalossError: task.subset=0: expected a whole number, at least 1
+    """
+    if not isinstance(value, int) or isinstance(value, bool) or value < least:
+        raise MetalossError(f"{name}={value}: expected a whole number, at least {least}")

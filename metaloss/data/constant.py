@@ -1,0 +1,88 @@
+"""The task loss of the best constant prediction: above it, a model has learned nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from metaloss.data.metrics import IGNORED
+
+
+def class_entropy(targets: Tensor, outputs: int) -> float:
+    """Return the entropy of the class frequencies, in nats: cross-entropy's constant loss.
+
+    Args:
+        targets: (B, *) class indices, where −100 is left out, or (B, C, *) soft labels.
+        outputs: C.
+
+    Example:
+        >>> round(class_entropy(torch.tensor([0, 0, 1, 1]), 2), 4)
+        0.6931
+    """
+    if targets.is_floating_point():
+        shares = targets.double().transpose(0, 1).flatten(1).mean(dim=1)
+    else:
+        counts = torch.bincount(targets[targets != IGNORED], minlength=outputs).double()
+        shares = counts / counts.sum()
+    return torch.special.entr(shares).sum().item()
+
+
+def binary_entropy(targets: Tensor) -> float:
+    """Return the mean entropy of yes/no targets (B, C, *), in nats, one constant for each c.
+
+    Example:
+        >>> round(binary_entropy(torch.tensor([[0.0, 1.0], [1.0, 1.0]])), 4)
+        0.3466
+    """
+    yes = targets.double().transpose(0, 1).flatten(1).mean(dim=1)
+    return (torch.special.entr(yes) + torch.special.entr(1 - yes)).mean().item()
+
+
+def target_variance(targets: Tensor) -> float:
+    """Return the variance of real targets (B, C, *), the mean over c: mse's constant loss.
+
+    Example:
+        >>> target_variance(torch.tensor([[0.0], [2.0]]))
+        1.0
+    """
+    values = targets.double().transpose(0, 1).flatten(1)
+    return values.var(dim=1, correction=0).mean().item()
+
+
+def fitted_constant(
+    targets: Tensor, outputs: int, task_loss: Callable[[Tensor, Tensor], Tensor]
+) -> float:
+    """Return the lowest task loss that constant raw outputs reach, found numerically (L-BFGS).
+
+    For task losses without a closed form; one value for each of the C outputs.
+
+    Args:
+        targets: (B, *) class indices or (B, C, *) values.
+        outputs: C.
+        task_loss: ``(raw outputs (B, C, *), targets) -> scalar``.
+
+    Example:
+        >>> round(fitted_constant(torch.tensor([[0.0], [2.0]]), 1, torch.nn.functional.mse_loss), 6)
+        1.0
+    """
+    real = targets.is_floating_point()
+    if real:
+        targets = targets.double()
+    places = targets.shape[2:] if real else targets.shape[1:]
+    constant = torch.zeros(1, outputs, *[1] * len(places), dtype=torch.float64, requires_grad=True)
+    search = torch.optim.LBFGS([constant], max_iter=200, line_search_fn="strong_wolfe")
+    lowest = float("inf")
+
+    def closure() -> Tensor:
+        nonlocal lowest
+        search.zero_grad()
+        with torch.enable_grad():
+            loss = task_loss(constant.expand(len(targets), outputs, *places), targets)
+            loss.backward()
+        lowest = min(lowest, loss.item())
+        return loss
+
+    search.step(closure)
+    return lowest

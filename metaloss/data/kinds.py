@@ -1,0 +1,221 @@
+"""What a link means for targets: their form, their checks, the task loss and the metric."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from metaloss.data.constant import binary_entropy, class_entropy, target_variance
+from metaloss.data.metrics import IGNORED, binary_error, error_rate, mse
+from metaloss.errors import MetalossError
+from metaloss.types import Link
+
+TensorFunction = Callable[[Tensor, Tensor], Tensor]
+
+
+class Kind(ABC):
+    """One kind of task, told apart by its link."""
+
+    link: ClassVar[Link]
+    metric_name: ClassVar[str]
+
+    @property
+    @abstractmethod
+    def task_loss(self) -> TensorFunction:
+        """``(raw outputs, targets) -> scalar``."""
+
+    @property
+    @abstractmethod
+    def metric(self) -> TensorFunction:
+        """``(raw outputs, targets) -> scalar``; lower is better."""
+
+    @abstractmethod
+    def prepare(self, part: str, targets: Tensor) -> Tensor:
+        """Return the targets in the form that the task loss takes."""
+
+    @abstractmethod
+    def outputs(self, targets: Tensor) -> int:
+        """Return C as the prepared training targets suggest it."""
+
+    @abstractmethod
+    def check(self, part: str, targets: Tensor, outputs: int) -> None:
+        """Raise unless the prepared targets fit a model with C = ``outputs``."""
+
+    @abstractmethod
+    def constant_loss(self, targets: Tensor, outputs: int) -> float:
+        """Return the task loss of the best constant prediction."""
+
+
+class Classes(Kind):
+    """One class of C: softmax, cross-entropy, error rate. Class indices or soft labels."""
+
+    link = Link.softmax
+    metric_name = "error"
+
+    @property
+    def task_loss(self) -> TensorFunction:
+        """Cross-entropy."""
+        return F.cross_entropy
+
+    @property
+    def metric(self) -> TensorFunction:
+        """Share of wrong classes."""
+        return error_rate
+
+    def prepare(self, part: str, targets: Tensor) -> Tensor:
+        """Return int64 indices (B, *) or soft labels (B, C, *)."""
+        if not targets.is_floating_point():
+            return targets.to(torch.int64)
+        if targets.ndim < 2:
+            raise MetalossError(
+                f"{part}: real targets of shape {tuple(targets.shape)} with link=softmax; expected "
+                "class indices (integers) or soft labels (B, C)"
+            )
+        return _finite(part, targets)
+
+    def outputs(self, targets: Tensor) -> int:
+        """Return the largest class plus one, or the number of soft labels."""
+        if targets.is_floating_point():
+            return targets.shape[1]
+        found = int(targets.max()) + 1
+        if found < 2:
+            raise MetalossError(
+                "train: found a single class; expected two or more, or outputs= in the options"
+            )
+        return found
+
+    def check(self, part: str, targets: Tensor, outputs: int) -> None:
+        """Raise for a class out of range, or for soft labels that are no distribution."""
+        if targets.is_floating_point():
+            _second_dimension(part, targets, outputs)
+            off = (targets.sum(dim=1) - 1).abs() > 1e-3
+            if bool((targets < 0).any() | off.any()):
+                raise MetalossError(
+                    f"{part}: soft labels that are no distribution; expected numbers ≥ 0 that sum "
+                    "to 1 over the classes"
+                )
+            return
+        counted = targets[targets != IGNORED]
+        if len(counted) == 0:
+            raise MetalossError(f"{part}: every target is {IGNORED} (ignored); expected classes")
+        for extreme in (int(counted.min()), int(counted.max())):
+            if not 0 <= extreme < outputs:
+                raise MetalossError(
+                    f"{part}: class {extreme}; expected 0 to {outputs - 1} (outputs={outputs}), "
+                    f"or {IGNORED} for targets to ignore"
+                )
+
+    def constant_loss(self, targets: Tensor, outputs: int) -> float:
+        """Return the entropy of the class frequencies."""
+        return class_entropy(targets, outputs)
+
+
+class YesNo(Kind):
+    """C independent yes/no questions: sigmoid, binary cross-entropy, share of wrong answers."""
+
+    link = Link.sigmoid
+    metric_name = "error"
+
+    @property
+    def task_loss(self) -> TensorFunction:
+        """Binary cross-entropy on logits."""
+        return F.binary_cross_entropy_with_logits
+
+    @property
+    def metric(self) -> TensorFunction:
+        """Share of wrong answers."""
+        return binary_error
+
+    def prepare(self, part: str, targets: Tensor) -> Tensor:
+        """Return real targets (B, C, *), from 0 to 1."""
+        return _columns(_finite(part, targets))
+
+    def outputs(self, targets: Tensor) -> int:
+        """Return the number of questions."""
+        return targets.shape[1]
+
+    def check(self, part: str, targets: Tensor, outputs: int) -> None:
+        """Raise for a target outside of 0 to 1, or for too many or too few."""
+        _second_dimension(part, targets, outputs)
+        if bool(((targets < 0) | (targets > 1)).any()):
+            raise MetalossError(
+                f"{part}: targets from {targets.min().item():g} to {targets.max().item():g} with "
+                "link=sigmoid; expected 0 to 1"
+            )
+
+    def constant_loss(self, targets: Tensor, outputs: int) -> float:
+        """Return the mean entropy of the answers."""
+        return binary_entropy(targets)
+
+
+class Values(Kind):
+    """C real numbers: identity, mean squared error."""
+
+    link = Link.identity
+    metric_name = "mse"
+
+    @property
+    def task_loss(self) -> TensorFunction:
+        """Mean squared error."""
+        return F.mse_loss
+
+    @property
+    def metric(self) -> TensorFunction:
+        """Mean squared error, in the targets' squared units."""
+        return mse
+
+    def prepare(self, part: str, targets: Tensor) -> Tensor:
+        """Return real targets (B, C, *)."""
+        return _columns(_finite(part, targets))
+
+    def outputs(self, targets: Tensor) -> int:
+        """Return the number of values."""
+        return targets.shape[1]
+
+    def check(self, part: str, targets: Tensor, outputs: int) -> None:
+        """Raise for too many or too few values."""
+        _second_dimension(part, targets, outputs)
+
+    def constant_loss(self, targets: Tensor, outputs: int) -> float:
+        """Return the variance of the targets."""
+        return target_variance(targets)
+
+
+_KINDS: dict[Link, Kind] = {kind.link: kind for kind in (Classes(), YesNo(), Values())}
+
+
+def kind_of(targets: Tensor, link: Link | None) -> Kind:
+    """Return the kind for a link, or the one that the targets suggest.
+
+    Example:
+        >>> kind_of(torch.tensor([0, 1]), None).metric_name
+        'error'
+    """
+    if link is None:
+        link = Link.identity if targets.is_floating_point() else Link.softmax
+    return _KINDS[link]
+
+
+def _finite(part: str, targets: Tensor) -> Tensor:
+    targets = targets.to(torch.get_default_dtype())
+    if not bool(targets.isfinite().all()):
+        raise MetalossError(f"{part}: targets hold NaN or infinity; expected finite numbers")
+    return targets
+
+
+def _columns(targets: Tensor) -> Tensor:
+    # (B, C) outputs against (B,) targets would broadcast to (B, B).
+    return targets[:, None] if targets.ndim == 1 else targets
+
+
+def _second_dimension(part: str, targets: Tensor, outputs: int) -> None:
+    if targets.shape[1] != outputs:
+        raise MetalossError(
+            f"{part}: targets of shape {tuple(targets.shape)} with outputs={outputs}; expected "
+            f"(B, {outputs}, ...)"
+        )

@@ -1,0 +1,95 @@
+"""Which rows train, which validate, which test: every row in exactly one part."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+
+from metaloss.errors import MetalossError
+
+
+class Split(NamedTuple):
+    """Row numbers of the three parts, each sorted: 1-d int64 arrays, disjoint."""
+
+    train: np.ndarray
+    valid: np.ndarray
+    test: np.ndarray
+
+
+def split_rows(
+    rows: int,
+    valid_fraction: float,
+    test_fraction: float,
+    rng: np.random.Generator,
+    *,
+    strata: np.ndarray | None = None,
+) -> Split:
+    """Split ``range(rows)`` into three parts of exact sizes.
+
+    The test part has ``round(test_fraction · rows)`` rows, the validation part
+    ``round(valid_fraction · rows)``, the training part the rest.
+
+    Args:
+        rows: The number of rows.
+        valid_fraction: Share of all rows, from 0 to 1.
+        test_fraction: Share of all rows, from 0 to 1; 0 gives an empty test part.
+        rng: Decides the split.
+        strata: (rows,) integers, for example class labels; each part then holds its share of
+            every stratum, up to one row (two in the validation part, drawn from what the test
+            part left).
+
+    Raises:
+        MetalossError: If the training part, or a part with a fraction above 0, gets no row.
+
+    Example:
+        >>> split = split_rows(100, 0.15, 0.25, np.random.default_rng(0))
+        >>> [len(part) for part in split]
+        [60, 15, 25]
+        >>> sorted(np.concatenate(split)) == list(range(100))
+        True
+    """
+    sizes = {"test": round(test_fraction * rows), "valid": round(valid_fraction * rows)}
+    train_size = rows - sum(sizes.values())
+    empty = ["train"] if train_size < 1 else []
+    wanted = {"valid": valid_fraction, "test": test_fraction}
+    empty += [name for name, fraction in wanted.items() if fraction > 0 and sizes[name] < 1]
+    if empty:
+        raise MetalossError(
+            f"{rows} rows, valid_fraction={valid_fraction}, test_fraction={test_fraction}: "
+            f"no rows left for {' and '.join(empty)}"
+        )
+    everything = np.arange(rows)
+    test = choose(everything, sizes["test"], rng, strata=strata)
+    rest = np.setdiff1d(everything, test)
+    valid = choose(rest, sizes["valid"], rng, strata=None if strata is None else strata[rest])
+    return Split(train=np.setdiff1d(rest, valid), valid=valid, test=test)
+
+
+def choose(
+    rows: np.ndarray, count: int, rng: np.random.Generator, *, strata: np.ndarray | None = None
+) -> np.ndarray:
+    """Return ``count`` of the given rows, sorted; of each stratum its share, up to one row.
+
+    Systematic sampling: the rows are shuffled within their strata, the strata laid end to end,
+    and picks made at even distances along that line. Integer arithmetic keeps the total exact.
+
+    Args:
+        rows: (n,) distinct row numbers.
+        count: From 0 to n.
+        rng: Decides the draw.
+        strata: (n,) integers, one for each of the given rows.
+
+    Example:
+        >>> picked = choose(np.arange(12), 4, np.random.default_rng(0), strata=np.arange(12) % 2)
+        >>> np.bincount(picked % 2).tolist()
+        [2, 2]
+    """
+    assert 0 <= count <= len(rows)
+    if count == 0:
+        return rows[:0]
+    shuffled = rng.permutation(len(rows))
+    if strata is not None:
+        shuffled = shuffled[np.argsort(strata[shuffled], kind="stable")]
+    marks = np.arange(len(rows) + 1) * count // len(rows)
+    return np.sort(rows[shuffled[np.diff(marks) == 1]])

@@ -1,0 +1,189 @@
+"""A task out of the user's own rows."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from metaloss.contracts import Task
+from metaloss.data.checks import number, whole
+from metaloss.data.constant import fitted_constant
+from metaloss.data.kinds import Kind, TensorFunction, kind_of
+from metaloss.data.materialize import Rows, materialize
+from metaloss.data.splits import split_rows
+from metaloss.errors import MetalossError
+from metaloss.inner.keys import derive
+from metaloss.types import Batch, Link
+
+
+@dataclass(frozen=True, kw_only=True)
+class TaskOptions:
+    """What ``task_from_data`` would otherwise infer from the targets.
+
+    Attributes:
+        link: What turns raw outputs into predictions. Default: softmax for integer targets,
+            identity for real ones. ``sigmoid`` must be asked for.
+        outputs: C. Default: the largest class plus one, or the targets' second dimension.
+        task_loss: ``(raw outputs (B, C, *), targets) -> scalar``, differentiable. Default:
+            cross-entropy, binary cross-entropy on logits, or mean squared error, by link.
+        metric: ``(raw outputs, targets) -> scalar``, a mean over rows. Default: error rate, or
+            mean squared error, by link.
+        metric_name: Required with ``metric``.
+        goal: ``"min"`` or ``"max"``: which values of ``metric`` are better.
+        valid_fraction: Share of the training rows that become validation rows where none are
+            given, above 0 and below 1.
+        constant_loss: Task loss of the best constant prediction. Default: computed.
+        description: One line for people.
+
+    Raises:
+        MetalossError: If a value is out of its range.
+    """
+
+    link: Link | str | None = None
+    outputs: int | None = None
+    task_loss: TensorFunction | None = None
+    metric: TensorFunction | None = None
+    metric_name: str | None = None
+    goal: str = "min"
+    valid_fraction: float = 0.15
+    constant_loss: float | None = None
+    description: str = ""
+
+    def __post_init__(self) -> None:
+        """Check the ranges."""
+        if self.link is not None and self.link not in {*Link, *(link.value for link in Link)}:
+            allowed = ", ".join(link.value for link in Link)
+            raise MetalossError(f"link={self.link}: expected one of {allowed}")
+        if self.outputs is not None:
+            whole("outputs", self.outputs, 1)
+        if self.goal not in ("min", "max"):
+            raise MetalossError(f"goal={self.goal}: expected min or max")
+        if (self.metric is None) != (self.metric_name is None):
+            raise MetalossError("metric and metric_name: expected both or neither")
+        if self.goal == "max" and self.metric is None:
+            raise MetalossError("goal=max: expected a metric with it; the built-in ones are errors")
+        number("valid_fraction", self.valid_fraction, 0, 1)
+
+
+def task_from_data(
+    train: Rows,
+    valid: Rows | None = None,
+    test: Rows | None = None,
+    *,
+    name: str = "data",
+    seed: int = 0,
+    options: TaskOptions | None = None,
+) -> Task:
+    """Return a task made of your own rows: pairs of tensors, ``Dataset`` or ``DataLoader`` objects.
+
+    Integer targets make a classification task (softmax, cross-entropy, ``error``), real ones a
+    regression task (identity, squared error, ``mse`` in the squared units of the targets);
+    ``options`` overrides that. Rows are read once, onto the CPU. Floating-point numbers become
+    torch's default type, integer inputs int64 (token ids). Nothing is scaled: that is yours to do.
+
+    Args:
+        train: Inputs (B, ...) with targets (B, *): class indices (−100: ignored), or values
+            (B, C, *); values (B,) become (B, 1).
+        valid: Rows that the meta-batches come from. None: split off from ``train``, stratified
+            by class, ``options.valid_fraction`` of it.
+        test: Rows that are only ever evaluated. **None: the validation rows serve as test rows as
+            well, so that test metrics are optimistic: φ has seen these rows.**
+        name: Shown in tables and folder names.
+        seed: Decides the split, and what random transforms and samplers draw.
+        options: What is not to be inferred.
+
+    Raises:
+        MetalossError: If rows are missing, differ in number or shape, hold NaN or infinities, or
+            if targets do not fit the link or the number of outputs.
+
+    Example:
+        >>> inputs, labels = torch.randn(100, 4), torch.arange(100) % 3
+        >>> task = task_from_data((inputs, labels), name="mine")
+        >>> task.outputs, task.metric_name, len(task.train.inputs), len(task.valid.inputs)
+        (3, 'error', 85, 15)
+    """
+    options = options or TaskOptions()
+    given = {"train": train, "valid": valid, "test": test}
+    parts = {
+        part: _checked_inputs(part, materialize(rows, part, seed))
+        for part, rows in given.items()
+        if rows is not None
+    }
+    link = None if options.link is None else Link(options.link)
+    kind = kind_of(parts["train"].targets, link)
+    for part, batch in parts.items():
+        parts[part] = batch._replace(targets=kind.prepare(part, batch.targets))
+        _same_form(part, parts[part], parts["train"])
+    outputs = options.outputs or kind.outputs(parts["train"].targets)
+    if options.task_loss is None:  # only the user knows what a task loss of theirs can take
+        for part, batch in parts.items():
+            kind.check(part, batch.targets, outputs)
+    if "valid" not in parts:
+        parts["train"], parts["valid"] = _split_off(parts["train"], options.valid_fraction, seed)
+    return Task(
+        name=name,
+        train=parts["train"],
+        valid=parts["valid"],
+        test=parts.get("test", parts["valid"]),
+        link=kind.link,
+        outputs=outputs,
+        task_loss=options.task_loss or kind.task_loss,
+        metric_name=options.metric_name or kind.metric_name,
+        metric=options.metric or kind.metric,
+        goal=options.goal,
+        constant_loss=_constant_loss(kind, parts["train"].targets, outputs, options),
+        description=options.description,
+    )
+
+
+def _checked_inputs(part: str, batch: Batch) -> Batch:
+    inputs = batch.inputs
+    if inputs.is_floating_point():
+        inputs = inputs.to(torch.get_default_dtype())
+        if not bool(inputs.isfinite().all()):
+            raise MetalossError(f"{part}: inputs hold NaN or infinity; expected finite numbers")
+    elif inputs.dtype in (torch.int16, torch.int32, torch.int64):
+        inputs = inputs.to(torch.int64)
+    else:
+        # Bytes may be pixels or tokens: a guess would be wrong half of the time.
+        raise MetalossError(
+            f"{part}: inputs are {inputs.dtype}; expected floating-point numbers (for pixels: "
+            "inputs / 255), or int64 for token ids"
+        )
+    return batch._replace(inputs=inputs)
+
+
+def _same_form(part: str, batch: Batch, train: Batch) -> None:
+    for name, tensor, reference in zip(Batch._fields, batch, train, strict=True):
+        if tensor.shape[1:] != reference.shape[1:] or tensor.dtype != reference.dtype:
+            raise MetalossError(
+                f"{part}: {name} of shape {tuple(tensor.shape)} and {tensor.dtype}; expected "
+                f"{_shape(reference)} and {reference.dtype}, as in train"
+            )
+
+
+def _shape(rows: Tensor) -> str:
+    return f"({', '.join(['B', *map(str, rows.shape[1:])])})"
+
+
+def _split_off(train: Batch, fraction: float, seed: int) -> tuple[Batch, Batch]:
+    rng = np.random.default_rng(derive(seed, "data/split"))
+    indices = train.targets.ndim == 1 and not train.targets.is_floating_point()
+    strata = train.targets.numpy() if indices else None
+    split = split_rows(len(train.inputs), fraction, 0, rng, strata=strata)
+    first, second = (
+        Batch(train.inputs[rows], train.targets[rows])
+        for rows in (torch.from_numpy(split.train), torch.from_numpy(split.valid))
+    )
+    return first, second
+
+
+def _constant_loss(kind: Kind, targets: Tensor, outputs: int, options: TaskOptions) -> float:
+    if options.constant_loss is not None:
+        return options.constant_loss
+    if options.task_loss is not None:
+        return fitted_constant(targets, outputs, options.task_loss)
+    return kind.constant_loss(targets, outputs)

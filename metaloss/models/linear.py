@@ -1,0 +1,48 @@
+"""One linear layer: logistic or linear regression, by the task's link."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+
+from torch import Tensor, nn
+
+from metaloss.models.options import check_shapes
+
+
+@dataclass(frozen=True, kw_only=True)
+class LinearConfig:
+    """Options of the ``linear`` model."""
+
+    bias: bool = field(default=True, metadata={"help": "a bias for every output"})
+
+
+class Linear(nn.Module):
+    """Logistic or linear regression: ``W x + b`` on the flattened input.
+
+    Args:
+        config: The options.
+        input_shape: Shape of one row of the inputs, of any number of dimensions.
+        outputs: C.
+
+    Raises:
+        MetalossError: If a shape or an option is out of range.
+
+    Example:
+        >>> import torch
+        >>> model = Linear(LinearConfig(), input_shape=(1, 8, 8), outputs=10)
+        >>> model(torch.zeros(4, 1, 8, 8)).shape
+        torch.Size([4, 10])
+    """
+
+    Config = LinearConfig
+
+    def __init__(self, config: LinearConfig, *, input_shape: tuple[int, ...], outputs: int) -> None:
+        super().__init__()
+        check_shapes("linear", input_shape, outputs, range(1, 9))
+        self.flatten = nn.Flatten()
+        self.head = nn.Linear(math.prod(input_shape), outputs, bias=config.bias)
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        """Return raw outputs (B, C) for ``inputs`` (B, *input_shape)."""
+        return self.head(self.flatten(inputs))

@@ -1,0 +1,431 @@
+import math
+import random
+
+import numpy as np
+import pytest
+import torch
+from torch.nn import functional as F
+from torch.utils.data import (
+    BatchSampler,
+    DataLoader,
+    Dataset,
+    IterableDataset,
+    SequentialSampler,
+    Subset,
+    SubsetRandomSampler,
+    TensorDataset,
+    WeightedRandomSampler,
+)
+
+from metaloss.data import TaskOptions, task_from_data
+from metaloss.errors import MetalossError
+from metaloss.types import Link
+
+
+def rows(count=60, classes=3, seed=0):
+    generator = torch.Generator().manual_seed(seed)
+    inputs = torch.randn(count, 4, generator=generator)
+    return inputs, torch.arange(count) % classes
+
+
+def real(count=60, columns=None, seed=0):
+    shape = (count,) if columns is None else (count, columns)
+    generator = torch.Generator().manual_seed(seed + 100)
+    return rows(count, seed=seed)[0], torch.randn(shape, generator=generator)
+
+
+def same(one, other):
+    return all(torch.equal(a, b) for a, b in zip(one, other, strict=True))
+
+
+class Pairs(Dataset):
+    """A data set with Python numbers as targets."""
+
+    def __init__(self, inputs, targets):
+        self.inputs, self.targets = inputs, targets.tolist()
+
+    def __len__(self):
+        return len(self.inputs)
+
+    def __getitem__(self, index):
+        return self.inputs[index], self.targets[index]
+
+
+class Stream(IterableDataset):
+    def __init__(self, pairs):
+        self.pairs = pairs
+
+    def __iter__(self):
+        return iter(self.pairs)
+
+
+class Jittered(Pairs):
+    """A data set with a random transform."""
+
+    def __getitem__(self, index):
+        return self.inputs[index] + torch.randn(4), self.targets[index]
+
+
+# ------------------------------------------------------------------------------- what is inferred
+
+
+def test_integer_targets_make_a_classification_task():
+    train, valid, test = rows(), rows(20, seed=1), rows(10, seed=2)
+    task = task_from_data(train, valid, test, name="mine")
+    assert same(task.train, train)
+    assert same(task.valid, valid)
+    assert same(task.test, test)
+    assert (task.name, task.link, task.outputs) == ("mine", Link.softmax, 3)
+    assert (task.metric_name, task.goal) == ("error", "min")
+    assert task.task_loss is F.cross_entropy
+    assert task.constant_loss == pytest.approx(math.log(3))
+    assert task.metric(torch.eye(3)[test[1]], test[1]) == 0
+
+
+def test_real_targets_make_a_regression_task():
+    task = task_from_data(real(), real(20, seed=1))
+    assert (task.link, task.outputs, task.metric_name) == (Link.identity, 1, "mse")
+    assert task.train.targets.shape == (60, 1)
+    assert task.constant_loss == pytest.approx(real()[1].var(correction=0).item(), rel=1e-5)
+    assert task.metric(torch.zeros(20, 1), task.valid.targets).item() == pytest.approx(
+        real(20, seed=1)[1].square().mean().item()
+    )
+
+
+def test_real_targets_may_have_several_columns():
+    assert task_from_data(real(columns=5)).outputs == 5
+
+
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.int32, torch.bool])
+def test_integers_of_any_type_are_classes(dtype):
+    inputs, labels = rows(classes=2)
+    task = task_from_data((inputs, labels.to(dtype)))
+    assert task.train.targets.dtype == torch.int64
+    assert task.outputs == 2
+
+
+def test_numbers_get_torchs_default_type():
+    inputs, targets = real(columns=2)
+    task = task_from_data((inputs.double().numpy(), targets.half().numpy()))
+    assert task.train.inputs.dtype == task.train.targets.dtype == torch.float32
+    tokens = task_from_data((torch.ones(60, 7, dtype=torch.int32), rows()[1]))
+    assert tokens.train.inputs.dtype == torch.int64
+
+
+def test_places_and_ignored_targets():
+    targets = torch.arange(60 * 4).reshape(60, 4) % 3
+    targets[:, 0] = -100
+    task = task_from_data((torch.randn(60, 2, generator=torch.Generator()), targets))
+    assert task.outputs == 3
+    assert (task.train.targets == -100).any()
+    assert 0 < task.constant_loss < math.log(3) + 1e-9
+
+
+def test_soft_labels():
+    soft = torch.softmax(real(columns=4)[1], dim=1)
+    task = task_from_data((rows()[0], soft), options=TaskOptions(link="softmax"))
+    assert (task.outputs, task.link) == (4, Link.softmax)
+    logits = task.train.targets.mean(dim=0).log().expand(len(task.train.targets), 4)
+    assert task.constant_loss == pytest.approx(
+        task.task_loss(logits, task.train.targets).item(), rel=1e-5
+    )
+
+
+# ------------------------------------------------------------------------------------- overrides
+
+
+def test_sigmoid_by_option():
+    inputs, labels = rows(classes=2)
+    task = task_from_data((inputs, labels), options=TaskOptions(link=Link.sigmoid))
+    assert (task.link, task.outputs, task.metric_name) == (Link.sigmoid, 1, "error")
+    assert task.train.targets.shape == (51, 1)
+    assert task.task_loss is F.binary_cross_entropy_with_logits
+    share = task.train.targets.mean().item()
+    entropy = -share * math.log(share) - (1 - share) * math.log(1 - share)
+    assert task.constant_loss == pytest.approx(entropy, rel=1e-6)
+    assert task.metric(task.valid.targets - 0.5, task.valid.targets) == 0
+
+
+def test_identity_by_option_turns_integers_into_values():
+    task = task_from_data(rows(), options=TaskOptions(link=Link.identity))
+    assert task.train.targets.dtype == torch.float32
+    assert task.metric_name == "mse"
+
+
+def accuracy(outputs, targets):
+    return (outputs.argmax(dim=1) == targets).float().mean()
+
+
+def test_metric_and_task_loss_by_option():
+    def smoothed(outputs, targets):
+        return F.cross_entropy(outputs, targets, label_smoothing=0.1)
+
+    options = TaskOptions(
+        outputs=5,
+        task_loss=smoothed,
+        metric=accuracy,
+        metric_name="accuracy",
+        goal="max",
+        description="words",
+    )
+    task = task_from_data(rows(), options=options)
+    assert (task.outputs, task.goal, task.metric_name) == (5, "max", "accuracy")
+    assert task.task_loss is smoothed
+    assert task.metric is accuracy
+    assert task.description == "words"
+    # Smoothed targets in the mean: the entropy of that distribution.
+    shares = torch.bincount(task.train.targets, minlength=5).double() / len(task.train.targets)
+    shares = 0.9 * shares + 0.1 / 5
+    assert task.constant_loss == pytest.approx(-(shares * shares.log()).sum().item(), rel=1e-6)
+
+
+def test_a_task_loss_of_ones_own_may_want_other_outputs():
+    def gaussian(outputs, targets):
+        return F.gaussian_nll_loss(outputs[:, :1], targets, outputs[:, 1:].exp())
+
+    options = TaskOptions(outputs=2, task_loss=gaussian, constant_loss=1.25)
+    task = task_from_data(real(), options=options)
+    assert task.outputs == 2
+    assert task.constant_loss == 1.25
+
+
+# ------------------------------------------------------------------------------------ missing parts
+
+
+def test_validation_rows_are_split_off_stratified_and_by_seed():
+    inputs, labels = rows(100, classes=4)
+    task = task_from_data((inputs, labels), options=TaskOptions(valid_fraction=0.2))
+    assert len(task.train.inputs) == 80
+    assert torch.bincount(task.valid.targets).tolist() == [5, 5, 5, 5]
+    together = {tuple(row.tolist()) for row in (*task.train.inputs, *task.valid.inputs)}
+    assert together == {tuple(row.tolist()) for row in inputs}
+    lookup = {tuple(row.tolist()): int(label) for row, label in zip(inputs, labels, strict=True)}
+    for batch in (task.train, task.valid):
+        assert [lookup[tuple(row.tolist())] for row in batch.inputs] == batch.targets.tolist()
+    again = task_from_data((inputs, labels), options=TaskOptions(valid_fraction=0.2))
+    other = task_from_data((inputs, labels), seed=1, options=TaskOptions(valid_fraction=0.2))
+    assert same(task.valid, again.valid)
+    assert not torch.equal(task.valid.inputs, other.valid.inputs)
+
+
+def test_without_test_rows_validation_serves_as_test():
+    task = task_from_data(rows(), rows(20, seed=1))
+    assert same(task.test, task.valid)
+
+
+# ------------------------------------------------------------------------------------- containers
+
+CONTAINERS = {
+    "list": list,
+    "tensor_dataset": lambda pair: TensorDataset(*pair),
+    "dataset": lambda pair: Pairs(*pair),
+    "subset": lambda pair: Subset(Pairs(*pair), range(60)),
+    "stream": lambda pair: Stream(list(zip(*pair, strict=True))),
+    "loader": lambda pair: DataLoader(Pairs(*pair), batch_size=7),
+    "shuffled": lambda pair: DataLoader(Pairs(*pair), batch_size=7, shuffle=True, drop_last=True),
+    "stream_loader": lambda pair: DataLoader(Stream(list(zip(*pair, strict=True))), batch_size=7),
+    "batch_sampler": lambda pair: DataLoader(
+        Pairs(*pair), batch_sampler=[[4, 2], [0, 1, 3], *[[i] for i in range(5, 60)]]
+    ),
+    "batches": lambda pair: DataLoader(
+        [(pair[0][i : i + 20], pair[1][i : i + 20]) for i in (0, 20, 40)], batch_size=None
+    ),
+}
+
+
+@pytest.mark.parametrize("container", CONTAINERS)
+@pytest.mark.parametrize("make", [rows, real])
+def test_every_container_gives_the_same_rows_in_the_same_order(container, make):
+    reference = task_from_data(make(), rows(9) if make is rows else real(9))
+    task = task_from_data(CONTAINERS[container](make()), rows(9) if make is rows else real(9))
+    assert same(task.train, reference.train)
+
+
+def test_a_sampler_says_which_rows():
+    inputs, labels = rows()
+    loaders = [
+        DataLoader(Pairs(inputs, labels), batch_size=8, sampler=SubsetRandomSampler(chosen))
+        for chosen in (range(40, 60), torch.arange(20))
+    ]
+    task = task_from_data(loaders[1], loaders[0])
+    assert same(task.train, (inputs[:20], labels[:20]))
+    assert same(task.valid, (inputs[40:], labels[40:]))
+
+
+def test_a_collate_function_is_used():
+    loader = DataLoader(
+        Pairs(*rows()),
+        collate_fn=lambda batch: (
+            torch.stack([x for x, _ in batch]) * 2,
+            torch.tensor([y for _, y in batch]),
+        ),
+    )
+    assert torch.equal(task_from_data(loader, rows()).train.inputs, rows()[0] * 2)
+
+
+def test_random_transforms_are_drawn_once_by_the_seed_and_global_states_are_kept():
+    loader = DataLoader(Jittered(*rows()), batch_size=8, shuffle=True)
+    torch_state = torch.random.get_rng_state()
+    random_state = random.getstate()
+    numpy_state = np.random.get_state()[1].tolist()  # noqa: NPY002
+    one, again, other = (task_from_data(loader, rows(), seed=seed) for seed in (0, 0, 1))
+    assert same(one.train, again.train)
+    assert not torch.equal(one.train.inputs, other.train.inputs)
+    assert torch.equal(torch.random.get_rng_state(), torch_state)
+    assert random.getstate() == random_state
+    assert np.random.get_state()[1].tolist() == numpy_state  # noqa: NPY002
+
+
+def test_the_users_tensors_are_left_alone():
+    inputs = rows()[0].requires_grad_()
+    task = task_from_data((inputs, rows()[1]))
+    assert inputs.requires_grad
+    assert not task.train.inputs.requires_grad
+
+
+# ------------------------------------------------------------------------------------------ errors
+
+X, Y = rows()
+NAN = X.clone()
+NAN[3, 1] = math.nan
+BAD_ROWS = {
+    "lengths": ((X, Y[:-1]), "train: 60 rows of inputs and 59 of targets; expected equal numbers"),
+    "nan": ((NAN, Y), "train: inputs hold NaN or infinity; expected finite numbers"),
+    "nan_target": (
+        (X, NAN[:, 1]),
+        "train: targets hold NaN or infinity; expected finite numbers",
+    ),
+    "empty": ((X[:0], Y[:0]), "train is empty: expected at least one row"),
+    "empty_dataset": (Pairs(X[:0], Y[:0]), "train is empty: expected at least one row"),
+    "empty_stream": (Stream([]), "train is empty: expected at least one row"),
+    "bytes": (
+        (X.to(torch.uint8), Y),
+        "train: inputs are torch.uint8; expected floating-point numbers (for pixels: inputs / "
+        "255), or int64 for token ids",
+    ),
+    "one_class": (
+        (X, Y * 0),
+        "train: found a single class; expected two or more, or outputs= in the options",
+    ),
+    "all_ignored": (
+        (X, Y * 0 - 100),
+        "train: found a single class; expected two or more, or outputs= in the options",
+    ),
+    "negative": (
+        (X, Y - 1),
+        "train: class -1; expected 0 to 1 (outputs=2), or -100 for targets to ignore",
+    ),
+    "three": ((X, Y, Y), "train: got 3 values; expected pairs of (inputs, targets)"),
+    "dicts": (
+        Stream([{"x": 1.0}]),
+        "train: got dict; expected pairs of (inputs, targets)",
+    ),
+    "lists": ((X.tolist(), Y), "train: got a pair with a list; expected tensors or arrays"),
+    "scalar": (
+        (X, torch.tensor(1)),
+        "train: got a tensor without dimensions; expected rows (B, ...)",
+    ),
+    "string": ("data.csv", "train: got str; expected a pair of tensors, a Dataset or a DataLoader"),
+    "repeated": (
+        DataLoader(Pairs(X, Y), sampler=WeightedRandomSampler(torch.ones(60), 60)),
+        "train: the loader's sampler draws rows more than once; pass its dataset instead",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", BAD_ROWS)
+def test_bad_rows_are_refused_in_words(case):
+    data, message = BAD_ROWS[case]
+    with pytest.raises(MetalossError) as error:
+        task_from_data(data)
+    assert str(error.value) == message
+
+
+def test_ragged_rows_are_refused():
+    ragged = [(torch.zeros(n), 0) for n in (2, 3)]
+    message = "^train: its rows cannot be stacked into tensors of one shape: stack expects"
+    with pytest.raises(MetalossError, match=message):
+        task_from_data(Stream(ragged))
+    batches = BatchSampler(SequentialSampler(ragged), 1, drop_last=False)
+    with pytest.raises(MetalossError, match=message):
+        task_from_data(DataLoader(ragged, batch_sampler=batches))
+    loader = DataLoader([(torch.zeros(5, n), torch.zeros(5)) for n in (2, 3)], batch_size=None)
+    with pytest.raises(MetalossError, match=r"^train: its rows cannot be stacked .*: Sizes of"):
+        task_from_data(loader)
+
+
+BAD_PARTS = {
+    "class": (
+        rows(9, classes=4),
+        "valid: class 3; expected 0 to 2 (outputs=3), or -100 for targets to ignore",
+    ),
+    "input_shape": (
+        (torch.zeros(9, 5), rows(9)[1]),
+        "valid: inputs of shape (9, 5) and torch.float32; expected (B, 4) and torch.float32, as in "
+        "train",
+    ),
+    "kind": (
+        (rows(9)[0], torch.zeros(9)),
+        "valid: real targets of shape (9,) with link=softmax; expected class indices (integers) or "
+        "soft labels (B, C)",
+    ),
+    "ignored": (
+        (rows(9)[0], torch.full((9,), -100)),
+        "valid: every target is -100 (ignored); expected classes",
+    ),
+    "empty": ((X[:0], Y[:0]), "valid is empty: expected at least one row"),
+}
+
+
+@pytest.mark.parametrize("case", BAD_PARTS)
+def test_parts_that_do_not_fit_the_training_rows_are_refused(case):
+    data, message = BAD_PARTS[case]
+    with pytest.raises(MetalossError) as error:
+        task_from_data(rows(), data)
+    assert str(error.value) == message
+    with pytest.raises(MetalossError) as error:
+        task_from_data(rows(), rows(), data)
+    assert str(error.value) == message.replace("valid", "test")
+
+
+BAD_OPTIONS = {
+    "link": ({"link": "softplus"}, "link=softplus: expected one of softmax, sigmoid, identity"),
+    "outputs": ({"outputs": 0}, "outputs=0: expected a whole number, at least 1"),
+    "goal": ({"goal": "low"}, "goal=low: expected min or max"),
+    "metric": ({"metric": accuracy}, "metric and metric_name: expected both or neither"),
+    "max": ({"goal": "max"}, "goal=max: expected a metric with it; the built-in ones are errors"),
+    "valid": ({"valid_fraction": 1.0}, "valid_fraction=1.0: expected a number > 0 and < 1"),
+    "few": (
+        {"outputs": 2},
+        "train: class 2; expected 0 to 1 (outputs=2), or -100 for targets to ignore",
+    ),
+    "sigmoid": (
+        {"link": "sigmoid"},
+        "train: targets from 0 to 2 with link=sigmoid; expected 0 to 1",
+    ),
+    "columns": (
+        {"link": "identity", "outputs": 3},
+        "train: targets of shape (60, 1) with outputs=3; expected (B, 3, ...)",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", BAD_OPTIONS)
+def test_bad_options_are_refused_in_words(case):
+    options, message = BAD_OPTIONS[case]
+    with pytest.raises(MetalossError) as error:
+        task_from_data(rows(), options=TaskOptions(**options))
+    assert str(error.value) == message
+
+
+def test_soft_labels_must_be_distributions():
+    soft = torch.full((60, 3), 0.5)
+    with pytest.raises(MetalossError, match=r"^train: soft labels that are no distribution; "):
+        task_from_data((X, soft), options=TaskOptions(link="softmax"))
+
+
+def test_too_few_rows_to_split_is_an_error():
+    with pytest.raises(
+        MetalossError, match=r"^2 rows, valid_fraction=0.15, .*no rows left for valid"
+    ):
+        task_from_data(rows(2, classes=2))
