@@ -42,6 +42,9 @@ class FunctionalModel:
         self._module.requires_grad_(False)
         self._trainable = [n for n, p in module.named_parameters() if p.requires_grad]
         self._buffers = [name for name, _ in module.named_buffers()]
+        every = sum(1 for _ in module.named_parameters(remove_duplicate=False))
+        # Looking for tied weights at every call costs more than a small model's forward pass.
+        self._tied = every != sum(1 for _ in module.named_parameters())
         self._training = {
             name: part.training or not module.training for name, part in module.named_modules()
         }
@@ -104,7 +107,7 @@ class FunctionalModel:
                 dropout.calls = 0
                 given[f"{name}.key"] = key
         with self._numerics(inputs.device.type, train), self._random(train, key):
-            outputs = functional_call(self._module, given, (inputs,), tie_weights=True)
+            outputs = functional_call(self._module, given, (inputs,), tie_weights=self._tied)
         if self._autocast is not None:
             outputs = outputs.to(next(iter(params.values())).dtype)
         return outputs, {name: given[name].detach() for name in buffers}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor, nn
@@ -30,6 +31,12 @@ class InnerProblem:
     task_loss: Callable[[Tensor, Tensor], Tensor]
     optimizer: InnerOptimizer
 
+    @cached_property
+    def tied_loss(self) -> bool:
+        """Whether parameters of the loss share storage by name: rare, and costly to look for."""
+        every = sum(1 for _ in self.loss.named_parameters(remove_duplicate=False))
+        return every != sum(1 for _ in self.loss.named_parameters())
+
     def predict(
         self, params: Tensors, buffers: Tensors, batch: Batch, key: Tensor
     ) -> tuple[Tensor, Tensors]:
@@ -38,7 +45,7 @@ class InnerProblem:
 
     def learned_loss(self, phi: Tensors, outputs: Tensor, targets: Tensor) -> Tensor:
         """Return the scalar L_φ."""
-        return functional_call(self.loss, phi, (outputs, targets))
+        return functional_call(self.loss, phi, (outputs, targets), tie_weights=self.tied_loss)
 
     def gradient(
         self, phi: Tensors, state: InnerState, batch: Batch, key: Tensor
@@ -73,8 +80,12 @@ class InnerProblem:
         return dict(zip(leaves, values, strict=True)), loss.detach()
 
 
-def gradient_of(loss: Tensor, leaves: list[Tensor]) -> tuple[Tensor, ...]:
+def gradient_of(
+    loss: Tensor, leaves: list[Tensor], *, create_graph: bool = False
+) -> tuple[Tensor, ...]:
     """Return the gradient; zeros for leaves that the loss does not depend on."""
     if not loss.requires_grad:
         return tuple(torch.zeros_like(leaf) for leaf in leaves)
-    return torch.autograd.grad(loss, leaves, allow_unused=True, materialize_grads=True)
+    return torch.autograd.grad(
+        loss, leaves, create_graph=create_graph, allow_unused=True, materialize_grads=True
+    )
