@@ -40,10 +40,10 @@ class RMSprop(Rated):
         """Return the step counter and zero averages."""
         device = next(iter(params.values())).device
         kept = ["square"] + ["mean"] * self.centered + ["momentum"] * (self.momentum > 0)
-        state: dict[str, Any] = {
-            key: {name: torch.zeros_like(p) for name, p in params.items()} for key in kept
-        }
-        state["step"] = torch.zeros((), dtype=torch.int64, device=device)
+        # The order of the entries is the one that update() returns: trees are saved as flat lists.
+        state: dict[str, Any] = {"step": torch.zeros((), dtype=torch.int64, device=device)}
+        for key in kept:
+            state[key] = {name: torch.zeros_like(p) for name, p in params.items()}
         return state
 
     def update(self, grads: Tensors, state: Any, params: Tensors) -> tuple[Tensors, Any]:

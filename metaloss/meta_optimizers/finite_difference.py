@@ -1,0 +1,94 @@
+"""The meta-gradient by central differences in θ: for models without forward mode."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from metaloss.errors import MetalossError
+from metaloss.inner.problem import InnerProblem, gradient_of
+from metaloss.meta_optimizers.walk_back import Step, WalkBack
+from metaloss.types import Tensors
+
+
+@dataclass(frozen=True, kw_only=True)
+class FiniteDifference(WalkBack):
+    r"""Approximate meta-gradient: first derivatives at θ ± εḡ in place of second derivatives at θ.
+
+    ∂/∂φ ⟨∇_θ L_φ, ḡ⟩ ≈ [∂_φ L_φ(θ + εḡ) − ∂_φ L_φ(θ − εḡ)] / 2ε, and in longer unrolls likewise
+    ∇²L_φ ḡ from ∇_θ L_φ: the model needs nothing but an ordinary backward pass. The error is
+    O(ε²) plus what rounding loses, machine precision / ε: in single precision expect three digits.
+
+    Cost of an online step, in forwards of the model: 8 with an unroll of one step (two plain
+    forwards instead of a forward-mode pass), 6 more for every further step.
+
+    Reference:
+        Liu, Simonyan & Yang, "DARTS: Differentiable Architecture Search", ICLR 2019, equation 8
+        (there with one step of plain SGD and ε = 0.01 / ‖ḡ‖).
+    """
+
+    exact = False
+
+    epsilon: float = field(
+        default=0.01, metadata={"help": "ε; with relative=true the length ‖εḡ‖ of the move in θ"}
+    )
+    relative: bool = field(default=True, metadata={"help": "divide ε by ‖ḡ‖"})
+
+    def __post_init__(self) -> None:
+        """Check the ranges."""
+        super().__post_init__()
+        if not self.epsilon > 0:
+            raise MetalossError(
+                f"meta_optimizer.epsilon={self.epsilon}: expected a positive number"
+            )
+
+    def share_of_phi(
+        self, problem: InnerProblem, phi: Tensors, step: Step, direction: Tensors
+    ) -> Tensors:
+        """Return the central difference of ∂_φ L_φ along ``direction``."""
+
+        def slope_at(params: Tensors) -> list[Tensor]:
+            with torch.no_grad():
+                outputs, _ = problem.predict(params, step.state.buffers, step.batch, step.key)
+            leaves = {name: value.detach().requires_grad_() for name, value in phi.items()}
+            with torch.enable_grad():
+                loss = problem.learned_loss(leaves, outputs, step.batch.targets)
+                return list(gradient_of(loss, list(leaves.values())))
+
+        values = self._difference(slope_at, step.state.params, direction)
+        return dict(zip(phi, values, strict=True))
+
+    def curvature_and_share(
+        self, problem: InnerProblem, phi: Tensors, step: Step, direction: Tensors
+    ) -> tuple[Tensors, Tensors]:
+        """Return the central differences of ∇_θ L_φ and ∂_φ L_φ along ``direction``."""
+
+        def slopes_at(params: Tensors) -> list[Tensor]:
+            moving = {name: value.detach().requires_grad_() for name, value in params.items()}
+            leaves = {name: value.detach().requires_grad_() for name, value in phi.items()}
+            with torch.enable_grad():
+                outputs, _ = problem.predict(moving, step.state.buffers, step.batch, step.key)
+                loss = problem.learned_loss(leaves, outputs, step.batch.targets)
+                return list(gradient_of(loss, [*moving.values(), *leaves.values()]))
+
+        values = self._difference(slopes_at, step.state.params, direction)
+        count = len(step.state.params)
+        curved = dict(zip(step.state.params, values[:count], strict=True))
+        return curved, dict(zip(phi, values[count:], strict=True))
+
+    def _difference(
+        self, slopes_at: Callable[[Tensors], list[Tensor]], params: Tensors, direction: Tensors
+    ) -> list[Tensor]:
+        size = self._size(direction)
+        ahead = slopes_at({name: p + size * direction[name] for name, p in params.items()})
+        behind = slopes_at({name: p - size * direction[name] for name, p in params.items()})
+        return [(a - b) / (2 * size) for a, b in zip(ahead, behind, strict=True)]
+
+    def _size(self, direction: Tensors) -> Tensor:
+        norm = torch.stack(torch._foreach_norm(list(direction.values()))).norm()
+        # A direction of zeros moves nothing, whatever ε is.
+        scale = torch.where(norm > 0, norm, 1.0) if self.relative else torch.ones_like(norm)
+        return self.epsilon / scale

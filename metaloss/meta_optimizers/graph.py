@@ -1,0 +1,84 @@
+"""Inner steps kept in one autograd graph: what the engines that unroll through a library share."""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+from torch.utils import _pytree as pytree
+
+from metaloss.inner.problem import InnerProblem, gradient_of
+from metaloss.types import Batch, InnerState, MetaGradient, StepLosses, Tensors, Window
+
+
+class Unroll(Protocol):
+    """θ on its way through the inner steps, in a library's own hands."""
+
+    @property
+    def params(self) -> Tensors:
+        """θ now, by name."""
+
+    @property
+    def optimizer(self) -> Any:
+        """The optimizer's state now."""
+
+    def predict(self, buffers: Tensors, batch: Batch, key: Tensor) -> tuple[Tensor, Tensors]:
+        """Return the raw outputs at θ in train mode, and the new buffers."""
+
+    def descend(self, loss: Tensor) -> None:
+        """Move θ by one inner step on ``loss``, keeping the graph."""
+
+
+def through_graph(
+    problem: InnerProblem, phi: Tensors, buffers: Tensors, window: Window, unroll: Unroll
+) -> MetaGradient:
+    """Take the window's inner steps with ``unroll``, then let autograd go back through them all.
+
+    Args:
+        problem: The functions of an inner step.
+        phi: φ by name.
+        buffers: The buffers before the first step.
+        window: K training batches, and the batch that judges.
+        unroll: θ before the first step.
+    """
+    leaves = {name: value.detach().requires_grad_() for name, value in phi.items()}
+    inner, train_task = [], []
+    with torch.enable_grad():
+        for batch, key in zip(window.batches, window.keys, strict=True):
+            outputs, buffers = unroll.predict(buffers, batch, key)
+            loss = problem.learned_loss(leaves, outputs, batch.targets)
+            with torch.no_grad():
+                train_task.append(problem.task_loss(outputs.detach(), batch.targets))
+            inner.append(loss.detach())
+            unroll.descend(loss)
+        outputs, _ = unroll.predict(buffers, window.meta_batch, window.meta_key)
+        meta_task = problem.task_loss(outputs, window.meta_batch.targets)
+        _check_whole(meta_task)
+        values = gradient_of(meta_task, list(leaves.values()))
+    # A later step must not reach back into this graph.
+    params, optimizer = pytree.tree_map(torch.detach, (unroll.params, unroll.optimizer))
+    return MetaGradient(
+        dict(zip(leaves, values, strict=True)),
+        InnerState(params, buffers, optimizer),
+        StepLosses(torch.stack(inner), torch.stack(train_task), meta_task.detach()),
+    )
+
+
+def _check_whole(value: Tensor) -> None:
+    """Raise if the graph behind a value was cut by an operation without double backward.
+
+    A function marked with ``once_differentiable`` ends the graph in a node that raises when it is
+    reached; asked for the gradient of certain leaves alone, autograd goes around such a node and
+    returns a wrong number.
+    """
+    seen = set()
+    ahead = [value.grad_fn]
+    while ahead:
+        node = ahead.pop()
+        if node is None or node in seen:
+            continue
+        if node.name() == "torch::autograd::Error":
+            raise RuntimeError("differentiate twice: a function is marked once_differentiable")
+        seen.add(node)
+        ahead.extend(following for following, _ in node.next_functions)

@@ -1,0 +1,112 @@
+"""Inner steps taken, recorded and walked back through: what engines without a graph share."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from typing import Any, NamedTuple
+
+import torch
+from torch.utils import _pytree as pytree
+
+from metaloss.inner.problem import InnerProblem
+from metaloss.meta_optimizers.outer import OuterRule
+from metaloss.types import Batch, InnerState, MetaGradient, StepLosses, Tensors, Window
+
+
+class Step(NamedTuple):
+    """An inner step that was taken: where it began, what it saw."""
+
+    state: InnerState
+    grads: Tensors
+    batch: Batch
+    key: torch.Tensor
+
+
+class WalkBack(OuterRule):
+    r"""An engine that stores the θ_k of the unroll and goes back over them, one step at a time.
+
+    With θ' = U(g, θ), g = ∇_θ L_φ(θ) and v = ∇ L_task(θ'), let ḡ be the pullback of v through U.
+    The step's share of the meta-gradient is ∂/∂φ ⟨∇_θ L_φ, ḡ⟩, and the adjoint of θ is what comes
+    through U directly plus the Hessian-vector product ∇²_θθ L_φ ḡ. An engine supplies these two
+    products; memory holds the activations of one step. Buffers count as constants.
+    """
+
+    @abstractmethod
+    def share_of_phi(
+        self, problem: InnerProblem, phi: Tensors, step: Step, direction: Tensors
+    ) -> Tensors:
+        """Return ∂/∂φ ⟨∇_θ L_φ, direction⟩ at the step's θ."""
+
+    @abstractmethod
+    def curvature_and_share(
+        self, problem: InnerProblem, phi: Tensors, step: Step, direction: Tensors
+    ) -> tuple[Tensors, Tensors]:
+        """Return (∇²_θθ L_φ · direction, ∂/∂φ ⟨∇_θ L_φ, direction⟩) at the step's θ."""
+
+    def meta_gradient(
+        self, problem: InnerProblem, phi: Tensors, state: InnerState, window: Window
+    ) -> MetaGradient:
+        """Take K inner steps from ``state``; return d(task loss)/dφ there. See the contract."""
+        steps: list[Step] = []
+        inner, train_task = [], []
+        for batch, key in zip(window.batches, window.keys, strict=True):
+            grads, buffers, loss, task = problem.gradient(phi, state, batch, key)
+            steps.append(Step(state, grads, batch, key))
+            with torch.no_grad():
+                params, optimizer = problem.optimizer.update(grads, state.optimizer, state.params)
+            state = InnerState(params, buffers, optimizer)
+            inner.append(loss)
+            train_task.append(task)
+        adjoint, meta_task = problem.judge(state, window.meta_batch, window.meta_key)
+        gradient = self._walk(problem, phi, steps, adjoint)
+        losses = StepLosses(torch.stack(inner), torch.stack(train_task), meta_task)
+        return MetaGradient(gradient, state, losses)
+
+    def _walk(
+        self, problem: InnerProblem, phi: Tensors, steps: list[Step], adjoint: Tensors
+    ) -> Tensors:
+        """Return the sum of the steps' shares of d(task loss)/dφ, from the last θ's adjoint."""
+        total = {name: torch.zeros_like(value) for name, value in phi.items()}
+        state_adjoint: Any = None
+        for index in reversed(range(len(steps))):
+            step = steps[index]
+            direct, direction, state_adjoint = pull_update(problem, step, adjoint, state_adjoint)
+            if index == 0:
+                share = self.share_of_phi(problem, phi, step, direction)
+            else:
+                curved, share = self.curvature_and_share(problem, phi, step, direction)
+                adjoint = {name: direct[name] + curved[name] for name in direct}
+            total = {name: total[name] + share[name] for name in total}
+        return total
+
+
+def pull_update(
+    problem: InnerProblem, step: Step, adjoint: Tensors, state_adjoint: Any
+) -> tuple[Tensors, Tensors, Any]:
+    """Pull (θ', state')'s adjoint through the optimizer's update, to θ, ∇_θ L and its state."""
+    leaves, spec = pytree.tree_flatten((step.state.params, step.grads, step.state.optimizer))
+    moving = [index for index, leaf in enumerate(leaves) if leaf.is_floating_point()]
+    leaves = [leaf.detach() for leaf in leaves]
+    for index in moving:
+        leaves[index].requires_grad_()
+    with torch.enable_grad():
+        params, grads, optimizer = pytree.tree_unflatten(leaves, spec)
+        outputs = pytree.tree_leaves(problem.optimizer.update(grads, optimizer, params))
+    cotangents = pytree.tree_leaves(adjoint)
+    if state_adjoint is None:
+        outputs = outputs[: len(cotangents)]
+    else:
+        cotangents = cotangents + pytree.tree_leaves(state_adjoint)
+    kept = [(o, c) for o, c in zip(outputs, cotangents, strict=True) if o.requires_grad]
+    pulled = torch.autograd.grad(
+        [output for output, _ in kept],
+        [leaves[index] for index in moving],
+        [cotangent for _, cotangent in kept],
+        allow_unused=True,
+        materialize_grads=True,
+    )
+    # Integer leaves (the step counter) get zeros that no one reads, so that the trees match.
+    result = [torch.zeros_like(leaf) for leaf in leaves]
+    for index, value in zip(moving, pulled, strict=True):
+        result[index] = value
+    return pytree.tree_unflatten(result, spec)
