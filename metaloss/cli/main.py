@@ -71,7 +71,7 @@ def _usage(error: Exception) -> str:
     """Return a usage error's message, with every allowed flag where one is unknown."""
     context, got = getattr(error, "ctx", None), getattr(error, "option_name", None)
     if got is None or context is None:
-        return error.format_message()  # type: ignore[attr-defined, no-any-return]
+        return error.format_message()  # type: ignore[attr-defined]
     known = sorted(
         flag
         for parameter in context.command.get_params(context)

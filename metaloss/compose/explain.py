@@ -48,6 +48,13 @@ def explain(error: Exception) -> MetalossError:
     return MetalossError(where + message)
 
 
+def name_cannot_be_set(key: str) -> MetalossError:
+    """Return the error for a word that would set a part's name beside its choice."""
+    group = key.partition(".")[0]
+    choice = "tracker=[NAME]" if group == "tracker" else f"{group}=NAME"
+    return MetalossError(f"{key} cannot be set: another part is chosen with {choice}")
+
+
 def expected(hint: Any) -> str:
     """Return in words what an option's type takes.
 
@@ -114,8 +121,7 @@ def _omegaconf_cause(error: BaseException | None) -> OmegaConfBaseException | No
 def _explain_omegaconf(error: OmegaConfBaseException) -> MetalossError:
     key = str(error.full_key or error.key or "")
     if isinstance(error, ReadonlyConfigError):
-        group = key.removesuffix(".name")
-        return MetalossError(f"{key} cannot be set: another part is chosen with {group}=NAME")
+        return name_cannot_be_set(key)
     if isinstance(error, ConfigKeyError | ConfigAttributeError):
         return _unknown_key(error, key)
     if isinstance(error, MissingMandatoryValue):

@@ -82,9 +82,13 @@ def published_root(
     store = ConfigStore.instance()
     choices = {**DEFAULTS, **file_choices}
     with lock:
-        for group in GROUPS:  # a word on a group is a choice, even where no part could load
-            store.repo.setdefault(group, {})
         before = copy.copy(store.repo)
+        for group in GROUPS:
+            # A table of our own: what a file fills in is gone afterwards. It is there even where
+            # no part could load, so that a word on the group is a choice.
+            files = {f"{name}.yaml" for name in registry.names(group)}
+            table = store.repo.get(group, {})
+            store.repo[group] = {file: node for file, node in table.items() if file in files}
         for name, preset in PRESETS.items():
             store.store(
                 group="preset",
@@ -108,8 +112,6 @@ def published_root(
         try:
             store.store(name=ROOT, node=root, provider="metaloss")
             for group, chosen in file_choices.items():
-                # The group's own table is replaced, so that the nodes in it stay as they were.
-                store.repo[group] = dict(store.repo[group])
                 for name in [chosen] if isinstance(chosen, str) else chosen:
                     _fill_part(store.repo[group], group, name, fill)
             yield ROOT

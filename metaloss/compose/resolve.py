@@ -184,8 +184,12 @@ def _options(key: str, node: Any) -> Any:
         del node["name"]
     try:
         return OmegaConf.to_object(node)
-    except OmegaConfBaseException as error:
-        raise explain(error) from error
-    except (ValueError, TypeError) as error:
-        where, reason = f"{key.partition('.')[0]}={name}: ", " ".join(str(error).split())
+    except (OmegaConfBaseException, ValueError, TypeError) as error:
+        # Whatever the class itself raised; of this, OmegaConf wraps a TypeError in one of its own.
+        own: BaseException | None = error
+        if isinstance(error, OmegaConfBaseException):
+            own = error.__context__
+            if type(own) is not TypeError:
+                raise explain(error) from error
+        where, reason = f"{key.partition('.')[0]}={name}: ", " ".join(str(own).split())
         raise MetalossError(where + reason.removeprefix(where)) from error

@@ -10,6 +10,7 @@ from hydra.core.override_parser.types import ChoiceSweep, Override, ValueType
 from hydra.errors import HydraException
 
 from metaloss import registry
+from metaloss.compose.explain import name_cannot_be_set
 from metaloss.compose.presets import PRESETS
 from metaloss.errors import MetalossError, unknown_name
 from metaloss.registry import GROUPS
@@ -88,6 +89,7 @@ def _check(override: Override, sweep: bool) -> None:
             raise MetalossError(f"{word!r}: interpolations are not evaluated here")
         if value == "???":
             raise MetalossError(f"{word!r}: ??? stands for no value: give one")
+    _refuse_names(key, override.value())
     if key in GROUPS or is_preset:
         _check_choice(override)
 
@@ -121,6 +123,17 @@ def _check_choice(override: Override) -> None:
             raise unknown_name("preset", name, PRESETS)
     if override.value_type == ValueType.ELEMENT and len(set(names)) < len(names):
         raise MetalossError(f"{word!r}: a name occurs twice")
+
+
+def _refuse_names(key: str, value: Any) -> None:
+    """Raise if a mapping would set a part's name: merging does not mind that it is read-only."""
+    if not isinstance(value, dict):
+        return
+    if key == "tracker":
+        for name, options in value.items():
+            _refuse_names(f"tracker.{name}", options)
+    elif "name" in value and (key in GROUPS or key.startswith("tracker.")):
+        raise name_cannot_be_set(f"{key}.name")
 
 
 def _names(override: Override) -> list[str]:

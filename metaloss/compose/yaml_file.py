@@ -38,7 +38,8 @@ def to_dict(config: RunConfig) -> dict[str, Any]:
 
 def to_yaml(config: RunConfig) -> str:
     """Return a configuration as YAML text, which `metaloss.compose.compose` reads back."""
-    return yaml.safe_dump(to_dict(config), sort_keys=False, allow_unicode=True)
+    # Plain ASCII: PyYAML does not read back every line break that it writes as it is.
+    return yaml.dump(to_dict(config), Dumper=_PlainDumper, sort_keys=False)
 
 
 def read_file(path: Path) -> dict[str, Any]:
@@ -135,9 +136,13 @@ class _PlainLoader(yaml.SafeLoader):
         return super().construct_mapping(node, deep=deep)
 
 
+class _PlainDumper(yaml.SafeDumper):
+    """Puts quotes around text that YAML 1.1 or 1.2 would read as something else."""
+
+
 for _kind, _pattern, _first in (
     ("bool", r"true|True|TRUE|false|False|FALSE", "tTfF"),
-    ("null", r"~|null|Null|NULL|", "~nN"),
+    ("null", r"~|null|Null|NULL", "~nN"),
     ("int", r"[-+]?[0-9]+", "-+0123456789"),
     (
         "float",
@@ -145,8 +150,9 @@ for _kind, _pattern, _first in (
         r"|[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)",
         "-+.0123456789",
     ),
+    ("null", "", ("",)),
 ):
-    _PlainLoader.add_implicit_resolver(
-        f"tag:yaml.org,2002:{_kind}", re.compile(rf"^(?:{_pattern})$"), list(_first)
-    )
-_PlainLoader.add_implicit_resolver("tag:yaml.org,2002:null", re.compile(r"^$"), [""])
+    for _side in (_PlainLoader, _PlainDumper):
+        _side.add_implicit_resolver(
+            f"tag:yaml.org,2002:{_kind}", re.compile(rf"^(?:{_pattern})\Z"), list(_first)
+        )
