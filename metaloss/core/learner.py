@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import torch
@@ -18,7 +18,7 @@ from metaloss.inner.problem import InnerProblem
 from metaloss.inner.sgd import SGD
 from metaloss.losses.base import LearnedLoss
 from metaloss.meta_optimizers.mixed import Mixed
-from metaloss.meta_optimizers.outer import OuterRule
+from metaloss.meta_optimizers.outer import OuterRate, OuterRule
 from metaloss.types import Batch, InnerState, StepLosses, Window
 
 Pair = tuple[Tensor, Tensor] | Batch
@@ -34,7 +34,7 @@ class Learner:
         model: The base model, on its device.
         loss: The learned loss; moved to the model's device.
         task_loss: ``(raw outputs, targets) -> scalar``: what the loss is judged by.
-        inner: How the model moves; default ``SGD(lr=0.01, momentum=0.9)``.
+        inner: How the model moves; default ``SGD(lr=0.1)``.
         meta_optimizer: How the loss moves: an engine, or its registered name.
         seed: Decides the dropout masks.
 
@@ -70,10 +70,15 @@ class Learner:
             if value is not None and not isinstance(value, kind):
                 raise MetalossError(
                     f"{name} is a {type(value).__name__}: expected {kind.__name__}, such as "
-                    f"{'SGD(lr=0.01)' if name == 'inner' else 'Mixed(lr=0.003)'}"
+                    f"{'SGD(lr=0.1)' if name == 'inner' else 'Mixed(lr=0.003)'}"
                 )
         self.model, self.loss = model, loss
         self._engine: OuterRule = meta_optimizer or Mixed()  # type: ignore[assignment]
+        if self._engine.lr_schedule is not OuterRate.constant:
+            raise MetalossError(
+                f"meta_optimizer.lr_schedule={self._engine.lr_schedule.name}: a loop of your own "
+                "has no known end to fall towards; expected constant"
+            )
         functional = FunctionalModel(model)
         params, _ = functional.state(model)
         if not params:
@@ -88,12 +93,12 @@ class Learner:
         self._outer = self._engine.outer_init(self._phi())
         self._seed, self._steps = seed, 0
 
-    def step(self, batch: Pair | Sequence[Pair], meta_batch: Pair | None = None) -> StepLosses:
+    def step(self, batch: Pair | list[Pair], meta_batch: Pair | None = None) -> StepLosses:
         """Move the model by one step, and then the loss.
 
         Args:
-            batch: (inputs, targets), on the model's device; or a list of K of them: K steps, and
-                the loss moves by the gradient through all of them.
+            batch: (inputs, targets), on the model's device; or a list of K such pairs: K steps,
+                and the loss moves by the gradient through all of them.
             meta_batch: The rows that judge the loss; None: the loss does not move.
 
         Returns:
@@ -151,9 +156,10 @@ class Learner:
 
     def state_dict(self) -> dict[str, Any]:
         """Return everything that :meth:`load_state_dict` needs; ``torch.load`` reads it safely."""
+        # Copies: the modules' own tensors are what the next step writes into.
         return {
-            "model": self.model.state_dict(),
-            "loss": self.loss.state_dict(),
+            "model": _copied(self.model.state_dict()),
+            "loss": _copied(self.loss.state_dict()),
             "optimizer": pytree.tree_leaves(self._optimizer),
             "outer": pytree.tree_leaves(self._outer),
             "steps": self._steps,
@@ -174,13 +180,18 @@ class Learner:
         return key_tensor(self._seed, f"dropout/{purpose}", number, device=self._device)
 
 
-def _as_batches(batch: Pair | Sequence[Pair]) -> tuple[Batch, ...]:
-    if isinstance(batch, list):
-        if not batch:
-            raise MetalossError("step() was given an empty list of batches")
-        return tuple(Batch(*one) for one in batch)
-    inputs, targets = batch
-    return (Batch(inputs, targets),)  # type: ignore[arg-type]
+def _as_batches(batch: Pair | list[Pair]) -> tuple[Batch, ...]:
+    if not len(batch):
+        raise MetalossError("step() was given an empty list of batches")
+    # A DataLoader's batch is a list as well: [inputs, targets].
+    pairs = [batch] if isinstance(batch[0], Tensor) else batch
+    return tuple(Batch(*pair) for pair in pairs)  # type: ignore[misc]
+
+
+def _copied(state: dict[str, Any]) -> dict[str, Any]:
+    return {
+        name: value.clone() if isinstance(value, Tensor) else value for name, value in state.items()
+    }
 
 
 def _refilled(tree: Any, leaves: list[Tensor]) -> Any:

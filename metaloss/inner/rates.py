@@ -31,7 +31,7 @@ class Rated(InnerOptimizer):
     ``StepLR``, ``MultiStepLR`` and ``CosineAnnealingLR`` stepped once a training step.
     """
 
-    lr: float = field(default=0.01, metadata={"help": "learning rate, > 0"})
+    lr: float = field(default=0.1, metadata={"help": "learning rate, > 0"})
     schedule: RateSchedule = field(
         default=RateSchedule.constant, metadata={"help": "how the rate changes over steps"}
     )

@@ -24,7 +24,9 @@ class SGD(Rated):
         tensor([1.5000])
     """
 
-    momentum: float = field(default=0.9, metadata={"help": "0 or more"})
+    # No momentum by default: a meta-gradient through few steps sees a tenth of what a step moves
+    # under momentum 0.9, and steepens the loss until training breaks.
+    momentum: float = field(default=0.0, metadata={"help": "0 or more"})
     dampening: float = field(default=0.0, metadata={"help": "of the momentum"})
     nesterov: bool = field(default=False, metadata={"help": "look ahead along the momentum"})
 
