@@ -138,6 +138,19 @@ def get(group: str, name: str) -> Part:
     return part
 
 
+def name_of(group: str, cls: type) -> str | None:
+    """Return the name that a class is registered under, None if it is not."""
+    _check_group(group)
+    for part in _registered.values():
+        if part.group == group and part.cls is cls:
+            return part.name
+    # Compared as text: looking for a name must not import every plugin.
+    place = f"{cls.__module__}:{cls.__qualname__}"
+    return next(
+        (n for n, found in _announced(group).items() if any(p.value == place for p in found)), None
+    )
+
+
 def _announced(group: str) -> dict[str, list[EntryPoint]]:
     found: dict[str, list[EntryPoint]] = {}
     for point in entry_points(group=GROUPS[group]):

@@ -33,22 +33,28 @@ def describe(loss: LearnedLoss, provenance: Mapping[str, Any]) -> dict[str, Any]
     """Return what ``loss.json`` says: the family, its options, the link, where it was learned.
 
     Raises:
-        MetalossError: If the loss was not built from the registry, so that no name stands for it.
+        MetalossError: If the loss's class is not registered, so that no name stands for it.
     """
-    if loss.family is None:
+    family = family_of(loss)
+    if family is None:
         raise MetalossError(
-            f"{type(loss).__name__} has no registered name: register it (metaloss.register) and "
-            "set its 'family', so that it can be found again"
+            f"{type(loss).__name__} has no registered name by which it could be found again: "
+            "register it (metaloss.register)"
         )
     config = loss.config
     fields = dataclasses.fields(config) if dataclasses.is_dataclass(config) else ()
     return {
         "format": FORMAT,
-        "family": loss.family,
+        "family": family,
         "options": {field.name: _plain(getattr(config, field.name)) for field in fields},
         "link": loss.link.name,
         "provenance": dict(provenance),
     }
+
+
+def family_of(loss: LearnedLoss) -> str | None:
+    """Return the registered name of a loss, None if it has none."""
+    return loss.family or registry.name_of("loss", type(loss))
 
 
 def pack(loss: LearnedLoss, phi: Tensors, provenance: Mapping[str, Any]) -> tuple[bytes, bytes]:
@@ -73,6 +79,9 @@ def load_loss(path: str | Path) -> LearnedLoss:
         folder = folder.parent
     description = _read_description(folder / DESCRIPTION)
     part = registry.get("loss", description["family"])
+    # A file that names another file, perhaps itself, is a reference and no loss.
+    if part.name == "load":
+        raise MetalossError(f"{folder / DESCRIPTION}: family 'load' names another file: refused")
     options = _options(part, description["options"], folder / DESCRIPTION)
     with torch.random.fork_rng(devices=[]):
         loss: LearnedLoss = part.build(options, link=Link[description["link"]])
@@ -114,7 +123,7 @@ def _options(part: registry.Part, given: dict[str, Any], path: Path) -> Any:
         if "${" in json.dumps(given):
             raise MetalossError(f"{path}: options hold an interpolation: refused")
         return OmegaConf.to_object(OmegaConf.merge(schema, given))
-    except (OmegaConfBaseException, TypeError) as error:
+    except (OmegaConfBaseException, RecursionError, TypeError) as error:
         reason = str(error).split("\n")[0]
         raise MetalossError(f"{path}: options do not fit {part.name!r}: {reason}") from error
 

@@ -5,6 +5,7 @@ They work on logits, so that they stay exact where probabilities would underflow
 
 from __future__ import annotations
 
+import math
 from abc import abstractmethod
 from dataclasses import dataclass, field
 from typing import Any
@@ -116,7 +117,7 @@ class FocalConfig:
     def __post_init__(self) -> None:
         """Check the range."""
         # Between 0 and 1 the slope at p = 1 is infinite.
-        if self.gamma != 0 and self.gamma < 1:
+        if self.gamma != 0 and not 1 <= self.gamma < math.inf:
             raise MetalossError(f"loss.gamma={self.gamma}: expected 0 or a number ≥ 1")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import Enum
@@ -56,7 +57,7 @@ class MLPLossConfig:
         """Check the ranges."""
         if not self.hidden or any(width < 1 for width in self.hidden):
             raise MetalossError(f"loss.hidden={self.hidden}: expected one or more widths ≥ 1")
-        if self.beta <= 0:
+        if not 0 < self.beta < math.inf:
             raise MetalossError(f"loss.beta={self.beta}: expected a positive number")
         if not 0 <= self.gamma <= 1:
             raise MetalossError(f"loss.gamma={self.gamma}: expected a number from 0 to 1")
@@ -81,7 +82,7 @@ class MLPLoss(LearnedLoss):
     Example:
         >>> loss = MLPLoss()
         >>> sum(p.numel() for p in loss.parameters())
-        1801
+        1800
         >>> loss(torch.zeros(8, 10), torch.arange(8)).shape
         torch.Size([])
     """
@@ -95,6 +96,9 @@ class MLPLoss(LearnedLoss):
         super().__init__(config, link=link, class_reduction=config.class_reduction)
         widths = [2, *config.hidden, 1]
         self.layers = nn.ModuleList(nn.Linear(i, o, bias=config.bias) for i, o in pairwise(widths))
+        if config.output is Output.linear:
+            # It would add a constant to the loss, which moves no gradient: no dead φ.
+            self.layers[-1].register_parameter("bias", None)
         self.activation = _activation(config)
 
     def pointwise(self, prediction: Tensor, target: Tensor) -> Tensor:

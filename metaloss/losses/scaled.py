@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor, nn
 
+from metaloss.errors import MetalossError
 from metaloss.losses.base import LearnedLoss
 from metaloss.losses.handcrafted import MSE, CrossEntropy, HandcraftedLoss
 from metaloss.types import Link
@@ -17,6 +19,11 @@ class ScaledConfig:
     """Options of ``scaled``."""
 
     scale: float = field(default=1.0, metadata={"help": "the factor to begin with"})
+
+    def __post_init__(self) -> None:
+        """Check the range."""
+        if not math.isfinite(self.scale):
+            raise MetalossError(f"loss.scale={self.scale}: expected a finite number")
 
 
 class Scaled(LearnedLoss):

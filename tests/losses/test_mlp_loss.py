@@ -1,0 +1,100 @@
+import numpy as np
+import pytest
+import torch
+
+from metaloss.errors import MetalossError
+from metaloss.losses import ClassReduction
+from metaloss.losses.mlp import Activation, MLPLossConfig, Output
+from metaloss.types import Link
+
+from .families import build, phi_of, rows
+
+FORMULAS = {
+    Activation.smooth_leaky_relu: lambda x: np.logaddexp(0, 10 * x) / 10 * 0.99 + 0.01 * x,
+    Activation.relu: lambda x: np.maximum(x, 0),
+    Activation.tanh: np.tanh,
+    Activation.silu: lambda x: x / (1 + np.exp(-x)),
+}
+
+
+def _by_hand(loss, prediction, target):
+    """Return ℓ(t, p) of one output at a time, as the papers write it."""
+    phi = {name: value.numpy() for name, value in phi_of(loss).items()}
+    act = FORMULAS[loss.config.activation]
+    last = len(loss.config.hidden)
+    values = np.empty(prediction.shape)
+    for place in np.ndindex(*prediction.shape):
+        x = np.array([target[place], prediction[place]])
+        for layer in range(last + 1):
+            x = phi[f"layers.{layer}.weight"] @ x + phi.get(f"layers.{layer}.bias", 0.0)
+            x = act(x) if layer < last else x
+        if loss.config.output is Output.softplus:
+            x = np.logaddexp(0, x)
+        values[place] = x[0]
+    return values
+
+
+@pytest.mark.parametrize("activation", list(Activation))
+@pytest.mark.parametrize("output", list(Output))
+@pytest.mark.parametrize("bias", [True, False])
+def test_softmax_values_equal_the_formula(activation, output, bias):
+    loss = build("mlp", hidden=[5, 4], activation=activation, output=output, bias=bias)
+    outputs, target = rows(Link.softmax)
+    p = np.exp(outputs.numpy())
+    p /= p.sum(1, keepdims=True)
+    expected = _by_hand(loss, p, np.eye(4)[target]).mean(1).mean()
+    np.testing.assert_allclose(loss(outputs, target).item(), expected, rtol=1e-10)
+
+
+@pytest.mark.parametrize("reduction", list(ClassReduction))
+def test_regression_values_equal_the_formula(reduction):
+    loss = build("mlp", Link.identity, class_reduction=reduction)
+    outputs, target = rows(Link.identity)
+    values = _by_hand(loss, outputs.numpy(), target.numpy())
+    expected = (values.mean(1) if reduction is ClassReduction.mean else values.sum(1)).mean()
+    # softplus(βx) is taken as βx beyond βx = 20, an error of e⁻²⁰/β.
+    np.testing.assert_allclose(loss(outputs, target).item(), expected, rtol=1e-8)
+
+
+def test_the_activation_has_the_slopes_of_its_options():
+    loss = build("mlp", gamma=0.2, beta=7.0)
+    x = torch.tensor([-50.0, 0.0, 50.0], dtype=torch.float64, requires_grad=True)
+    (slope,) = torch.autograd.grad(loss.activation(x).sum(), x)
+    expected = torch.tensor([0.2, 0.5 * 0.8 + 0.2, 1.0], dtype=torch.float64)
+    torch.testing.assert_close(slope, expected)
+
+
+def test_ml3_has_no_biases_and_stays_positive():
+    loss = build(
+        "mlp", hidden=[50, 50], activation=Activation.relu, output=Output.softplus, bias=False
+    )
+    assert sum(p.numel() for p in loss.parameters()) == 2 * 50 + 50 * 50 + 50
+    for seed in range(5):
+        assert loss(*rows(Link.softmax, seed=seed)) > 0
+
+
+def test_adalfl_is_the_default_without_the_one_parameter_that_moves_nothing():
+    shapes = {name: tuple(p.shape) for name, p in build("mlp").named_parameters()}
+    assert shapes == {
+        "layers.0.weight": (40, 2),
+        "layers.0.bias": (40,),
+        "layers.1.weight": (40, 40),
+        "layers.1.bias": (40,),
+        "layers.2.weight": (1, 40),
+    }
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"hidden": []}, r"loss.hidden=\[\]: expected one or more widths ≥ 1"),
+        ({"hidden": [4, 0]}, r"loss.hidden=\[4, 0\]"),
+        ({"beta": 0.0}, "loss.beta=0.0: expected a positive number"),
+        ({"beta": float("nan")}, "loss.beta=nan: expected a positive number"),
+        ({"gamma": -0.1}, "loss.gamma=-0.1: expected a number from 0 to 1"),
+        ({"gamma": 1.1}, "loss.gamma=1.1: expected a number from 0 to 1"),
+    ],
+)
+def test_options_out_of_range_are_refused(options, message):
+    with pytest.raises(MetalossError, match=message):
+        MLPLossConfig(**options)
