@@ -7,9 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
+from torch.utils import _pytree as pytree
 
 from metaloss.contracts import MetaBatch, Plan, Progress, Schedule
 from metaloss.core import guard as guards
@@ -67,7 +69,7 @@ class Advance:
             state.inner.params,
             new.inner.params,
             losses=losses.train_task,
-            others={} if new.phi is state.phi else new.phi,
+            others=[] if new.phi is state.phi else _numbers((new.phi, new.outer)),
             constant_loss=self.constant_loss,
         )
         kept = guards.choose(
@@ -165,6 +167,11 @@ def _measured(meter: Meter, losses: StepLosses, norm: Tensor | None) -> Meter:
     return Meter(
         meter.sums + values.to(meter.sums.dtype), meter.counts + counts.to(meter.counts.dtype)
     )
+
+
+def _numbers(tree: Any) -> list[Tensor]:
+    leaves = pytree.tree_leaves(tree)
+    return [leaf for leaf in leaves if isinstance(leaf, Tensor) and leaf.is_floating_point()]
 
 
 def _norm(gradient: Tensors) -> Tensor:

@@ -37,12 +37,14 @@ def load_newest(folder: Path, device: torch.device) -> tuple[dict[str, Any] | No
         MetalossError: If a whole checkpoint was written by a newer version of the format.
     """
     messages = []
-    for path in sorted(folder.glob("*.pt"), reverse=True):
+    paths = sorted(folder.glob("*.pt"), reverse=True)
+    for path in paths:
         try:
             content = _load(path, device)
         except (OSError, EOFError, RuntimeError, pickle.UnpicklingError, _DamagedError) as error:
             reason = str(error).split("\n")[0] or type(error).__name__
-            messages.append(f"checkpoint {path.name} is damaged ({reason}): using the one before")
+            instead = "starting over" if path is paths[-1] else "using the one before"
+            messages.append(f"checkpoint {path.name} is damaged ({reason}): {instead}")
             continue
         if content["version"] != VERSION:
             raise MetalossError(

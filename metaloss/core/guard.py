@@ -52,7 +52,7 @@ def check(
     new: Tensors,
     *,
     losses: Tensor,
-    others: Tensors,
+    others: list[Tensor],
     constant_loss: float,
 ) -> tuple[Tensor, GuardState]:
     """Judge one segment of steps; no host sync.
@@ -62,7 +62,7 @@ def check(
         old: θ before.
         new: θ after.
         losses: (K,) task losses on the training batches.
-        others: More values that must be finite (the new φ).
+        others: More values that must be finite (the new φ and its optimizer's state).
         constant_loss: Task loss of the best constant prediction.
 
     Returns:
@@ -73,7 +73,7 @@ def check(
     worst = losses.max()
     finite = torch.isfinite(moved + worst)
     if others:
-        finite = finite & torch.isfinite(_norm(list(others.values())))
+        finite = finite & torch.isfinite(_norm(others))
     believed = guard.seen >= WARM_UP
     usual_update = guard.updates.nanmedian()
     usual_loss = guard.losses.nanmedian().clamp(min=constant_loss)

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-import math
 import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from metaloss.core.files import without_nan
 from metaloss.errors import MetalossError
 
 
@@ -20,24 +20,31 @@ class Journal:
         keep: Bytes to keep of an existing file, as :meth:`position` gave them; None keeps all.
 
     Raises:
-        MetalossError: If the file cannot be written. A run without its journal must stop.
+        MetalossError: If the file cannot be written, or is shorter than ``keep``. A run without
+            its journal must stop.
     """
 
     def __init__(self, path: Path, *, keep: int | None = None) -> None:
         self._path = path
         try:
             self._file = path.open("ab")
-            if keep is not None:
+            size = self._file.seek(0, os.SEEK_END)
+            if keep is not None and size >= keep:
                 self._file.truncate(keep)
                 self._file.seek(0, os.SEEK_END)
         except OSError as error:
             raise MetalossError(f"cannot write the journal {path}: {error.strerror}") from error
+        if keep is not None and size < keep:
+            self._file.close()
+            raise MetalossError(
+                f"the journal {path} has {size} bytes, its checkpoint was written after {keep}: "
+                "it was cut or replaced, so that the run cannot be continued"
+            )
 
     def write(self, row: Mapping[str, Any]) -> None:
         """Append one object; numbers that JSON has no word for are written as null."""
-        clean = {name: _clean(value) for name, value in row.items()}
         try:
-            self._file.write(json.dumps(clean, allow_nan=False).encode() + b"\n")
+            self._file.write(json.dumps(without_nan(row), allow_nan=False).encode() + b"\n")
             self._file.flush()
         except (OSError, ValueError) as error:
             raise MetalossError(f"cannot write the journal {self._path}: {error}") from error
@@ -51,9 +58,3 @@ class Journal:
     def close(self) -> None:
         """Close the file."""
         self._file.close()
-
-
-def _clean(value: Any) -> Any:
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    return value

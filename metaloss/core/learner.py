@@ -185,7 +185,7 @@ def _as_batches(batch: Pair | list[Pair]) -> tuple[Batch, ...]:
         raise MetalossError("step() was given an empty list of batches")
     # A DataLoader's batch is a list as well: [inputs, targets].
     pairs = [batch] if isinstance(batch[0], Tensor) else batch
-    return tuple(Batch(*pair) for pair in pairs)  # type: ignore[misc]
+    return tuple(Batch(*pair) for pair in pairs)
 
 
 def _copied(state: dict[str, Any]) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import time
 from collections.abc import Mapping, Sequence
@@ -27,7 +28,7 @@ from metaloss.core.summary import summarize
 from metaloss.core.trainer import Trainer
 from metaloss.errors import MetalossError
 from metaloss.losses.base import LearnedLoss
-from metaloss.losses.export import DESCRIPTION, WEIGHTS, load_loss, pack
+from metaloss.losses.export import DESCRIPTION, WEIGHTS, family_of, load_loss, pack
 from metaloss.tracking.fanout import Fanout
 
 CUSTOM = "custom"
@@ -69,7 +70,7 @@ def train(
         task: Your own data, from :func:`metaloss.task_from_data`, instead of a registered task.
         model: Your own module; training begins with its current weights. It is not changed:
             the trained one is in the result.
-        loss: Your own loss instead of a registered one.
+        loss: Your own loss instead of a registered one. It is not changed either.
 
     Raises:
         MetalossError: If the request cannot be met; nothing was written by then.
@@ -199,7 +200,7 @@ def _write_results(trainer: Trainer, folder: Path, seconds: float) -> tuple[Run,
     weights = {name: value.clone().contiguous() for name, value in model.state_dict().items()}
     files = {"model": folder / "model.safetensors"}
     write_atomically(files["model"], save(weights, metadata={"format": "pt"}))
-    loss = setup.loss.cpu()
+    loss = copy.deepcopy(setup.loss).cpu()
     for name, value in loss.named_parameters():
         value.data.copy_(state.phi[name])
     config = setup.config
@@ -212,7 +213,7 @@ def _write_results(trainer: Trainer, folder: Path, seconds: float) -> tuple[Run,
     }
     summary = summarize(trainer, seconds, _read_json(folder / "plugins.json"))
     provenance["versions"] = summary["versions"]
-    if loss.family is not None:
+    if family_of(loss) is not None:
         packed = pack(loss, state.phi, provenance)
         files["loss"], files["loss_description"] = folder / WEIGHTS, folder / DESCRIPTION
         write_atomically(files["loss"], packed[0])
@@ -251,8 +252,8 @@ def read_rows(path: Path) -> list[dict[str, Any]]:
 
 def _started(setup: Setup, folder: Path, resumed_from: int | None) -> RunStarted:
     totals: dict[str, int] = {}
-    if setup.start.total and resumed_from is None:
-        totals["start"] = setup.start.total
+    if setup.start_total and resumed_from is None:
+        totals["start"] = setup.start_total
     if setup.schedule.offline_total():
         totals["offline"] = setup.schedule.offline_total()
     totals["train"] = setup.config.steps

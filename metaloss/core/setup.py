@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -10,7 +11,7 @@ from torch import nn
 
 from metaloss import registry
 from metaloss.config import Compile, Precision, RunConfig, Selected
-from metaloss.contracts import MetaBatch, Schedule, Start, Task
+from metaloss.contracts import MetaBatch, Progress, Schedule, Start, Task
 from metaloss.core.advance import Advance
 from metaloss.core.batches import BatchStream, joined
 from metaloss.core.runtime import on_device, resolve_device, seeded
@@ -38,6 +39,11 @@ class Setup:
     advance: Advance
     device: torch.device
 
+    @property
+    def start_total(self) -> int:
+        """Steps that φ's start takes: none for a loss without φ."""
+        return self.start.total if any(True for _ in self.loss.parameters()) else 0
+
 
 def prepare(
     config: RunConfig,
@@ -63,7 +69,7 @@ def prepare(
         test=on_device(task.test, device),
     )
     schedule: Schedule = config.schedule.options
-    loss = build_loss(config.loss, task, config.seed) if loss is None else loss
+    loss = build_loss(config.loss, task, config.seed) if loss is None else copy.deepcopy(loss)
     _check_fit(loss, task, schedule, config)
     weights = _weights(config, task, model)
     module = weights("train", 0)
@@ -92,7 +98,10 @@ def prepare(
         device=device,
         guarded=config.guard.name != "off",
         constant_loss=task.constant_loss,
-        meta_totals={"offline": schedule.offline_total(), "train": config.steps},
+        meta_totals={
+            "offline": schedule.offline_total(),
+            "train": _train_meta_steps(schedule, config.steps),
+        },
     )
     return Setup(
         config=config,
@@ -106,6 +115,17 @@ def prepare(
         advance=advance,
         device=device,
     )
+
+
+def _train_meta_steps(schedule: Schedule, steps: int) -> int:
+    """Return how often φ moves in training: what the outer rate's schedule falls over."""
+    count, progress = 0, Progress(offline=schedule.offline_total())
+    if not schedule.moves_in("train"):
+        return 0
+    while (plan := schedule.plan(progress, steps)) is not None:
+        count += plan.meta_step
+        progress = replace(progress, train=progress.train + plan.unroll)
+    return count
 
 
 def build_loss(chosen: Selected, task: Task, seed: int) -> LearnedLoss:

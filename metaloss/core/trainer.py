@@ -103,6 +103,8 @@ class Trainer:
             if self._interrupt.asked:
                 self.save()
                 self._interrupt.check()
+        if self.ladder.diverged:
+            self.metrics = self._evaluate()
         if setup.schedule.early_stopping and self.best.inner is not None:
             self.state = self.state._replace(inner=self.best.inner)
             self.metrics = dict(self.best.metrics or {})
@@ -113,10 +115,11 @@ class Trainer:
         config = self.setup.config
         last, now = _place(plan.phase, before), _place(plan.phase, self.progress)
         at_end = plan.phase == "train" and now == config.steps
-        evaluates = _crossed(last, now, config.eval_every) or at_end
-        if evaluates or _crossed(last, now, config.log_every):
-            self._log(plan, evaluates)
         ends_offline = plan.phase == "offline" and now == self.setup.schedule.offline_total()
+        evaluates = _crossed(last, now, config.eval_every) or at_end
+        # The offline phase's last numbers must not be counted with the first ones of training.
+        if evaluates or ends_offline or _crossed(last, now, config.log_every):
+            self._log(plan, evaluates)
         if ends_offline and not self.ladder.diverged:
             self._train_begins()
         if _crossed(last, now, config.checkpoint_every) or ends_offline or at_end:
@@ -184,7 +187,7 @@ class Trainer:
     @property
     def step(self) -> int:
         """The growing step: through all phases."""
-        return self.setup.start.total + self.progress.offline + self.progress.train
+        return self.setup.start_total + self.progress.offline + self.progress.train
 
     # --------------------------------------------------------------------------- the guard
 
@@ -218,7 +221,7 @@ class Trainer:
             phi, outer = back.phi, back.outer
             shrink = None if self.state.outer is None else self.state.outer.shrink
             if action == "imitate":
-                phi = Imitate().begin(
+                phi = Imitate().fit(
                     setup.loss, setup.task.task_loss, setup.task.outputs, setup.config.seed
                 )
                 outer = setup.engine.outer_init(phi)

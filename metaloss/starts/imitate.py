@@ -56,6 +56,17 @@ class Imitate(Start):
     ) -> Tensors:
         """Return φ after the fit. A loss without φ is returned as it is."""
         refuse_loaded(loss, "imitate")
+        return self.fit(loss, task_loss, outputs, seed, report)
+
+    def fit(
+        self,
+        loss: LearnedLoss,
+        task_loss: Callable[[Tensor, Tensor], Tensor],
+        outputs: int,
+        seed: int,
+        report: Report | None = None,
+    ) -> Tensors:
+        """Do what :meth:`begin` does, to a loaded loss as well: for the guard."""
         phi = {name: value.requires_grad_() for name, value in current(loss).items()}
         if not phi:
             return phi
