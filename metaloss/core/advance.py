@@ -83,7 +83,7 @@ class Advance:
         self, state: TrainState, plan: Plan, window: Window, first: int
     ) -> tuple[TrainState, StepLosses, Tensor | None]:
         """Take the steps, and move φ if the plan says so."""
-        waits = self.schedule.meta_batch is MetaBatch.next
+        waits = self._waits(plan)
         norm = judged = None
         if state.pending is not None:
             state, judged, norm = self._judge_pending(state, window, plan)
@@ -138,10 +138,14 @@ class Advance:
         numbers = range(first, first + plan.unroll)
         batches = tuple(self.streams[plan.phase][k] for k in numbers)
         keys = tuple(self._key(plan.phase, k) for k in numbers)
-        if not plan.meta_step or self.schedule.meta_batch is MetaBatch.next:
+        if not plan.meta_step or self._waits(plan):
             return Window(batches, keys, batches[0], keys[0])
         meta = f"meta/{plan.phase}"
         return Window(batches, keys, self.streams[meta][number], self._key(meta, number))
+
+    def _waits(self, plan: Plan) -> bool:
+        # Nothing follows an offline meta-step, which ends with a reset: other rows judge it.
+        return self.schedule.meta_batch is MetaBatch.next and plan.phase == "train"
 
     def _key(self, purpose: str, number: int) -> Tensor:
         return key_tensor(self.seed, f"dropout/{purpose}", number, device=self.device)

@@ -14,7 +14,8 @@ class Online(Schedule):
     """Move the loss after every step of the model, as AdaLFL does.
 
     Every ``period`` steps φ moves by the gradient through the last ``unroll`` of them; windows do
-    not overlap, so that each is taken under one φ and its gradient is exact.
+    not overlap, so that each is taken under one φ and its gradient is exact. With
+    ``meta_batch=next``, offline meta-steps are judged by other training rows.
 
     Reference:
         Raymond, Chen, Xue & Zhang, "Meta-Learning Adaptive Loss Functions", TMLR 2025,

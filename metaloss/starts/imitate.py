@@ -70,12 +70,12 @@ class Imitate(Start):
         phi = {name: value.requires_grad_() for name, value in current(loss).items()}
         if not phi:
             return phi
-        device = next(iter(phi.values())).device
+        like = next(iter(phi.values()))
         optimizer = torch.optim.Adam(list(phi.values()), lr=self.lr)
         cooling = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=self.steps)
         draws = generator(seed, "imitate")
         for step in range(self.steps):
-            batch = self._draw(loss.link, outputs, draws, device)
+            batch = self._draw(loss.link, outputs, draws, like)
             aim = _slope(lambda z, y: task_loss(z, y), batch)
             got = _slope(lambda z, y: functional_call(loss, phi, (z, y)), batch, graph=True)
             # A batch's mean has slopes of order 1/rows: bring both back to order 1.
@@ -88,9 +88,7 @@ class Imitate(Start):
                 report(step + 1, {"start/misfit": misfit.item()})
         return {name: value.detach() for name, value in phi.items()}
 
-    def _draw(
-        self, link: Link, outputs: int, draws: torch.Generator, device: torch.device
-    ) -> Batch:
+    def _draw(self, link: Link, outputs: int, draws: torch.Generator, like: Tensor) -> Batch:
         normal = torch.randn(self.rows, outputs, generator=draws)
         spread = self.spread * torch.rand(self.rows, 1, generator=draws)
         if link is Link.softmax:
@@ -101,7 +99,8 @@ class Imitate(Start):
             # Standardised targets; predictions from right to far off.
             targets = torch.randn(self.rows, outputs, generator=draws)
             normal = targets / self.spread + normal
-        return Batch((spread * normal).to(device), targets.to(device))
+        dtype = like.dtype if targets.is_floating_point() else targets.dtype
+        return Batch((spread * normal).to(like), targets.to(like.device, dtype))
 
 
 def _slope(
