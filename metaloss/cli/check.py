@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from metaloss.cli.options import Plugins
+from metaloss.cli.options import DONE, FAILED, Plugins
 
 
 def check(
@@ -21,4 +21,10 @@ def check(
     from metaloss.testing import check_part
 
     results = check_part(group, name)
-    return 0
+    for result in results:
+        print(f"{'passed' if result.passed else 'FAILED'}  {result.name}")
+        if not result.passed:
+            print(f"        {result.message}")
+    passed = sum(result.passed for result in results)
+    print(f"{group}={name}: {passed} of {len(results)} checks passed")
+    return DONE if passed == len(results) else FAILED

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterable
 from typing import Annotated
 
 import typer
@@ -24,11 +25,12 @@ def list_parts(
     Groups: task, model, loss, schedule, start, meta_optimizer, inner, tracker; and preset and
     settings (the keys that belong to no part).
     """
-    from rich.console import Console
+    from rich.console import Console, RenderableType
 
     from metaloss.cli import plugin_files, tables
 
     plugin_files.load(plugin or [])
+    shown: Iterable[RenderableType]
     shown = tables.overview() if group is None else tables.details(group)
     # Where no terminal says how wide it is, a pipe or a file, lines are not folded early.
     console = Console(width=None if sys.stdout.isatty() else 140, highlight=False)

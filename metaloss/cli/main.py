@@ -8,9 +8,11 @@ from collections.abc import Sequence
 import typer
 
 from metaloss.cli.check import check
+from metaloss.cli.compare import compare
 from metaloss.cli.export import export
 from metaloss.cli.list import list_parts
 from metaloss.cli.options import BAD_REQUEST, complain, interrupted
+from metaloss.cli.plot import plot
 from metaloss.cli.train import train
 from metaloss.errors import MetalossError
 
@@ -19,10 +21,12 @@ app = typer.Typer(
     help="Learn the loss function itself, online or offline.",
     add_completion=False,
     pretty_exceptions_enable=False,
-    rich_markup_mode="rich",
+    rich_markup_mode="markdown",
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.command("train")(train)
+app.command("compare")(compare)
+app.command("plot")(plot)
 app.command("list")(list_parts)
 app.command("export")(export)
 app.command("check")(check)

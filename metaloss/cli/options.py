@@ -27,7 +27,7 @@ Words = Annotated[
 ]
 
 # Exit statuses.
-DONE, BAD_REQUEST, DIVERGED, INTERRUPTED = 0, 2, 3, 130
+DONE, FAILED, BAD_REQUEST, DIVERGED, INTERRUPTED = 0, 1, 2, 3, 130
 
 
 def complain(message: str) -> None:

@@ -41,7 +41,7 @@ def load(paths: Iterable[Path]) -> dict[str, str]:
     hashes: dict[str, str] = {}
     for path in paths:
         absolute = path.expanduser().resolve()
-        source = _read(absolute)
+        source = _read(path)
         named = os.environ.get(_VARIABLE, "").split(os.pathsep)
         if str(absolute) not in named:
             os.environ[_VARIABLE] = os.pathsep.join(filter(None, [*named, str(absolute)]))
@@ -62,7 +62,7 @@ def _read(path: Path) -> bytes:
     if path.suffix != ".py":
         raise MetalossError(f"plugin {path}: expected a Python file, NAME.py")
     try:
-        return path.read_bytes()
+        return path.expanduser().read_bytes()
     except OSError as error:
         raise MetalossError(f"cannot read the plugin {path}: {error.strerror}") from error
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from hydra.core.hydra_config import HydraConfig
+from hydra.core.override_parser.types import Override, ValueType
 from hydra.errors import HydraException
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
@@ -20,7 +21,7 @@ from metaloss.cli import plugin_files
 from metaloss.cli.options import BAD_REQUEST, DIVERGED, complain, report
 from metaloss.compose import from_hydra, publish, read_file, root, to_overrides, words
 from metaloss.compose.explain import explain
-from metaloss.compose.resolve import own_hydra
+from metaloss.compose.resolve import own_hydra, publish_chosen
 from metaloss.errors import MetalossError
 
 _LEDGER = "jobs.jsonl"
@@ -95,7 +96,10 @@ def sweep(given: Sequence[str], file: Path | None, plugins: Sequence[Path]) -> i
     ]
     rest = [str(o.input_line) for o in overrides if o.key_or_group != "output"]
     with publish.lock:
-        publish.publish_all()
+        # Workers import what is published: no more than the jobs can ask for.
+        publish_chosen(overrides)
+        if any(_chooses_later(override) for override in overrides):
+            publish.publish_all()
         with root(values, str(file)) as name, own_hydra() as hydra:
             try:
                 hydra.multirun(
@@ -108,6 +112,12 @@ def sweep(given: Sequence[str], file: Path | None, plugins: Sequence[Path]) -> i
     statuses = list(_statuses(folder))
     print(f"{folder}: {len(statuses)} jobs, {statuses.count(0)} of them finished")
     return max(statuses, default=BAD_REQUEST)
+
+
+def _chooses_later(override: Override) -> bool:
+    """Return whether Hydra may choose parts that no word names: by a pattern, or by a sweeper."""
+    swept_by_pattern = override.value_type is ValueType.GLOB_CHOICE_SWEEP
+    return swept_by_pattern or override.key_or_group.startswith(("hydra.sweeper", "hydra/sweeper"))
 
 
 def _new_folder(output: Any) -> Path:

@@ -8,6 +8,7 @@ from enum import Enum
 from typing import Any
 
 from rich import box
+from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
@@ -21,7 +22,7 @@ from metaloss.registry import GROUPS, Part
 
 def overview() -> Iterator[Table]:
     """Yield one table: every part of every group, the presets last."""
-    table = _table("", ("group", "name", "from", "what it is"))
+    table = _table(("group", "name", "from", "what it is"))
     for group in GROUPS:
         for name in registry.names(group):
             part = _load(group, name)
@@ -35,7 +36,7 @@ def overview() -> Iterator[Table]:
     yield table
 
 
-def details(group: str) -> Iterator[Table]:
+def details(group: str) -> Iterator[Group]:
     """Yield one table for each part of a group, with its options.
 
     Raises:
@@ -50,13 +51,13 @@ def details(group: str) -> Iterator[Table]:
         for name in registry.names(group):
             part = _load(group, name)
             if isinstance(part, Part):
-                title = f"{group}={name}  ({part.source})\n{_plain(part.summary)}"
+                title = f"{group}={name} ({part.source})\n{_plain(part.summary)}"
                 prefix = f"tracker.{name}." if group == "tracker" else f"{group}."
                 yield _options(title, part.config_class, prefix)
             else:
-                table = _table(f"{group}={name}", ("failed to load",))
+                table = _table(("failed to load",))
                 table.add_row(_failure(part))
-                yield table
+                yield _titled(f"{group}={name}", table)
     else:
         raise unknown_name("group", group, [*GROUPS, "preset", "settings"])
 
@@ -72,8 +73,8 @@ def _load(group: str, name: str) -> Part | MetalossError:
         return reason
 
 
-def _options(title: str, options: type, prefix: str) -> Table:
-    table = _table(title, ("option", "default", "type", "what it does"))
+def _options(title: str, options: type, prefix: str) -> Group:
+    table = _table(("option", "default", "type", "what it does"))
     types = option_types(options)
     for option in dataclasses.fields(options):
         table.add_row(
@@ -84,17 +85,17 @@ def _options(title: str, options: type, prefix: str) -> Table:
         )
     if not table.row_count:
         table.add_row("no options", "", "", "")
-    return table
+    return _titled(title, table)
 
 
-def _preset(name: str, preset: Preset) -> Table:
-    table = _table(f"+preset={name}\n{preset.description}", ("key", "value"))
+def _preset(name: str, preset: Preset) -> Group:
+    table = _table(("key", "value"))
     for group, choice in preset.choices.items():
         table.add_row(group, choice)
     for group, options in preset.options.items():
         for option, value in options.items():
             table.add_row(f"{group}.{option}", _shown(value))
-    return table
+    return _titled(f"+preset={name}\n{preset.description}", table)
 
 
 def _plain(docstring: str) -> str:
@@ -119,8 +120,13 @@ def _shown(value: Any) -> str:
     return str(value)
 
 
-def _table(title: str, columns: Sequence[str]) -> Table:
-    table = Table(title=Text(title) if title else None, title_justify="left", box=box.SIMPLE_HEAD)
+def _table(columns: Sequence[str]) -> Table:
+    table = Table(box=box.SIMPLE_HEAD)
     for column in columns:
         table.add_column(column, overflow="fold")
     return table
+
+
+def _titled(title: str, table: Table) -> Group:
+    # No table title: it would be folded to the width of the table.
+    return Group(Text(title, no_wrap=True, overflow="ignore"), table)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,7 @@ import hydra.version
 from hydra._internal.hydra import Hydra
 from hydra._internal.utils import create_config_search_path
 from hydra.core.global_hydra import GlobalHydra
+from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
@@ -56,12 +57,7 @@ def compose(
     values = read_file(Path(config_file)) if config_file is not None else {}
     parsed = words.parse(overrides)
     with publish.lock:
-        for group, name in words.choices(parsed):
-            if group != "preset":
-                publish.publish(group, name)
-                continue
-            for choice in PRESETS[name].choices.items():
-                publish.try_publish(*choice)
+        publish_chosen(parsed)
         with root(values, str(config_file)) as name:
             try:
                 with own_hydra():
@@ -69,6 +65,20 @@ def compose(
                 return from_hydra(composed)
             except (HydraException, OmegaConfBaseException) as error:
                 raise explain(error) from error
+
+
+def publish_chosen(overrides: Iterable[Override]) -> None:
+    """Publish the parts that words choose, presets' among them.
+
+    Raises:
+        MetalossError: If a part that is named fails to load.
+    """
+    for group, name in words.choices(overrides):
+        if group != "preset":
+            publish.publish(group, name)
+            continue
+        for choice in PRESETS[name].choices.items():
+            publish.try_publish(*choice)
 
 
 @contextmanager

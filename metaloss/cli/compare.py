@@ -1,0 +1,101 @@
+"""``metaloss compare``: a table over seeds, trained or read."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from metaloss.cli.options import Plugins
+
+
+def compare(
+    out: Annotated[
+        Path, typer.Argument(metavar="OUT", help="The folder for runs, tables and the picture.")
+    ],
+    words: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="[KEY=VALUE | DIR]...",
+            help="What every row shares, such as task=digits; or folders of finished runs.",
+            show_default=False,
+        ),
+    ] = None,
+    row: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--row", metavar="'NAME: KEY=VALUE ...'", help="A row; repeated.", show_default=False
+        ),
+    ] = None,
+    seeds: Annotated[
+        str | None,
+        typer.Option("--seeds", metavar="0-4", help="Seeds of every row.", show_default=False),
+    ] = None,
+    study: Annotated[
+        str | None,
+        typer.Option(
+            "--study",
+            metavar="NAME|FILE",
+            help="Rows from a study, such as demo.",
+            show_default=False,
+        ),
+    ] = None,
+    runs: Annotated[
+        list[Path] | None,
+        typer.Option(
+            "--runs", metavar="DIR", help="A finished run to compare; repeated.", show_default=False
+        ),
+    ] = None,
+    jobs: Annotated[int, typer.Option("--jobs", help="Runs trained at the same time.")] = 2,
+    threads: Annotated[int, typer.Option("--threads", help="Threads of each run.")] = 1,
+    reference: Annotated[
+        str | None,
+        typer.Option(
+            "--reference",
+            metavar="NAME",
+            help="The row that the others are tested against.",
+            show_default=False,
+        ),
+    ] = None,
+    metric: Annotated[
+        str | None,
+        typer.Option(
+            "--metric",
+            metavar="NAME",
+            help="What is compared, such as test/error.",
+            show_default=False,
+        ),
+    ] = None,
+    plugin: Plugins = None,
+) -> int:
+    """Train what is missing of a comparison, or read finished runs; print and write the table.
+
+    OUT receives table.csv, table.json, table.md and comparison.png: final metrics as mean ± std
+    over seeds, a paired Wilcoxon test against the reference row, and the learning curves. The
+    same call again trains only what is missing.
+    """
+    from metaloss.cli import plugin_files
+
+    hashes = plugin_files.load(plugin or [])
+    from metaloss.study.compare import Options, Request, run_request
+
+    words = words or []
+    run_request(
+        Request(
+            out=out,
+            words=tuple(word for word in words if "=" in word),
+            rows=tuple(row or ()),
+            seeds=seeds,
+            study=study,
+            runs=(*(runs or ()), *(Path(word) for word in words if "=" not in word)),
+            options=Options(
+                jobs=jobs,
+                threads=threads,
+                reference=reference,
+                metric=metric,
+                arguments=tuple(part for path in hashes for part in ("--plugin", path)),
+            ),
+        )
+    )
+    return 0

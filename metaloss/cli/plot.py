@@ -1,0 +1,25 @@
+"""``metaloss plot``: the pictures of one run."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def plot(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="A run's folder.")],
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            "--out", metavar="DIR", help="Where to; DIR/plots if left out.", show_default=False
+        ),
+    ] = None,
+) -> int:
+    """Draw a run's learning curves and its learned loss over time, from its journal."""
+    from metaloss.study.plots import plot_run
+
+    for file in plot_run(folder, out):
+        print(file)
+    return 0

@@ -1,0 +1,132 @@
+"""The command without the core: runs are recorded, not trained."""
+
+import sys
+import types
+from pathlib import Path
+
+import pytest
+
+from metaloss import registry
+from metaloss.cli.main import main
+
+# A plugin that a test names with --plugin: one model of its own.
+PLUGIN = '''
+from dataclasses import dataclass, field
+
+from metaloss.registry import register
+
+
+@register("model", "tiny")
+@dataclass(frozen=True, kw_only=True)
+class Tiny:
+    """A tiny model."""
+
+    width: int = field(default=3, metadata={"help": "units, at least 1"})
+'''
+
+# A core that trains nothing, for processes of their own.
+FAKE_CORE = """
+import json, os, sys, types
+from pathlib import Path
+from types import SimpleNamespace
+
+from metaloss.errors import MetalossError
+
+core = types.ModuleType("metaloss.core.run")
+
+
+def train_run(config, *, plugins=None):
+    folder = Path(config.output)
+    assert not list(folder.iterdir())
+    if config.seed == 2:
+        raise MetalossError("no such luck")
+    if config.seed == 130:
+        raise KeyboardInterrupt
+    seen = {"model": config.model.name, "seed": config.seed, "plugins": plugins}
+    (folder / "seen.json").write_text(json.dumps({**seen, "pid": os.getpid()}))
+    status = "diverged" if config.seed == 3 else "ok"
+    metrics = {"valid/error": config.inner.options.lr, "test/error": 0.5}
+    return SimpleNamespace(
+        folder=folder, summary={"status": status, "goal": "min", "metrics": metrics}
+    )
+
+
+core.train_run = train_run
+sys.modules["metaloss.core.run"] = core
+"""
+
+
+@pytest.fixture(autouse=True)
+def _own_registry(monkeypatch):
+    """Forget a test's plugins afterwards."""
+    monkeypatch.setattr(registry, "_registered", dict(registry._registered))
+    monkeypatch.setenv("METALOSS_PLUGIN_FILES", "")
+    before = set(sys.modules)
+    yield
+    for name in set(sys.modules) - before:
+        if name.startswith("metaloss.cli.plugin_files."):
+            del sys.modules[name]
+
+
+@pytest.fixture(autouse=True)
+def _own_folder(monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture
+def core(monkeypatch):
+    """Stand in for ``metaloss.core.run``; ``calls`` holds what it was asked."""
+    fake = types.ModuleType("metaloss.core.run")
+    fake.calls, fake.status = [], "ok"
+
+    def run(folder):
+        metrics = {"test/error": 0.25}
+        return types.SimpleNamespace(
+            folder=Path(folder), summary={"status": fake.status, "metrics": metrics}
+        )
+
+    def train_run(config, *, plugins=None):
+        fake.calls.append((config, plugins))
+        return run("runs/it")
+
+    def resume_run(folder, **changes):
+        fake.calls.append((folder, changes))
+        return run(folder)
+
+    def export_run(folder, out):
+        fake.calls.append((folder, out))
+        return [out / "loss.json"]
+
+    fake.train_run, fake.resume_run, fake.export_run = train_run, resume_run, export_run
+    monkeypatch.setitem(sys.modules, "metaloss.core.run", fake)
+    return fake
+
+
+@pytest.fixture
+def cli(capsys):
+    """Run the command line in this process; return its status, output and error output."""
+
+    def call(*arguments):
+        status = main([str(argument) for argument in arguments])
+        return status, *capsys.readouterr()
+
+    return call
+
+
+@pytest.fixture
+def plugin(tmp_path):
+    path = tmp_path / "mine.py"
+    path.write_text(PLUGIN)
+    return path
+
+
+@pytest.fixture
+def fake_core(tmp_path):
+    """A file for ``--plugin`` that also stands in for the core, in this process and in workers."""
+    path = tmp_path / "fake.py"
+    path.write_text(PLUGIN + FAKE_CORE)
+    before = sys.modules.get("metaloss.core.run")
+    yield path
+    sys.modules.pop("metaloss.core.run", None)
+    if before is not None:
+        sys.modules["metaloss.core.run"] = before
