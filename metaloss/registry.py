@@ -91,8 +91,13 @@ def register(group: str, name: str, *, source: str | None = None) -> Callable[[t
     """
     _check_group(group)
     # Announced names are looked at without loading: registering must not import every plugin.
-    if (group, name) in _registered or name in _announced(group):
-        raise MetalossError(f"{group} {name!r} is registered already: choose another name")
+    known = _registered.get((group, name))
+    owners = [known.source] if known else [_source(p) for p in _announced(group).get(name, [])]
+    if owners:
+        raise MetalossError(
+            f"{group} {name!r} is registered already, by {', '.join(owners)}: "
+            f"{source or registering.get()} must choose another name"
+        )
 
     def add(cls: type[T]) -> type[T]:
         part = Part(group=group, name=name, cls=cls, source=source or registering.get())
