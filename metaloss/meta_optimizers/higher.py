@@ -46,7 +46,9 @@ class Higher(OuterRule):
             higher.innerloop_ctx(door, rule, override=settings) as (patched, stepper),
         ):
             unroll = _PatchedUnroll(problem, patched, stepper)
-            return through_graph(problem, phi, state.buffers, window, unroll)
+            answer = through_graph(problem, phi, state.buffers, window, unroll)
+        door.release()
+        return answer
 
 
 class _Door(nn.Module):
@@ -63,6 +65,11 @@ class _Door(nn.Module):
     ) -> tuple[Tensor, Tensors]:
         params = {name: getattr(self, f"p{index}") for index, name in enumerate(self.names)}
         return problem.predict(params, buffers, batch, key)
+
+    def release(self) -> None:
+        """Let go of θ: the class that higher makes keeps this object until garbage is collected."""
+        for index in range(len(self.names)):
+            delattr(self, f"p{index}")
 
 
 class _Rule(torch.optim.Optimizer):

@@ -85,6 +85,8 @@ class OuterRule(GradientMetaOptimizer):
             phase: ``"offline"`` or ``"train"``: which η.
             total: Meta-steps in the phase, for ``lr_schedule``.
         """
+        if self.clip:
+            gradient = _clipped(gradient, self.clip)
         # Meta-gradients stay in fp32; the rule's own arithmetic must not touch the caller's.
         updates, rule = self._transformation().update(
             _ordered(gradient), state.rule, params=_ordered(phi), inplace=False
@@ -95,23 +97,27 @@ class OuterRule(GradientMetaOptimizer):
 
     def _transformation(self) -> Any:
         # η is applied outside, so that the schedule and the guard can move it without host syncs.
-        rule = {
+        return {
             Rule.adam: lambda: torchopt.adam(lr=1.0),
             Rule.sgd: lambda: torchopt.sgd(lr=1.0),
             Rule.rmsprop: lambda: torchopt.rmsprop(lr=1.0),
         }[self.rule]()
-        if not self.clip:
-            return rule
-        return torchopt.chain(torchopt.clip.clip_grad_norm(max_norm=self.clip), rule)
 
     def _rate(self, count: Tensor, phase: str, total: int) -> Tensor:
         base = self.offline_lr if phase == "offline" else self.lr
-        done = (count.to(torch.float32) / max(total, 1)).clamp(max=1.0)
+        done = (count.to(torch.float64) / max(total, 1)).clamp(max=1.0)
         if self.lr_schedule is OuterRate.cosine:
             return base * (1 + torch.cos(math.pi * done)) / 2
         if self.lr_schedule is OuterRate.linear:
             return base * (1 - done)
         return torch.full_like(done, base)
+
+
+def _clipped(gradient: Tensors, largest: float) -> Tensors:
+    """Scale a gradient down to a norm; not torchopt's, which reads the norm on the host."""
+    norm = torch.stack(torch._foreach_norm(list(gradient.values()))).norm()
+    scale = (largest / (norm + 1e-6)).clamp(max=1.0)
+    return {name: value * scale for name, value in gradient.items()}
 
 
 def _ordered(tensors: Tensors) -> Tensors:

@@ -1,0 +1,115 @@
+"""What an engine cannot differentiate it refuses, naming one that can: never a wrong number."""
+
+import pytest
+import torch
+from torch import nn
+from torch.autograd.function import once_differentiable
+
+from metaloss.errors import UnsupportedError
+from metaloss.meta_optimizers.finite_difference import FiniteDifference
+from metaloss.meta_optimizers.higher import Higher
+from metaloss.meta_optimizers.mixed import Mixed
+from metaloss.meta_optimizers.torchopt import TorchOpt
+
+
+class NoForwardMode(torch.autograd.Function):
+    @staticmethod
+    def forward(x):
+        return x.sin()
+
+    @staticmethod
+    def setup_context(ctx, inputs, output):
+        ctx.save_for_backward(*inputs)
+
+    @staticmethod
+    def backward(ctx, slope):
+        (x,) = ctx.saved_tensors
+        return slope * x.cos()
+
+
+class Once(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, x):
+        ctx.save_for_backward(x)
+        return x.sin()
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, slope):
+        (x,) = ctx.saved_tensors
+        return slope * x.cos()
+
+
+class With(nn.Module):
+    def __init__(self, function) -> None:
+        super().__init__()
+        with torch.random.fork_rng():
+            torch.manual_seed(0)
+            self.body, self.head = nn.Linear(6, 5), nn.Linear(5, 3)
+        self.function = function
+
+    def forward(self, x):
+        return self.head(self.function(self.body(x)))
+
+
+def bag(x):
+    """The table entry at fixed places, by an operation without a double backward."""
+    places = torch.arange(x.numel()).reshape(-1, 1)
+    bags = nn.functional.embedding_bag(places, x.reshape(-1, 1), mode="max")
+    return bags.reshape(x.shape)
+
+
+@pytest.mark.parametrize("unroll", [1, 2])
+@pytest.mark.parametrize("function", [NoForwardMode.apply, Once.apply, lambda x: torch.cdist(x, x)])
+def test_mixed_refuses_what_has_no_forward_mode(function, unroll, case):
+    model = With(function)
+    model.head = nn.LazyLinear(3)
+    asked = case(model, "sgd", unroll)
+    with pytest.raises(
+        UnsupportedError,
+        match=r"^meta_optimizer=mixed needs forward-mode .*"
+        r"use meta_optimizer=torchopt, higher or finite_difference",
+    ):
+        asked.answer(Mixed())
+
+
+@pytest.mark.parametrize("engine", [TorchOpt(), Higher()])
+@pytest.mark.parametrize("function", [Once.apply, bag])
+def test_unrolls_refuse_what_has_no_double_backward(engine, function, case):
+    name = type(engine).__name__.lower()
+    with pytest.raises(
+        UnsupportedError,
+        match=f"^meta_optimizer={name} needs double backward.*"
+        "use meta_optimizer=mixed or finite_difference",
+    ):
+        case(With(function), "sgd", 2).answer(engine)
+
+
+@pytest.mark.parametrize("unroll", [1, 3])
+@pytest.mark.parametrize("function", [NoForwardMode.apply, Once.apply])
+def test_finite_difference_does_what_the_others_refuse(function, unroll, case, distance):
+    got = case(With(function), "momentum", unroll).answer(FiniteDifference(epsilon=1e-4))
+    same = case(With(torch.sin), "momentum", unroll).answer(Mixed())
+    assert distance(got.gradient, same.gradient) < 1e-6
+
+
+@pytest.mark.parametrize("engine", [TorchOpt(), Higher()])
+def test_unrolls_need_no_forward_mode(engine, case, distance):
+    got = case(With(NoForwardMode.apply), "momentum", 3).answer(engine)
+    same = case(With(torch.sin), "momentum", 3).answer(Mixed())
+    assert distance(got.gradient, same.gradient) < 1e-9
+
+
+def test_other_errors_are_not_dressed_up(exact, case):
+    class Broken(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.head = nn.Linear(6, 3)
+
+        def forward(self, x):
+            if self.head.weight.dtype == torch.float64:
+                raise RuntimeError("the model's own mistake")
+            return self.head(x)
+
+    with pytest.raises(RuntimeError, match=r"^the model's own mistake"):
+        case(Broken(), "sgd", 1).answer(exact)
