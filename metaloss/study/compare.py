@@ -1,0 +1,207 @@
+"""``metaloss compare``: rows over the same seeds, as a table and a picture."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from rich.console import Console
+
+from metaloss.core.files import write_atomically
+from metaloss.errors import MetalossError
+from metaloss.study import render
+from metaloss.study.comparison_plot import plot_comparison
+from metaloss.study.groups import groups_of_folders, groups_of_jobs
+from metaloss.study.jobs import plan_jobs
+from metaloss.study.launch import ProcessTrainer, Train, train_missing
+from metaloss.study.progress import Display
+from metaloss.study.spec import Study, load_study, parse_row, parse_seeds, to_yaml
+from metaloss.study.table import Group, Table, make_table
+
+STUDY_FILE = "study.yaml"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """How to compare.
+
+    Attributes:
+        jobs: Runs trained at the same time, each in a process of its own.
+        threads: Threads of each.
+        reference: The row that the others are tested against; None: as the study says, else the
+            first static row.
+        metric: What is compared, such as ``"test/error"``; None: the task's own metric.
+        arguments: Further words for every ``metaloss train``, such as ``--plugin FILE.py``.
+    """
+
+    jobs: int = 2
+    threads: int = 1
+    reference: str | None = None
+    metric: str | None = None
+    arguments: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        """Check the ranges."""
+        for name in ("jobs", "threads"):
+            if getattr(self, name) < 1:
+                raise MetalossError(f"{name}={getattr(self, name)}: expected a number ≥ 1")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Comparison:
+    """What came out. ``files``: what was written; ``notes``: what was left out, and why."""
+
+    table: Table
+    files: tuple[Path, ...]
+    notes: tuple[str, ...]
+
+
+def compare(
+    study: Study,
+    out: Path,
+    *,
+    options: Options | None = None,
+    train: Train | None = None,
+    console: Console | None = None,
+) -> Comparison:
+    """Train what is missing of a study in ``out``, then compare its rows.
+
+    Finished runs are reused if their configuration is the one asked for; anything else in their
+    place is an error. Unfinished runs go on from their checkpoints. After Ctrl-C the same call
+    goes on.
+
+    Args:
+        study: Rows and seeds.
+        out: Runs lie in ``out/<row>/seed<k>``; ``table.csv``, ``table.json``, ``table.md``,
+            ``comparison.png`` and ``study.yaml`` beside them.
+        options: How.
+        train: Trains one run; default: ``python -m metaloss train`` in a process of its own.
+        console: Where people read.
+
+    Raises:
+        MetalossError: For a wrong word, a folder with another run in it, or runs that failed.
+        KeyboardInterrupt: After Ctrl-C.
+    """
+    options = options or Options()
+    console = console or Console()
+    reference = options.reference or study.reference
+    study = replace(study, reference=reference)  # checked before hours of training
+    jobs = plan_jobs(study, out)
+    write_atomically(out / STUDY_FILE, to_yaml(study).encode())
+    if train is None:
+        train = ProcessTrainer(threads=options.threads, arguments=options.arguments)
+    with Display(jobs, console) as display:
+        train_missing(jobs, train, workers=options.jobs, watch=display)
+    groups, notes = groups_of_jobs(jobs)
+    options = replace(options, reference=reference)
+    return _finish(groups, notes, out, options=options, title=study.description, console=console)
+
+
+def compare_folders(
+    folders: Sequence[Path],
+    out: Path,
+    *,
+    options: Options | None = None,
+    console: Console | None = None,
+) -> Comparison:
+    """Compare finished runs: those whose configs differ in the seed alone are one row.
+
+    Args:
+        folders: Run folders; unfinished ones are left out, with a note.
+        out: Where the tables and the picture go.
+        options: How; only ``reference`` and ``metric`` matter.
+        console: Where people read.
+
+    Raises:
+        MetalossError: If a folder holds no run, none has finished, or two are the same.
+    """
+    groups, notes = groups_of_folders(folders)
+    return _finish(
+        groups, notes, out, options=options or Options(), title="", console=console or Console()
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Request:
+    """``metaloss compare`` as typed.
+
+    Attributes:
+        out: The output folder.
+        words: ``KEY=VALUE`` words for every row.
+        rows: ``"NAME: KEY=VALUE ..."`` each.
+        seeds: Such as ``0-4``; None: the study's, else 0.
+        study: A shipped study's name or a YAML file; its rows come first.
+        runs: Run folders to compare instead of training.
+        options: How.
+    """
+
+    out: Path
+    words: tuple[str, ...] = ()
+    rows: tuple[str, ...] = ()
+    seeds: str | None = None
+    study: str | None = None
+    runs: tuple[Path, ...] = ()
+    options: Options = Options()
+
+
+def run_request(request: Request, *, console: Console | None = None) -> Comparison:
+    """Do what ``metaloss compare`` was asked for.
+
+    Without rows and study, the ``study.yaml`` that an earlier call left in ``out`` is used.
+
+    Raises:
+        MetalossError: For a request that cannot be met.
+        KeyboardInterrupt: After Ctrl-C; the same request goes on from there.
+    """
+    if request.runs:
+        if request.words or request.rows or request.seeds or request.study:
+            raise MetalossError("--runs compares finished runs: it takes no rows, seeds or words")
+        return compare_folders(request.runs, request.out, options=request.options, console=console)
+    return compare(_study(request), request.out, options=request.options, console=console)
+
+
+def _study(request: Request) -> Study:
+    rows = tuple(parse_row(text) for text in request.rows)
+    left = request.out / STUDY_FILE
+    source = request.study or (left if not rows and left.is_file() else None)
+    if source is None:
+        seeds = parse_seeds(request.seeds or 0)
+        return Study(rows=rows, seeds=seeds, common=request.words)
+    study = load_study(source)
+    return replace(
+        study,
+        rows=(*study.rows, *rows),
+        seeds=study.seeds if request.seeds is None else parse_seeds(request.seeds),
+        common=(*study.common, *request.words),
+    )
+
+
+def _finish(
+    groups: Sequence[Group],
+    notes: list[str],
+    out: Path,
+    *,
+    options: Options,
+    title: str,
+    console: Console,
+) -> Comparison:
+    table = make_table(groups, reference=options.reference, metric=options.metric)
+    picture = plot_comparison(groups, table, out / "comparison.png", title=title)
+    texts = {
+        "table.csv": render.to_csv(table),
+        "table.json": render.to_json(table, notes),
+        "table.md": render.to_markdown(table, notes),
+    }
+    for name, text in texts.items():
+        write_atomically(out / name, text.encode())
+    files = (*(out / name for name in texts), picture)
+    if console.is_terminal:
+        console.print(render.to_rich(table))
+        for line in [*render.legend(table), *notes]:
+            console.print(line, style="dim", highlight=False, markup=False)
+    else:
+        console.print(texts["table.md"], markup=False, highlight=False, soft_wrap=True)
+    for file in files:
+        console.print(f"wrote {file}", markup=False, highlight=False, soft_wrap=True)
+    return Comparison(table=table, files=files, notes=tuple(notes))

@@ -1,0 +1,173 @@
+"""The picture of a comparison: the metric over training with bands, beside the learned loss."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from metaloss.study.loss_panels import LossOverTime, color_key, draw_losses, loss_over_time
+from metaloss.study.render import decimals
+from metaloss.study.series import Band, band, thin
+from metaloss.study.style import (
+    BLUE,
+    FAINT,
+    GOLD,
+    GREEN,
+    INK,
+    PINK,
+    SKY,
+    SLATE,
+    VERMILION,
+    VIOLET,
+    Label,
+    end_labels,
+    new_figure,
+    save,
+    scale_y,
+    styled,
+    thousands,
+)
+from metaloss.study.table import Group, Table
+
+_STATIC = (GREEN, PINK, GOLD, SLATE)
+_LEARNING = (BLUE, VERMILION, VIOLET, SKY)
+
+
+def plot_comparison(groups: Sequence[Group], table: Table, path: Path, *, title: str = "") -> Path:
+    """Draw the learning curves of all rows, and the learned loss of the first that has one.
+
+    Left: the metric's mean ± sample standard deviation over seeds against training steps, each
+    line labelled with its final mean; dashed from where the row's last run ended early. Right:
+    ℓ(0, p) and ℓ(1, p) over training, from the first seed of the first row whose loss moves while
+    it trains.
+
+    Args:
+        groups: The rows.
+        table: Their table: metric, goal and reference.
+        path: The PNG to write.
+        title: Shown above; empty: the metric's name.
+
+    Returns:
+        ``path``.
+    """
+    loss, owner = _learned(groups)
+    with styled():
+        figure = new_figure(9, 4) if loss else new_figure(7.5, 4)
+        place = (0.065, 0.155, 0.345, 0.685) if loss else (0.085, 0.155, 0.6, 0.685)
+        head = title or f"{table.metric.replace('/', ' ')} over training"
+        _curves(figure.add_axes(place), groups, table)
+        _heading(figure, place[0], head[:1].upper() + head[1:])
+        if loss is not None:
+            left, right, gap = 0.655, 0.935, 0.022
+            width = (right - left + gap) / len(loss.curves) - gap
+            panels = [
+                figure.add_axes((left + index * (width + gap), 0.155, width, 0.685))
+                for index in range(len(loss.curves))
+            ]
+            draw_losses(panels, loss)
+            color_key(figure.add_axes((0.953, 0.2, 0.011, 0.58)), loss)
+            _heading(figure, left, f"The loss of “{owner}”")
+            figure.text(0.99, 0.018, loss.remark, fontsize=6.5, color=FAINT, ha="right")
+        return save(figure, path)
+
+
+def _heading(figure: Figure, left: float, text: str) -> None:
+    figure.text(left, 0.935, text, fontsize=10, fontweight="bold")
+
+
+def _curves(axes: Axes, groups: Sequence[Group], table: Table) -> None:
+    bands = {group.name: found for group in groups if (found := band(group, table.metric))}
+    colors = _colors(groups, table.reference)
+    right = max((found.end for found in bands.values()), default=1.0)
+    scale_y(axes, [found.mean for found in bands.values()])
+    best = table.best
+    for group in groups:
+        if group.name in bands:
+            _line(axes, bands[group.name], colors[group.name], right, emphasis=group.name == best)
+    axes.set_title(f"{table.metric.replace('/', ' ')} (mean ± std over seeds)")
+    axes.set_xlabel("training step")
+    axes.set_xlim(0, right)
+    thousands(axes)
+    _limit(axes, list(bands.values()))
+    digits = max(0, decimals(table) - 1)
+    labels = [
+        Label(
+            text=f"{_wrapped(name)}  {found.final:.{digits}f}",
+            y=found.final,
+            color=colors[name],
+            bold=name == best,
+        )
+        for name, found in bands.items()
+    ]
+    end_labels(axes, right, labels, size=8 if len(labels) <= 8 else 6.5)
+
+
+def _line(axes: Axes, found: Band, color: str, right: float, *, emphasis: bool) -> None:
+    steps, mean = thin(found.steps, found.mean)
+    _, std = thin(found.steps, found.std)
+    order = 4 if emphasis else 3
+    axes.fill_between(steps, mean - std, mean + std, color=color, alpha=0.16, linewidth=0)
+    axes.plot(steps, mean, color=color, linewidth=2.4 if emphasis else 1.7, zorder=order)
+    if found.end < right:
+        axes.plot(
+            [found.end, right],
+            [found.final] * 2,
+            color=color,
+            linewidth=1.1,
+            linestyle=(0, (2, 2)),
+            zorder=2,
+        )
+    # Where the row ends up: early stopping goes back to weights from before.
+    axes.plot(
+        [found.end],
+        [found.final],
+        "o",
+        color=color,
+        markersize=4,
+        zorder=order + 1,
+        markeredgecolor="white",
+        markeredgewidth=0.8,
+        clip_on=False,
+    )
+
+
+def _limit(axes: Axes, bands: list[Band]) -> None:
+    """Let the lines decide the height of the picture, not the lower edge of a wide band."""
+    means = np.concatenate([np.append(found.mean, found.final) for found in bands])
+    tops = np.concatenate([found.mean + found.std for found in bands])
+    low, high = float(means.min()), float(min(tops.max(), 1.5 * means.max()))
+    if axes.get_yscale() == "log":
+        axes.set_ylim(low / 1.25, high * 1.15)
+    elif high > low:
+        room = 0.06 * (high - low)
+        axes.set_ylim(low - room, high + room)
+
+
+def _learned(groups: Sequence[Group]) -> tuple[LossOverTime | None, str]:
+    """Return the loss to show and its row: one that moves while it trains, if there is any."""
+    found = [
+        (loss, group.name)
+        for group in groups
+        if not group.static and (loss := loss_over_time(next(iter(group.runs.values()))))
+    ]
+    while_training = [item for item in found if item[0].moves and item[0].training]
+    moving = [item for item in found if item[0].moves]
+    return next(iter(while_training or moving or found), (None, ""))
+
+
+def _colors(groups: Sequence[Group], reference: str) -> dict[str, str]:
+    """Return a colour by row: near black for the reference, strong ones for what learns."""
+    static, learning = iter(_STATIC * len(groups)), iter(_LEARNING * len(groups))
+    return {
+        group.name: INK if group.name == reference else next(static if group.static else learning)
+        for group in groups
+    }
+
+
+def _wrapped(name: str) -> str:
+    return "\n".join(textwrap.wrap(name, 17)) or name

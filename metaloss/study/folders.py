@@ -1,0 +1,215 @@
+"""A run's folder as it lies on the disk, whole or damaged: what is whole is read."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from metaloss.compose import read_file
+from metaloss.errors import MetalossError
+
+PHASES = ("start", "offline", "train")
+
+
+@dataclass(frozen=True, kw_only=True)
+class JournalRow:
+    """One logged step. ``numbers`` by name; those that were not finite are NaN."""
+
+    step: int
+    phase: str
+    phase_step: int
+    numbers: dict[str, float]
+
+
+@dataclass(frozen=True, kw_only=True)
+class CurvesRow:
+    """The learned loss at one step: ``grid`` (G,) predictions, ``curves`` label → (G,) values."""
+
+    step: int
+    phase: str
+    grid: np.ndarray
+    curves: dict[str, np.ndarray]
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunFolder:
+    """What could be read of a run.
+
+    Attributes:
+        path: The folder.
+        config: ``config.yaml`` as plain data, without the run's own ``output``; empty if it
+            could not be read.
+        journal: The logged steps, in order.
+        curves: The learned loss over time.
+        summary: ``summary.json``; None if the run has not finished.
+        link: The loss's link (``"softmax"``, ...) from ``loss.json``; None before there is one.
+        notes: What was skipped, and why: one line each.
+    """
+
+    path: Path
+    config: dict[str, Any]
+    journal: tuple[JournalRow, ...]
+    curves: tuple[CurvesRow, ...]
+    summary: dict[str, Any] | None
+    link: str | None
+    notes: tuple[str, ...]
+
+    def names(self) -> list[str]:
+        """Return the name of every number in the journal, sorted."""
+        return sorted({name for row in self.journal for name in row.numbers})
+
+    def series(self, name: str, *, phase: str | None = None) -> tuple[np.ndarray, np.ndarray]:
+        """Return steps (N,) and values (N,) of one number, NaN where it was not finite.
+
+        Args:
+            name: For example ``"test/error"``.
+            phase: With a phase only its rows, and steps counted within it.
+        """
+        points = [
+            (row.step if phase is None else row.phase_step, row.numbers[name])
+            for row in self.journal
+            if name in row.numbers and phase in (None, row.phase)
+        ]
+        steps, values = zip(*points, strict=True) if points else ((), ())
+        return np.asarray(steps, dtype=float), np.asarray(values, dtype=float)
+
+    def phase_start(self, phase: str) -> int:
+        """Return the step at which a phase began; 0 if nothing was logged in it."""
+        for row in self.journal:
+            if row.phase == phase:
+                return row.step - row.phase_step
+        return 0
+
+
+def read_run(path: Path) -> RunFolder:
+    """Read a run's folder. A killed run's last journal line may be cut: it is left out, noted.
+
+    Raises:
+        MetalossError: If there is no run at ``path``.
+    """
+    known = ("config.yaml", "journal.jsonl", "summary.json")
+    if not any((path / name).is_file() for name in known):
+        raise MetalossError(f"{path} is no run's folder: it holds none of {', '.join(known)}")
+    notes: list[str] = []
+    return RunFolder(
+        path=path,
+        config=_config(path, notes),
+        journal=tuple(_growing(_rows(path / "journal.jsonl", _journal_row, notes))),
+        curves=tuple(_growing(_rows(path / "curves.jsonl", _curves_row, notes))),
+        summary=read_summary(path, notes),
+        link=_link(path),
+        notes=tuple(notes),
+    )
+
+
+def read_summary(path: Path, notes: list[str] | None = None) -> dict[str, Any] | None:
+    """Return a finished run's summary; None, with a note, if it is missing or damaged."""
+    notes = [] if notes is None else notes
+    try:
+        summary = json.loads((path / "summary.json").read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        notes.append(f"{path}: not finished (no summary.json)")
+        return None
+    except (OSError, ValueError) as error:
+        notes.append(f"{path}/summary.json is damaged ({_first_line(error)})")
+        return None
+    if not isinstance(summary, dict) or not isinstance(summary.get("metrics"), dict):
+        notes.append(f"{path}/summary.json is damaged (no metrics in it)")
+        return None
+    return summary
+
+
+def last_row(path: Path) -> JournalRow | None:
+    """Return a journal's last whole row without reading all of it: cheap while a run writes."""
+    try:
+        with (path / "journal.jsonl").open("rb") as file:
+            size = file.seek(0, 2)
+            file.seek(max(0, size - 8192))
+            lines = file.read().splitlines(keepends=True)
+    except OSError:
+        return None
+    for line in reversed(lines):
+        if line.endswith(b"\n"):
+            try:
+                return _journal_row(json.loads(line))
+            except (ValueError, TypeError, KeyError, AttributeError):
+                continue
+    return None
+
+
+def _config(path: Path, notes: list[str]) -> dict[str, Any]:
+    try:
+        return read_file(path / "config.yaml")
+    except MetalossError as error:
+        notes.append(str(error))
+        return {}
+
+
+def _link(path: Path) -> str | None:
+    try:
+        link = json.loads((path / "loss.json").read_text(encoding="utf-8"))["link"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    return link if isinstance(link, str) else None
+
+
+def _rows(path: Path, parse: Any, notes: list[str]) -> Iterator[Any]:
+    try:
+        lines = path.read_bytes().splitlines()
+    except OSError:
+        return
+    for number, line in enumerate(lines, start=1):
+        try:
+            yield parse(json.loads(line))
+        except (ValueError, TypeError, KeyError, AttributeError):
+            where = "the last line" if number == len(lines) else f"line {number}"
+            notes.append(f"{path}: {where} is cut or damaged; skipped")
+
+
+def _growing(rows: Iterator[Any]) -> list[Any]:
+    """Put rows in order: steps written again, after a kill, replace those written before it."""
+    kept: list[Any] = []
+    for row in rows:
+        while kept and kept[-1].step > row.step:
+            kept.pop()
+        if kept and (kept[-1].step, kept[-1].phase) == (row.step, row.phase):
+            earlier = kept.pop()
+            if isinstance(row, JournalRow):
+                row = replace(row, numbers=earlier.numbers | row.numbers)
+        kept.append(row)
+    return kept
+
+
+def _journal_row(row: dict[str, Any]) -> JournalRow:
+    fixed = {"step", "phase", "phase_step"}
+    numbers = {
+        name: math.nan if value is None else float(value)
+        for name, value in row.items()
+        if name not in fixed and (value is None or isinstance(value, int | float))
+    }
+    if row["phase"] not in PHASES:
+        raise ValueError(row["phase"])
+    return JournalRow(
+        step=int(row["step"]),
+        phase=row["phase"],
+        phase_step=int(row["phase_step"]),
+        numbers=numbers,
+    )
+
+
+def _curves_row(row: dict[str, Any]) -> CurvesRow:
+    grid = np.asarray(row["grid"], dtype=float)
+    curves = {label: np.asarray(values, dtype=float) for label, values in row["curves"].items()}
+    if grid.ndim != 1 or grid.size < 2 or any(c.shape != grid.shape for c in curves.values()):
+        raise ValueError("curves and grid differ in length")
+    return CurvesRow(step=int(row["step"]), phase=row["phase"], grid=grid, curves=curves)
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).split("\n")[0] or type(error).__name__

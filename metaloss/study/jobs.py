@@ -1,0 +1,176 @@
+"""The runs that a study needs, and which of them lie finished in the output folder already."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from enum import Enum
+from pathlib import Path
+from typing import Any
+
+from metaloss.compose import compose, read_file, to_dict
+from metaloss.config import RunConfig
+from metaloss.errors import MetalossError
+from metaloss.study.folders import read_summary
+from metaloss.study.spec import Study
+
+# They change where a run lies, who watches it, where it computes and what a kill costs; not what
+# it is.
+IGNORED = ("output", "tracker", "device", "checkpoint_every")
+
+Resolve = Callable[[Sequence[str]], RunConfig]
+
+
+class State(Enum):
+    """How far a run has come."""
+
+    missing = "missing"
+    unfinished = "unfinished"
+    finished = "finished"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Job:
+    """One run of a study.
+
+    Attributes:
+        row: The row's name.
+        seed: The run's seed.
+        overrides: ``KEY=VALUE`` words that make the run, its seed among them.
+        folder: Where the run lies, or will.
+        config: The resolved configuration as plain data.
+        steps: Journal steps through all phases.
+        cost: A rough measure of the time it takes: inner steps.
+        state: How far it has come.
+    """
+
+    row: str
+    seed: int
+    overrides: tuple[str, ...]
+    folder: Path
+    config: Mapping[str, Any]
+    steps: int
+    cost: int
+    state: State
+
+
+def plan_jobs(study: Study, out: Path, *, resolve: Resolve = compose) -> list[Job]:
+    """Return every run of a study, in the order of rows and seeds; changes nothing.
+
+    Args:
+        study: What to compare.
+        out: Runs lie in ``out/<row>/seed<k>``.
+        resolve: Makes a configuration from words.
+
+    Raises:
+        MetalossError: If a word is wrong, or a folder holds a run with another configuration: it
+            is never silently reused.
+    """
+    jobs: list[Job] = []
+    for row in study.rows:
+        try:
+            config = resolve(study.overrides(row, study.seeds[0]))
+        except MetalossError as error:
+            raise MetalossError(f"row {row.name!r}: {error}") from error
+        for seed in study.seeds:
+            folder = out / row.slug / f"seed{seed}"
+            plain = to_dict(replace(config, seed=seed))
+            jobs.append(
+                Job(
+                    row=row.name,
+                    seed=seed,
+                    overrides=tuple(study.overrides(row, seed)),
+                    folder=folder,
+                    config=plain,
+                    steps=_start_steps(config) + _offline_steps(config) + config.steps,
+                    cost=_cost(config),
+                    state=state_of(folder, plain),
+                )
+            )
+    return jobs
+
+
+def state_of(folder: Path, config: Mapping[str, Any]) -> State:
+    """Return how far the run in a folder has come.
+
+    Raises:
+        MetalossError: If what lies there is no run, or a run with another configuration.
+    """
+    if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
+        return State.missing
+    if not (folder / "config.yaml").is_file():
+        # Without a config only a run that was killed in its first moments is ours to replace.
+        if not folder.is_dir() or any(not path.name.startswith(".") for path in folder.iterdir()):
+            raise MetalossError(f"{folder} exists and is no run's folder: move it away")
+        return State.unfinished
+    found = read_file(folder / "config.yaml")
+    different = differences(config, found)
+    if different:
+        key, wanted, got = different[0]
+        more = f" (and {len(different) - 1} more)" if len(different) > 1 else ""
+        raise MetalossError(
+            f"{folder} was trained with {key}={got}, asked for is {key}={wanted}{more}: give "
+            "another output folder, or delete this one"
+        )
+    return State.unfinished if read_summary(folder) is None else State.finished
+
+
+def can_resume(folder: Path) -> bool:
+    """Whether an unfinished run has a checkpoint to go on from."""
+    return any((folder / "checkpoints").glob("*.pt"))
+
+
+def clear(folder: Path) -> None:
+    """Remove an unfinished run that has no checkpoint."""
+    if folder.exists():
+        shutil.rmtree(folder)
+
+
+def differences(wanted: Mapping[str, Any], found: Mapping[str, Any]) -> list[tuple[str, Any, Any]]:
+    """Return (key, wanted, found) where two configurations differ in what a run is.
+
+    A wanted ``auto`` matches what it was resolved to.
+
+    Example:
+        >>> differences({"steps": 5, "compile": "auto"}, {"steps": 7, "compile": "off"})
+        [('steps', 5, 7)]
+    """
+    first, second = flatten(wanted), flatten(found)
+    return [
+        (key, first.get(key, "nothing"), second.get(key, "nothing"))
+        for key in sorted({*first, *second}, key=lambda key: (not key.endswith(".name"), key))
+        if first.get(key) != "auto" and first.get(key, _MISSING) != second.get(key, _MISSING)
+    ]
+
+
+def flatten(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Return a configuration with dotted keys, without what does not make a run what it is."""
+    flat: dict[str, Any] = {}
+    for key, value in config.items():
+        if not prefix and key in IGNORED:
+            continue
+        if isinstance(value, Mapping):
+            flat |= flatten(value, f"{prefix}{key}.")
+        else:
+            flat[prefix + key] = value
+    return flat
+
+
+_MISSING = object()
+
+
+def _offline_steps(config: RunConfig) -> int:
+    return int(config.schedule.options.offline_total())
+
+
+def _start_steps(config: RunConfig) -> int:
+    return int(config.start.options.total)
+
+
+def _cost(config: RunConfig) -> int:
+    options = config.schedule.options
+    unroll = getattr(options, "offline_unroll", getattr(options, "unroll", 1))
+    # A step that learns costs about three plain ones (see Kemaev et al., arXiv 2505.00793).
+    each = 3 if options.learns else 1
+    return 3 * _offline_steps(config) * unroll + each * config.steps

@@ -1,0 +1,199 @@
+"""Runs in processes of their own, some at a time; what is finished stays finished."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Protocol
+
+from metaloss.compose import to_overrides
+from metaloss.errors import MetalossError
+from metaloss.study.folders import read_summary
+from metaloss.study.jobs import Job, State, can_resume, clear
+
+# How long an interrupted run may take to write its checkpoint.
+_PATIENCE_SECONDS = 30.0
+_FINISHED, _DIVERGED = 0, 3
+
+
+class Train(Protocol):
+    """Trains one run to its end, in ``folder``."""
+
+    def __call__(self, overrides: list[str], folder: Path, *, resume: bool) -> str:
+        """Return ``"ok"`` or ``"diverged"``.
+
+        Args:
+            overrides: ``KEY=VALUE`` words, without ``output``.
+            folder: Where to; missing or empty unless ``resume``.
+            resume: Go on with the unfinished run in ``folder``.
+
+        Raises:
+            MetalossError: If there is no finished run in the end.
+        """
+
+
+class ProcessTrainer:
+    """Trains by ``python -m metaloss train`` in a process of its own: nothing is shared.
+
+    Args:
+        threads: Threads of each process.
+        arguments: Further words for the command line, such as ``--plugin FILE.py``.
+
+    What a run prints goes to ``<folder>.log``, beside the folder.
+    """
+
+    def __init__(self, *, threads: int = 1, arguments: Sequence[str] = ()) -> None:
+        self._threads, self._arguments = threads, list(arguments)
+        self._lock = threading.Lock()
+        self._running: set[subprocess.Popen[bytes]] = set()
+        self._stopped = False
+
+    def __call__(self, overrides: list[str], folder: Path, *, resume: bool) -> str:
+        """Train; see `Train`."""
+        words = (
+            ["--resume", str(folder)] if resume else [*overrides, *to_overrides({"output": folder})]
+        )
+        log = folder.with_name(f"{folder.name}.log")
+        log.parent.mkdir(parents=True, exist_ok=True)
+        with log.open("ab") as output:
+            process = self._begin([*words, *self._arguments], output.fileno())
+            try:
+                status = process.wait()
+            finally:
+                with self._lock:
+                    self._running.discard(process)
+        if status in (_FINISHED, _DIVERGED):
+            return "ok" if status == _FINISHED else "diverged"
+        raise MetalossError(f"{folder}: exit status {status}: {_last_line(log)} (see {log})")
+
+    def stop(self) -> None:
+        """End what runs, as Ctrl-C does: each writes a checkpoint. Start nothing more."""
+        with self._lock:
+            self._stopped = True
+            running = list(self._running)
+        for process in running:
+            process.send_signal(signal.SIGINT)
+        for process in running:
+            try:
+                process.wait(_PATIENCE_SECONDS)
+            except (subprocess.TimeoutExpired, KeyboardInterrupt):
+                process.kill()
+                process.wait()
+
+    def _begin(self, words: list[str], output: int) -> subprocess.Popen[bytes]:
+        threads = str(self._threads)
+        environment = os.environ | {"OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads}
+        with self._lock:
+            if self._stopped:
+                raise MetalossError("stopped")
+            # A process group of its own: the terminal's Ctrl-C reaches it through us, once.
+            process = subprocess.Popen(
+                [sys.executable, "-m", "metaloss", "train", *words],
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                env=environment,
+                process_group=0,
+            )
+            self._running.add(process)
+        return process
+
+
+class Watch(Protocol):
+    """Is told what happens while runs are trained."""
+
+    def started(self, job: Job) -> None:
+        """A run has begun."""
+
+    def ended(self, job: Job, message: str) -> None:
+        """A run has ended; ``message`` says why if it failed."""
+
+    def look(self) -> None:
+        """Some time has passed."""
+
+
+def train_missing(jobs: Sequence[Job], train: Train, *, workers: int, watch: Watch) -> None:
+    """Train every job that is not finished, the costly ones first, ``workers`` at a time.
+
+    Ctrl-C (or SIGTERM) ends what runs and starts nothing more: the same call goes on later.
+
+    Raises:
+        MetalossError: If a run failed; the others were trained nevertheless.
+        KeyboardInterrupt: After Ctrl-C.
+    """
+    todo = [job for job in jobs if job.state is not State.finished]
+    todo.sort(key=lambda job: -job.cost)  # stable: rows and seeds stay in order otherwise
+    failures: list[str] = []
+    with (
+        _termination_as_interrupt(),
+        ThreadPoolExecutor(workers, thread_name_prefix="metaloss-run") as pool,
+    ):
+        futures = {pool.submit(_train_one, job, train, watch): job for job in todo}
+        try:
+            for job, failure in _as_they_end(futures, watch.look):
+                watch.ended(job, failure)
+                if failure:
+                    failures.append(failure)
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            stop: Callable[[], None] | None = getattr(train, "stop", None)
+            if stop is not None:
+                stop()
+            raise
+    if failures:
+        raise MetalossError(f"{len(failures)} of {len(todo)} runs failed; the first: {failures[0]}")
+
+
+def _train_one(job: Job, train: Train, watch: Watch) -> str:
+    """Return why there is no finished run, or nothing."""
+    watch.started(job)
+    resume = can_resume(job.folder)
+    if not resume:
+        clear(job.folder)
+    try:
+        train(list(job.overrides), job.folder, resume=resume)
+    except MetalossError as error:
+        return str(error)
+    notes: list[str] = []
+    return "" if read_summary(job.folder, notes) is not None else notes[-1]
+
+
+def _as_they_end(
+    futures: dict[Future[str], Job], look: Callable[[], None]
+) -> Iterator[tuple[Job, str]]:
+    waiting = set(futures)
+    while waiting:
+        # A short wait keeps the progress display alive and lets Ctrl-C through.
+        done, waiting = wait(waiting, timeout=0.3, return_when=FIRST_COMPLETED)
+        look()
+        for future in sorted(done, key=lambda future: futures[future].folder):
+            yield futures[future], future.result()
+
+
+@contextmanager
+def _termination_as_interrupt() -> Iterator[None]:
+    """Treat SIGTERM as Ctrl-C, so that no run is left behind without its parent."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _last_line(log: Path) -> str:
+    lines = log.read_text(encoding="utf-8", errors="replace").strip().splitlines()
+    return lines[-1].strip() if lines else "it printed nothing"

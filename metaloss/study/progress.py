@@ -1,0 +1,126 @@
+"""What people see while a study trains: bars in a terminal, plain lines elsewhere."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from types import TracebackType
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TaskID,
+    TextColumn,
+    TimeElapsedColumn,
+)
+
+from metaloss.study.folders import last_row, read_summary
+from metaloss.study.jobs import Job, State
+
+
+class Display:
+    """One bar of finished runs and one for each that runs, read from their journals.
+
+    Args:
+        jobs: Every run of the study.
+        console: Where to; bars only if it is a terminal.
+    """
+
+    def __init__(self, jobs: Sequence[Job], console: Console) -> None:
+        self._console = console
+        self._jobs = jobs
+        self._total = len(jobs)
+        self._finished = sum(job.state is State.finished for job in jobs)
+        self._lock = threading.Lock()
+        self._running: dict[Path, tuple[TaskID, float]] = {}
+        self._width = max((len(_label(job)) for job in jobs), default=0)
+        self._bars = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=28),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            TextColumn("[dim]{task.fields[numbers]}"),
+            console=console,
+            transient=True,
+            disable=not console.is_terminal,
+        )
+        self._all = self._bars.add_task(
+            "runs".ljust(self._width), total=self._total, completed=self._finished, numbers=""
+        )
+
+    def __enter__(self) -> Display:
+        if self._finished:
+            self._console.print(f"{self._finished} of {self._total} runs are here already")
+        self._bars.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._bars.stop()
+        if isinstance(error, KeyboardInterrupt):
+            # Some may have ended after nobody listened any more.
+            self._finished = sum(read_summary(job.folder) is not None for job in self._jobs)
+            self._console.print(
+                f"stopped: {self._finished} of {self._total} runs are finished; the same command "
+                "goes on from here"
+            )
+
+    def started(self, job: Job) -> None:
+        """Add a bar."""
+        with self._lock:
+            label = _label(job).ljust(self._width)
+            bar = self._bars.add_task(label, total=job.steps, numbers="")
+            self._running[job.folder] = bar, time.monotonic()
+
+    def ended(self, job: Job, message: str) -> None:
+        """Remove the bar; print the run's result."""
+        with self._lock:
+            bar, began = self._running.pop(job.folder)
+            self._bars.remove_task(bar)
+        if not message:
+            self._finished += 1
+        self._bars.update(self._all, completed=self._finished)
+        count = f"[{self._finished:>{len(str(self._total))}}/{self._total}]"
+        seconds = time.monotonic() - began
+        result = f"failed: {message}" if message else _result(job)
+        self._console.print(
+            f"{count} {_label(job).ljust(self._width)}  {result}  ({seconds:.0f} s)",
+            markup=False,
+            highlight=False,
+            soft_wrap=True,
+        )
+
+    def look(self) -> None:
+        """Move the bars."""
+        if self._bars.disable:
+            return
+        with self._lock:
+            running = {folder: bar for folder, (bar, _) in self._running.items()}
+        for folder, bar in running.items():
+            row = last_row(folder)
+            if row is not None:
+                shown = {n: v for n, v in row.numbers.items() if n.startswith(("train/", "test/"))}
+                numbers = "  ".join(f"{name} {value:.3g}" for name, value in shown.items())
+                self._bars.update(bar, completed=row.step, numbers=f"{row.phase}  {numbers}")
+
+
+def _label(job: Job) -> str:
+    return f"{job.row}, seed {job.seed}"
+
+
+def _result(job: Job) -> str:
+    summary = read_summary(job.folder) or {}
+    numbers = [
+        f"{name} {value:.4g}"
+        for name, value in summary.get("metrics", {}).items()
+        if name.startswith("test/") and isinstance(value, int | float)
+    ]
+    return "  ".join([*(["diverged"] if summary.get("status") == "diverged" else []), *numbers])

@@ -1,0 +1,137 @@
+"""A comparison's table as CSV, JSON and Markdown, and in the terminal."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import math
+from dataclasses import asdict
+from typing import Any
+
+from rich import box
+from rich.table import Table as RichTable
+
+from metaloss.study.statistics import FEWEST_PAIRS, MeanStd
+from metaloss.study.table import Line, Table
+
+
+def to_json(table: Table, notes: list[str]) -> str:
+    """Return every number, those by seed included."""
+    return json.dumps(asdict(table) | {"notes": notes}, indent=2, ensure_ascii=False) + "\n"
+
+
+def to_csv(table: Table) -> str:
+    """Return one row a line, unrounded; empty where there is no number."""
+    head = ["row", "n", "metric", "mean", "std", "best_mean", "best_std", "diverged", "seconds"]
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow([*head, "reference", "difference", "pairs", "p", "p_holm"])
+    for line in table.lines:
+        final, best = _parts(line.final), _parts(line.best)
+        rest = [line.difference, line.pairs, line.p, line.p_holm]
+        row = [line.name, line.n, table.metric, *final, *best, line.diverged, line.seconds]
+        writer.writerow([*row, table.reference, *rest])
+    return text.getvalue()
+
+
+def to_markdown(table: Table, notes: list[str]) -> str:
+    """Return an aligned Markdown table, with what must be known to read it."""
+    head, rows = cells(table)
+    widths = [max(len(row[i]) for row in [head, *rows]) for i in range(len(head))]
+
+    def show(row: list[str]) -> str:
+        first, *rest = (
+            c.ljust(w) if not i else c.rjust(w)
+            for i, (c, w) in enumerate(zip(row, widths, strict=True))
+        )
+        return "| " + " | ".join([first, *rest]) + " |"
+
+    rule = (
+        "|"
+        + "|".join(
+            "-" * (width + 2) if not i else "-" * (width + 1) + ":"
+            for i, width in enumerate(widths)
+        )
+        + "|"
+    )
+    below = [f"- {line}" for line in [*legend(table), *notes]]
+    return "\n".join([show(head), rule, *map(show, rows), "", *below]) + "\n"
+
+
+def to_rich(table: Table) -> RichTable:
+    """Return the table for a terminal; the best mean stands out."""
+    head, rows = cells(table)
+    shown = RichTable(box=box.SIMPLE_HEAD, pad_edge=False)
+    for index, title in enumerate(head):
+        shown.add_column(title, justify="right" if index else "left", no_wrap=index > 0)
+    for line, row in zip(table.lines, rows, strict=True):
+        shown.add_row(*row, style="bold" if line.name == table.best else None)
+    return shown
+
+
+def cells(table: Table) -> tuple[list[str], list[list[str]]]:
+    """Return the titles and the rows as text, rounded for reading."""
+    head = ["", "n", table.metric, "at best validation", "diverged", "seconds", "difference"]
+    digits = decimals(table)
+
+    def one(line: Line) -> list[str]:
+        return [
+            line.name,
+            str(line.n),
+            "–" if line.final is None else line.final.show(digits),
+            "–" if line.best is None else line.best.show(digits),
+            str(line.diverged),
+            "–" if line.seconds is None else f"{line.seconds:.1f}",
+            "–" if line.difference is None else f"{line.difference:+.{digits}f}",
+            *_tests(table, line),
+        ]
+
+    return [*head, "p", "p (Holm)"], [one(line) for line in table.lines]
+
+
+def legend(table: Table) -> list[str]:
+    """Return what must be known to read the table."""
+    better = "lower" if table.goal == "min" else "higher"
+    lines = [f"{table.metric}: mean ± sample standard deviation over n seeds; {better} is better"]
+    if len(table.lines) > 1:
+        lines.append(
+            f"difference, p: paired by seed against {table.reference!r}; exact two-sided Wilcoxon "
+            f"signed-rank test, Holm-corrected; 'n too small' below {FEWEST_PAIRS} pairs"
+        )
+    if any(line.final is None or line.final.n < line.n for line in table.lines):
+        lines.append("runs without a finite number are left out of mean, difference and test")
+    return lines
+
+
+def show_p(p: float | None) -> str:
+    """Return a p value as text.
+
+    Example:
+        >>> show_p(0.03125), show_p(0.00002), show_p(None)
+        ('0.031', '2e-05', 'n too small')
+    """
+    if p is None:
+        return "n too small"
+    return f"{p:.3f}" if p >= 0.001 else f"{p:.0e}"
+
+
+def _tests(table: Table, line: Line) -> list[str]:
+    if line.name == table.reference:
+        return ["reference", ""]
+    if not line.pairs:
+        return ["no pairs", ""]
+    return [show_p(line.p), "" if line.p is None else show_p(line.p_holm)]
+
+
+def _parts(value: MeanStd | None) -> list[Any]:
+    return ["", ""] if value is None else [value.mean, value.std]
+
+
+def decimals(table: Table) -> int:
+    """Return how many decimals show three or four significant digits of the largest mean."""
+    means = [abs(line.final.mean) for line in table.lines if line.final is not None]
+    largest = max(means, default=0.0)
+    if largest == 0:
+        return 4
+    return min(8, max(0, 3 - math.floor(math.log10(largest))))

@@ -1,0 +1,171 @@
+"""The table of a comparison: from finished runs to numbers."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from metaloss.errors import MetalossError, unknown_name
+from metaloss.study.folders import RunFolder
+from metaloss.study.statistics import MeanStd, holm, paired_wilcoxon
+
+
+@dataclass(frozen=True, kw_only=True)
+class Group:
+    """Finished runs that differ in their seed alone.
+
+    Attributes:
+        name: The row's name.
+        static: Whether φ never moves.
+        runs: By seed, in order.
+    """
+
+    name: str
+    static: bool
+    runs: Mapping[int, RunFolder]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Line:
+    """One line of the table.
+
+    Attributes:
+        name: The row's name.
+        n: Runs.
+        final, best: The test metric at the end, and where the validation metric was best; over
+            runs that have a finite one.
+        diverged: Runs that diverged.
+        seconds: A run's mean duration.
+        values: The final test metric by seed; None where it is not finite.
+        difference: Mean paired difference to the reference; None for the reference itself.
+        pairs: Seeds that the difference and the test are over.
+        p, p_holm: Exact two-sided Wilcoxon signed-rank test against the reference; corrected.
+    """
+
+    name: str
+    n: int
+    final: MeanStd | None
+    best: MeanStd | None
+    diverged: int
+    seconds: float | None
+    values: dict[int, float | None]
+    difference: float | None = None
+    pairs: int = 0
+    p: float | None = None
+    p_holm: float | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Table:
+    """A comparison's numbers. ``goal``: ``"min"`` or ``"max"``, which values are better."""
+
+    metric: str
+    goal: str
+    reference: str
+    lines: tuple[Line, ...]
+
+    @property
+    def best(self) -> str | None:
+        """The name of the row with the best final mean; None if no row has one."""
+        sign = 1 if self.goal == "min" else -1
+        ranked = [(sign * line.final.mean, line.name) for line in self.lines if line.final]
+        return min(ranked)[1] if ranked else None
+
+
+def make_table(
+    groups: Sequence[Group], *, reference: str | None = None, metric: str | None = None
+) -> Table:
+    """Return the table of finished runs.
+
+    Args:
+        groups: Rows in order; every run has a summary.
+        reference: The row that others are tested against; None: the first static one, else the
+            first.
+        metric: For example ``"test/error"``; None: the runs' own test metric.
+
+    Raises:
+        MetalossError: If the reference is no row, or the runs share no such metric or goal.
+    """
+    if not groups:
+        raise MetalossError("nothing to compare: no finished run")
+    names = [group.name for group in groups]
+    if reference is None:
+        reference = next((group.name for group in groups if group.static), names[0])
+    if reference not in names:
+        raise unknown_name("reference row", reference, names)
+    summaries = [_summary(run) for group in groups for run in group.runs.values()]
+    metric = _metric(summaries, metric)
+    goals = sorted({str(summary.get("goal", "min")) for summary in summaries})
+    if len(goals) > 1:
+        raise MetalossError(f"runs disagree about which values of {metric} are better: {goals}")
+    lines = [_line(group, metric) for group in groups]
+    base = lines[names.index(reference)]
+    compared = [_against(base, line) for line in lines]
+    corrected = holm([line.p for line in compared])
+    return Table(
+        metric=metric,
+        goal=goals[0],
+        reference=reference,
+        lines=tuple(replace(line, p_holm=p) for line, p in zip(compared, corrected, strict=True)),
+    )
+
+
+def _line(group: Group, metric: str) -> Line:
+    summaries = {seed: _summary(run) for seed, run in group.runs.items()}
+    final = {seed: _number(s["metrics"].get(metric)) for seed, s in summaries.items()}
+    best = [
+        _number((s.get("metrics_at_best_validation") or {}).get(metric)) for s in summaries.values()
+    ]
+    seconds = [_number(s.get("seconds")) for s in summaries.values()]
+    duration = MeanStd.of(seconds)
+    return Line(
+        name=group.name,
+        n=len(summaries),
+        final=MeanStd.of(list(final.values())),
+        best=MeanStd.of(best),
+        diverged=sum(s.get("status") == "diverged" for s in summaries.values()),
+        seconds=None if duration is None else duration.mean,
+        values={seed: value if math.isfinite(value) else None for seed, value in final.items()},
+    )
+
+
+def _against(base: Line, line: Line) -> Line:
+    if line is base:
+        return line
+    pairs = [
+        (value, there)
+        for seed, value in line.values.items()
+        if value is not None and (there := base.values.get(seed)) is not None
+    ]
+    if not pairs:
+        return line
+    return replace(
+        line,
+        difference=math.fsum(here - there for here, there in pairs) / len(pairs),
+        pairs=len(pairs),
+        p=paired_wilcoxon([here for here, _ in pairs], [there for _, there in pairs]),
+    )
+
+
+def _metric(summaries: Sequence[Mapping[str, Any]], metric: str | None) -> str:
+    shared = set.intersection(*(set(summary["metrics"]) for summary in summaries))
+    if metric is not None:
+        if metric not in shared:
+            raise unknown_name("metric (of all these runs)", metric, shared)
+        return metric
+    own = [name for name in sorted(shared) if name.startswith("test/") and "loss" not in name]
+    if not own:
+        raise MetalossError("the runs share no test metric: are they runs of one task?")
+    return own[0]
+
+
+def _summary(run: RunFolder) -> dict[str, Any]:
+    assert run.summary is not None, "only finished runs are compared"
+    return run.summary
+
+
+def _number(value: Any) -> float:
+    usable = isinstance(value, int | float) and not isinstance(value, bool)
+    return float(value) if usable else math.nan

@@ -1,0 +1,65 @@
+import pytest
+
+from metaloss.errors import MetalossError
+from metaloss.study.groups import distinguishing_names, groups_of_folders
+
+CE = ("task=digits", "schedule=static", "loss=cross_entropy", "steps=200", "tracker=[]")
+ONLINE = ("task=digits", "schedule=online", "loss=mlp", "steps=200", "tracker=[]")
+
+
+def test_folders_are_grouped_by_config_without_the_seed(tmp_path, runs):
+    folders = []
+    for name, words, seed in [("a", ONLINE, 1), ("b", CE, 0), ("c", ONLINE, 0)]:
+        runs.write_run(tmp_path / name, [*words, f"seed={seed}", f"output={name}"])
+        folders.append(tmp_path / name)
+    groups, notes = groups_of_folders(folders)
+    assert [group.name for group in groups] == [
+        "loss=mlp, schedule=online",
+        "loss=cross_entropy, schedule=static",
+    ]
+    assert [group.static for group in groups] == [False, True]
+    assert [run.path.name for run in groups[0].runs.values()] == ["c", "a"]
+    assert list(groups[0].runs) == [0, 1]
+    assert notes == []
+
+
+def test_unfinished_folders_are_left_out_with_a_note(tmp_path, runs):
+    for name in ("a", "b"):
+        runs.write_run(tmp_path / name, [*CE, f"seed={len(name)}"])
+    (tmp_path / "b" / "summary.json").unlink()
+    groups, notes = groups_of_folders([tmp_path / "a", tmp_path / "b"])
+    assert len(groups) == 1
+    assert len(groups[0].runs) == 1
+    assert notes == [f"{tmp_path / 'b'}: not finished (no summary.json)"]
+
+
+def test_the_same_run_twice_is_an_error(tmp_path, runs):
+    for name in ("a", "b"):
+        runs.write_run(tmp_path / name, [*CE, "seed=0"])
+    with pytest.raises(MetalossError, match="are the same run twice"):
+        groups_of_folders([tmp_path / "a", tmp_path / "b"])
+
+
+def test_a_config_that_cannot_be_read_is_an_error(tmp_path, runs):
+    runs.write_run(tmp_path / "a", CE)
+    (tmp_path / "a" / "config.yaml").write_text("steps: [")
+    with pytest.raises(MetalossError, match=r"a: its config.yaml cannot be read: .*no plain YAML"):
+        groups_of_folders([tmp_path / "a"])
+
+
+def test_names_tell_what_differs_among_runs_of_the_same_part():
+    static = {"schedule.name": "static", "schedule.early_stopping": 0, "steps": 5}
+    stopped = static | {"schedule.early_stopping": 3}
+    online = {"schedule.name": "online", "schedule.unroll": 1, "steps": 5}
+    assert distinguishing_names([static, stopped, online]) == [
+        "schedule=static, schedule.early_stopping=0",
+        "schedule=static, schedule.early_stopping=3",
+        "schedule=online",
+    ]
+
+
+def test_one_group_alone_is_named_by_what_it_is():
+    assert distinguishing_names([{"schedule.name": "online", "loss.name": "mlp"}]) == [
+        "schedule=online, loss=mlp"
+    ]
+    assert distinguishing_names([]) == []

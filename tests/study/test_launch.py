@@ -1,0 +1,224 @@
+import os
+import signal
+import sys
+import threading
+import time
+
+import pytest
+
+from metaloss.errors import MetalossError
+from metaloss.study.jobs import plan_jobs
+from metaloss.study.launch import ProcessTrainer, train_missing
+from metaloss.study.spec import Row, Study
+
+STUDY = Study(
+    rows=(
+        Row(name="ce", overrides=("schedule=static", "loss=cross_entropy")),
+        Row(name="online", overrides=("schedule=online", "loss=mlp")),
+    ),
+    seeds=(0, 1),
+    common=("task=digits", "steps=200"),
+)
+
+
+class Watch:
+    """Remembers what it was told."""
+
+    def __init__(self):
+        self.ended_with, self.looks, self.begun = {}, 0, []
+
+    def started(self, job):
+        self.begun.append((job.row, job.seed))
+
+    def ended(self, job, message):
+        self.ended_with[job.row, job.seed] = message
+
+    def look(self):
+        self.looks += 1
+
+
+class FakeTrainer:
+    """Writes the folder of a run in place of training it."""
+
+    def __init__(self, runs, *, fails=()):
+        self.runs, self.fails, self.calls = runs, fails, []
+        self.running = self.most = 0
+        self.lock = threading.Lock()
+
+    def __call__(self, overrides, folder, *, resume):
+        with self.lock:
+            self.running += 1
+            self.most = max(self.most, self.running)
+            self.calls.append((folder.parent.name, folder.name, resume))
+            self.overrides = overrides
+        try:
+            time.sleep(0.05)
+            if folder.parent.name in self.fails:
+                raise MetalossError(f"{folder}: no luck")
+            if resume:
+                (folder / "summary.json").write_text('{"metrics": {"test/error": 0.1}}')
+            else:
+                self.runs.write_run(folder, overrides)
+        finally:
+            with self.lock:
+                self.running -= 1
+        return "ok"
+
+
+def test_missing_runs_are_trained_costly_ones_first(tmp_path, runs):
+    train, watch = FakeTrainer(runs), Watch()
+    train_missing(plan_jobs(STUDY, tmp_path), train, workers=1, watch=watch)
+    assert train.calls == [
+        ("online", "seed0", False),
+        ("online", "seed1", False),
+        ("ce", "seed0", False),
+        ("ce", "seed1", False),
+    ]
+    assert set(watch.ended_with.values()) == {""}
+    assert watch.looks > 0
+
+
+def test_finished_runs_are_not_trained_again(tmp_path, runs):
+    train_missing(plan_jobs(STUDY, tmp_path), FakeTrainer(runs), workers=2, watch=Watch())
+    again = FakeTrainer(runs)
+    train_missing(plan_jobs(STUDY, tmp_path), again, workers=2, watch=Watch())
+    assert again.calls == []
+
+
+def test_no_more_than_the_given_number_run_at_once(tmp_path, runs):
+    train = FakeTrainer(runs)
+    train_missing(plan_jobs(STUDY, tmp_path), train, workers=2, watch=Watch())
+    assert train.most == 2
+
+
+def test_an_unfinished_run_goes_on_from_its_checkpoint(tmp_path, runs):
+    job = plan_jobs(STUDY, tmp_path)[0]
+    runs.write_run(job.folder, job.overrides)
+    (job.folder / "summary.json").unlink()
+    (job.folder / "checkpoints").mkdir()
+    (job.folder / "checkpoints" / "000000000100.pt").touch()
+    train = FakeTrainer(runs)
+    train_missing(plan_jobs(STUDY, tmp_path), train, workers=1, watch=Watch())
+    assert ("ce", "seed0", True) in train.calls
+    assert ("ce", "seed1", False) in train.calls
+
+
+def test_an_unfinished_run_without_a_checkpoint_begins_again(tmp_path, runs):
+    job = plan_jobs(STUDY, tmp_path)[0]
+    runs.write_run(job.folder, job.overrides)
+    (job.folder / "summary.json").unlink()
+    (job.folder / "left-over").touch()
+    train = FakeTrainer(runs)
+    train_missing(plan_jobs(STUDY, tmp_path), train, workers=1, watch=Watch())
+    assert ("ce", "seed0", False) in train.calls
+    assert not (job.folder / "left-over").exists()
+
+
+def test_a_failure_is_told_after_the_others_were_trained(tmp_path, runs):
+    train, watch = FakeTrainer(runs, fails=("online",)), Watch()
+    with pytest.raises(MetalossError, match=r"2 of 4 runs failed; the first: .*no luck"):
+        train_missing(plan_jobs(STUDY, tmp_path), train, workers=2, watch=watch)
+    assert (tmp_path / "ce" / "seed1" / "summary.json").exists()
+    assert "no luck" in watch.ended_with["online", 0]
+
+
+def test_a_trainer_that_leaves_no_summary_has_failed(tmp_path):
+    with pytest.raises(MetalossError, match=r"not finished \(no summary"):
+        train_missing(
+            plan_jobs(STUDY, tmp_path)[:1], lambda *_, **__: "ok", workers=1, watch=Watch()
+        )
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupt_stops_what_runs_and_starts_nothing_more(tmp_path, number):
+    class Slow:
+        stopped = threading.Event()
+        calls = 0
+
+        def __call__(self, overrides, folder, *, resume):
+            self.calls += 1
+            if self.calls == 1:
+                os.kill(os.getpid(), number)
+            assert self.stopped.wait(20)
+            raise MetalossError("stopped")
+
+        def stop(self):
+            self.stopped.set()
+
+    train = Slow()
+    train.stopped.clear()
+    before = signal.getsignal(signal.SIGTERM)
+    with pytest.raises(KeyboardInterrupt):
+        train_missing(plan_jobs(STUDY, tmp_path), train, workers=1, watch=Watch())
+    assert train.calls == 1
+    assert signal.getsignal(signal.SIGTERM) is before
+
+
+# ---------------------------------------------------------------- processes, with a fake Python
+
+
+@pytest.fixture
+def fake_python(tmp_path, monkeypatch):
+    """Put a shell script in the place of Python; it notes its words and environment."""
+
+    def put(script):
+        path = tmp_path / "python"
+        note = f'printf "%s\\n" "$@" "threads $OMP_NUM_THREADS" > {tmp_path}/words\n'
+        path.write_text(f"#!/bin/sh\n{note}{script}\n")
+        path.chmod(0o755)
+        monkeypatch.setattr(sys, "executable", str(path))
+        return lambda: (tmp_path / "words").read_text().splitlines()
+
+    return put
+
+
+@pytest.mark.parametrize(("status", "word"), [(0, "ok"), (3, "diverged")])
+def test_a_process_gets_the_words_and_tells_how_it_ended(tmp_path, fake_python, status, word):
+    words = fake_python(f"exit {status}")
+    folder = tmp_path / "a run" / "seed0"
+    train = ProcessTrainer(threads=3, arguments=["--plugin", "mine.py"])
+    assert train(["loss=mlp", "seed=0"], folder, resume=False) == word
+    assert words() == [
+        "-m", "metaloss", "train", "loss=mlp", "seed=0", f"output='{folder}'",
+        "--plugin", "mine.py", "threads 3",
+    ]  # fmt: skip
+
+
+def test_a_process_resumes_with_nothing_but_the_folder(tmp_path, fake_python):
+    words = fake_python("exit 0")
+    ProcessTrainer()(["loss=mlp"], tmp_path / "run", resume=True)
+    assert words()[2:5] == ["train", "--resume", str(tmp_path / "run")]
+
+
+def test_a_process_that_fails_says_why(tmp_path, fake_python):
+    fake_python("echo working; echo 'metaloss: error: steps=0' >&2; exit 2")
+    with pytest.raises(MetalossError, match=r"exit status 2: metaloss: error: steps=0 \(see .*log"):
+        ProcessTrainer()([], tmp_path / "run", resume=False)
+
+
+def test_stop_interrupts_the_process_and_lets_it_finish(tmp_path, fake_python):
+    fake_python(
+        f"trap 'echo saved > {tmp_path}/saved; exit 130' INT\n"
+        f"touch {tmp_path}/ready\nwhile :; do sleep 0.05; done"
+    )
+    train, caught = ProcessTrainer(), []
+
+    def call():
+        try:
+            train([], tmp_path / "run", resume=False)
+        except MetalossError as error:
+            caught.append(str(error))
+
+    thread = threading.Thread(target=call)
+    thread.start()
+    deadline = time.monotonic() + 10
+    while not (tmp_path / "ready").exists():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    train.stop()
+    thread.join(10)
+    assert not thread.is_alive()
+    assert (tmp_path / "saved").read_text() == "saved\n"
+    assert "exit status 130" in caught[0]
+    with pytest.raises(MetalossError, match="stopped"):
+        train([], tmp_path / "other", resume=False)
