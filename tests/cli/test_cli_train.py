@@ -60,6 +60,20 @@ def test_cfg_prints_what_a_run_would_use_and_runs_nothing(cli, core, tmp_path):
     assert compose(config_file=path) == compose(["+preset=ml3", "guard=off", QUIET])
 
 
+@pytest.mark.parametrize(
+    ("preset", "schedule", "rates"), [("adalfl", "online", (1e-5, 1e-3)), ("ml3", "offline", None)]
+)
+def test_presets_fit_the_real_parts(preset, schedule, rates):
+    config = compose([f"+preset={preset}", QUIET])
+    chosen = (config.loss.name, config.schedule.name, config.start.name)
+    assert chosen == ("mlp", schedule, "random")
+    options = config.schedule.options
+    assert (options.offline_steps, options.unroll) == (2500, 1)
+    engine = config.meta_optimizer.options
+    assert rates is None or (engine.lr, engine.offline_lr) == rates
+    assert engine.offline_lr == 1e-3
+
+
 def test_config_begins_from_a_file(cli, core, tmp_path):
     path = tmp_path / "config.yaml"
     path.write_text(to_yaml(compose(["loss=mlp", "loss.hidden=[7]", "steps=9", QUIET])))

@@ -1,0 +1,63 @@
+"""The command line on the real core: a run, Ctrl-C, and the run going on."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import yaml
+
+from metaloss.compose import compose
+
+WORDS = ("start.steps=5", "log_every=1", "eval_every=50", "tracker=[]")
+
+
+def rows(folder):
+    journal = folder / "journal.jsonl"
+    text = journal.read_text() if journal.exists() else ""
+    return [json.loads(line) for line in text.splitlines(keepends=True) if line.endswith("\n")]
+
+
+def test_a_run_leaves_a_config_that_makes_the_same_run(cli, tmp_path):
+    status, out, err = cli("train", *WORDS, "steps=4", "inner.lr=0.03", "output=run")
+    assert (status, err) == (0, "")
+    assert out.startswith("run: ok, ")
+    path = tmp_path / "run" / "config.yaml"
+    assert yaml.safe_load(path.read_text())["inner"]["lr"] == 0.03
+    assert compose(config_file=path) == compose([*WORDS, "steps=4", "inner.lr=0.03"])
+    status, _, err = cli("train", *WORDS, "output=run")
+    assert status == 2
+    assert err.startswith("metaloss: error: output=run is not empty: ")
+
+
+def test_ctrl_c_leaves_a_checkpoint_from_which_the_run_goes_on(cli, tmp_path):
+    run = tmp_path / "run"
+    process = subprocess.Popen(
+        [sys.executable, "-m", "metaloss", "train", *WORDS, "steps=1000000", "output=run"],
+        cwd=tmp_path,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )
+    try:
+        deadline = time.monotonic() + 60
+        while not any(row["phase"] == "train" for row in rows(run)):
+            assert process.poll() is None, process.communicate()
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        process.send_signal(signal.SIGINT)
+        _, err = process.communicate(timeout=60)
+    finally:
+        process.kill()
+    assert process.returncode == 130
+    assert err.startswith("metaloss: interrupted")
+    assert list((run / "checkpoints").iterdir())
+    assert not (run / "summary.json").exists()
+    done = rows(run)[-1]["phase_step"]
+    status, _, err = cli("train", "--resume", run, f"steps={done + 5}")
+    assert (status, err) == (0, "")
+    assert json.loads((run / "summary.json").read_text())["steps"] == done + 5
+    assert rows(run)[-1]["phase_step"] == done + 5
