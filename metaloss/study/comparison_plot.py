@@ -71,7 +71,7 @@ def plot_comparison(groups: Sequence[Group], table: Table, path: Path, *, title:
             ]
             draw_losses(panels, loss)
             color_key(figure.add_axes((0.953, 0.2, 0.011, 0.58)), loss)
-            _heading(figure, left, f"The loss of “{owner}”")
+            _heading(figure, left, f"The loss of “{textwrap.shorten(owner, 26, placeholder=' …')}”")
             figure.text(0.99, 0.018, loss.remark, fontsize=6.5, color=FAINT, ha="right")
         return save(figure, path)
 
@@ -89,7 +89,9 @@ def _curves(axes: Axes, groups: Sequence[Group], table: Table) -> None:
     for group in groups:
         if group.name in bands:
             _line(axes, bands[group.name], colors[group.name], right, emphasis=group.name == best)
-    axes.set_title(f"{table.metric.replace('/', ' ')} (mean ± std over seeds)")
+    several = any(line.n > 1 for line in table.lines)
+    words = "mean ± std over seeds" if several else "one seed"
+    axes.set_title(f"{table.metric.replace('/', ' ')} ({words})")
     axes.set_xlabel("training step")
     axes.set_xlim(0, right)
     thousands(axes)
@@ -155,7 +157,7 @@ def _learned(groups: Sequence[Group]) -> tuple[LossOverTime | None, str]:
         for group in groups
         if not group.static and (loss := loss_over_time(next(iter(group.runs.values()))))
     ]
-    while_training = [item for item in found if item[0].moves and item[0].training]
+    while_training = [item for item in found if item[0].moves and item[0].phase == "train"]
     moving = [item for item in found if item[0].moves]
     return next(iter(while_training or moving or found), (None, ""))
 

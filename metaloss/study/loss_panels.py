@@ -22,17 +22,17 @@ class LossOverTime:
     """A few moments of a learned loss.
 
     Attributes:
-        steps: (S,) training steps, or steps through all phases if ``training`` is False.
+        steps: (S,) steps within the phase.
         grid: (G,) predictions.
         curves: Target label → (S, G) values, without what moves no gradient: see `reduced`.
-        training: Whether the moments are all from training.
+        phase: ``"train"``, or ``"offline"`` where the loss moves only then.
         softmax: Whether a common slope was taken out.
     """
 
     steps: np.ndarray
     grid: np.ndarray
     curves: dict[str, np.ndarray]
-    training: bool
+    phase: str
     softmax: bool
 
     @property
@@ -49,12 +49,11 @@ class LossOverTime:
 
 
 def loss_over_time(run: RunFolder) -> LossOverTime | None:
-    """Return a run's loss at a few moments of training; of all phases if only they change it."""
-    found = _moments(run, [row for row in run.curves if row.phase == "train"], training=True)
-    if found is not None and found.moves:
-        return found
-    everything = _moments(run, list(run.curves), training=False)
-    return everything if everything is not None and everything.moves else found or everything
+    """Return a run's loss at a few moments of training; of the offline phase if frozen then."""
+    found = [
+        moments for phase in ("train", "offline") if (moments := _moments(run, phase)) is not None
+    ]
+    return next((moments for moments in found if moments.moves), found[0] if found else None)
 
 
 def draw_losses(axes: Sequence[Axes], loss: LossOverTime, *, slopes: bool = False) -> None:
@@ -107,7 +106,7 @@ def color_key(panel: Axes, loss: LossOverTime) -> None:
     words: dict[str, Any] = {"size": 8, "color": FAINT, "transform": panel.transAxes}
     for step, y, side in ((loss.steps[0], -0.02, "top"), (loss.steps[-1], 1.02, "bottom")):
         panel.text(0.5, y, whole(step), ha="center", va=side, **words)
-    name = "training step" if loss.training else "step, all phases"
+    name = "training step" if loss.phase == "train" else "offline meta-step"
     panel.text(1.6, 0.5, name, rotation=90, ha="left", va="center", **words)
 
 
@@ -136,18 +135,19 @@ def _share_scale(axes: list[Axes], shown: list[np.ndarray], *, usual: float) -> 
         panel.tick_params(labelleft=False)
 
 
-def _moments(run: RunFolder, rows: list[CurvesRow], *, training: bool) -> LossOverTime | None:
+def _moments(run: RunFolder, phase: str) -> LossOverTime | None:
+    rows = [row for row in run.curves if row.phase == phase]
     rows = [row for row in rows if _alike(row, rows[-1])]
     if not rows:
         return None
     chosen = [rows[index] for index in pick(len(rows), MOST_CURVES)]
-    offset = run.phase_start("train") if training else 0
+    offset = run.phase_start(phase)
     shown = [reduced(row, softmax=run.link == "softmax") for row in chosen]
     return LossOverTime(
         steps=np.array([float(row.step - offset) for row in chosen]),
         grid=chosen[0].grid,
         curves={label: np.stack([curves[label] for curves in shown]) for label in shown[0]},
-        training=training,
+        phase=phase,
         softmax=run.link == "softmax",
     )
 

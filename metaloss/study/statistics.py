@@ -22,8 +22,8 @@ class MeanStd:
     """Mean and sample standard deviation (divided by n − 1; None for a single value) of n values.
 
     Example:
-        >>> MeanStd.of([0.1, 0.2, 0.3])
-        MeanStd(mean=0.2, std=0.1, n=3)
+        >>> MeanStd.of([0.1, 0.2, 0.3]).show(decimals=3)
+        '0.200 ± 0.100'
     """
 
     mean: float
@@ -41,10 +41,10 @@ class MeanStd:
         if n == 1:
             return cls(mean=mean, std=None, n=1)
         variance = math.fsum((value - mean) ** 2 for value in finite) / (n - 1)
-        return cls(mean=mean, std=round(math.sqrt(variance), 15), n=n)
+        return cls(mean=mean, std=math.sqrt(variance), n=n)
 
     def show(self, decimals: int = 4) -> str:
-        """Return for example ``0.200 ± 0.100``."""
+        """Return the mean, with ± std where there is one."""
         spread = "" if self.std is None else f" ± {self.std:.{decimals}f}"
         return f"{self.mean:.{decimals}f}{spread}"
 

@@ -132,9 +132,9 @@ def test_the_loss_is_shown_where_it_moves(tmp_path, runs):
     runs.write_run(tmp_path / "online", ONLINE)
     runs.write_run(tmp_path / "offline", OFFLINE)
     online = loss_over_time(read_run(tmp_path / "online"))
-    assert (online.training, online.steps[0], online.steps[-1]) == (True, 0, 400)
+    assert (online.phase, online.steps[0], online.steps[-1]) == ("train", 0, 400)
     offline = loss_over_time(read_run(tmp_path / "offline"))
-    assert (offline.training, offline.steps[0]) == (False, 2050)
+    assert (offline.phase, offline.steps[0], offline.steps[-1]) == ("offline", 50, 300)
     assert offline.moves
 
 
