@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -51,10 +52,15 @@ class Journal:
 
     def position(self) -> int:
         """Return the size so far, in bytes, after making sure that it is on the disk."""
-        self._file.flush()
-        os.fsync(self._file.fileno())
+        try:
+            self._file.flush()
+            os.fsync(self._file.fileno())
+        except OSError as error:
+            raise MetalossError(f"cannot write the journal {self._path}: {error}") from error
         return self._file.tell()
 
     def close(self) -> None:
         """Close the file."""
-        self._file.close()
+        # On a full disk, closing fails like the write before it, which said so.
+        with suppress(OSError):
+            self._file.close()
