@@ -1,1 +1,37 @@
-"""Contract checks for the author of a plugin."""
+"""Contract checks for the author of a part.
+
+Inherit a suite in your tests and say how your part is made; pytest finds the checks::
+
+    from metaloss.testing import LossChecks
+
+    class TestMyLoss(LossChecks):
+        def make(self):
+            return MyLoss(link="softmax")
+
+or check what is registered: ``metaloss check loss my_loss``, in Python :func:`check_part`.
+"""
+
+from metaloss.testing.base import CheckResult, Checks
+from metaloss.testing.check import check_part
+from metaloss.testing.inner_optimizers import InnerOptimizerChecks
+from metaloss.testing.losses import LossChecks
+from metaloss.testing.meta_optimizers import MetaOptimizerChecks
+from metaloss.testing.models import ModelChecks
+from metaloss.testing.schedules import ScheduleChecks
+from metaloss.testing.starts import StartChecks
+from metaloss.testing.tasks import TaskChecks
+from metaloss.testing.trackers import TrackerChecks
+
+__all__ = [
+    "CheckResult",
+    "Checks",
+    "InnerOptimizerChecks",
+    "LossChecks",
+    "MetaOptimizerChecks",
+    "ModelChecks",
+    "ScheduleChecks",
+    "StartChecks",
+    "TaskChecks",
+    "TrackerChecks",
+    "check_part",
+]

@@ -1,0 +1,165 @@
+"""The contract of a loss: shapes, targets, weights, purity, export."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import torch
+from torch import Tensor
+
+from metaloss import registry
+from metaloss.losses.export import DESCRIPTION, WEIGHTS, load_loss, pack
+from metaloss.testing.base import (
+    draws,
+    nothing_changes,
+    require,
+    require_close,
+    require_finite,
+)
+from metaloss.testing.loss_derivatives import LossDerivativeChecks
+from metaloss.types import Link
+
+
+class LossChecks(LossDerivativeChecks):
+    """Checks of a loss; ``make`` returns it, with the link that it is meant for.
+
+    Checks that need class indices show nothing for other links than softmax. The loss must be
+    registered (installed with its entry point) for the check of its export.
+
+    Example:
+        >>> from metaloss.losses import MLPLoss
+        >>> class TestMLP(LossChecks):
+        ...     def make(self):
+        ...         return MLPLoss(link="softmax")
+        >>> TestMLP().test_weights_average_the_rows()
+    """
+
+    def test_the_value_is_a_scalar_of_the_outputs_type(self) -> None:
+        """(B, C) and (B, C, *), in single and double precision, give a finite 0-d tensor."""
+        for dtype in (torch.float32, torch.float64):
+            loss = self.made().to(dtype)
+            for shape in ((4, 3), (2, 3, 5), (2, 3, 2, 4)):
+                outputs, target = self.rows(shape, dtype=dtype)
+                value = loss(outputs, target)
+                require(value.shape == (), f"outputs {shape} give shape {tuple(value.shape)}")
+                require(value.dtype == dtype, f"outputs in {dtype} give a value in {value.dtype}")
+                require_finite(value, f"outputs {shape} in {dtype}")
+
+    def test_further_dimensions_count_as_rows(self) -> None:
+        """(B, C, D, E) is the same as (B·D·E, C)."""
+        loss = self.made().double()
+        outputs, target = self.rows((3, 4, 2, 5))
+        flat = outputs.movedim(1, -1).reshape(-1, 4)
+        classes = loss.link is Link.softmax
+        flat_target = target.flatten() if classes else target.movedim(1, -1).reshape(-1, 4)
+        require_close(loss(outputs, target), loss(flat, flat_target), "(B, C, *) against rows")
+
+    def test_class_indices_equal_one_hot_targets(self) -> None:
+        """An index is the probability vector with a single 1."""
+        loss = self.made().double()
+        if loss.link is not Link.softmax:
+            return
+        outputs, target = self.rows((6, 4))
+        one_hot = (target[:, None] == torch.arange(4)).to(outputs.dtype)
+        require_close(loss(outputs, target), loss(outputs, one_hot), "index against one-hot")
+
+    def test_soft_targets_matter(self) -> None:
+        """Probabilities are taken as they are, not rounded to a class."""
+        loss = self.made().double()
+        if loss.link is Link.identity:
+            return
+        outputs, _ = self.rows((5, 4))
+        first, second = (torch.rand(5, 4, generator=draws(k), dtype=outputs.dtype) for k in (1, 2))
+        if loss.link is Link.softmax:
+            first, second = (soft / soft.sum(1, keepdim=True) for soft in (first, second))
+        mild = loss(outputs, first + 0.01 * (second - first))
+        require_finite(mild, "soft targets")
+        require(not torch.equal(loss(outputs, first), mild), "soft targets are rounded")
+
+    def test_ignored_rows_do_not_count(self) -> None:
+        """Rows with ``ignore_index`` change nothing; a batch of them is 0 and moves nothing."""
+        loss = self.made().double()
+        if loss.link is not Link.softmax:
+            return
+        outputs, target = self.rows((6, 4))
+        some = target.clone()
+        some[[1, 4]] = loss.ignore_index
+        kept = [0, 2, 3, 5]
+        require_close(loss(outputs, some), loss(outputs[kept], target[kept]), "two rows ignored")
+        outputs.requires_grad_()
+        value = loss(outputs, torch.full_like(target, loss.ignore_index))
+        require_close(value, torch.zeros_like(value), "all rows ignored")
+        (slope,) = torch.autograd.grad(value, outputs)
+        require_close(slope, torch.zeros_like(slope), "all rows ignored: the gradient")
+
+    def test_weights_average_the_rows(self) -> None:
+        """The weighted value is Σ wᵢ ℓᵢ / Σ wᵢ over single rows; equal weights change nothing."""
+        loss = self.made().double()
+        outputs, target = self.rows((5, 3))
+        weight = torch.tensor([1.0, 0.0, 2.5, 0.25, 3.0], dtype=outputs.dtype)
+        single = torch.stack([loss(outputs[i : i + 1], target[i : i + 1]) for i in range(5)])
+        require(single.std() > 0, "every row has the same loss")
+        expected = (weight * single).sum() / weight.sum()
+        require_close(loss(outputs, target, weight), expected, "weighted")
+        require_close(loss(outputs, target), single.mean(), "unweighted: the mean of the rows")
+
+    def test_the_order_of_rows_does_not_matter(self) -> None:
+        """A permuted batch has the same loss."""
+        loss = self.made().double()
+        outputs, target = self.rows((6, 4))
+        order = torch.tensor([3, 0, 5, 1, 4, 2])
+        require_close(loss(outputs[order], target[order]), loss(outputs, target), "permuted rows")
+
+    def test_calls_change_nothing(self) -> None:
+        """The same call gives the same value; neither arguments nor global state change."""
+        loss = self.made().double()
+        outputs, target = self.rows((5, 3))
+        with nothing_changes("the loss", outputs, target, loss):
+            first, second = loss(outputs, target), loss(outputs, target)
+        require_close(first, second, "a second call", rtol=0, atol=0)
+
+    def test_an_export_comes_back_equal(self) -> None:
+        """Saved and loaded by its registered name, the loss has the same φ and values."""
+        loss = self.made()
+        loss.family = loss.family or registry.name_of("loss", type(loss))
+        require(
+            loss.family is not None,
+            f"{type(loss).__name__} is not registered: announce it under 'metaloss.losses' in "
+            "pyproject.toml and install it, or use metaloss.register",
+        )
+        with torch.no_grad():
+            for number, value in enumerate(loss.parameters()):
+                value += 0.01 * torch.randn(value.shape, generator=draws(number))
+        phi = {name: value.detach() for name, value in loss.named_parameters()}
+        with TemporaryDirectory() as folder:
+            weights, description = pack(loss, phi, {})
+            (Path(folder) / WEIGHTS).write_bytes(weights)
+            (Path(folder) / DESCRIPTION).write_bytes(description)
+            back = load_loss(folder)
+        require(type(back) is type(loss), f"loaded as {type(back).__name__}")
+        require(back.config == loss.config, "the options are not the same after loading")
+        outputs, target = self.rows((5, 3), dtype=torch.float32)
+        require_close(dict(back.named_parameters()), dict(loss.named_parameters()), "φ", rtol=0)
+        require_close(back(outputs, target), loss(outputs, target), "the value", rtol=0, atol=0)
+
+    def test_values_and_slopes_are_finite_at_extreme_outputs(self) -> None:
+        """Raw outputs of ±10,000 in single precision give no NaN and no infinity."""
+        loss = self.made().float()
+        rows = torch.tensor([[1.0, -1, -1], [-1, 1, 1], [1, 1, 1], [-1, -1, -1], [0, 1, -1]])
+        outputs = (1e4 * rows).requires_grad_()
+        target: Tensor = torch.tensor([0, 0, 1, 2, 1])
+        if loss.link is not Link.softmax:
+            target = (rows.roll(1, 1) > 0).float()
+        value = loss(outputs, target)
+        require_finite(value, "the value at ±10,000")
+        slopes = torch.autograd.grad(
+            value, [outputs, *loss.parameters()], create_graph=True, materialize_grads=True
+        )
+        require_finite(slopes, "the gradient at ±10,000")
+        phi = list(loss.parameters())
+        if phi and slopes[0].requires_grad:
+            push = torch.ones_like(outputs) / math.sqrt(outputs.numel())
+            mixed = torch.autograd.grad((slopes[0] * push).sum(), phi, materialize_grads=True)
+            require_finite(mixed, "the meta-gradient at ±10,000")

@@ -1,0 +1,122 @@
+"""The contract of a gradient engine: the right number, and nothing else changed."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import torch
+
+from metaloss.contracts import GradientMetaOptimizer
+from metaloss.errors import UnsupportedError
+from metaloss.testing.base import (
+    Checks,
+    nothing_changes,
+    require,
+    require_close,
+    tensors_in,
+)
+from metaloss.testing.tiny_problems import WithIdle, once_differentiable, tiny_problems
+
+
+class MetaOptimizerChecks(Checks):
+    """Checks of a gradient engine; ``make`` returns it.
+
+    The problems are tiny, in float64: a network with dropout and batch normalisation, a learned
+    loss of a dozen numbers, several inner optimizers, unrolls of one and three steps.
+
+    Example:
+        >>> from metaloss.meta_optimizers.mixed import Mixed
+        >>> class TestMixed(MetaOptimizerChecks):
+        ...     def make(self):
+        ...         return Mixed()
+        >>> TestMixed().test_the_gradient_equals_central_differences()
+    """
+
+    def test_the_gradient_equals_central_differences(self) -> None:
+        """d(task loss)/dφ is what plain inner steps at φ ± ε say: every number in φ.
+
+        An engine that calls itself exact agrees to six digits, another one to two.
+        """
+        engine: GradientMetaOptimizer = self.made()
+        for case in tiny_problems():
+            expected = case.differences()
+            size = max(float(value.abs().max()) for value in expected.values())
+            require(size > 1e-6, f"{case.name}: the reference is zero")
+            found = engine.meta_gradient(case.problem, case.phi, case.state, case.window).gradient
+            tolerance = 1e-6 if engine.exact else 2e-2
+            require_close(
+                found,
+                expected,
+                f"{case.name}: against central differences",
+                rtol=tolerance,
+                atol=tolerance * size,
+            )
+
+    def test_the_state_is_that_of_plain_steps(self) -> None:
+        """θ, buffers and the optimizer's state after the window are those of plain training."""
+        engine = self.made()
+        for case in tiny_problems():
+            result = engine.meta_gradient(case.problem, case.phi, case.state, case.window)
+            expected, inner, task = case.plain(case.phi)
+            require_close(tuple(result.state), tuple(expected), f"{case.name}: the state")
+            require_close(result.losses.inner, inner, f"{case.name}: the learned losses")
+            require_close(result.losses.train_task, task, f"{case.name}: the task losses")
+            judged = case.judged(case.phi)
+            require_close(result.losses.meta_task, judged, f"{case.name}: the judgement")
+
+    def test_nothing_changes(self) -> None:
+        """No argument and no global state moves; the same call gives the same numbers."""
+        engine = self.made()
+        for case in tiny_problems():
+            arguments = (case.phi, case.state, case.window)
+            with nothing_changes("meta_gradient()", *arguments, case.problem.loss):
+                first = engine.meta_gradient(case.problem, *arguments)
+                again = engine.meta_gradient(case.problem, *arguments)
+            require_close(tuple(first), tuple(again), "a second call", rtol=0, atol=0)
+
+    def test_results_are_detached(self) -> None:
+        """Nothing returned keeps a graph alive: memory must not grow from step to step."""
+        engine = self.made()
+        for case in tiny_problems():
+            result = engine.meta_gradient(case.problem, case.phi, case.state, case.window)
+            require(
+                not any(leaf.requires_grad for leaf in tensors_in(tuple(result))),
+                f"{case.name}: a tensor of the result is part of a graph",
+            )
+
+    def test_a_parameter_without_influence_has_gradient_zero(self) -> None:
+        """A φ that the loss does not use comes back as zeros, of its shape."""
+        engine = self.made()
+        case = next(tiny_problems())
+        loss = WithIdle(case.problem.loss)
+        phi = {f"loss.{name}": value for name, value in case.phi.items()}
+        phi["idle"] = torch.ones(2, dtype=torch.float64)
+        problem = replace(case.problem, loss=loss)
+        found = engine.meta_gradient(problem, phi, case.state, case.window).gradient
+        require(found.keys() == phi.keys(), f"names {sorted(found)}, expected {sorted(phi)}")
+        require_close(found["idle"], torch.zeros_like(phi["idle"]), "the idle parameter")
+
+    def test_what_it_cannot_do_it_refuses(self) -> None:
+        """A model without second derivatives gives an UnsupportedError, or the right number."""
+        engine = self.made()
+        case = next(tiny_problems(model=once_differentiable()))
+        try:
+            found = engine.meta_gradient(case.problem, case.phi, case.state, case.window).gradient
+        except UnsupportedError:
+            return
+        expected = case.differences()
+        size = max(float(value.abs().max()) for value in expected.values())
+        message = "a model without second derivatives"
+        require_close(found, expected, message, rtol=0, atol=0.02 * size)
+
+    def test_the_outer_step_goes_downhill(self) -> None:
+        """With an outer rule of its own: φ moves against the gradient, arguments stay."""
+        engine, case = self.made(), next(tiny_problems())
+        if not hasattr(engine, "outer_step"):
+            return
+        gradient = engine.meta_gradient(case.problem, case.phi, case.state, case.window).gradient
+        state = engine.outer_init(case.phi)
+        with nothing_changes("outer_step()", case.phi, gradient, state):
+            new, _ = engine.outer_step(case.phi, gradient, state, phase="train", total=10)
+        down = sum(float(((new[k] - case.phi[k]) * gradient[k]).sum()) for k in gradient)
+        require(down < 0, f"the step has inner product {down:.3g} with the gradient")

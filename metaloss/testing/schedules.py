@@ -1,0 +1,95 @@
+"""The contract of a schedule: pure decisions, an exact budget, a plan that can be resumed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+from metaloss.contracts import MetaBatch, Plan, Progress, Schedule, TrainOn
+from metaloss.testing.base import Checks, nothing_changes, require
+
+BUDGETS = (1, 2, 7, 40, 101)
+
+
+class ScheduleChecks(Checks):
+    """Checks of a schedule; ``make`` returns it.
+
+    Example:
+        >>> from metaloss.schedules import Online
+        >>> class TestOnline(ScheduleChecks):
+        ...     def make(self):
+        ...         return Online(unroll=3)
+        >>> TestOnline().test_the_budget_is_exact()
+    """
+
+    def test_the_budget_is_exact(self) -> None:
+        """A run takes exactly ``steps`` training steps and ``offline_total()`` meta-steps."""
+        schedule = self.made()
+        for steps in BUDGETS:
+            end = Progress()
+            for before, plan in _plans(schedule, steps):
+                end = _after(before, plan)
+            expected = Progress(offline=schedule.offline_total(), train=steps)
+            require(end == expected, f"a run of {steps} steps ends at {end}, not at {expected}")
+
+    def test_plans_are_well_formed(self) -> None:
+        """Phases are known and in order, unrolls positive, and φ moves where the schedule says."""
+        schedule = self.made()
+        moves: set[str] = set()
+        for steps in BUDGETS:
+            phases = []
+            for _, plan in _plans(schedule, steps):
+                require(plan.phase in ("offline", "train"), f"unknown phase {plan.phase!r}")
+                require(plan.unroll >= 1, f"an unroll of {plan.unroll}")
+                may = not plan.meta_step or schedule.moves_in(plan.phase)
+                require(may, f"φ moves in {plan.phase!r}, but moves_in says that it does not")
+                moves |= {plan.phase} if plan.meta_step else set()
+                phases.append(plan.phase)
+            require(phases == sorted(phases), "an offline meta-step comes after training began")
+        require(schedule.learns == bool(moves), f"learns={schedule.learns}, φ moves in {moves}")
+
+    def test_training_begins_fresh_after_offline_steps(self) -> None:
+        """Every offline meta-step and the first training step after them begin with fresh θ."""
+        schedule = self.made()
+        if not schedule.offline_total():
+            return
+        for before, plan in _plans(schedule, BUDGETS[-1]):
+            if plan.phase == "offline" or before.train == 0:
+                require(plan.reset, f"θ is not reset at {before}")
+            else:
+                require(not plan.reset, f"θ is reset in the middle of training, at {before}")
+
+    def test_plans_depend_on_progress_alone(self) -> None:
+        """Asked again, in any order, by an equal schedule, for a resumed run: the same plan."""
+        schedule, other = self.made(), self.made()
+        with nothing_changes("plan()"):
+            told = list(_plans(schedule, BUDGETS[-1]))
+            for before, plan in reversed(told):
+                again = other.plan(before, BUDGETS[-1])
+                require(again == plan, f"at {before} the plan is {plan} once and {again} later")
+
+    def test_choices_are_of_the_right_kind(self) -> None:
+        """``meta_batch``, ``train_on`` and ``early_stopping`` are what the trainer expects."""
+        schedule = self.made()
+        require(isinstance(schedule.meta_batch, MetaBatch), "meta_batch is no MetaBatch")
+        require(isinstance(schedule.train_on, TrainOn), "train_on is no TrainOn")
+        stopping = schedule.early_stopping
+        require(isinstance(stopping, int) and stopping >= 0, f"early_stopping={stopping}")
+
+
+def _plans(schedule: Schedule, steps: int) -> Iterator[tuple[Progress, Plan]]:
+    """Yield what a run does, step by step."""
+    progress = Progress()
+    for _ in range(steps + schedule.offline_total() + 1):
+        plan = schedule.plan(progress, steps)
+        if plan is None:
+            return
+        yield progress, plan
+        progress = _after(progress, plan)
+    raise AssertionError(f"a run of {steps} steps does not end: it is at {progress}")
+
+
+def _after(before: Progress, plan: Plan) -> Progress:
+    if plan.phase == "offline":
+        return replace(before, offline=before.offline + 1)
+    return replace(before, train=before.train + plan.unroll)

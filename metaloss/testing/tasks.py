@@ -1,0 +1,127 @@
+"""The contract of a task: rows that fit each other, and splits that do not overlap."""
+
+from __future__ import annotations
+
+from dataclasses import fields
+from functools import cached_property
+
+import torch
+
+from metaloss.contracts import Task
+from metaloss.testing.base import (
+    Checks,
+    nothing_changes,
+    require,
+    require_close,
+    require_finite,
+)
+from metaloss.types import Batch, Link
+
+
+class TaskChecks(Checks):
+    """Checks of a task; ``make`` returns its source.
+
+    Example:
+        >>> from metaloss.data.diabetes import Diabetes
+        >>> class TestDiabetes(TaskChecks):
+        ...     def make(self):
+        ...         return Diabetes()
+        >>> TestDiabetes().test_no_row_is_in_two_parts()
+    """
+
+    @cached_property
+    def built(self) -> Task:
+        """The task of seed 0."""
+        return self.made().build(0)
+
+    def test_rows_fit_the_link(self) -> None:
+        """Every part has rows; targets are class indices below C, or (n, C, *) values."""
+        task = self.built
+        for name, part in _parts(task).items():
+            rows = len(part.inputs)
+            require(rows > 0, f"{name} has no rows")
+            require(len(part.targets) == rows, f"{name}: {len(part.targets)} targets, {rows} rows")
+            require(part.inputs.is_floating_point(), f"{name}: inputs in {part.inputs.dtype}")
+            require(part.inputs.shape[1:] == task.input_shape, f"{name}: rows of another shape")
+            if task.link is Link.softmax:
+                integer = part.targets.dtype == torch.int64
+                require(integer, f"{name}: class indices in {part.targets.dtype}, expected int64")
+                inside = bool((part.targets >= 0).all() and (part.targets < task.outputs).all())
+                require(inside, f"{name}: class indices outside of 0 to {task.outputs - 1}")
+            else:
+                floating = part.targets.is_floating_point()
+                require(floating, f"{name}: targets in {part.targets.dtype}, expected floats")
+                shape = tuple(part.targets.shape)
+                require(shape[1:2] == (task.outputs,), f"{name}: targets {shape}, expected (n, C)")
+
+    def test_rows_are_finite_and_differ(self) -> None:
+        """No NaN, no infinity; neither inputs nor targets are all the same."""
+        for name, part in _parts(self.built).items():
+            for kind, values in zip(("inputs", "targets"), part, strict=True):
+                require_finite(values, f"{name} {kind}")
+                require((values != values[:1]).any(), f"{name}: all {kind} are the same")
+
+    def test_no_row_is_in_two_parts(self) -> None:
+        """Training, validation and test rows are different ones, compared bit by bit."""
+        rows = {name: _as_bytes(part) for name, part in _parts(self.built).items()}
+        for first, second in (("train", "valid"), ("train", "test"), ("valid", "test")):
+            both = len(rows[first] & rows[second])
+            require(both == 0, f"{both} rows are both in {first} and in {second}")
+
+    def test_the_seed_decides_everything(self) -> None:
+        """The same seed gives the same task, another one another split; nothing global moves."""
+        with nothing_changes("build()"):
+            task, again, other = (self.made().build(seed) for seed in (3, 3, 4))
+        require_close(_parts(task), _parts(again), "the same seed", rtol=0, atol=0)
+        differs = task.train.inputs.shape != other.train.inputs.shape or not torch.equal(
+            task.train.inputs, other.train.inputs
+        )
+        require(differs, "another seed gives the same training rows")
+
+    def test_losses_and_metrics_are_numbers(self) -> None:
+        """Task loss and metric are finite scalars; the task loss has a slope in the outputs."""
+        task = self.built
+        for name, part in _parts(task).items():
+            outputs = self._outputs(part).requires_grad_()
+            loss = task.task_loss(outputs, part.targets)
+            require(loss.shape == (), f"{name}: the task loss has shape {tuple(loss.shape)}")
+            (slope,) = torch.autograd.grad(loss, outputs)
+            require_finite((loss, slope), f"{name}: task loss")
+            require(slope.abs().max() > 0, f"{name}: the task loss has no slope")
+            metric = task.metric(outputs.detach(), part.targets)
+            require(metric.shape == (), f"{name}: the metric has shape {tuple(metric.shape)}")
+            require_finite(metric, f"{name}: metric")
+        require(task.goal in ("min", "max"), f"goal={task.goal!r}, expected 'min' or 'max'")
+        require(bool(task.name and task.metric_name), "name or metric_name is empty")
+
+    def test_no_constant_beats_the_constant_loss(self) -> None:
+        """``constant_loss`` is positive and no worse than what constant zeros score."""
+        task = self.built
+        zeros = torch.zeros_like(self._outputs(task.train))
+        score = float(task.task_loss(zeros, task.train.targets))
+        best = task.constant_loss
+        require(0 < best <= score * (1 + 1e-5), f"constant_loss={best}, constant zeros: {score}")
+
+    def test_rows_are_on_the_cpu(self) -> None:
+        """The trainer moves them; nothing records gradients."""
+        for name, part in _parts(self.built).items():
+            require(part.inputs.device.type == "cpu", f"{name} is on {part.inputs.device}")
+            require(not any(values.requires_grad for values in part), f"{name} records gradients")
+
+    def _outputs(self, part: Batch) -> torch.Tensor:
+        """Return made-up raw outputs (n, C, *) for the rows."""
+        further = part.targets.shape[1 if self.built.link is Link.softmax else 2 :]
+        shape = (len(part.inputs), self.built.outputs, *further)
+        return torch.linspace(-1, 1, torch.Size(shape).numel()).reshape(shape)
+
+
+def _parts(task: Task) -> dict[str, Batch]:
+    return {
+        field.name: getattr(task, field.name)
+        for field in fields(task)
+        if isinstance(getattr(task, field.name), Batch)
+    }
+
+
+def _as_bytes(part: Batch) -> set[bytes]:
+    return {row.tobytes() for row in part.inputs.flatten(1).numpy()}

@@ -1,0 +1,58 @@
+import pytest
+import torch
+
+from metaloss import registry
+from metaloss.errors import MetalossError
+from metaloss.losses import MLPLoss
+from metaloss.losses.export import DESCRIPTION, WEIGHTS, pack
+from metaloss.losses.load import LoadConfig
+from metaloss.starts import Imitate
+from metaloss.testing import check_part
+
+# What makes a part quick enough, or needs to be said before it can be made.
+OPTIONS = {("start", "imitate"): Imitate(steps=20)}
+
+BUILT_IN = [
+    (group, name)
+    for group in registry.GROUPS
+    for name in registry.names(group)
+    if registry.get(group, name).source.startswith("metaloss ")
+    and (group, name) != ("loss", "load")
+]
+
+
+def failures(results):
+    return [f"{r.name}: {r.message}" for r in results if not r.passed]
+
+
+@pytest.mark.parametrize(("group", "name"), BUILT_IN)
+def test_every_built_in_part_keeps_its_contract(group, name):
+    results = check_part(group, name, OPTIONS.get((group, name)))
+    assert failures(results) == []
+    assert len(results) >= 4
+
+
+def test_a_loaded_loss_keeps_its_contract(tmp_path):
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        loss = MLPLoss()
+    loss.family = "mlp"
+    weights, description = pack(loss, dict(loss.named_parameters()), {})
+    (tmp_path / WEIGHTS).write_bytes(weights)
+    (tmp_path / DESCRIPTION).write_bytes(description)
+    results = check_part("loss", "load", LoadConfig(path=str(tmp_path)))
+    assert failures(results) == []
+    # Only the link that it was learned for can be made.
+    assert all("[softmax]" in result.name for result in results)
+
+
+def test_losses_are_checked_with_every_link_that_they_take():
+    labels = {name.rsplit("[", 1)[1] for name in (r.name for r in check_part("loss", "gce"))}
+    assert labels == {"softmax]", "sigmoid]"}
+
+
+def test_what_cannot_be_made_is_refused_in_the_parts_own_words():
+    with pytest.raises(MetalossError, match=r"loss=load needs loss\.path=FOLDER"):
+        check_part("loss", "load")
+    with pytest.raises(MetalossError, match="unknown loss 'mpl': did you mean 'mlp'"):
+        check_part("loss", "mpl")
