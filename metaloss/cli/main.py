@@ -62,7 +62,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         status = app(args=arguments, prog_name="metaloss", standalone_mode=False)
     except MetalossError as error:
         complain(str(error))
-        return BAD_REQUEST
+        return error.exit_status
     except (KeyboardInterrupt, typer.Abort) as reason:
         return interrupted(reason)
     except _UsageError as error:

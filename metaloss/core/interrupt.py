@@ -28,10 +28,10 @@ class Interrupt:
         for number, handler in self._before.items():
             signal.signal(number, handler)
 
-    def check(self) -> None:
-        """Raise KeyboardInterrupt if it was asked for."""
+    def check(self, hint: str) -> None:
+        """Raise KeyboardInterrupt, saying how to go on, if it was asked for."""
         if self.asked:
-            raise KeyboardInterrupt
+            raise KeyboardInterrupt(hint)
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
         if self.asked:

@@ -57,6 +57,7 @@ class Trainer:
     ) -> None:
         self.setup, self.recorder = setup, recorder
         self._folder, self._interrupt = folder, interrupt
+        self._hint = f"stopped; go on with: metaloss train --resume {folder}"
         self.progress = Progress()
         self.best = Best()
         self.metrics: dict[str, float] = {}
@@ -73,7 +74,7 @@ class Trainer:
         setup = self.setup
 
         def report(step: int, numbers: Any) -> None:
-            self._interrupt.check()
+            self._interrupt.check(self._hint)
             self.recorder.log(step, "start", step, numbers)
 
         phi = setup.start.begin(
@@ -102,7 +103,7 @@ class Trainer:
             self._record(plan, before)
             if self._interrupt.asked:
                 self.save()
-                self._interrupt.check()
+                self._interrupt.check(self._hint)
         if self.ladder.diverged:
             self.metrics = self._evaluate()
         if setup.schedule.early_stopping and self.best.inner is not None:

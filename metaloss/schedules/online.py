@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from metaloss.contracts import MetaBatch, Plan, Progress, Schedule
+from metaloss.contracts import MetaBatch, Plan, Progress, Schedule, TrainOn
 from metaloss.errors import MetalossError
 from metaloss.schedules.offline import check_counts
 
@@ -34,6 +34,9 @@ class Online(Schedule):
     unroll: int = field(default=1, metadata={"help": "inner steps a meta-gradient looks through"})
     meta_batch: MetaBatch = field(
         default=MetaBatch.validation, metadata={"help": "rows that judge the loss"}
+    )
+    train_on: TrainOn = field(
+        default=TrainOn["train"], metadata={"help": "rows to train on; noisy ones are in train"}
     )
     freeze_after: float = field(
         default=1.0, metadata={"help": "share of training after which φ no longer moves"}
