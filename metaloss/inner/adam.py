@@ -65,8 +65,11 @@ class Adam(Rated):
         count = (step + 1).to(torch.float64)
         size = rate / (1 - self.beta1**count)
         spread = (1 - self.beta2**count).sqrt()
+        # Float64 factors promote nothing but parameters without dimensions: hence the casts.
         new = {
-            name: p - size * first[name] / (safe_sqrt(second[name]) / spread + self.eps)
+            name: (p - size * first[name] / (safe_sqrt(second[name]) / spread + self.eps)).to(
+                p.dtype
+            )
             for name, p in params.items()
         }
         return new, {"step": step + 1, "first": first, "second": second}
@@ -93,4 +96,4 @@ class AdamW(Adam):
         self, grads: Tensors, params: Tensors, rate: torch.Tensor
     ) -> tuple[Tensors, Tensors]:
         shrink = 1 - rate * self.weight_decay
-        return grads, {name: p * shrink for name, p in params.items()}
+        return grads, {name: (p * shrink).to(p.dtype) for name, p in params.items()}

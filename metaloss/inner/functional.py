@@ -42,9 +42,11 @@ class FunctionalModel:
         self._module.requires_grad_(False)
         self._trainable = [n for n, p in module.named_parameters() if p.requires_grad]
         self._buffers = [name for name, _ in module.named_buffers()]
-        every = sum(1 for _ in module.named_parameters(remove_duplicate=False))
         # Looking for tied weights at every call costs more than a small model's forward pass.
-        self._tied = every != sum(1 for _ in module.named_parameters())
+        self._tied = any(
+            sum(1 for _ in values(remove_duplicate=False)) != sum(1 for _ in values())
+            for values in (module.named_parameters, module.named_buffers)
+        )
         self._training = {
             name: part.training or not module.training for name, part in module.named_modules()
         }
@@ -173,7 +175,7 @@ class _KeyedDropout(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         if not self.training or self.p == 0:
             return x
-        salt = self.index * 1024 + self.calls
+        salt = self.index * 2**16 + self.calls
         self.calls += 1
         keep = uniform(self.key, salt, x.shape) >= self.p
         # p = 1 keeps nothing: 0 · x, not 0 / 0.
@@ -194,7 +196,8 @@ def _with_keyed_dropout(module: nn.Module) -> tuple[nn.Module, dict[str, _KeyedD
     if type(module) is nn.Dropout:
         module = nn.Sequential(module)
     for path, parent in list(module.named_modules()):
-        for child_name, child in list(parent.named_children()):
+        # Not named_children(), which leaves out the second name of a shared module.
+        for child_name, child in list(parent._modules.items()):
             if type(child) is nn.Dropout:
                 full = f"{path}.{child_name}" if path else child_name
                 setattr(parent, child_name, keyed(child, full))

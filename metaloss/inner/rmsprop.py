@@ -67,4 +67,6 @@ class RMSprop(Rated):
         if self.momentum:
             moves = {n: self.momentum * state["momentum"][n] + m for n, m in moves.items()}
             new_state["momentum"] = moves
-        return {name: p - rate * moves[name] for name, p in params.items()}, new_state
+        # A float64 rate promotes nothing but parameters without dimensions: hence the cast.
+        new = {name: (p - rate * moves[name]).to(p.dtype) for name, p in params.items()}
+        return new, new_state

@@ -61,11 +61,15 @@ class SGD(Rated):
             # torch.optim begins with the gradient itself: the first one is not dampened.
             share: Any = 1.0
             if self.dampening:
-                share = torch.where(step == 0, 1.0, 1.0 - self.dampening)
-            momentum = {n: self.momentum * old[n] + share * g for n, g in grads.items()}
+                share = 1.0 - self.dampening * (step > 0).to(torch.float64)
+            momentum = {
+                n: (self.momentum * old[n] + share * g).to(g.dtype) for n, g in grads.items()
+            }
             new_state["momentum"] = momentum
             if self.nesterov:
                 grads = {name: g + self.momentum * momentum[name] for name, g in grads.items()}
             else:
                 grads = momentum
-        return {name: p - rate * grads[name] for name, p in params.items()}, new_state
+        # A float64 rate promotes nothing but parameters without dimensions: hence the cast.
+        new = {name: (p - rate * grads[name]).to(p.dtype) for name, p in params.items()}
+        return new, new_state

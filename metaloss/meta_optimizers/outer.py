@@ -92,7 +92,8 @@ class OuterRule(GradientMetaOptimizer):
             _ordered(gradient), state.rule, params=_ordered(phi), inplace=False
         )
         eta = self._rate(state.taken, phase, total) * state.shrink
-        new = {name: value + eta * updates[name] for name, value in phi.items()}
+        # A float64 η promotes nothing but φ without dimensions: hence the cast.
+        new = {name: (value + eta * updates[name]).to(value.dtype) for name, value in phi.items()}
         return new, OuterState(rule, state.taken + 1, state.shrink)
 
     def _transformation(self) -> Any:

@@ -178,3 +178,14 @@ def test_a_gradient_of_zeros_moves_nothing():
 def test_bad_options_are_refused(options, message):
     with pytest.raises(MetalossError, match=message):
         Mixed(**options)
+
+
+@pytest.mark.parametrize("rule", Rule)
+def test_single_precision_stays_single(rule):
+    """Also where φ is one number, which a factor in double precision would promote."""
+    phi = {name: value.float() for name, value in made_up(0).items()}
+    gradient = {name: value.float() for name, value in made_up(1).items()}
+    engine = Mixed(rule=rule, clip=1.0)
+    new, state = engine.outer_step(phi, gradient, engine.outer_init(phi), phase="train", total=1)
+    assert all(value.dtype == torch.float32 for value in new.values())
+    assert all(value.dtype != torch.float64 for value in pytree.tree_leaves(state.rule))
