@@ -51,22 +51,6 @@ class SharedModule(nn.Module):
         return self.bare_again(self.again(self.bare(self.norm(x)) + 1) * 2)
 
 
-class SharedBuffer(nn.Module):
-    """One buffer in two modules."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.left, self.right = nn.Module(), nn.Module()
-        self.left.register_buffer("count", torch.zeros(()))
-        self.right.register_buffer("count", self.left.count)
-        self.head = nn.Linear(4, 2)
-
-    def forward(self, x):
-        self.left.count.add_(1)
-        self.right.count.add_(1)
-        return self.head(x) * self.right.count
-
-
 MODULES = {
     "linear": (lambda: nn.Linear(4, 2), (6, 4)),
     "batch_norm": (lambda: nn.Sequential(nn.Linear(4, 5), nn.BatchNorm1d(5)), (6, 4)),
@@ -80,7 +64,6 @@ MODULES = {
     ),
     "counting": (Counting, (6, 4)),
     "shared_module": (SharedModule, (6, 4)),
-    "shared_buffer": (SharedBuffer, (6, 4)),
     "attention": (
         lambda: nn.TransformerEncoderLayer(4, 2, 8, dropout=0.0, batch_first=True),
         (3, 5, 4),
@@ -197,6 +180,28 @@ def test_tied_weights_count_once():
     outputs, _ = model(moved, buffers, x)
     weight = moved["encode.weight"]
     torch.testing.assert_close(outputs, torch.tanh(x @ weight.T) @ weight.T)
+
+
+def test_a_buffer_of_two_modules_stays_one():
+    class Counter(nn.Module):
+        def __init__(self, count) -> None:
+            super().__init__()
+            self.register_buffer("count", count)
+
+        def forward(self, x):
+            self.count.add_(1)
+            return x * self.count
+
+    count = torch.zeros((), dtype=torch.float64)
+    model = FunctionalModel(nn.Sequential(Counter(count), Counter(count)))
+    params, buffers = model.state()
+    assert list(buffers) == ["0.count"]
+    for call in range(2):
+        outputs, buffers = model(params, buffers, inputs(3, 4))
+        first = 2 * call + 1
+        torch.testing.assert_close(outputs, inputs(3, 4) * first * (first + 1))
+    assert buffers["0.count"] == 4
+    assert count == 0
 
 
 def test_frozen_parameters_are_constants():
