@@ -1,0 +1,84 @@
+"""Barron's general and adaptive robust loss, for regression."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor, nn
+
+from metaloss.errors import MetalossError
+from metaloss.losses import LearnedLoss
+from metaloss.types import Link
+
+
+@dataclass(frozen=True, kw_only=True)
+class BarronConfig:
+    """Options of ``barron``."""
+
+    alpha: float = field(
+        default=1.5,
+        metadata={"help": "shape to begin with, < 2: 1 Charbonnier, 0 Cauchy, −2 Geman-McClure"},
+    )
+    scale: float = field(
+        default=1.0, metadata={"help": "c to begin with, > 0: errors beyond it count less"}
+    )
+
+    def __post_init__(self) -> None:
+        """Check the ranges."""
+        if not self.alpha < 2:
+            raise MetalossError(f"loss.alpha={self.alpha}: expected a number below 2")
+        if not self.scale > 0:
+            raise MetalossError(f"loss.scale={self.scale}: expected a positive number")
+
+
+class Barron(LearnedLoss):
+    r"""Barron's loss of the error x = p − t, its shape α and scale c learned.
+
+    ``(|α − 2| / α) (((x/c)² / |α − 2| + 1)^(α/2) − 1)``: towards α = 2 the squared error, at 1 a
+    smooth absolute error, at 0 Cauchy's, at −2 Geman and McClure's. The smaller α, the less far-off
+    targets pull. φ is log(2 − α) and log c, so that every φ is allowed.
+
+    Reference:
+        Barron, "A General and Adaptive Robust Loss Function", CVPR 2019, equation 1. Its partition
+        function is left out: φ is judged by the task loss, not by a likelihood.
+
+    Example:
+        >>> loss = Barron(BarronConfig(alpha=1.0), link="identity")
+        >>> loss(torch.tensor([[3.0]]), torch.zeros(1, 1))  # √(3² + 1) − 1
+        tensor(2.1623, grad_fn=<MeanBackward0>)
+    """
+
+    Config = BarronConfig
+
+    def __init__(
+        self, config: BarronConfig | None = None, *, link: Link | str = Link.identity
+    ) -> None:
+        config = config or BarronConfig()
+        super().__init__(config, link=link)
+        self.log_gap = nn.Parameter(torch.tensor(math.log(2 - config.alpha)))
+        self.log_scale = nn.Parameter(torch.tensor(math.log(config.scale)))
+
+    def pointwise(self, prediction: Tensor, target: Tensor) -> Tensor:
+        """Return the loss of every output; all shapes (B, C, *)."""
+        gap = self.log_gap.exp()
+        half_log = 0.5 * torch.log1p(((prediction - target) / self.log_scale.exp()) ** 2 / gap)
+        # (|α−2|/α) (exp(α·half_log) − 1), without the division by α: nothing happens at α = 0.
+        return gap * half_log * exprel((2 - gap) * half_log)
+
+
+def exprel(x: Tensor) -> Tensor:
+    """Return (exp(x) − 1) / x, 1 at 0, with accurate derivatives everywhere.
+
+    Example:
+        >>> exprel(torch.tensor([0.0, 1.0]))
+        tensor([1.0000, 1.7183])
+    """
+    small = x.abs() < 0.05
+    # Seven terms: the next is below 1e-14 there. Each branch sees only numbers it is made for.
+    near, far = torch.where(small, x, 0.0), torch.where(small, 1.0, x)
+    series = torch.ones_like(near)
+    for divisor in (8, 7, 6, 5, 4, 3, 2):
+        series = 1 + near / divisor * series
+    return torch.where(small, series, torch.expm1(far) / far)

@@ -1,0 +1,66 @@
+"""A polynomial family between cross-entropy, focal loss and absolute error."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor, nn
+
+from metaloss.errors import MetalossError
+from metaloss.losses.handcrafted import LikelihoodLoss
+from metaloss.types import Link
+
+
+@dataclass(frozen=True, kw_only=True)
+class PolyConfig:
+    """Options of ``poly``."""
+
+    order: int = field(default=3, metadata={"help": "number of polynomial coefficients, ≥ 1"})
+    focus: int = field(
+        default=0, metadata={"help": "γ of the focal factor (1 − p)^γ, a whole number ≥ 0"}
+    )
+
+    def __post_init__(self) -> None:
+        """Check the ranges."""
+        for name, least in (("order", 1), ("focus", 0)):
+            if getattr(self, name) < least:
+                raise MetalossError(
+                    f"loss.{name}={getattr(self, name)}: expected a whole number ≥ {least}"
+                )
+
+
+class Poly(LikelihoodLoss):
+    r"""``(1 − p)^γ [ −w log p + Σ_j ε_j (1 − p)^j ]``, p the target's probability.
+
+    φ is w and ε₁ … ε_N, beginning as cross-entropy (focal loss with γ > 0): w = 1, ε = 0. With
+    w = 0 and ε₁ = 2 it is the absolute error, which wrong labels disturb less.
+
+    Reference:
+        Leng et al., "PolyLoss: A Polynomial Expansion Perspective of Classification Loss
+        Functions", ICLR 2022, where w = 1 and few ε are set by hand.
+
+    Example:
+        >>> loss, logits = Poly(PolyConfig(order=1)), torch.tensor([[2.0, -1.0]])
+        >>> same = nn.functional.cross_entropy(logits, torch.tensor([1]))
+        >>> bool(torch.isclose(loss(logits, torch.tensor([1])), same))
+        True
+    """
+
+    Config = PolyConfig
+
+    def __init__(
+        self, config: PolyConfig | None = None, *, link: Link | str = Link.softmax
+    ) -> None:
+        config = config or PolyConfig()
+        super().__init__(config, link=link)
+        self.weight = nn.Parameter(torch.ones(()))
+        self.coefficients = nn.Parameter(torch.zeros(config.order))
+
+    def of_log_probability(self, log_p: Tensor) -> Tensor:
+        """Return the loss where the target has log-probability ``log_p`` ≤ 0."""
+        missing = -torch.expm1(log_p)  # 1 − p, exact for p near 1 as well
+        polynomial = torch.zeros_like(missing)
+        for coefficient in self.coefficients.flip(0):
+            polynomial = missing * (coefficient + polynomial)
+        return missing**self.config.focus * (polynomial - self.weight * log_p)
