@@ -19,6 +19,7 @@ _HOMES = {
     "load_loss": "metaloss.losses.export",
     "meta_gradient": "metaloss.core.meta_gradient",
     "register": "metaloss.registry",
+    "resume_run": "metaloss.core.run",
     "task_from_data": "metaloss.data.tensors",
     "train": "metaloss.core.run",
 }
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
     from metaloss.contracts import Task
     from metaloss.core.learner import Learner
     from metaloss.core.meta_gradient import meta_gradient
-    from metaloss.core.run import Run, export_run, train
+    from metaloss.core.run import Run, export_run, resume_run, train
     from metaloss.data.tensors import task_from_data
     from metaloss.errors import MetalossError
     from metaloss.losses.export import load_loss
@@ -42,6 +43,7 @@ __all__ = [
     "load_loss",
     "meta_gradient",
     "register",
+    "resume_run",
     "task_from_data",
     "train",
 ]

@@ -56,6 +56,10 @@ def compose(
         overrides = [overrides]
     values = read_file(Path(config_file)) if config_file is not None else {}
     parsed = words.parse(overrides)
+    for group, name in words.choices(parsed):
+        # A group that is switched leaves nothing of the file's: not even a part that is not known.
+        if _name_in(values.get(group)) not in (None, name):
+            del values[group]
     with publish.lock:
         publish_chosen(parsed)
         with root(values, str(config_file)) as name:
@@ -176,6 +180,10 @@ def _split(
             if name not in registry.names(group):
                 registry.get(group, name)
     return chosen, settings, options
+
+
+def _name_in(value: Any) -> Any:
+    return value.get("name") if isinstance(value, dict) else value
 
 
 def _mapping(key: str, value: Any) -> dict[str, Any]:

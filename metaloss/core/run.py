@@ -15,7 +15,7 @@ from safetensors.torch import save
 from torch import nn
 
 from metaloss import registry
-from metaloss.compose import compose, to_dict, to_overrides, to_yaml
+from metaloss.compose import compose, read_file, to_dict, to_overrides, to_yaml
 from metaloss.config import RunConfig, Selected
 from metaloss.contracts import RunFinished, RunStarted, Task
 from metaloss.core import checkpoint
@@ -113,7 +113,7 @@ def train_run(
 
 
 def resume_run(
-    folder: Path,
+    folder: str | Path,
     *,
     steps: int | None = None,
     tracker: Mapping[str, Any] | None = None,
@@ -138,9 +138,11 @@ def resume_run(
     Raises:
         MetalossError: If the folder holds no run, or if it is finished already.
     """
+    folder = Path(folder)
     if not (folder / "config.yaml").is_file():
         raise MetalossError(f"--resume {folder}: there is no run in it (no config.yaml)")
-    config = compose(_custom_choices(folder, task, model, loss), config_file=folder / "config.yaml")
+    words = _in_place_of_custom(folder, task, model, loss)
+    config = compose(words, config_file=folder / "config.yaml")
     config = replace(config, output=str(folder))
     finished = _finished_steps(folder)
     if finished is not None and (steps is None or steps <= finished):
@@ -281,19 +283,39 @@ def _with_custom(config: RunConfig, task: Any, model: Any, loss: Any) -> RunConf
     """Say in the config which parts were handed over as objects."""
     given = {"task": task, "model": model, "loss": loss}
     changes: dict[str, Any] = {
-        name: Selected(name=CUSTOM, options=None)
+        name: Selected(name=CUSTOM, options={})
         for name, value in given.items()
         if value is not None
     }
     return replace(config, **changes) if changes else config
 
 
-def _custom_choices(folder: Path, task: Any, model: Any, loss: Any) -> list[str]:
+def _in_place_of_custom(folder: Path, task: Any, model: Any, loss: Any) -> list[str]:
+    """Return choices that a registry knows, to be replaced again, where the file says "custom".
+
+    Raises:
+        MetalossError: If the objects given are not those that the run was made with.
+    """
     given = {"task": task, "model": model, "loss": loss}
-    # The file says "custom" for these, which no registry knows: choose the defaults in their
-    # place, to be replaced again.
     defaults = {"task": "digits", "model": "mlp", "loss": "mlp"}
-    return [f"{name}={defaults[name]}" for name, value in given.items() if value is not None]
+    content = read_file(folder / "config.yaml")
+    words = []
+    for group, value in given.items():
+        chosen = content.get(group)
+        name = chosen.get("name") if isinstance(chosen, dict) else chosen
+        if name == CUSTOM and value is None:
+            raise MetalossError(
+                f"--resume {folder}: the run was made with a {group} of your own: go on from "
+                f"Python, with metaloss.resume_run(folder, {group}=...)"
+            )
+        if name != CUSTOM and value is not None:
+            raise MetalossError(
+                f"--resume {folder}: the run was made with {group}={name}, not with a {group} of "
+                "your own"
+            )
+        if name == CUSTOM:
+            words.append(f"{group}={defaults[group]}")
+    return words
 
 
 def _finished_steps(folder: Path) -> int | None:

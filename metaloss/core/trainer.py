@@ -222,7 +222,8 @@ class Trainer:
             phi, outer = back.phi, back.outer
             shrink = None if self.state.outer is None else self.state.outer.shrink
             if action == "imitate":
-                phi = Imitate().fit(
+                imitate = setup.start if isinstance(setup.start, Imitate) else Imitate()
+                phi = imitate.fit(
                     setup.loss, setup.task.task_loss, setup.task.outputs, setup.config.seed
                 )
                 outer = setup.engine.outer_init(phi)
