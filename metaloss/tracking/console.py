@@ -1,0 +1,195 @@
+"""What a person at the terminal sees of a run."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TextIO
+
+from rich.console import Console as RichConsole
+from rich.progress import TaskID
+from rich.text import Text
+
+from metaloss.contracts import Event, Logged, Noticed, RunFinished, RunStarted, Tracker
+from metaloss.errors import MetalossError
+from metaloss.tracking.bars import Bars, elapsed, rate, remaining
+from metaloss.tracking.numbers import choose, clock, line
+from metaloss.tracking.result_table import print_result
+
+_STYLES = {"info": "", "warning": "yellow", "error": "bold red"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class ConsoleConfig:
+    """Options of `Console`.
+
+    Raises:
+        MetalossError: If a value is out of its range.
+    """
+
+    metrics: list[str] = field(
+        default_factory=list,
+        metadata={"help": "names of the numbers to show; empty: the loss, its judge, validation"},
+    )
+    every: int = field(
+        default=1, metadata={"help": "where there is no terminal: logged steps for each line"}
+    )
+    seconds: float = field(
+        default=2.0, metadata={"help": "where there is no terminal: least time between two lines"}
+    )
+
+    def __post_init__(self) -> None:
+        if self.every < 1:
+            raise MetalossError(f"every={self.every}: expected a whole number, at least 1")
+        if not self.seconds >= 0:
+            raise MetalossError(f"seconds={self.seconds}: expected a number, at least 0")
+
+
+class Console(Tracker):
+    """Progress bars in a terminal, plain lines elsewhere, and a table at the end.
+
+    Progress and notices go to standard error and the table to standard output, so that
+    ``metaloss train > result.txt`` keeps the result and still shows the progress. Where standard
+    error is no terminal, lines are written instead: at most one for every ``every`` logged steps
+    and one in ``seconds``, beside the last one of each phase. ``NO_COLOR`` is respected.
+
+    Args:
+        config: The options.
+        progress: Where progress goes instead of standard error.
+        result: Where the table goes instead of standard output.
+        get_time: Seconds from any fixed moment.
+
+    Example:
+        >>> from metaloss.contracts import Logged, RunStarted
+        >>> import io
+        >>> page = RichConsole(file=io.StringIO())
+        >>> console = Console(ConsoleConfig(), progress=page, result=page, get_time=lambda: 0.0)
+        >>> started = dict(config={}, folder=Path("runs/a"), name="a", goal="min")
+        >>> console.handle(RunStarted(totals={"train": 100}, **started))
+        >>> numbers = {"train/loss": 0.5}
+        >>> console.handle(Logged(step=50, phase="train", phase_step=50, numbers=numbers))
+        >>> print(page.file.getvalue().splitlines()[-1])
+        train 50/100  train/loss 0.5000  (elapsed 0:00:00, ETA -:--:--)
+    """
+
+    Config = ConsoleConfig
+
+    def __init__(
+        self,
+        config: ConsoleConfig,
+        *,
+        progress: RichConsole | None = None,
+        result: RichConsole | None = None,
+        get_time: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._config = config
+        self._progress = progress or _console(sys.stderr)
+        self._result = result or _console(sys.stdout)
+        self._get_time = get_time
+        self._live = self._progress.is_terminal and not self._progress.is_dumb_terminal
+        self._bars: Bars | None = None
+        self._tasks: dict[str, TaskID] = {}
+        self._phase = ""
+        self._latest: dict[str, float] = {}
+        self._folder = Path()
+        self._logged, self._written = 0, float("-inf")
+
+    def handle(self, event: Event) -> None:
+        """Show one event; loss curves are for other trackers."""
+        if isinstance(event, RunStarted):
+            self._start(event)
+        elif isinstance(event, Logged):
+            self._log(event)
+        elif isinstance(event, Noticed):
+            self._notice(event)
+        elif isinstance(event, RunFinished):
+            self.close()
+            print_result(self._result, event.summary, self._folder)
+
+    def close(self) -> None:
+        """Leave the bars as they are and give the terminal back."""
+        if self._bars is not None and self._live:
+            self._bars.stop()
+
+    def _start(self, event: RunStarted) -> None:
+        self._folder = event.folder
+        begins = "goes on" if event.resumed_from is not None else "begins"
+        self._print(Text(f"{event.name} {begins}: {event.folder}"))
+        self._bars = Bars(self._progress, self._get_time)
+        done = event.resumed_from or 0
+        width = max((len(name) for name in event.totals), default=0)
+        for name, total in event.totals.items():
+            # The growing step runs through the phases in their order.
+            here = min(done, total)
+            done -= here
+            self._tasks[name] = self._bars.add_task(
+                name.ljust(width), total=total, completed=here, start=False
+            )
+        self._begin_next()
+        if self._live:
+            self._bars.start()
+
+    def _log(self, event: Logged) -> None:
+        if self._bars is None:
+            return
+        if event.phase != self._phase:
+            self._phase, self._latest = event.phase, {}
+        self._latest.update(event.numbers)
+        task = self._task(event.phase)
+        if not self._bars.tasks[task].started:
+            self._bars.start_task(task)
+        self._bars.update(task, completed=event.phase_step)
+        self._bars.below = line(choose(self._latest, self._config.metrics))
+        at_end = event.phase_step >= (self._bars.tasks[task].total or 0)
+        if at_end:
+            self._begin_next()
+        self._logged += 1
+        if not self._live and (at_end or self._due()):
+            self._write(event)
+
+    def _task(self, phase: str) -> TaskID:
+        """Return a phase's bar; one that was not announced has no end."""
+        assert self._bars is not None
+        if phase not in self._tasks:
+            self._tasks[phase] = self._bars.add_task(phase, total=None, start=False)
+        return self._tasks[phase]
+
+    def _begin_next(self) -> None:
+        """Start the clock of the first phase that is not finished."""
+        assert self._bars is not None
+        for task in self._bars.tasks:
+            if task.total is None or task.completed < task.total:
+                if not task.started:
+                    self._bars.start_task(task.id)
+                return
+
+    def _due(self) -> bool:
+        passed = self._get_time() - self._written
+        return self._logged % self._config.every == 0 and passed >= self._config.seconds
+
+    def _write(self, event: Logged) -> None:
+        assert self._bars is not None
+        self._written = self._get_time()
+        task = self._bars.tasks[self._task(event.phase)]
+        place = str(event.phase_step) + (f"/{task.total:.0f}" if task.total is not None else "")
+        times = [rate(task), f"elapsed {clock(elapsed(task))}", f"ETA {remaining(task)}"]
+        spent = f"({', '.join(text for text in times if text)})"
+        parts = (f"{event.phase} {place}", self._bars.below, spent)
+        self._print(Text("  ".join(part for part in parts if part)))
+
+    def _notice(self, event: Noticed) -> None:
+        style = _STYLES.get(event.level, "")
+        self._print(Text.assemble((event.level, style), f": step {event.step}: {event.message}"))
+
+    def _print(self, text: Text) -> None:
+        # One event, one line, however long: lines that are wrapped cannot be searched.
+        self._progress.print(text, soft_wrap=True, highlight=False)
+
+
+def _console(stream: TextIO) -> RichConsole:
+    # Asked of the stream itself: FORCE_COLOR makes Rich take a file for a terminal, and bars
+    # would fill it with control characters.
+    return RichConsole(file=stream, force_terminal=stream is not None and stream.isatty())

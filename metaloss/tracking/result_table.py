@@ -1,0 +1,67 @@
+"""How a finished run is shown: its metrics, then what else is worth knowing, lined up."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.text import Text
+
+from metaloss.tracking.numbers import number
+
+
+def print_result(console: Console, summary: Mapping[str, Any], folder: Path) -> None:
+    """Print a run's summary. Nothing is cut off: paths must be copied, numbers compared.
+
+    Args:
+        console: Where to. One narrower than a line wraps it by itself.
+        summary: The content of ``summary.json``; what is missing in it is left out.
+        folder: The run's folder.
+    """
+    for index, row in enumerate(_lined_up(_metrics(summary))):
+        _print(console, Text(row, style="" if index else "bold"))
+    for name, value in _facts(summary, folder):
+        style = "bold red" if (name, value) == ("status", "diverged") else ""
+        _print(console, Text.assemble((name.ljust(9), "dim"), (value, style)))
+
+
+def _metrics(summary: Mapping[str, Any]) -> list[list[str]]:
+    final = dict(summary.get("metrics") or {})
+    best = dict(summary.get("metrics_at_best_validation") or {})
+    step = best.pop("step", None)
+    rows = [["metric", "final", "at best validation"]]
+    rows += [[name, _cell(final.get(name)), _cell(best.get(name))] for name in {**final, **best}]
+    if not best:
+        return [row[:2] for row in rows]
+    return [*rows, ["step", _cell(summary.get("steps")), _cell(step)]]
+
+
+def _lined_up(rows: list[list[str]]) -> list[str]:
+    """Return rows as lines: the first column begins, the others end at the same place."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = []
+    for name, *cells in rows:
+        padded = [cell.rjust(width) for cell, width in zip(cells, widths[1:], strict=True)]
+        lines.append("  ".join([name.ljust(widths[0]), *padded]))
+    return lines
+
+
+def _facts(summary: Mapping[str, Any], folder: Path) -> list[tuple[str, str]]:
+    facts = [("status", str(summary.get("status", "unknown")))]
+    if summary.get("guard_events"):
+        facts.append(("guard", f"stepped in {len(summary['guard_events'])} times"))
+    if summary.get("seconds") is not None:
+        facts.append(("seconds", f"{summary['seconds']:.1f}"))
+    return [*facts, ("folder", str(folder))]
+
+
+def _cell(value: Any) -> str:
+    if value is None:
+        return "-"
+    return str(value) if isinstance(value, int) else number(value)
+
+
+def _print(console: Console, text: Text) -> None:
+    console.print(text, soft_wrap=True, highlight=False)

@@ -1,0 +1,298 @@
+"""Modes, exit codes, and a process that is left as it was found."""
+
+import logging
+import os
+import re
+import signal
+import subprocess
+import sys
+import textwrap
+from contextlib import suppress
+from types import SimpleNamespace
+
+import matplotlib
+import numpy as np
+import pytest
+
+from metaloss.contracts import Logged, LossCurves, Noticed, RunFinished
+from metaloss.errors import DivergedError, MetalossError
+from metaloss.tracking import wandb as module
+from metaloss.tracking import wandb_process
+from metaloss.tracking.curve_picture import draw
+from metaloss.tracking.wandb import Mode, WandB, WandBConfig
+
+from .conftest import private_places, started
+from .wandb_reader import read_run
+
+KEY = "k" * 40
+
+
+class FakeRun:
+    """What the tracker calls of a run; no service is started."""
+
+    def __init__(self, folder):
+        self.dir, self.name = str(folder / "wandb" / "run-1" / "files"), "digits"
+        self.summary, self.calls = {}, []
+
+    def log(self, numbers, step):
+        self.calls.append(("log", step, dict(numbers)))
+
+    def define_metric(self, name, summary):
+        self.calls.append(("define", name, summary))
+
+
+@pytest.fixture
+def opened(monkeypatch, no_key):
+    """Record what runs are opened and closed with; ``fails`` names modes that cannot be."""
+    seen = SimpleNamespace(options=[], exits=[], runs=[], fails=())
+
+    def open_run(**options):
+        seen.options.append(options)
+        if options["mode"] in seen.fails:
+            raise ConnectionError("no route to host\nat all")
+        seen.runs.append(FakeRun(no_key))
+        return seen.runs[-1]
+
+    monkeypatch.setattr(module, "open_run", open_run)
+    monkeypatch.setattr(module, "close_run", lambda run, code: seen.exits.append(code))
+    return seen
+
+
+def begin(folder, **options):
+    tracker = WandB(WandBConfig(**options))
+    tracker.handle(started(folder))
+    return tracker
+
+
+@pytest.mark.parametrize(
+    ("environ", "expected"),
+    [
+        ({}, "offline"),
+        ({"WANDB_API_KEY": KEY}, "online"),
+        ({"WANDB_API_KEY": KEY, "WANDB_MODE": "offline"}, "offline"),
+        ({"WANDB_API_KEY": KEY, "WANDB_MODE": "dryrun"}, "offline"),
+        ({"WANDB_MODE": "online"}, "offline"),
+    ],
+)
+def test_auto_is_online_only_with_a_key(opened, monkeypatch, tmp_path, environ, expected):
+    for name, value in environ.items():
+        monkeypatch.setenv(name, value)
+    begin(tmp_path)
+    assert [options["mode"] for options in opened.options] == [expected]
+
+
+def test_auto_keeps_the_run_offline_if_the_server_cannot_be_reached(
+    opened, monkeypatch, tmp_path, capsys
+):
+    monkeypatch.setenv("WANDB_API_KEY", KEY)
+    opened.fails = ("online",)
+    tracker = begin(tmp_path)
+    assert [options["mode"] for options in opened.options] == ["online", "offline"]
+    assert "cannot be reached, the run is kept offline: no route" in capsys.readouterr().err
+    tracker.close()
+    assert "upload it with: wandb sync" in capsys.readouterr().err
+
+
+def test_online_is_not_replaced_by_anything_else(opened, monkeypatch, tmp_path):
+    monkeypatch.setenv("WANDB_API_KEY", KEY)
+    opened.fails = ("online",)
+    with pytest.raises(ConnectionError):
+        begin(tmp_path, mode=Mode.online)
+    assert len(opened.options) == 1
+
+
+def test_online_without_a_key_is_refused_before_the_run(opened, tmp_path):
+    with pytest.raises(MetalossError, match="mode=online: there is no API key") as error:
+        WandB(WandBConfig(mode=Mode.online))
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("environ", [{}, {"WANDB_MODE": "disabled"}])
+def test_disabled_opens_nothing(opened, monkeypatch, tmp_path, environ):
+    for name, value in environ.items():
+        monkeypatch.setenv(name, value)
+    tracker = begin(tmp_path, mode=Mode.auto if environ else Mode.disabled)
+    tracker.handle(Logged(step=1, phase="train", phase_step=1, numbers={"train/loss": 1.0}))
+    tracker.close()
+    assert opened.options == opened.exits == []
+
+
+def test_options_are_handed_over(opened, tmp_path):
+    place = tmp_path / "some" / "where"
+    begin(tmp_path, project="p", entity="e", group="g", tags=["t"], dir=str(place))
+    (options,) = opened.options
+    named = {name: options[name] for name in ("project", "entity", "group", "tags", "dir")}
+    assert named == {
+        "project": "p",
+        "entity": "e",
+        "group": "g",
+        "tags": ["t"],
+        "dir": str(place),
+    }
+    assert place.is_dir()
+    settings = options["settings"]
+    assert (settings.console, settings.disable_git, settings.save_code) == ("off", True, False)
+
+
+def test_the_config_of_the_run_is_not_changed(opened, tmp_path):
+    event = started(tmp_path, resumed_from=3)
+    before = dict(event.config)
+    WandB(WandBConfig()).handle(event)
+    assert event.config == before
+    assert opened.options[0]["config"] == {**before, "resumed_from": 3}
+
+
+def test_the_best_is_what_the_goal_says(opened, tmp_path):
+    tracker = WandB(WandBConfig())
+    tracker.handle(started(tmp_path, goal="max"))
+    numbers = {"valid/accuracy": 0.5, "valid/task_loss": 2.0, "test/accuracy": 0.5}
+    for step in (1, 2):
+        tracker.handle(Logged(step=step, phase="train", phase_step=step, numbers=numbers))
+    defined = [call[1:] for call in opened.runs[0].calls if call[0] == "define"]
+    assert defined == [("valid/accuracy", "max"), ("valid/task_loss", "min")]
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [(KeyboardInterrupt(), 255), (RuntimeError(), 1), (DivergedError("x"), 3), (None, 1)],
+)
+def test_a_run_that_breaks_off_says_how(opened, tmp_path, error, code):
+    tracker = begin(tmp_path)
+    with suppress(BaseException):
+        try:
+            if error is not None:
+                raise error
+        finally:
+            tracker.close()
+    assert opened.exits == [code]
+
+
+@pytest.mark.parametrize(("status", "code"), [("ok", 0), ("diverged", 3)])
+def test_a_run_that_ends_says_how_whatever_is_being_handled(opened, tmp_path, status, code):
+    try:
+        raise RuntimeError("of the caller, handled long since")
+    except RuntimeError:
+        tracker = begin(tmp_path)
+        tracker.handle(RunFinished(summary={"status": status}))
+        tracker.close()
+        tracker.close()
+    assert opened.exits == [code]
+
+
+def test_curves_can_be_left_out(opened, tmp_path):
+    tracker = begin(tmp_path, curves=module.Curves.off)
+    tracker.handle(LossCurves(step=1, phase="train", grid=(0.0,), curves={"t=0": (1.0,)}))
+    assert opened.runs[0].calls == []
+
+
+def test_events_before_the_first_are_let_pass(opened):
+    tracker = WandB(WandBConfig())
+    tracker.handle(Noticed(step=1, message="early"))
+    tracker.close()
+    assert opened.exits == []
+
+
+def test_a_picture_shows_every_curve_and_touches_no_global_state():
+    def world():
+        # Asking for the backend in the ordinary way would choose one.
+        settings = {name: value for name, value in matplotlib.rcParams.items() if name != "backend"}
+        return matplotlib.get_backend(auto_select=False), settings
+
+    before = world()
+    curve = tuple(np.linspace(3.0, 0.0, 101))
+    grid = tuple(np.linspace(0.0, 1.0, 101))
+    both = {"t=0": curve[::-1], "t=1": (float("inf"), *curve[1:])}
+    event = LossCurves(step=5, phase="train", grid=grid, curves=both)
+    image = draw(event)
+    assert image.dtype == np.uint8
+    assert image.shape == (384, 576, 3)
+    one = draw(LossCurves(step=5, phase="train", grid=grid, curves={"t=0": curve[::-1]}))
+    # Each line has a colour of its own, which the other picture lacks.
+    orange = np.array([0xFF, 0x7F, 0x0E])
+    assert (image == orange).all(-1).sum() > 100
+    assert not (one == orange).all(-1).any()
+    assert world() == before
+    # Without pyplot no figure is kept anywhere; whether it is imported is others' business.
+    pyplot = sys.modules.get("matplotlib.pyplot")
+    assert pyplot is None or pyplot.get_fignums() == []
+
+
+def test_a_run_that_cannot_be_opened_leaves_nothing_behind(monkeypatch, no_key):
+    wandb = pytest.importorskip("wandb")
+    torn_down = []
+    monkeypatch.setattr(wandb, "teardown", lambda: torn_down.append(True))
+
+    def init(**options):
+        monkeypatch.setattr(sys, "exit", print)
+        os.environ["WANDB_SERVICE"] = "3-1-tcp"
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(wandb, "init", init)
+    before = sys.exit
+    with pytest.raises(KeyboardInterrupt):
+        wandb_process.open_run(mode="offline")
+    assert sys.exit is before
+    assert "WANDB_SERVICE" not in os.environ
+    assert torn_down == [True]
+
+
+def test_without_a_key_and_without_an_input_nothing_is_asked(tmp_path):
+    program = """
+        import logging, os, signal, sys, warnings
+        warnings.simplefilter("error")
+        from pathlib import Path
+        from metaloss.contracts import Logged, RunStarted
+        from metaloss.tracking.fanout import Fanout
+        from metaloss.tracking.wandb import WandB, WandBConfig
+
+        def process():
+            handlers = [signal.getsignal(s) for s in (signal.SIGINT, signal.SIGTERM)]
+            root = logging.getLogger()
+            hooks = (sys.exit, sys.excepthook, sys.stdout, sys.stderr)
+            return handlers, hooks, dict(os.environ), root.level, list(root.handlers)
+
+        before = process()
+        fanout = Fanout({"wandb": WandB(WandBConfig())})
+        fanout.handle(RunStarted(
+            config={}, folder=Path("run"), name="run", totals={"train": 2}, goal="min"
+        ))
+        assert process() == before, "changed while the run is open"
+        fanout.handle(Logged(step=1, phase="train", phase_step=1, numbers={"train/loss": 1.0}))
+        try:
+            raise KeyboardInterrupt
+        finally:
+            try:
+                fanout.close()
+            finally:
+                assert process() == before, "changed after the run"
+                try:
+                    os.waitpid(-1, os.WNOHANG)
+                    print("a child process is left")
+                except ChildProcessError:
+                    print("all gone")
+    """
+    (tmp_path / "run").mkdir()
+    kept = {name: os.environ[name] for name in ("PATH", "TMPDIR") if name in os.environ}
+    done = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(program)],
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        env={**kept, **private_places(tmp_path), "OMP_NUM_THREADS": "1", "PYTHONUTF8": "1"},
+        cwd=tmp_path,
+        timeout=100,
+    )
+    assert done.stdout == "all gone\n", done.stderr
+    assert re.search(r"^KeyboardInterrupt$", done.stderr, re.MULTILINE)
+    assert "upload it with: wandb sync" in done.stderr
+    recorded = read_run(tmp_path / "run")
+    assert recorded.history[0][1]["train/loss"] == 1.0
+    assert recorded.exit_code == 255
+    # No key and no setting was written to the person's home, only the service's own log.
+    assert [path.name for path in (tmp_path / "home").iterdir()] in ([], [".cache"])
+
+
+def test_the_process_of_these_tests_is_as_it_was():
+    assert "WANDB_SERVICE" not in os.environ
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    assert not any("wandb" in type(h).__module__ for h in logging.getLogger().handlers)
