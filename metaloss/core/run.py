@@ -102,6 +102,7 @@ def train_run(
         raise MetalossError(
             f"output={folder} is not empty: choose another, or continue it with --resume {folder}"
         )
+    fanout = _fanout(setup.config)
     try:
         folder.mkdir(parents=True, exist_ok=True)
         setup = replace(setup, config=replace(setup.config, output=str(folder)))
@@ -109,7 +110,7 @@ def train_run(
         write_json(folder / "plugins.json", dict(plugins or {}))
     except OSError as error:
         raise MetalossError(f"output={folder} cannot be written: {error.strerror}") from error
-    return _go(setup, folder, None)
+    return _go(setup, folder, fanout, None)
 
 
 def resume_run(
@@ -158,21 +159,24 @@ def resume_run(
         config = replace(config, device=device)
     config = _with_custom(config, task, model, loss)
     setup = prepare(config, task=task, model=model, loss=loss)
+    fanout = _fanout(config)
     content, messages = checkpoint.load_newest(folder / "checkpoints", setup.device)
     write_atomically(folder / "config.yaml", to_yaml(config).encode())
     write_json(folder / "plugins.json", {**_read_json(folder / "plugins.json"), **(plugins or {})})
     (folder / "summary.json").unlink(missing_ok=True)
-    return _go(setup, folder, content, messages)
+    return _go(setup, folder, fanout, content, messages)
 
 
 def _go(
-    setup: Setup, folder: Path, content: dict[str, Any] | None, messages: Sequence[str] = ()
+    setup: Setup,
+    folder: Path,
+    fanout: Fanout,
+    content: dict[str, Any] | None,
+    messages: Sequence[str] = (),
 ) -> Run:
     """Run, or go on from a checkpoint's content, and write what remains."""
     config = setup.config
     began = time.perf_counter()
-    trackers = {name: _tracker(name, options) for name, options in config.tracker.items()}
-    fanout = Fanout(trackers)
     try:
         with determinism(config.deterministic), Interrupt() as interrupt:
             keep = content["files"] if content else None
@@ -254,7 +258,7 @@ def read_rows(path: Path) -> list[dict[str, Any]]:
 
 def _started(setup: Setup, folder: Path, resumed_from: int | None) -> RunStarted:
     totals: dict[str, int] = {}
-    if setup.start_total and resumed_from is None:
+    if setup.start_total:
         totals["start"] = setup.start_total
     if setup.schedule.offline_total():
         totals["offline"] = setup.schedule.offline_total()
@@ -269,8 +273,14 @@ def _started(setup: Setup, folder: Path, resumed_from: int | None) -> RunStarted
     )
 
 
-def _tracker(name: str, options: Any) -> Any:
-    return registry.get("tracker", name).build(options)
+def _fanout(config: RunConfig) -> Fanout:
+    """Make the trackers: before anything is written, since one may refuse its options."""
+    return Fanout(
+        {
+            name: registry.get("tracker", name).build(options)
+            for name, options in config.tracker.items()
+        }
+    )
 
 
 def _default_folder(setup: Setup) -> str:
