@@ -21,6 +21,8 @@ from metaloss.inner.functional import FunctionalModel
 from metaloss.inner.problem import InnerProblem
 from metaloss.losses.base import LearnedLoss
 from metaloss.meta_optimizers.outer import OuterRule
+from metaloss.starts import Imitate, Random
+from metaloss.starts.keep import refuse_loaded
 from metaloss.types import Batch, InnerState
 
 
@@ -73,6 +75,8 @@ def prepare(
     _check_fit(loss, task, schedule, config)
     weights = _weights(config, task, model)
     module = weights("train", 0)
+    if schedule.offline_total():
+        weights("offline", 0)  # a model that cannot be reset says so before anything is written
     loss.to(device)
     autocast = torch.bfloat16 if config.precision is Precision.bf16 else None
     functional = FunctionalModel(module, autocast=autocast).to(device)
@@ -169,6 +173,8 @@ def _check_fit(loss: LearnedLoss, task: Task, schedule: Schedule, config: RunCon
         raise MetalossError(
             f"the loss has link={loss.link.name}, the task {task.name} needs link={task.link.name}"
         )
+    if isinstance(config.start.options, Imitate | Random):
+        refuse_loaded(loss, config.start.name)
     if schedule.learns and not any(True for _ in loss.parameters()):
         raise MetalossError(
             f"loss={config.loss.name} has no parameters to learn: use schedule=static, or a "

@@ -134,7 +134,7 @@ class FunctionalModel:
     @contextmanager
     def _random(self, train: bool, key: Tensor | None) -> Iterator[None]:
         """Give foreign randomness a seed; find out at the first forward whether there is any."""
-        if not train or self._foreign is False or torch.compiler.is_compiling():
+        if self._foreign is False or torch.compiler.is_compiling():
             yield
             return
         devices = list(range(torch.cuda.device_count())) if torch.cuda.is_initialized() else []
@@ -143,7 +143,7 @@ class FunctionalModel:
             before = _random_states(devices)
             yield
             after = _random_states(devices)
-        if self._foreign is None:
+        if train and self._foreign is None:
             self._foreign = any(not torch.equal(a, b) for a, b in zip(before, after, strict=True))
 
 
