@@ -1,14 +1,13 @@
 """Contract checks for the author of a part.
 
-Inherit a suite in your tests and say how your part is made; pytest finds the checks::
+Inherit a suite in your tests and say how your part is made: pytest finds the checks. Or check what
+is registered: ``metaloss check loss my_loss``, in Python :func:`check_part`.
 
-    from metaloss.testing import LossChecks
-
-    class TestMyLoss(LossChecks):
-        def make(self):
-            return MyLoss(link="softmax")
-
-or check what is registered: ``metaloss check loss my_loss``, in Python :func:`check_part`.
+Example:
+    >>> from metaloss.losses import MLPLoss
+    >>> class TestMyLoss(LossChecks):
+    ...     def make(self):
+    ...         return MLPLoss(link="softmax")
 """
 
 from metaloss.testing.base import CheckResult, Checks
