@@ -1,0 +1,31 @@
+"""Whether two runs ended the same, bit by bit."""
+
+import json
+
+from metaloss.core.run import read_rows
+
+
+def ending(folder):
+    """Return everything of a run's folder that must not depend on how often it was stopped."""
+    summary = json.loads((folder / "summary.json").read_text())
+    kept = ("metrics", "metrics_at_best_validation", "guard_events", "status", "steps")
+    rows = {
+        name: [
+            {key: value for key, value in row.items() if not key.startswith("time/")}
+            for row in read_rows(folder / name)
+        ]
+        for name in ("journal.jsonl", "curves.jsonl")
+    }
+    files = ("model.safetensors", "loss.safetensors", "loss.json")
+    return {
+        **{name: (folder / name).read_bytes() for name in files},
+        **{name: summary[name] for name in kept},
+        **rows,
+    }
+
+
+def assert_same_ending(folder, other):
+    found, expected = ending(folder), ending(other)
+    assert len(expected["journal.jsonl"]) > 3
+    for name, value in expected.items():
+        assert found[name] == value, name
