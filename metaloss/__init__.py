@@ -16,6 +16,7 @@ _HOMES = {
     "Run": "metaloss.core.run",
     "Task": "metaloss.contracts",
     "export_run": "metaloss.core.run",
+    "imitate": "metaloss.starts.imitate",
     "load_loss": "metaloss.losses.export",
     "meta_gradient": "metaloss.core.meta_gradient",
     "register": "metaloss.registry",
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     from metaloss.errors import MetalossError
     from metaloss.losses.export import load_loss
     from metaloss.registry import register
+    from metaloss.starts.imitate import imitate
 
 __all__ = [
     "Learner",
@@ -40,6 +42,7 @@ __all__ = [
     "Run",
     "Task",
     "export_run",
+    "imitate",
     "load_loss",
     "meta_gradient",
     "register",

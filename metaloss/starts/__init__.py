@@ -1,7 +1,7 @@
 """How φ begins."""
 
-from metaloss.starts.imitate import Imitate
+from metaloss.starts.imitate import Imitate, imitate
 from metaloss.starts.keep import Keep
 from metaloss.starts.random import Random
 
-__all__ = ["Imitate", "Keep", "Random"]
+__all__ = ["Imitate", "Keep", "Random", "imitate"]

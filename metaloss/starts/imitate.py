@@ -103,6 +103,39 @@ class Imitate(Start):
         return Batch((spread * normal).to(like), targets.to(like.device, dtype))
 
 
+def imitate(
+    loss: LearnedLoss,
+    task_loss: Callable[[Tensor, Tensor], Tensor],
+    outputs: int,
+    *,
+    seed: int = 0,
+    config: Imitate | None = None,
+) -> LearnedLoss:
+    """Start a loss for your own loop: fit it to the task loss in place, and return it.
+
+    Args:
+        loss: The learned loss.
+        task_loss: ``(raw outputs, targets) -> scalar``.
+        outputs: C, the number of the model's outputs.
+        seed: Decides the draws.
+        config: The options of the fit.
+
+    Example:
+        >>> from torch.nn.functional import cross_entropy
+        >>> from metaloss.losses.scaled import Scaled, ScaledConfig
+        >>> fit = Imitate(steps=500)
+        >>> loss = Scaled(ScaledConfig(scale=1.5))
+        >>> loss = imitate(loss, cross_entropy, outputs=5, config=fit)
+        >>> round(loss.scale.item(), 2)
+        1.0
+    """
+    phi = (config or Imitate()).fit(loss, task_loss, outputs, seed)
+    with torch.no_grad():
+        for name, value in loss.named_parameters():
+            value.copy_(phi[name])
+    return loss
+
+
 def _slope(
     loss: Callable[[Tensor, Tensor], Tensor], batch: Batch, *, graph: bool = False
 ) -> Tensor:
