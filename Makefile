@@ -89,6 +89,6 @@ $(VENV)/.plugins: $(VENV)/.installed $(PLUGIN_FILES)
 $(LOWEST)/.installed: pyproject.toml $(PLUGIN_FILES)
 	$(call MAKE_VENV,$(LOWEST))
 	$(LOWEST)/bin/python $(PIP_INSTALL) uv
-	$(LOWEST)/bin/uv pip install --python $(LOWEST)/bin/python \
+	$(LOWEST)/bin/uv pip install --python $(LOWEST)/bin/python --upgrade --compile-bytecode \
 	  --resolution lowest-direct --editable '.[dev]' $(PLUGINS)
 	@touch $@
