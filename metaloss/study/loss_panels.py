@@ -117,7 +117,7 @@ def _norm(loss: LossOverTime) -> Normalize:
 def _share_scale(axes: list[Axes], shown: list[np.ndarray], *, usual: float) -> None:
     """Give all panels one y-axis, cut where a few values would press the rest into a line.
 
-    The first and the last moment are in view, and others up to 2.5 times the usual size.
+    The last moment is in view, and others up to 2.5 times the usual size.
 
     Args:
         axes: The panels.
@@ -125,7 +125,7 @@ def _share_scale(axes: list[Axes], shown: list[np.ndarray], *, usual: float) -> 
         usual: Quantile over a curve's |values| that counts as its size.
     """
     sizes = np.max([np.quantile(np.abs(values), usual, axis=1) for values in shown], axis=0)
-    cap = max(2.5 * float(np.median(sizes)), 1.05 * float(max(sizes[0], sizes[-1])))
+    cap = max(2.5 * float(np.median(sizes)), 1.05 * float(sizes[-1]))
     low = max(-cap, min(float(values.min()) for values in shown))
     high = min(cap, max(float(values.max()) for values in shown))
     room = 0.05 * (high - low) or 1.0

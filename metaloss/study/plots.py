@@ -164,6 +164,8 @@ def _mark_phases(axes: Axes, run: RunFolder) -> None:
                 fontsize=7.5,
                 ha="center",
                 va="top",
+                zorder=5,
+                bbox={"facecolor": "#f1f2f4", "edgecolor": "none", "pad": 1.2},
             )
 
 
