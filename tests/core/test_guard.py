@@ -11,7 +11,7 @@ from metaloss.contracts import Plan, Progress
 from metaloss.core import guard as guards
 from metaloss.core.guard import LOSS_LIMIT, MEMORY, UPDATE_LIMIT, WARM_UP, GuardState
 from metaloss.core.interrupt import Interrupt
-from metaloss.core.ladder import Ladder
+from metaloss.core.ladder import Ladder, learned_nothing
 from metaloss.core.recorder import Recorder
 from metaloss.core.state import Meter, TrainState
 from metaloss.core.trainer import Trainer
@@ -168,20 +168,20 @@ def test_a_static_run_is_given_up_at_once():
     ],
 )
 def test_a_model_no_better_than_a_constant_has_learned_nothing(metric, constant, goal, nothing):
-    assert ladder().learned_nothing(metric, constant, goal, 100, 100) is nothing
+    assert learned_nothing(metric, constant, goal) is nothing
 
 
 def test_a_model_is_given_a_quarter_of_training_after_every_rung():
-    def nothing(done, **given):
-        return ladder(**given).learned_nothing(1.0, 0.5, "min", done, 100)
+    def due(done, **given):
+        return ladder(**given).is_due(done, 100)
 
-    assert not nothing(24)
-    assert nothing(25)
-    assert not nothing(64, since=40)
-    assert nothing(65, since=40)
-    assert not nothing(99, since=90)
-    assert nothing(100, since=90), "at the end there is nothing to wait for"
-    assert not nothing(100, learns=False), "a static run may be as bad as it likes"
+    assert not due(24)
+    assert due(25)
+    assert not due(64, since=40)
+    assert due(65, since=40)
+    assert not due(99, since=90)
+    assert due(100, since=90), "at the end there is nothing to wait for"
+    assert not due(100, learns=False), "a static run may be as bad as it likes"
 
 
 # -------------------------------------------------------------------------------------- in a run

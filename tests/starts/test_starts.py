@@ -7,7 +7,7 @@ from torch.nn import functional as F
 from metaloss.errors import MetalossError
 from metaloss.losses import CrossEntropy, MLPLoss, Scaled
 from metaloss.losses.scaled import ScaledConfig
-from metaloss.starts import Imitate, Keep, Random
+from metaloss.starts import Imitate, Keep, Random, imitate
 from metaloss.types import Link
 
 TASK_LOSSES = {
@@ -154,3 +154,12 @@ def test_imitation_works_in_the_losss_own_precision():
 def test_options_out_of_range_are_refused(option, value):
     with pytest.raises(MetalossError, match=f"start.{option}={value}: expected a positive number"):
         Imitate(**{option: value})
+
+
+def test_a_loss_for_ones_own_loop_is_filled_in_place():
+    loss = _loss()
+    expected = Imitate(steps=3).begin(loss, F.cross_entropy, 4, seed=1)
+    found = imitate(loss, F.cross_entropy, 4, seed=1, config=Imitate(steps=3))
+    assert found is loss
+    assert all(torch.equal(value, expected[name]) for name, value in loss.named_parameters())
+    assert all(value.requires_grad for value in loss.parameters())
