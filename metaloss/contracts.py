@@ -191,9 +191,15 @@ Report = Callable[[int, Mapping[str, float]], None]
 
 
 class Start(ABC):
-    """How φ begins."""
+    """How φ begins.
+
+    Attributes:
+        total: The steps that ``report`` counts to.
+        discards: Whether the parameters that the loss has are thrown away.
+    """
 
     total: int = 0
+    discards: bool = True
 
     @abstractmethod
     def begin(

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import difflib
+import os
+import sys
 from collections.abc import Sequence
 
 import typer
@@ -68,6 +70,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except _UsageError as error:
         complain(_usage(error))
         return BAD_REQUEST
+    except BrokenPipeError:
+        # Whoever read our output has seen enough, as in `metaloss list | head`. Python would
+        # complain once more when it flushes at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
     return status if isinstance(status, int) else 0
 
 

@@ -13,7 +13,10 @@ def plot(
     out: Annotated[
         Path | None,
         typer.Option(
-            "--out", metavar="DIR", help="Where to; DIR/plots if left out.", show_default=False
+            "--out",
+            metavar="DIR",
+            help="Where to; the run's folder if left out.",
+            show_default=False,
         ),
     ] = None,
 ) -> int:

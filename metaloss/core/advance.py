@@ -77,7 +77,8 @@ class Advance:
             (new.inner, new.phi, new.outer, new.meter),
             (state.inner, state.phi, state.outer, state.meter),
         )
-        return TrainState(*kept[:3], pending=new.pending, guard=memory, meter=kept[3])
+        waits = new.pending and new.pending._replace(taken=ok)
+        return TrainState(*kept[:3], pending=waits, guard=memory, meter=kept[3])
 
     def _take(
         self, state: TrainState, plan: Plan, window: Window, first: int
@@ -99,7 +100,7 @@ class Advance:
             inner.append(learned)
             task.append(judged_here)
         if plan.meta_step:
-            state = state._replace(pending=Pending(start, first, plan.unroll))
+            state = state._replace(pending=Pending(start, first, plan.unroll, _true(self.device)))
         unseen = torch.full((), float("nan"), device=self.device)
         losses = StepLosses(
             torch.stack(inner), torch.stack(task), unseen if judged is None else judged
@@ -124,7 +125,11 @@ class Advance:
             window.keys[0],
         )
         result = self.engine.meta_gradient(self.problem, state.phi, pending.start, replay)
-        state = self._move_phi(state, result.gradient, plan.phase)._replace(pending=None)
+        moved = self._move_phi(state, result.gradient, plan.phase)
+        phi, outer = guards.choose(
+            pending.taken, (moved.phi, moved.outer), (state.phi, state.outer)
+        )
+        state = state._replace(phi=phi, outer=outer, pending=None)
         return state, result.losses.meta_task, _norm(result.gradient)
 
     def _move_phi(self, state: TrainState, gradient: Tensors, phase: str) -> TrainState:
@@ -176,6 +181,10 @@ def _measured(meter: Meter, losses: StepLosses, norm: Tensor | None) -> Meter:
 def _numbers(tree: Any) -> list[Tensor]:
     leaves = pytree.tree_leaves(tree)
     return [leaf for leaf in leaves if isinstance(leaf, Tensor) and leaf.is_floating_point()]
+
+
+def _true(device: torch.device) -> Tensor:
+    return torch.ones((), dtype=torch.bool, device=device)
 
 
 def _norm(gradient: Tensors) -> Tensor:

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from metaloss.contracts import Task
+from metaloss.data.metrics import IGNORED
 from metaloss.inner.functional import FunctionalModel
 from metaloss.types import Batch, InnerState, Link
 
@@ -39,10 +40,16 @@ def evaluate(
 def constant_metric(task: Task) -> float:
     """Return the validation metric of the best constant prediction of the training targets."""
     targets, valid = task.train.targets, task.valid.targets
-    if task.link is Link.softmax and not targets.is_floating_point():
-        counts = torch.bincount(targets.flatten(), minlength=task.outputs).float()
-        constant = counts.view(1, -1, *[1] * (valid.dim() - 1))
-        constant = constant.expand(len(valid), task.outputs, *valid.shape[1:])
+    if task.link is Link.softmax:
+        if targets.is_floating_point():
+            shares = targets.float().transpose(0, 1).flatten(1).mean(1)
+        else:
+            counted = targets[targets != IGNORED]
+            shares = torch.bincount(counted, minlength=task.outputs) / len(counted)
+        places = valid.shape[2:] if valid.is_floating_point() else valid.shape[1:]
+        # A class that never occurs has log 0: far below the others, and finite.
+        constant = shares.clamp(min=1e-12).log().view(1, -1, *[1] * len(places))
+        constant = constant.expand(len(valid), task.outputs, *places)
     else:
         constant = targets.float().mean(0, keepdim=True).expand_as(valid)
         if task.link is Link.sigmoid:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 from collections.abc import Mapping
@@ -29,6 +30,16 @@ class Journal:
         self._path = path
         try:
             self._file = path.open("ab")
+            # Freed by the system when the process ends, however it ends.
+            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            self._file.close()
+            raise MetalossError(
+                f"the journal {path} is being written by another process: is this run still going?"
+            ) from error
+        except OSError as error:
+            raise MetalossError(f"cannot write the journal {path}: {error.strerror}") from error
+        try:
             size = self._file.seek(0, os.SEEK_END)
             if keep is not None and size >= keep:
                 self._file.truncate(keep)

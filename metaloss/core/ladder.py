@@ -41,24 +41,9 @@ class Ladder:
         """Remember a state that no bad step led to."""
         self.good = snapshot(state)
 
-    def learned_nothing(
-        self, metric: float, constant: float, goal: str, done: int, steps: int
-    ) -> bool:
-        """Whether a learning run, given time, is no better than a constant prediction.
-
-        Args:
-            metric: The validation metric.
-            constant: The validation metric of the best constant prediction.
-            goal: ``"min"`` or ``"max"``.
-            done: Training steps done.
-            steps: All training steps.
-        """
-        if not self.learns or done < min(self.since + _PATIENCE * steps, steps):
-            return False
-        # Not "metric >= bound": a metric that is not a number has learned nothing either.
-        if goal == "min":
-            return not metric < constant - _NOTHING_LEARNED * abs(constant)
-        return not metric > constant + _NOTHING_LEARNED * abs(constant)
+    def is_due(self, done: int, steps: int) -> bool:
+        """Whether a learning run has had the time to show that it learns something."""
+        return self.learns and done >= min(self.since + _PATIENCE * steps, steps)
 
     def next_rung(self, *, phi_moves: bool) -> str:
         """Return ``"restore"``, ``"imitate"`` or ``"give up"``: each is taken once a run."""
@@ -70,3 +55,22 @@ class Ladder:
             if "imitate" not in taken:
                 return "imitate"
         return "give up"
+
+
+def learned_nothing(seen: float, constant: float, goal: str = "min") -> bool:
+    """Return whether a number is no better than a constant prediction's.
+
+    Args:
+        seen: The validation metric, or the validation task loss.
+        constant: The same of the best constant prediction.
+        goal: ``"min"`` or ``"max"``.
+
+    Example:
+        >>> learned_nothing(0.90, 0.90), learned_nothing(0.10, 0.90)
+        (True, False)
+    """
+    margin = _NOTHING_LEARNED * abs(constant)
+    # Not "seen >= bound": what is not a number has learned nothing either.
+    if goal == "min":
+        return not seen < constant - margin
+    return not seen > constant + margin

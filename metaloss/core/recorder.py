@@ -25,22 +25,27 @@ class Recorder:
         folder: The run's folder.
         emit: Takes events; must not raise.
         keep: Bytes of both files to keep, from :meth:`positions`; None for a new run.
+        before: Seconds that the run had taken when it was stopped.
     """
 
     def __init__(
-        self, folder: Path, emit: Callable[[Event], None], keep: list[int] | None = None
+        self,
+        folder: Path,
+        emit: Callable[[Event], None],
+        keep: list[int] | None = None,
+        before: float = 0.0,
     ) -> None:
+        self.folder = folder
         keep = keep or [0, 0]
         self._journal = Journal(folder / "journal.jsonl", keep=keep[0])
         self._curves = Journal(folder / "curves.jsonl", keep=keep[1])
         self._emit = emit
-        self._began = time.perf_counter()
+        self._began = time.perf_counter() - before
 
     def log(self, step: int, phase: str, phase_step: int, numbers: Mapping[str, float]) -> None:
         """Write one journal line and tell the trackers."""
         place = {"step": step, "phase": phase, "phase_step": phase_step}
-        seconds = round(time.perf_counter() - self._began, 3)
-        self._journal.write({**place, **numbers, "time/seconds": seconds})
+        self._journal.write({**place, **numbers, "time/seconds": round(self.seconds(), 3)})
         self._emit(Logged(**place, numbers=numbers))  # type: ignore[arg-type]
 
     def curves(self, step: int, phase: str, loss: LearnedLoss, phi: Tensors) -> None:
@@ -48,6 +53,10 @@ class Recorder:
         grid, curves = loss_curves(loss, phi)
         self._curves.write({"step": step, "phase": phase, "grid": grid, "curves": curves})
         self._emit(LossCurves(step=step, phase=phase, grid=grid, curves=curves))
+
+    def seconds(self) -> float:
+        """Return the seconds that the run has taken, in all its processes."""
+        return time.perf_counter() - self._began
 
     def notice(self, step: int, message: str) -> None:
         """Tell people something."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import json
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -110,7 +109,7 @@ def train_run(
         write_json(folder / "plugins.json", dict(plugins or {}))
     except OSError as error:
         raise MetalossError(f"output={folder} cannot be written: {error.strerror}") from error
-    return _go(setup, folder, fanout, None)
+    return _go(setup, fanout, Recorder(folder, fanout.handle), None)
 
 
 def resume_run(
@@ -161,26 +160,40 @@ def resume_run(
     setup = prepare(config, task=task, model=model, loss=loss)
     fanout = _fanout(config)
     content, messages = checkpoint.load_newest(folder / "checkpoints", setup.device)
-    write_atomically(folder / "config.yaml", to_yaml(config).encode())
+    if content is None and not messages:
+        _check_nothing_is_lost(folder)
+    # Refuses a journal that does not fit the checkpoint: before anything is overwritten.
+    before = content or {"files": [0, 0], "seconds": 0.0}
+    recorder = Recorder(folder, fanout.handle, before["files"], before["seconds"])
+    write_atomically(folder / "config.yaml", to_yaml(setup.config).encode())
     write_json(folder / "plugins.json", {**_read_json(folder / "plugins.json"), **(plugins or {})})
     (folder / "summary.json").unlink(missing_ok=True)
-    return _go(setup, folder, fanout, content, messages)
+    return _go(setup, fanout, recorder, content, messages)
+
+
+def _check_nothing_is_lost(folder: Path) -> None:
+    """Raise if a run that had got further than its start has no checkpoint to go on from."""
+    journal = folder / "journal.jsonl"
+    rows = read_rows(journal) if journal.exists() else []
+    if any(row["phase"] != "start" for row in rows):
+        raise MetalossError(
+            f"--resume {folder}: its journal goes to step {rows[-1]['step']}, but there is no "
+            "checkpoint to go on from; start a new run with --config "
+            f"{folder / 'config.yaml'} output=ANOTHER"
+        )
 
 
 def _go(
     setup: Setup,
-    folder: Path,
     fanout: Fanout,
+    recorder: Recorder,
     content: dict[str, Any] | None,
     messages: Sequence[str] = (),
 ) -> Run:
     """Run, or go on from a checkpoint's content, and write what remains."""
-    config = setup.config
-    began = time.perf_counter()
+    folder = recorder.folder
     try:
-        with determinism(config.deterministic), Interrupt() as interrupt:
-            keep = content["files"] if content else None
-            recorder = Recorder(folder, fanout.handle, keep)
+        with determinism(setup.config.deterministic), Interrupt() as interrupt:
             try:
                 trainer = Trainer(setup, folder, recorder, interrupt)
                 if content is not None:
@@ -193,7 +206,7 @@ def _go(
                 trainer.run()
             finally:
                 recorder.close()
-            run, files = _write_results(trainer, folder, time.perf_counter() - began)
+            run, files = _write_results(trainer, folder, recorder.seconds())
             fanout.handle(RunFinished(summary=run.summary, files=files))
     finally:
         fanout.close()

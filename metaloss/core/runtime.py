@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -53,6 +54,18 @@ def determinism(on: bool) -> Iterator[None]:
         yield
     finally:
         torch.use_deterministic_algorithms(before)
+
+
+def check_deterministic(device: torch.device) -> None:
+    """Raise if this process cannot be deterministic on the device.
+
+    cuBLAS reads its workspace's size from the environment, before CUDA starts.
+    """
+    name = "CUBLAS_WORKSPACE_CONFIG"
+    if device.type == "cuda" and os.environ.get(name) not in (":4096:8", ":16:8"):
+        raise MetalossError(
+            f"deterministic=true on {device}: set the environment variable {name}=:4096:8 first"
+        )
 
 
 def on_device(batch: Batch, device: torch.device) -> Batch:

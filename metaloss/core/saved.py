@@ -19,7 +19,8 @@ def pack_state(state: TrainState) -> dict[str, Any]:
     pending = state.pending
     return {
         "values": _pack(Snapshot(state.inner, state.phi, state.outer)),
-        "pending": pending and [pytree.tree_leaves(pending.start), pending.first, pending.length],
+        "pending": pending
+        and [pytree.tree_leaves(pending.start), pending.first, pending.length, pending.taken],
         "guard": list(state.guard),
         "meter": list(state.meter),
     }
@@ -30,8 +31,8 @@ def unpack_state(content: dict[str, Any], template: TrainState) -> TrainState:
     values = _unpack(content["values"], template)
     pending = None
     if content["pending"] is not None:
-        leaves, first, length = content["pending"]
-        pending = Pending(_like(template.inner, leaves), first, length)
+        leaves, first, length, taken = content["pending"]
+        pending = Pending(_like(template.inner, leaves), first, length, taken)
     return TrainState(
         values.inner,
         values.phi,

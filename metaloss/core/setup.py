@@ -14,14 +14,13 @@ from metaloss.config import Compile, Precision, RunConfig, Selected
 from metaloss.contracts import MetaBatch, Progress, Schedule, Start, Task
 from metaloss.core.advance import Advance
 from metaloss.core.batches import BatchStream, joined
-from metaloss.core.runtime import on_device, resolve_device, seeded
+from metaloss.core.runtime import check_deterministic, on_device, resolve_device, seeded
 from metaloss.core.weights import Weights
 from metaloss.errors import MetalossError
 from metaloss.inner.functional import FunctionalModel
 from metaloss.inner.problem import InnerProblem
 from metaloss.losses.base import LearnedLoss
 from metaloss.meta_optimizers.outer import OuterRule
-from metaloss.starts import Imitate, Random
 from metaloss.starts.keep import refuse_loaded
 from metaloss.types import Batch, InnerState
 
@@ -59,9 +58,14 @@ def prepare(
     Raises:
         MetalossError: If parts do not fit each other; nothing was written by then.
     """
+    _check_kinds(config, task, model, loss)
     device = resolve_device(config.device)
+    if config.deterministic:
+        check_deterministic(device)
     if config.compile is Compile.on:
         raise MetalossError("compile=on: this version runs eagerly; expected auto or off")
+    # Decided here, before step 0, and stored with the config.
+    config = replace(config, compile=Compile.off)
     if task is None:
         task = registry.get("task", config.task.name).build(config.task.options).build(config.seed)
     task = replace(
@@ -173,12 +177,29 @@ def _check_fit(loss: LearnedLoss, task: Task, schedule: Schedule, config: RunCon
         raise MetalossError(
             f"the loss has link={loss.link.name}, the task {task.name} needs link={task.link.name}"
         )
-    if isinstance(config.start.options, Imitate | Random):
+    if loss.loaded and config.start.options.discards:
         refuse_loaded(loss, config.start.name)
     if schedule.learns and not any(True for _ in loss.parameters()):
         raise MetalossError(
             f"loss={config.loss.name} has no parameters to learn: use schedule=static, or a "
             "learned loss such as loss=mlp"
+        )
+
+
+def _check_kinds(config: RunConfig, task: object, model: object, loss: object) -> None:
+    wanted = (
+        ("task", task, Task, "metaloss.task_from_data(...)"),
+        ("model", model, nn.Module, "a torch.nn.Module"),
+        ("loss", loss, LearnedLoss, "a metaloss.losses.LearnedLoss; for a fixed one loss=NAME"),
+    )
+    for name, value, kind, example in wanted:
+        if value is not None and not isinstance(value, kind):
+            raise MetalossError(f"{name} is a {type(value).__name__}: expected {example}")
+    engine = config.meta_optimizer.options
+    if not isinstance(engine, OuterRule):
+        raise MetalossError(
+            f"meta_optimizer={config.meta_optimizer.name}: {type(engine).__name__} does not derive "
+            "from metaloss.meta_optimizers.outer.OuterRule, which moves φ along the meta-gradient"
         )
 
 

@@ -15,12 +15,14 @@ from metaloss.types import InnerState, Tensors
 class Pending(NamedTuple):
     """Steps that wait for the next training batch to judge them (``meta_batch=next``).
 
-    ``start``: the state before them; ``first`` and ``length``: which training steps they were.
+    ``start``: the state before them; ``first`` and ``length``: which training steps they were;
+    ``taken`` (), bool: whether the guard let them pass. Steps that were not taken move no φ.
     """
 
     start: InnerState
     first: int
     length: int
+    taken: Tensor
 
 
 class Meter(NamedTuple):

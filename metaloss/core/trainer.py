@@ -15,7 +15,7 @@ from metaloss.core import checkpoint
 from metaloss.core.evaluate import constant_metric, evaluate
 from metaloss.core.guard import GuardState
 from metaloss.core.interrupt import Interrupt
-from metaloss.core.ladder import Ladder
+from metaloss.core.ladder import Ladder, learned_nothing
 from metaloss.core.recorder import Recorder, read_meter
 from metaloss.core.saved import (
     pack_ladder,
@@ -57,7 +57,7 @@ class Trainer:
     ) -> None:
         self.setup, self.recorder = setup, recorder
         self._folder, self._interrupt = folder, interrupt
-        self._hint = f"stopped; go on with: metaloss train --resume {folder}"
+        self._hint = f"metaloss train --resume {folder}"
         self.progress = Progress()
         self.best = Best()
         self.metrics: dict[str, float] = {}
@@ -74,7 +74,7 @@ class Trainer:
         setup = self.setup
 
         def report(step: int, numbers: Any) -> None:
-            self._interrupt.check(self._hint)
+            self._interrupt.check(f"no checkpoint yet; start over with {self._hint}")
             self.recorder.log(step, "start", step, numbers)
 
         phi = setup.start.begin(
@@ -90,7 +90,7 @@ class Trainer:
 
     def run(self) -> None:
         """Go on until the schedule ends, early stopping ends it, or the ladder gives up."""
-        setup, steps = self.setup, self.setup.config.steps
+        setup, steps, first = self.setup, self.setup.config.steps, True
         while not self.ladder.diverged and not self._stopped_early():
             plan = setup.schedule.plan(self.progress, steps)
             if plan is None:
@@ -100,15 +100,26 @@ class Trainer:
             before, self.progress = self.progress, _after(plan, self.progress)
             if plan.phase == "train":
                 self.train_seconds += time.perf_counter() - began
+            if first:
+                self._say_what_is_slow()
+                first = False
             self._record(plan, before)
             if self._interrupt.asked:
                 self.save()
-                self._interrupt.check(self._hint)
+                self._interrupt.check(f"a checkpoint was written; go on with {self._hint}")
         if self.ladder.diverged:
             self.metrics = self._evaluate()
         if setup.schedule.early_stopping and self.best.inner is not None:
             self.state = self.state._replace(inner=self.best.inner)
             self.metrics = dict(self.best.metrics or {})
+
+    def _say_what_is_slow(self) -> None:
+        if self.setup.problem.model.foreign_randomness:
+            self.recorder.notice(
+                self.step,
+                "the model draws random numbers outside of nn.Dropout: they are seeded at every "
+                "step, which is slower and cannot be compiled",
+            )
 
     # ------------------------------------------------------------------------ what is seen
 
@@ -154,7 +165,10 @@ class Trainer:
     def _train_begins(self) -> None:
         """Evaluate the weights that training begins with: step 0 of the learning curve."""
         if self.setup.schedule.offline_total():
-            self.state = self.state._replace(inner=self.setup.advance.fresh("train", 0))
+            # As the first step of training does: what the guard goes back to must have it too. The
+            # outer state begins anew, with the η of training.
+            inner = self.setup.advance.fresh("train", 0)
+            self.state = self._state(inner, self.state.phi)
         self.ladder.phase_begins(self.state)
         self.metrics = self._evaluate()
         self.recorder.log(self.step, "train", 0, self.metrics)
@@ -197,18 +211,28 @@ class Trainer:
         if config.guard is GuardMode.off:
             return
         reason = f"{bad} bad steps since the last line" if bad else ""
-        if not reason and evaluated and plan.phase == "train":
-            value = self.metrics[f"valid/{self.setup.task.metric_name}"]
-            if self.ladder.learned_nothing(
-                value, self._constant, self.setup.task.goal, self.progress.train, config.steps
-            ):
-                reason = f"no better than a constant prediction after {self.progress.train} steps"
+        done = self.progress.train
+        due = evaluated and plan.phase == "train" and self.ladder.is_due(done, config.steps)
+        if not reason and due and self._dead():
+            reason = f"no better than a constant prediction after {done} steps"
         if not reason:
             self.ladder.all_well(self.state)
             return
         if config.guard is GuardMode.raise_:
             raise DivergedError(f"step {self.step}: {reason} (guard=raise)")
         self._climb(plan, reason, self.ladder.good if bad else self.ladder.start)
+
+    def _dead(self) -> bool:
+        """Whether neither the metric nor the task loss beats a constant's on validation.
+
+        Both, since the most frequent class can be the best answer to an imbalanced task, and a
+        confident model can have a high task loss and few errors.
+        """
+        task = self.setup.task
+        metric = self.metrics[f"valid/{task.metric_name}"]
+        return learned_nothing(metric, self._constant, task.goal) and learned_nothing(
+            self.metrics["valid/task_loss"], task.constant_loss
+        )
 
     def _climb(self, plan: Plan, reason: str, back: Snapshot) -> None:
         setup = self.setup
@@ -252,7 +276,7 @@ class Trainer:
             "best_inner": pack_tree(self.best.inner),
             "metrics": self.metrics,
             "train_seconds": self.train_seconds,
-            "compile": "off",
+            "seconds": self.recorder.seconds(),
             "files": self.recorder.positions(),
         }
         checkpoint.save(self._folder / "checkpoints", self.step, content)

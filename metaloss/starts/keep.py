@@ -17,6 +17,11 @@ from metaloss.types import Tensors
 class Keep(Start):
     """Begin with the parameters that the loss has."""
 
+    @property
+    def discards(self) -> bool:  # type: ignore[override]
+        """False: they are kept."""
+        return False
+
     def begin(
         self,
         loss: LearnedLoss,

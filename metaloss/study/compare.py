@@ -116,6 +116,10 @@ def compare_folders(
     Raises:
         MetalossError: If a folder holds no run, none has finished, or two are the same.
     """
+    if (out / "config.yaml").exists():
+        raise MetalossError(
+            f"OUT={out} is a run's folder: name a folder for the table first, then the runs"
+        )
     groups, notes = groups_of_folders(folders)
     return _finish(
         groups, notes, out, options=options or Options(), title="", console=console or Console()

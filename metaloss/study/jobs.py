@@ -17,7 +17,7 @@ from metaloss.study.spec import Study
 
 # They change where a run lies, who watches it, where it computes and what a kill costs; not what
 # it is.
-IGNORED = ("output", "tracker", "device", "checkpoint_every")
+IGNORED = ("output", "tracker", "device", "compile", "checkpoint_every")
 
 Resolve = Callable[[Sequence[str]], RunConfig]
 
