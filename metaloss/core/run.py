@@ -175,7 +175,8 @@ def _check_nothing_is_lost(folder: Path) -> None:
     """Raise if a run that had got further than its start has no checkpoint to go on from."""
     journal = folder / "journal.jsonl"
     rows = read_rows(journal) if journal.exists() else []
-    if any(row["phase"] != "start" for row in rows):
+    # The numbers of step 0 are written just before the first checkpoint.
+    if any(row["phase"] != "start" and row["phase_step"] > 0 for row in rows):
         raise MetalossError(
             f"--resume {folder}: its journal goes to step {rows[-1]['step']}, but there is no "
             "checkpoint to go on from; start a new run with --config "

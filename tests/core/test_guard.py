@@ -220,6 +220,25 @@ def test_a_bad_step_leaves_everything_as_it_was(words):
     assert int(state.guard.bad) == 2
 
 
+def test_steps_that_were_not_taken_do_not_move_the_loss_when_they_are_judged():
+    parts = setup("schedule=online", "schedule.meta_batch=next", task=poisoned())
+    phi = {name: value.detach().clone() for name, value in parts.loss.named_parameters()}
+    inner = parts.advance.fresh("train", 0)
+    outer = parts.engine.outer_init(phi)
+    state = TrainState(inner, phi, outer, None, GuardState.fresh(CPU), Meter.fresh(CPU))
+    moved = []
+    for step in range(8):
+        plan = parts.schedule.plan(Progress(train=step), 8)
+        after = parts.advance(state, plan, Progress(train=step))
+        moved.append(not torch.equal(after.phi["layers.0.weight"], state.phi["layers.0.weight"]))
+        state = after
+    bad = [parts.advance.streams["train"][k].inputs.isinf().any().item() for k in range(8)]
+    # The bad batch can judge nothing, and nothing judges its step.
+    assert moved == [step > 0 and not bad[step] and not bad[step - 1] for step in range(8)]
+    assert sum(bad) == 1
+    assert any(moved)
+
+
 def _leaves(tree):
     return [x for x in torch.utils._pytree.tree_leaves(tree) if isinstance(x, torch.Tensor)]
 

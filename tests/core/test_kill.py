@@ -21,7 +21,13 @@ LEARNED = (
     "start.steps=500",
 )
 NEXT = ("schedule=online", "schedule.meta_batch=next", "inner=adam", "start.steps=250")
-STATIC = ("schedule=static", "loss=label_smoothing", "inner.momentum=0.9", "model.dropout=0.5")
+STATIC = (
+    "schedule=static",
+    "loss=label_smoothing",
+    "inner.momentum=0.9",
+    "model.dropout=0.5",
+    "steps=400",
+)
 
 
 def words(*more):

@@ -91,8 +91,9 @@ def test_a_crash_at_any_write_changes_nothing_in_the_end(words, tmp_path, monkey
     count = saboteur.count
     assert count > 100
     crashed = 0
-    # A stride that is no divisor visits all kinds of writes; every one takes minutes.
-    for place in range(1, count, 31):
+    # The first writes closely, with the first checkpoint among them; then by a stride that visits
+    # all kinds: every single one would take minutes.
+    for place in (*range(1, 40, 4), *range(40, count, 31)):
         folder = tmp_path / f"{place}"
         saboteur.left = place
         try:
@@ -132,7 +133,7 @@ def test_ctrl_c_writes_a_checkpoint_and_the_run_goes_on(words, tmp_path):
     # After the 20 questions of the start, in the middle of training.
     task = interrupting(at=20 + 18 if learns else 8)
     before = signal.getsignal(signal.SIGINT)
-    with pytest.raises(KeyboardInterrupt, match=r"stopped; go on with: metaloss train --resume"):
+    with pytest.raises(KeyboardInterrupt, match=r"go on with:? metaloss train --resume"):
         train(tmp_path / "run", *words, task=task)
     assert signal.getsignal(signal.SIGINT) is before
     assert len(list((tmp_path / "run/checkpoints").iterdir())) in (1, 2)
@@ -264,6 +265,33 @@ def test_what_cannot_be_resumed_says_why(tmp_path):
         with pytest.raises(MetalossError, match=message):
             metaloss.resume_run(folder, **given)
     assert {path: path.read_bytes() for path in folder.rglob("*.*")} == before
+
+
+def test_a_run_that_lost_its_checkpoints_is_not_started_over_in_silence(tmp_path):
+    with pytest.raises(KeyboardInterrupt):
+        train(tmp_path, *RUNS["next"], task=interrupting(at=20 + 18))
+    for path in (tmp_path / "checkpoints").iterdir():
+        path.unlink()
+    before = (tmp_path / "journal.jsonl").read_bytes()
+    with pytest.raises(MetalossError, match="there is no checkpoint to go on from; start a new"):
+        resume(tmp_path)
+    assert (tmp_path / "journal.jsonl").read_bytes() == before
+
+
+def test_a_run_that_still_goes_on_is_not_resumed_beside_itself(tmp_path):
+    def judge(outputs, targets):
+        if (tmp_path / "run/checkpoints").exists() and not seen:
+            try:
+                metaloss.resume_run(tmp_path / "run", task=blobs(), model=model())
+            except MetalossError as error:
+                seen.append(str(error))
+        return F.cross_entropy(outputs, targets)
+
+    seen = []
+    train(tmp_path / "run", *RUNS["next"], task=replace(blobs(), task_loss=judge))
+    assert "is being written by another process: is this run still going?" in seen[0]
+    train(tmp_path / "whole", *RUNS["next"])
+    assert_same_ending(tmp_path / "run", tmp_path / "whole")
 
 
 def test_a_journal_that_lost_lines_is_not_resumed(tmp_path):
