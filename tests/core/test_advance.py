@@ -5,102 +5,11 @@ import torch
 from torch import nn
 from torch.func import functional_call
 from torch.nn import functional as F
-from torch.utils import _pytree as pytree
-from torch.utils._python_dispatch import TorchDispatchMode
 
-from metaloss.contracts import Progress
-from metaloss.core.guard import GuardState
-from metaloss.core.state import Meter, TrainState
-from metaloss.losses import MLPLoss
-from metaloss.losses.mlp import MLPLossConfig
 from metaloss.types import Batch
 
-from .worlds import blobs, net, setup
-
-CPU = torch.device("cpu")
-
-
-def double_setup(*words):
-    """Return a set-up in float64 without dropout, so that a loop by hand is exact."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(5)
-        loss = MLPLoss(MLPLossConfig(hidden=[6])).double()
-    words = (
-        "start=keep",
-        "inner.lr=0.3",
-        "inner.momentum=0.5",
-        "meta_optimizer.rule=sgd",
-        "meta_optimizer.lr=0.5",
-        "meta_optimizer.offline_lr=0.5",
-        *words,
-    )
-    task = blobs(dtype=torch.float64)
-    return setup(*words, task=task, model=net().double(), loss=loss)
-
-
-def first_state(parts):
-    phi = {name: value.detach().clone() for name, value in parts.loss.named_parameters()}
-    outer = parts.engine.outer_init(phi) if parts.schedule.learns else None
-    inner = parts.advance.fresh("train", 0)
-    return TrainState(inner, phi, outer, None, GuardState.fresh(CPU), Meter.fresh(CPU))
-
-
-def run(parts, steps, state=None, progress=None):
-    """Follow the schedule as the trainer does; yield the progress and state after each plan."""
-    state, progress = state or first_state(parts), progress or Progress()
-    while (plan := parts.schedule.plan(progress, steps)) is not None:
-        state = parts.advance(state, plan, progress)
-        if plan.phase == "offline":
-            progress = Progress(offline=progress.offline + 1)
-        else:
-            progress = Progress(offline=progress.offline, train=progress.train + plan.unroll)
-        yield progress, state
-
-
-class Hand:
-    """θ, its momentum and φ, moved by plain autograd: the textbook's two loops."""
-
-    def __init__(self, parts):
-        self.streams = parts.advance.streams
-        self.net, self.loss = parts.model, parts.loss
-        self.phi = {
-            name: value.detach().clone().requires_grad_()
-            for name, value in parts.loss.named_parameters()
-        }
-        self.outer = torch.optim.SGD(list(self.phi.values()), lr=0.5)
-        self.theta, self.momentum = self.weights(parts.advance.fresh("train", 0))
-
-    def weights(self, inner):
-        return dict(inner.params), {name: torch.zeros_like(p) for name, p in inner.params.items()}
-
-    def step(self, batch):
-        """Take an inner step with its graph."""
-        theta = {name: p.requires_grad_(True) for name, p in self.theta.items()}
-        outputs = functional_call(self.net, theta, (batch.inputs,))
-        loss = functional_call(self.loss, self.phi, (outputs, batch.targets))
-        slopes = torch.autograd.grad(loss, list(theta.values()), create_graph=True)
-        self.momentum = {n: 0.5 * self.momentum[n] + g for n, g in zip(theta, slopes, strict=True)}
-        self.theta = {name: theta[name] - 0.3 * self.momentum[name] for name in theta}
-
-    def move_phi(self, batch):
-        """Move φ by the gradient of the task loss through all steps since :meth:`forget`."""
-        outputs = functional_call(self.net, self.theta, (batch.inputs,))
-        task = F.cross_entropy(outputs, batch.targets)
-        slopes = torch.autograd.grad(task, list(self.phi.values()))
-        assert sum(slope.abs().sum() for slope in slopes) > 0
-        for value, slope in zip(self.phi.values(), slopes, strict=True):
-            value.grad = slope
-        self.outer.step()
-
-    def forget(self):
-        self.theta = {name: p.detach() for name, p in self.theta.items()}
-        self.momentum = {name: m.detach() for name, m in self.momentum.items()}
-
-
-def same(state, hand, rtol=1e-9):
-    for found, expected in ((state.inner.params, hand.theta), (state.phi, hand.phi)):
-        for name, value in expected.items():
-            torch.testing.assert_close(found[name], value.detach(), rtol=rtol, atol=1e-3 * rtol)
+from .hand import Hand, double_setup, first_state, run, same
+from .worlds import net, setup
 
 
 @pytest.mark.parametrize(("unroll", "period"), [(1, 1), (1, 4), (3, 3), (3, 5)])
@@ -224,109 +133,6 @@ def test_the_outer_rate_falls_over_the_meta_steps_that_are_taken():
     assert int(state.outer.taken) == 4
 
 
-# ------------------------------------------------------------------------- purity, host syncs
-
-SCHEDULES = [
-    ("schedule=static",),
-    ("schedule=online",),
-    ("schedule=online", "schedule.unroll=3", "meta_optimizer.clip=1.0"),
-    ("schedule=online", "schedule.meta_batch=next", "meta_optimizer.lr_schedule=cosine"),
-    ("schedule=online", "schedule.offline_steps=2", "inner=adam", "inner.schedule=cosine"),
-    ("schedule=offline", "schedule.offline_steps=2", "schedule.unroll=2", "inner=rmsprop"),
-]
-
-
-def _random_net():
-    return net(nn.BatchNorm1d(5), nn.Dropout(0.3))
-
-
-class _Reads(TorchDispatchMode):
-    """Counts what makes the host wait for the device."""
-
-    def __init__(self):
-        super().__init__()
-        self.found = []
-
-    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
-        name = function.overloadpacket.__name__
-        masks = name == "index" and any(i is not None and i.dtype is torch.bool for i in args[1])
-        if masks or name in ("_local_scalar_dense", "nonzero"):
-            self.found.append(name)
-        return function(*args, **(kwargs or {}))
-
-
-@pytest.fixture
-def reads(monkeypatch):
-    mode = _Reads()
-    for name in ("tolist", "numpy", "item", "__bool__", "__float__", "__int__", "__index__"):
-        original = getattr(torch.Tensor, name)
-
-        def told(self, *args, _original=original, _name=name):
-            mode.found.append(_name)
-            return _original(self, *args)
-
-        monkeypatch.setattr(torch.Tensor, name, told)
-    return mode
-
-
-def test_the_detector_sees_every_kind_of_read(reads):
-    value = torch.ones(2)
-    with reads:
-        for read in (
-            lambda: value.tolist(),
-            lambda: value[0].item(),
-            lambda: bool(value[0]),
-            lambda: float(value[0]),
-            lambda: int(value[0]),
-            lambda: value[value > 0],
-            lambda: range(3)[torch.tensor(1)],
-        ):
-            before = len(reads.found)
-            read()
-            assert len(reads.found) > before
-
-
-@pytest.mark.parametrize("words", SCHEDULES)
-def test_the_host_never_waits_for_the_device(words, reads):
-    parts = setup(*words, model=_random_net())
-    segments = run(parts, 8)
-    # The first forward pass finds out whether the model draws random numbers of its own.
-    next(segments)
-    reads.found.clear()
-    with reads:
-        assert len(list(segments)) >= 2
-    assert reads.found == []
-
-
-@pytest.mark.parametrize("words", SCHEDULES)
-def test_nothing_given_is_changed(words):
-    parts = setup(*words, model=_random_net())
-    held = [*parts.loss.parameters(), *parts.model.parameters(), *parts.model.buffers()]
-    held += [*parts.task.train, *parts.task.valid]
-    generator = torch.get_rng_state()
-    progress, state = Progress(), first_state(parts)
-    for progress_after, after in run(parts, 8):
-        leaves = [x for x in pytree.tree_leaves(state) if isinstance(x, torch.Tensor)] + held
-        copies = [leaf.detach().clone() for leaf in leaves]
-        versions = [leaf._version for leaf in leaves]
-        plan = parts.schedule.plan(progress, 8)
-        again = parts.advance(state, plan, progress)
-        assert [leaf._version for leaf in leaves] == versions
-        assert all(
-            torch.equal(a.nan_to_num(7.0), b.nan_to_num(7.0))
-            for a, b in zip(leaves, copies, strict=True)
-        )
-        # And the same question has the same answer, bit by bit.
-        for one, other in zip(pytree.tree_leaves(again), pytree.tree_leaves(after), strict=True):
-            if isinstance(one, torch.Tensor):
-                assert torch.equal(one.nan_to_num(7.0), other.nan_to_num(7.0))
-                assert not one.requires_grad
-            else:
-                assert one == other
-        progress, state = progress_after, after
-    assert torch.equal(torch.get_rng_state(), generator)
-
-
 def test_the_meter_holds_what_was_seen():
     parts = double_setup("schedule=online", "schedule.unroll=2", "schedule.period=3")
     hand_inner, hand_task = [], []
@@ -359,3 +165,7 @@ def test_batch_norm_and_dropout_run_in_train_mode():
     outputs = [parts.problem.predict(inner.params, inner.buffers, batch, key)[0] for key in keys]
     assert torch.equal(outputs[0], outputs[2])
     assert not torch.equal(outputs[0], outputs[1])
+
+
+def _random_net():
+    return net(nn.BatchNorm1d(5), nn.Dropout(0.3))

@@ -19,7 +19,7 @@ from metaloss.losses.mlp import MLPLossConfig
 from metaloss.meta_optimizers.mixed import Mixed
 from metaloss.meta_optimizers.outer import OuterRate
 
-from .test_advance import Hand, double_setup
+from .hand import Hand, double_setup
 from .worlds import blobs, fast, net
 
 

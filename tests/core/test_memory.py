@@ -9,7 +9,7 @@ from torch import nn
 
 from metaloss.contracts import Progress
 
-from .test_advance import first_state
+from .hand import first_state
 from .worlds import net, setup
 
 

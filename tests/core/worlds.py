@@ -6,6 +6,7 @@ from functools import lru_cache
 import torch
 from torch import nn
 
+import metaloss
 from metaloss import task_from_data
 from metaloss.compose import compose
 from metaloss.config import RunConfig
@@ -74,3 +75,14 @@ def config(*words: str) -> RunConfig:
 
 def setup(*words: str, task: Task | None = None, model=None, loss=None) -> Setup:
     return prepare(config(*words), task=task or blobs(), model=model or net(), loss=loss)
+
+
+def train(folder, *words: str, task: Task | None = None, model=None, **given) -> metaloss.Run:
+    """Return a finished run of :func:`blobs`, logged every 10 and evaluated every 20 steps."""
+    words = fast("log_every=10", "eval_every=20", f"output={folder}", *words)
+    return metaloss.train(words, task=task or blobs(), model=model or net(), **given)
+
+
+def files_of(run: metaloss.Run) -> list[bytes]:
+    """Return θ and φ as they are on the disk."""
+    return [(run.folder / name).read_bytes() for name in ("model.safetensors", "loss.safetensors")]
