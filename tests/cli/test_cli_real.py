@@ -26,7 +26,8 @@ def test_a_run_leaves_a_config_that_makes_the_same_run(cli, tmp_path):
     assert out.startswith("run: ok, ")
     path = tmp_path / "run" / "config.yaml"
     assert yaml.safe_load(path.read_text())["inner"]["lr"] == 0.03
-    assert compose(config_file=path) == compose([*WORDS, "steps=4", "inner.lr=0.03"])
+    # What "auto" decided is stored.
+    assert compose(config_file=path) == compose([*WORDS, "steps=4", "inner.lr=0.03", "compile=off"])
     status, _, err = cli("train", *WORDS, "output=run")
     assert status == 2
     assert err.startswith("metaloss: error: output=run is not empty: ")
