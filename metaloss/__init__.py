@@ -13,9 +13,9 @@ __version__ = "0.1.0"
 _HOMES = {
     "Learner": "metaloss.core.learner",
     "MetalossError": "metaloss.errors",
-    "Run": "metaloss.core.run",
+    "Run": "metaloss.core.results",
     "Task": "metaloss.contracts",
-    "export_run": "metaloss.core.run",
+    "export_run": "metaloss.core.results",
     "imitate": "metaloss.starts.imitate",
     "load_loss": "metaloss.losses.export",
     "meta_gradient": "metaloss.core.meta_gradient",
@@ -29,7 +29,8 @@ if TYPE_CHECKING:
     from metaloss.contracts import Task
     from metaloss.core.learner import Learner
     from metaloss.core.meta_gradient import meta_gradient
-    from metaloss.core.run import Run, export_run, resume_run, train
+    from metaloss.core.results import Run, export_run
+    from metaloss.core.run import resume_run, train
     from metaloss.data.tensors import task_from_data
     from metaloss.errors import MetalossError
     from metaloss.losses.export import load_loss

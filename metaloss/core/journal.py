@@ -75,3 +75,14 @@ class Journal:
         # On a full disk, closing fails like the write before it, which said so.
         with suppress(OSError):
             self._file.close()
+
+
+def read_rows(path: Path) -> list[dict[str, Any]]:
+    """Return the whole lines of a journal; a last line that a kill cut off is left out."""
+    rows = []
+    for line in path.read_text(encoding="utf-8").splitlines():
+        try:
+            rows.append(json.loads(line))
+        except ValueError:
+            break
+    return rows

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import copy
-import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from safetensors.torch import save
 from torch import nn
 
 from metaloss import registry
@@ -18,40 +15,19 @@ from metaloss.compose import compose, read_file, to_dict, to_overrides, to_yaml
 from metaloss.config import RunConfig, Selected
 from metaloss.contracts import RunFinished, RunStarted, Task
 from metaloss.core import checkpoint
-from metaloss.core.files import write_atomically, write_json
+from metaloss.core.files import read_json, write_atomically, write_json
 from metaloss.core.interrupt import Interrupt
+from metaloss.core.journal import read_rows
 from metaloss.core.recorder import Recorder
+from metaloss.core.results import Run, write_results
 from metaloss.core.runtime import determinism
 from metaloss.core.setup import Setup, prepare
-from metaloss.core.summary import summarize
 from metaloss.core.trainer import Trainer
 from metaloss.errors import MetalossError
 from metaloss.losses.base import LearnedLoss
-from metaloss.losses.export import DESCRIPTION, WEIGHTS, family_of, load_loss, pack
 from metaloss.tracking.fanout import Fanout
 
 CUSTOM = "custom"
-
-
-@dataclass(frozen=True, kw_only=True)
-class Run:
-    """A finished run.
-
-    Attributes:
-        folder: Where its files are.
-        summary: The content of ``summary.json``.
-        model: The trained model, on the CPU.
-        loss: The learned loss, on the CPU.
-    """
-
-    folder: Path
-    summary: dict[str, Any]
-    model: nn.Module
-    loss: LearnedLoss
-
-    def journal(self) -> list[dict[str, Any]]:
-        """Return every journal line, oldest first."""
-        return read_rows(self.folder / "journal.jsonl")
 
 
 def train(
@@ -166,7 +142,7 @@ def resume_run(
     before = content or {"files": [0, 0], "seconds": 0.0}
     recorder = Recorder(folder, fanout.handle, before["files"], before["seconds"])
     write_atomically(folder / "config.yaml", to_yaml(setup.config).encode())
-    write_json(folder / "plugins.json", {**_read_json(folder / "plugins.json"), **(plugins or {})})
+    write_json(folder / "plugins.json", {**read_json(folder / "plugins.json"), **(plugins or {})})
     (folder / "summary.json").unlink(missing_ok=True)
     return _go(setup, fanout, recorder, content, messages)
 
@@ -207,67 +183,11 @@ def _go(
                 trainer.run()
             finally:
                 recorder.close()
-            run, files = _write_results(trainer, folder, recorder.seconds())
+            run, files = write_results(trainer, folder, recorder.seconds())
             fanout.handle(RunFinished(summary=run.summary, files=files))
     finally:
         fanout.close()
     return run
-
-
-def _write_results(trainer: Trainer, folder: Path, seconds: float) -> tuple[Run, dict[str, Path]]:
-    setup, state = trainer.setup, trainer.state
-    model = setup.problem.model.module_with(state.inner.params, state.inner.buffers)
-    weights = {name: value.clone().contiguous() for name, value in model.state_dict().items()}
-    files = {"model": folder / "model.safetensors"}
-    write_atomically(files["model"], save(weights, metadata={"format": "pt"}))
-    loss = copy.deepcopy(setup.loss).cpu()
-    for name, value in loss.named_parameters():
-        value.data.copy_(state.phi[name])
-    config = setup.config
-    provenance = {
-        "task": config.task.name,
-        "model": config.model.name,
-        "seed": config.seed,
-        "schedule": config.schedule.name,
-        "steps": trainer.progress.train,
-    }
-    summary = summarize(trainer, seconds, _read_json(folder / "plugins.json"))
-    provenance["versions"] = summary["versions"]
-    if family_of(loss) is not None:
-        packed = pack(loss, state.phi, provenance)
-        files["loss"], files["loss_description"] = folder / WEIGHTS, folder / DESCRIPTION
-        write_atomically(files["loss"], packed[0])
-        write_atomically(files["loss_description"], packed[1])
-    # Last: a folder with a summary is a finished run.
-    write_json(folder / "summary.json", summary)
-    return Run(folder=folder, summary=summary, model=model, loss=loss), files
-
-
-def export_run(folder: Path, out: Path) -> list[Path]:
-    """Copy a run's learned loss to a folder of its own; return the files written.
-
-    Raises:
-        MetalossError: If there is no whole loss in ``folder``, or ``out`` holds one already.
-    """
-    load_loss(folder)
-    targets = [out / WEIGHTS, out / DESCRIPTION]
-    for target in targets:
-        if target.exists():
-            raise MetalossError(f"{target} exists already: choose another folder")
-    for target in targets:
-        write_atomically(target, (folder / target.name).read_bytes())
-    return targets
-
-
-def read_rows(path: Path) -> list[dict[str, Any]]:
-    """Return the whole lines of a journal; a last line that a kill cut off is left out."""
-    rows = []
-    for line in path.read_text(encoding="utf-8").splitlines():
-        try:
-            rows.append(json.loads(line))
-        except ValueError:
-            break
-    return rows
 
 
 def _started(setup: Setup, folder: Path, resumed_from: int | None) -> RunStarted:
@@ -343,12 +263,5 @@ def _in_place_of_custom(folder: Path, task: Any, model: Any, loss: Any) -> list[
 
 
 def _finished_steps(folder: Path) -> int | None:
-    summary = _read_json(folder / "summary.json")
+    summary = read_json(folder / "summary.json")
     return summary.get("steps")
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}

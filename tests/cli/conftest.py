@@ -75,7 +75,7 @@ def _own_folder(monkeypatch, tmp_path):
 
 @pytest.fixture
 def core(monkeypatch):
-    """Stand in for ``metaloss.core.run``; ``calls`` holds what it was asked."""
+    """Stand in for ``metaloss.core.run`` and ``results``; ``calls`` holds what it was asked."""
     fake = types.ModuleType("metaloss.core.run")
     fake.calls, fake.status = [], "ok"
 
@@ -99,6 +99,7 @@ def core(monkeypatch):
 
     fake.train_run, fake.resume_run, fake.export_run = train_run, resume_run, export_run
     monkeypatch.setitem(sys.modules, "metaloss.core.run", fake)
+    monkeypatch.setitem(sys.modules, "metaloss.core.results", fake)
     return fake
 
 

@@ -2,7 +2,7 @@
 
 import json
 
-from metaloss.core.run import read_rows
+from metaloss.core.journal import read_rows
 
 
 def ending(folder):

@@ -5,8 +5,7 @@ from pathlib import Path
 import pytest
 
 from metaloss.core.files import write_atomically, write_json
-from metaloss.core.journal import Journal
-from metaloss.core.run import read_rows
+from metaloss.core.journal import Journal, read_rows
 from metaloss.errors import MetalossError
 
 

@@ -7,7 +7,8 @@ import time
 
 import pytest
 
-from metaloss.core.run import read_rows, resume_run, train
+from metaloss.core.journal import read_rows
+from metaloss.core.run import resume_run, train
 
 from .endings import assert_same_ending
 from .worlds import fast

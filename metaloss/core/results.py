@@ -1,0 +1,86 @@
+"""What a finished run leaves: the model, the learned loss, the summary."""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from safetensors.torch import save
+from torch import nn
+
+from metaloss.core.files import read_json, write_atomically, write_json
+from metaloss.core.journal import read_rows
+from metaloss.core.summary import summarize
+from metaloss.core.trainer import Trainer
+from metaloss.errors import MetalossError
+from metaloss.losses.base import LearnedLoss
+from metaloss.losses.export import DESCRIPTION, WEIGHTS, family_of, load_loss, pack
+
+
+@dataclass(frozen=True, kw_only=True)
+class Run:
+    """A finished run.
+
+    Attributes:
+        folder: Where its files are.
+        summary: The content of ``summary.json``.
+        model: The trained model, on the CPU.
+        loss: The learned loss, on the CPU.
+    """
+
+    folder: Path
+    summary: dict[str, Any]
+    model: nn.Module
+    loss: LearnedLoss
+
+    def journal(self) -> list[dict[str, Any]]:
+        """Return every journal line, oldest first."""
+        return read_rows(self.folder / "journal.jsonl")
+
+
+def write_results(trainer: Trainer, folder: Path, seconds: float) -> tuple[Run, dict[str, Path]]:
+    """Write the model, the loss and, last, the summary; return the run and its files by role."""
+    setup, state = trainer.setup, trainer.state
+    model = setup.problem.model.module_with(state.inner.params, state.inner.buffers)
+    weights = {name: value.clone().contiguous() for name, value in model.state_dict().items()}
+    files = {"model": folder / "model.safetensors"}
+    write_atomically(files["model"], save(weights, metadata={"format": "pt"}))
+    loss = copy.deepcopy(setup.loss).cpu()
+    for name, value in loss.named_parameters():
+        value.data.copy_(state.phi[name])
+    config = setup.config
+    provenance = {
+        "task": config.task.name,
+        "model": config.model.name,
+        "seed": config.seed,
+        "schedule": config.schedule.name,
+        "steps": trainer.progress.train,
+    }
+    summary = summarize(trainer, seconds, read_json(folder / "plugins.json"))
+    provenance["versions"] = summary["versions"]
+    if family_of(loss) is not None:
+        packed = pack(loss, state.phi, provenance)
+        files["loss"], files["loss_description"] = folder / WEIGHTS, folder / DESCRIPTION
+        write_atomically(files["loss"], packed[0])
+        write_atomically(files["loss_description"], packed[1])
+    # Last: a folder with a summary is a finished run.
+    write_json(folder / "summary.json", summary)
+    return Run(folder=folder, summary=summary, model=model, loss=loss), files
+
+
+def export_run(folder: Path, out: Path) -> list[Path]:
+    """Copy a run's learned loss to a folder of its own; return the files written.
+
+    Raises:
+        MetalossError: If there is no whole loss in ``folder``, or ``out`` holds one already.
+    """
+    load_loss(folder)
+    targets = [out / WEIGHTS, out / DESCRIPTION]
+    for target in targets:
+        if target.exists():
+            raise MetalossError(f"{target} exists already: choose another folder")
+    for target in targets:
+        write_atomically(target, (folder / target.name).read_bytes())
+    return targets
