@@ -7,12 +7,14 @@ that of a constant prediction. "Usual" is the running median over good steps.
 
 from __future__ import annotations
 
-from typing import NamedTuple, TypeVar
+from collections.abc import Callable
+from typing import Any, NamedTuple, TypeVar
 
 import torch
 from torch import Tensor
 from torch.utils import _pytree as pytree
 
+from metaloss.inner.norms import norm
 from metaloss.types import Tensors
 
 # Wide on purpose: a healthy step that is refused costs more than a bad one that is seen later.
@@ -29,20 +31,23 @@ class GuardState(NamedTuple):
     """What the checks remember, on the device.
 
     ``updates`` and ``losses`` (MEMORY,): a ring of past good steps, NaN where unused; ``seen`` ():
-    good steps so far; ``bad`` (): bad steps since they were last read.
+    good steps so far; ``bad`` (): bad steps since they were last read; ``constant`` (): task loss
+    of the best constant prediction.
     """
 
     updates: Tensor
     losses: Tensor
     seen: Tensor
     bad: Tensor
+    constant: Tensor
 
     @classmethod
-    def fresh(cls, device: torch.device) -> GuardState:
+    def fresh(cls, device: torch.device, constant_loss: float) -> GuardState:
         """Return an empty memory."""
         empty = torch.full((MEMORY,), float("nan"), device=device)
         zero = torch.zeros((), dtype=torch.int64, device=device)
-        return cls(empty, empty.clone(), zero, zero.clone())
+        constant = torch.full((), constant_loss, device=device)
+        return cls(empty, empty.clone(), zero, zero.clone(), constant)
 
 
 def check(
@@ -52,7 +57,6 @@ def check(
     *,
     losses: Tensor,
     others: list[Tensor],
-    constant_loss: float,
 ) -> tuple[Tensor, GuardState]:
     """Judge one segment of steps; no host sync.
 
@@ -62,22 +66,21 @@ def check(
         new: θ after.
         losses: (K,) task losses on the training batches.
         others: More values that must be finite (the new φ and its optimizer's state).
-        constant_loss: Task loss of the best constant prediction.
 
     Returns:
         ok, a 0-d bool, and the memory with the step in it if it was good.
     """
-    moved = _norm([new[name] - old[name] for name in new]) / len(losses)
-    weights = _norm(list(old.values()))
+    moved = norm([new[name] - old[name] for name in new]) / len(losses)
+    weights = norm(list(old.values()))
     worst = losses.max()
     finite = torch.isfinite(moved + worst)
     if others:
-        finite = finite & torch.isfinite(_norm(others))
+        finite = finite & torch.isfinite(norm(others))
     believed = guard.seen >= WARM_UP
     usual_update = guard.updates.nanmedian()
-    usual_loss = guard.losses.nanmedian().clamp(min=constant_loss)
+    usual_loss = guard.losses.nanmedian().maximum(guard.constant)
     large = believed & (moved > UPDATE_LIMIT * usual_update) & (moved > UPDATE_SHARE * weights)
-    usual_loss = torch.where(believed, usual_loss, constant_loss)
+    usual_loss = torch.where(believed, usual_loss, guard.constant)
     steep = worst > LOSS_LIMIT * usual_loss
     ok = finite & ~large & ~steep
     here = ok & (torch.arange(MEMORY, device=moved.device) == guard.seen % MEMORY)
@@ -86,17 +89,24 @@ def check(
         torch.where(here, worst.to(guard.losses.dtype), guard.losses),
         guard.seen + ok,
         guard.bad + ~ok,
+        guard.constant,
     )
 
 
-def choose(ok: Tensor, new: T, old: T) -> T:
-    """Return ``new`` where ok, else ``old``: two pytrees of the same shape, bit by bit."""
-    if new is old:
-        return new
-    return pytree.tree_map(lambda a, b: a if a is b else torch.where(ok, a, b), new, old)
+def choose(ok: Tensor, new: T, old: T, each: Callable[..., Any] = lambda function: function) -> T:
+    """Return ``new`` where ok, else ``old``: two pytrees of the same shape, bit by bit.
+
+    ``each`` applies a function to every member where the values are stacked.
+    """
+    ahead, spec = pytree.tree_flatten(new)
+    behind = pytree.tree_leaves(old)
+    moved = [index for index, leaf in enumerate(ahead) if leaf is not behind[index]]
+    if moved:
+        found = each(_where)(ok, [ahead[index] for index in moved], [behind[i] for i in moved])
+        for index, value in zip(moved, found, strict=True):
+            ahead[index] = value
+    return pytree.tree_unflatten(ahead, spec)
 
 
-def _norm(values: list[Tensor]) -> Tensor:
-    if not values:
-        return torch.zeros(())
-    return torch.stack(torch._foreach_norm(values)).norm()
+def _where(ok: Tensor, new: list[Tensor], old: list[Tensor]) -> list[Tensor]:
+    return [torch.where(ok, a, b) for a, b in zip(new, old, strict=True)]

@@ -9,6 +9,7 @@ from torch.utils import _pytree as pytree
 from metaloss.core.guard import GuardState
 from metaloss.core.ladder import Ladder
 from metaloss.core.state import Meter, Pending, Snapshot, TrainState
+from metaloss.types import Batch
 
 # torch.load(weights_only=True) takes no classes: trees are stored as their leaves, and rebuilt
 # over a template of the same structure.
@@ -20,7 +21,12 @@ def pack_state(state: TrainState) -> dict[str, Any]:
     return {
         "values": _pack(Snapshot(state.inner, state.phi, state.outer)),
         "pending": pending
-        and [pytree.tree_leaves(pending.start), pending.first, pending.length, pending.taken],
+        and [
+            pytree.tree_leaves(pending.start),
+            [tuple(batch) for batch in pending.batches],
+            list(pending.keys),
+            pending.taken,
+        ],
         "guard": list(state.guard),
         "meter": list(state.meter),
     }
@@ -31,8 +37,9 @@ def unpack_state(content: dict[str, Any], template: TrainState) -> TrainState:
     values = _unpack(content["values"], template)
     pending = None
     if content["pending"] is not None:
-        leaves, first, length, taken = content["pending"]
-        pending = Pending(_like(template.inner, leaves), first, length, taken)
+        leaves, batches, keys, taken = content["pending"]
+        rows = tuple(Batch(*batch) for batch in batches)
+        pending = Pending(_like(template.inner, leaves), rows, tuple(keys), taken)
     return TrainState(
         values.inner,
         values.phi,

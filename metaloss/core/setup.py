@@ -14,7 +14,10 @@ from metaloss.config import Compile, Precision, RunConfig, Selected
 from metaloss.contracts import MetaBatch, Progress, Schedule, Start, Task
 from metaloss.core.advance import Advance
 from metaloss.core.batches import BatchStream, joined
+from metaloss.core.guard import GuardState
 from metaloss.core.runtime import check_deterministic, on_device, resolve_device, seeded
+from metaloss.core.state import Meter, TrainState
+from metaloss.core.step import Step
 from metaloss.core.weights import Weights
 from metaloss.errors import MetalossError
 from metaloss.inner.functional import FunctionalModel
@@ -22,7 +25,7 @@ from metaloss.inner.problem import InnerProblem
 from metaloss.losses.base import LearnedLoss
 from metaloss.meta_optimizers.outer import OuterRule
 from metaloss.starts.keep import refuse_loaded
-from metaloss.types import Batch, InnerState
+from metaloss.types import Batch, InnerState, Tensors
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,6 +47,17 @@ class Setup:
     def start_total(self) -> int:
         """Steps that φ's start takes: none for a loss without φ."""
         return self.start.total if any(True for _ in self.loss.parameters()) else 0
+
+    def state(self, inner: InnerState, phi: Tensors) -> TrainState:
+        """Return the state that a phase begins with: nothing remembered, nothing measured."""
+        return TrainState(
+            inner,
+            phi,
+            self.engine.outer_init(phi) if self.schedule.learns else None,
+            None,
+            GuardState.fresh(self.device, self.task.constant_loss),
+            Meter.fresh(self.device),
+        )
 
 
 def prepare(
@@ -96,20 +110,23 @@ def prepare(
         buffers = {name: value.to(device) for name, value in buffers.items()}
         return InnerState(params, buffers, optimizer.init(params))
 
-    advance = Advance(
+    step = Step(
         problem=problem,
         engine=config.meta_optimizer.options,
+        schedule=schedule,
+        guarded=config.guard.name != "off",
+        meta_totals={
+            "offline": schedule.offline_total(),
+            "train": _train_meta_steps(schedule, config.steps),
+        },
+    )
+    advance = Advance(
+        step=step,
         schedule=schedule,
         streams=_streams(config, task, schedule),
         fresh=fresh,
         seed=config.seed,
         device=device,
-        guarded=config.guard.name != "off",
-        constant_loss=task.constant_loss,
-        meta_totals={
-            "offline": schedule.offline_total(),
-            "train": _train_meta_steps(schedule, config.steps),
-        },
     )
     return Setup(
         config=config,

@@ -9,19 +9,19 @@ from torch import Tensor
 
 from metaloss.core.guard import GuardState
 from metaloss.meta_optimizers.outer import OuterState
-from metaloss.types import InnerState, Tensors
+from metaloss.types import Batch, InnerState, Tensors
 
 
 class Pending(NamedTuple):
     """Steps that wait for the next training batch to judge them (``meta_batch=next``).
 
-    ``start``: the state before them; ``first`` and ``length``: which training steps they were;
-    ``taken`` (), bool: whether the guard let them pass. Steps that were not taken move no φ.
+    ``start``: the state before them; ``batches`` and ``keys``: what they saw; ``taken`` (), bool:
+    whether the guard let them pass. Steps that were not taken move no φ.
     """
 
     start: InnerState
-    first: int
-    length: int
+    batches: tuple[Batch, ...]
+    keys: tuple[Tensor, ...]
     taken: Tensor
 
 

@@ -9,14 +9,13 @@ from typing import Any
 
 import torch
 
-from metaloss.config import GuardMode
 from metaloss.contracts import Plan, Progress
 from metaloss.core import checkpoint
-from metaloss.core.evaluate import constant_metric, evaluate
-from metaloss.core.guard import GuardState
+from metaloss.core.evaluate import evaluate
 from metaloss.core.interrupt import Interrupt
-from metaloss.core.ladder import Ladder, learned_nothing
+from metaloss.core.ladder import Ladder
 from metaloss.core.recorder import Recorder, read_meter
+from metaloss.core.recovery import Recovery
 from metaloss.core.saved import (
     pack_ladder,
     pack_state,
@@ -26,9 +25,7 @@ from metaloss.core.saved import (
     unpack_tree,
 )
 from metaloss.core.setup import Setup
-from metaloss.core.state import Meter, Snapshot, TrainState, snapshot
-from metaloss.errors import DivergedError
-from metaloss.starts import Imitate
+from metaloss.core.state import Meter, TrainState, snapshot
 from metaloss.types import InnerState
 
 
@@ -62,12 +59,12 @@ class Trainer:
         self.best = Best()
         self.metrics: dict[str, float] = {}
         self.train_seconds = 0.0
-        self._constant = constant_metric(setup.task)
         inner = setup.advance.fresh("train", 0)
         phi = {name: value.detach().clone() for name, value in setup.loss.named_parameters()}
-        self.state = self._state(inner, phi)
+        self.state = setup.state(inner, phi)
         start = snapshot(self.state)
-        self.ladder = Ladder(learns=setup.schedule.learns, good=start, start=start)
+        ladder = Ladder(learns=setup.schedule.learns, good=start, start=start)
+        self.recovery = Recovery(setup, recorder, ladder)
 
     def begin(self) -> None:
         """Start φ, log the start, and write the first checkpoint."""
@@ -80,7 +77,7 @@ class Trainer:
         phi = setup.start.begin(
             setup.loss, setup.task.task_loss, setup.task.outputs, setup.config.seed, report
         )
-        self.state = self._state(self.state.inner, phi)
+        self.state = self.setup.state(self.state.inner, phi)
         self.ladder.phase_begins(self.state)
         if setup.schedule.offline_total():
             self._curves("offline")
@@ -90,28 +87,64 @@ class Trainer:
 
     def run(self) -> None:
         """Go on until the schedule ends, early stopping ends it, or the ladder gives up."""
-        setup, steps, first = self.setup, self.setup.config.steps, True
-        while not self.ladder.diverged and not self._stopped_early():
-            plan = setup.schedule.plan(self.progress, steps)
-            if plan is None:
-                break
+        first = True
+        while (plan := self.next_plan()) is not None:
             began = time.perf_counter()
-            self.state = setup.advance(self.state, plan, self.progress)
-            before, self.progress = self.progress, _after(plan, self.progress)
-            if plan.phase == "train":
-                self.train_seconds += time.perf_counter() - began
+            state = self.setup.advance(self.state, plan, self.progress)
+            self.took(plan, state, time.perf_counter() - began)
             if first:
                 self._say_what_is_slow()
                 first = False
-            self._record(plan, before)
             if self._interrupt.asked:
                 self.save()
                 self._interrupt.check(f"a checkpoint was written; go on with {self._hint}")
+        self.end()
+
+    def next_plan(self) -> Plan | None:
+        """Return what comes next, None at the end."""
+        if self.ladder.diverged or self._stopped_early():
+            return None
+        return self.setup.schedule.plan(self.progress, self.setup.config.steps)
+
+    def is_due(self, plan: Plan) -> bool:
+        """Return whether the state after a plan will be looked at: logged, evaluated or saved."""
+        before, after = (
+            _place(plan.phase, self.progress),
+            _place(plan.phase, _after(plan, self.progress)),
+        )
+        every = (
+            getattr(self.setup.config, f"{what}_every") for what in ("log", "eval", "checkpoint")
+        )
+        return self._is_last(plan.phase, after) or any(_crossed(before, after, n) for n in every)
+
+    def took(self, plan: Plan, state: TrainState, seconds: float) -> None:
+        """Take the state after a plan, and do what is due."""
+        due = self.is_due(plan)
+        self.state = state
+        before, self.progress = self.progress, _after(plan, self.progress)
+        if plan.phase == "train":
+            self.train_seconds += seconds
+        if due:
+            self._record(plan, before)
+
+    def end(self) -> None:
+        """Settle on the weights and metrics that the run ends with."""
         if self.ladder.diverged:
             self.metrics = self._evaluate()
-        if setup.schedule.early_stopping and self.best.inner is not None:
+        if self.setup.schedule.early_stopping and self.best.inner is not None:
             self.state = self.state._replace(inner=self.best.inner)
             self.metrics = dict(self.best.metrics or {})
+
+    @property
+    def ladder(self) -> Ladder:
+        """What the guard goes back to, and the rungs taken."""
+        return self.recovery.ladder
+
+    def _is_last(self, phase: str, place: int) -> bool:
+        """Return whether a phase ends at a place."""
+        if phase == "offline":
+            return place == self.setup.schedule.offline_total()
+        return place == self.setup.config.steps
 
     def _say_what_is_slow(self) -> None:
         if self.setup.problem.model.foreign_randomness:
@@ -126,8 +159,8 @@ class Trainer:
     def _record(self, plan: Plan, before: Progress) -> None:
         config = self.setup.config
         last, now = _place(plan.phase, before), _place(plan.phase, self.progress)
-        at_end = plan.phase == "train" and now == config.steps
-        ends_offline = plan.phase == "offline" and now == self.setup.schedule.offline_total()
+        is_last = self._is_last(plan.phase, now)
+        at_end, ends_offline = (is_last and plan.phase == name for name in ("train", "offline"))
         evaluates = _crossed(last, now, config.eval_every) or at_end
         # The offline phase's last numbers must not be counted with the first ones of training.
         if evaluates or ends_offline or _crossed(last, now, config.log_every):
@@ -153,7 +186,8 @@ class Trainer:
         self.recorder.log(self.step, plan.phase, _place(plan.phase, self.progress), numbers)
         if evaluates and plan.phase == "train":
             self._note_best()
-        self._guard(plan, bad, evaluates)
+        found = self.metrics if evaluates and plan.phase == "train" else None
+        self.state = self.recovery.look(self.state, plan, self.progress, bad, found)
 
     def _evaluate(self) -> dict[str, float]:
         task = self.setup.task
@@ -168,7 +202,7 @@ class Trainer:
             # As the first step of training does: what the guard goes back to must have it too. The
             # outer state begins anew, with the η of training.
             inner = self.setup.advance.fresh("train", 0)
-            self.state = self._state(inner, self.state.phi)
+            self.state = self.setup.state(inner, self.state.phi)
         self.ladder.phase_begins(self.state)
         self.metrics = self._evaluate()
         self.recorder.log(self.step, "train", 0, self.metrics)
@@ -204,66 +238,6 @@ class Trainer:
         """The growing step: through all phases."""
         return self.setup.start_total + self.progress.offline + self.progress.train
 
-    # --------------------------------------------------------------------------- the guard
-
-    def _guard(self, plan: Plan, bad: int, evaluated: bool) -> None:
-        config = self.setup.config
-        if config.guard is GuardMode.off:
-            return
-        reason = f"{bad} bad steps since the last line" if bad else ""
-        done = self.progress.train
-        due = evaluated and plan.phase == "train" and self.ladder.is_due(done, config.steps)
-        if not reason and due and self._dead():
-            reason = f"no better than a constant prediction after {done} steps"
-        if not reason:
-            self.ladder.all_well(self.state)
-            return
-        if config.guard is GuardMode.raise_:
-            raise DivergedError(f"step {self.step}: {reason} (guard=raise)")
-        self._climb(plan, reason, self.ladder.good if bad else self.ladder.start)
-
-    def _dead(self) -> bool:
-        """Whether neither the metric nor the task loss beats a constant's on validation.
-
-        Both, since the most frequent class can be the best answer to an imbalanced task, and a
-        confident model can have a high task loss and few errors.
-        """
-        task = self.setup.task
-        metric = self.metrics[f"valid/{task.metric_name}"]
-        return learned_nothing(metric, self._constant, task.goal) and learned_nothing(
-            self.metrics["valid/task_loss"], task.constant_loss
-        )
-
-    def _climb(self, plan: Plan, reason: str, back: Snapshot) -> None:
-        setup = self.setup
-        action = self.ladder.next_rung(phi_moves=setup.schedule.moves_in(plan.phase))
-        # At the very end nothing that is restored could still be trained.
-        if plan.phase == "train" and self.progress.train >= setup.config.steps:
-            action = "give up"
-        if action == "give up":
-            self.ladder.diverged = True
-        else:
-            phi, outer = back.phi, back.outer
-            shrink = None if self.state.outer is None else self.state.outer.shrink
-            if action == "imitate":
-                imitate = setup.start if isinstance(setup.start, Imitate) else Imitate()
-                phi = imitate.fit(
-                    setup.loss, setup.task.task_loss, setup.task.outputs, setup.config.seed
-                )
-                outer = setup.engine.outer_init(phi)
-            if outer is not None and shrink is not None:
-                outer = outer._replace(shrink=shrink * (0.1 if action == "restore" else 1.0))
-            self.state = self._state(back.inner, phi)._replace(outer=outer)
-            self.ladder.since = self.progress.train
-            self.ladder.all_well(self.state)
-        self.ladder.events.append({"step": self.step, "reason": reason, "action": action})
-        what = {
-            "restore": "restored the last good state, η cut tenfold",
-            "imitate": "restarted the loss as an imitation of the task loss",
-            "give up": "gave up: diverged",
-        }[action]
-        self.recorder.notice(self.step, f"guard: {reason}: {what}")
-
     # ------------------------------------------------------------------------- checkpoints
 
     def save(self) -> None:
@@ -286,24 +260,14 @@ class Trainer:
         self.progress = Progress(offline=content["progress"][0], train=content["progress"][1])
         template = self.state
         self.state = unpack_state(content["state"], template)
-        self.ladder = unpack_ladder(content["ladder"], template, self.setup.schedule.learns)
+        self.recovery.ladder = unpack_ladder(
+            content["ladder"], template, self.setup.schedule.learns
+        )
         metrics, step, waited = content["best"]
         inner = unpack_tree(content["best_inner"], template.inner)
         self.best = Best(metrics=metrics, step=step, waited=waited, inner=inner)
         self.metrics = content["metrics"]
         self.train_seconds = content["train_seconds"]
-
-    def _state(self, inner: InnerState, phi: Any) -> TrainState:
-        device = self.setup.device
-        learns = self.setup.schedule.learns
-        return TrainState(
-            inner,
-            phi,
-            self.setup.engine.outer_init(phi) if learns else None,
-            None,
-            GuardState.fresh(device),
-            Meter.fresh(device),
-        )
 
 
 def _after(plan: Plan, progress: Progress) -> Progress:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -37,6 +38,13 @@ class InnerProblem:
         every = sum(1 for _ in self.loss.named_parameters(remove_duplicate=False))
         return every != sum(1 for _ in self.loss.named_parameters())
 
+    def each(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        """Return the function as it applies to this problem's values: as it is.
+
+        A problem of many members at once (`StackedProblem`) applies it to each of them.
+        """
+        return function
+
     def predict(
         self, params: Tensors, buffers: Tensors, batch: Batch, key: Tensor
     ) -> tuple[Tensor, Tensors]:
@@ -46,6 +54,14 @@ class InnerProblem:
     def learned_loss(self, phi: Tensors, outputs: Tensor, targets: Tensor) -> Tensor:
         """Return the scalar L_φ."""
         return functional_call(self.loss, phi, (outputs, targets), tie_weights=self.tied_loss)
+
+    def judgement(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        """Return the scalar task loss."""
+        return self.task_loss(outputs, targets)
+
+    def update(self, grads: Tensors, state: Any, params: Tensors) -> tuple[Tensors, Any]:
+        """Return θ and the optimizer's state after one update."""
+        return self.each(self.optimizer.update)(grads, state, params)
 
     def gradient(
         self, phi: Tensors, state: InnerState, batch: Batch, key: Tensor
@@ -58,7 +74,7 @@ class InnerProblem:
             values = gradient_of(loss, list(leaves.values()))
         grads = dict(zip(leaves, values, strict=True))
         with torch.no_grad():
-            task = self.task_loss(outputs.detach(), batch.targets)
+            task = self.judgement(outputs.detach(), batch.targets)
         return grads, buffers, loss.detach(), task
 
     def step(
@@ -67,7 +83,7 @@ class InnerProblem:
         """Return the state after one inner step, L_φ and the task loss before it."""
         grads, buffers, loss, task = self.gradient(phi, state, batch, key)
         with torch.no_grad():
-            params, optimizer = self.optimizer.update(grads, state.optimizer, state.params)
+            params, optimizer = self.update(grads, state.optimizer, state.params)
         return InnerState(params, buffers, optimizer), loss, task
 
     def judge(self, state: InnerState, batch: Batch, key: Tensor) -> tuple[Tensors, Tensor]:
@@ -75,7 +91,7 @@ class InnerProblem:
         leaves = {name: p.detach().requires_grad_() for name, p in state.params.items()}
         with torch.enable_grad():
             outputs, _ = self.predict(leaves, state.buffers, batch, key)
-            loss = self.task_loss(outputs, batch.targets)
+            loss = self.judgement(outputs, batch.targets)
             values = gradient_of(loss, list(leaves.values()))
         return dict(zip(leaves, values, strict=True)), loss.detach()
 
@@ -83,9 +99,14 @@ class InnerProblem:
 def gradient_of(
     loss: Tensor, leaves: list[Tensor], *, create_graph: bool = False
 ) -> tuple[Tensor, ...]:
-    """Return the gradient; zeros for leaves that the loss does not depend on."""
+    """Return the gradient of the sum; zeros for leaves that the loss does not depend on."""
     if not loss.requires_grad:
         return tuple(torch.zeros_like(leaf) for leaf in leaves)
     return torch.autograd.grad(
-        loss, leaves, create_graph=create_graph, allow_unused=True, materialize_grads=True
+        loss,
+        leaves,
+        torch.ones_like(loss),
+        create_graph=create_graph,
+        allow_unused=True,
+        materialize_grads=True,
     )

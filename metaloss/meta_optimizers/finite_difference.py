@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from metaloss.errors import MetalossError
+from metaloss.inner.norms import norm
 from metaloss.inner.problem import InnerProblem, gradient_of
 from metaloss.meta_optimizers.walk_back import Step, WalkBack
 from metaloss.types import Tensors
@@ -58,7 +59,7 @@ class FiniteDifference(WalkBack):
                 loss = problem.learned_loss(leaves, outputs, step.batch.targets)
                 return list(gradient_of(loss, list(leaves.values())))
 
-        values = self._difference(slope_at, step.state.params, direction)
+        values = self._difference(problem, slope_at, step.state.params, direction)
         return dict(zip(phi, values, strict=True))
 
     def curvature_and_share(
@@ -74,21 +75,33 @@ class FiniteDifference(WalkBack):
                 loss = problem.learned_loss(leaves, outputs, step.batch.targets)
                 return list(gradient_of(loss, [*moving.values(), *leaves.values()]))
 
-        values = self._difference(slopes_at, step.state.params, direction)
+        values = self._difference(problem, slopes_at, step.state.params, direction)
         count = len(step.state.params)
         curved = dict(zip(step.state.params, values[:count], strict=True))
         return curved, dict(zip(phi, values[count:], strict=True))
 
     def _difference(
-        self, slopes_at: Callable[[Tensors], list[Tensor]], params: Tensors, direction: Tensors
+        self,
+        problem: InnerProblem,
+        slopes_at: Callable[[Tensors], list[Tensor]],
+        params: Tensors,
+        direction: Tensors,
     ) -> list[Tensor]:
-        size = self._size(direction)
-        ahead = slopes_at({name: p + size * direction[name] for name, p in params.items()})
-        behind = slopes_at({name: p - size * direction[name] for name, p in params.items()})
-        return [(a - b) / (2 * size) for a, b in zip(ahead, behind, strict=True)]
+        size = problem.each(self._size)(direction)
+        ahead = slopes_at(problem.each(_moved)(params, direction, size))
+        behind = slopes_at(problem.each(_moved)(params, direction, -size))
+        return problem.each(_quotients)(ahead, behind, size)
 
     def _size(self, direction: Tensors) -> Tensor:
-        norm = torch.stack(torch._foreach_norm(list(direction.values()))).norm()
+        length = norm(direction.values())
         # A direction of zeros moves nothing, whatever ε is.
-        scale = torch.where(norm > 0, norm, 1.0) if self.relative else torch.ones_like(norm)
+        scale = torch.where(length > 0, length, 1.0) if self.relative else torch.ones_like(length)
         return self.epsilon / scale
+
+
+def _moved(params: Tensors, direction: Tensors, size: Tensor) -> Tensors:
+    return {name: p + size * direction[name] for name, p in params.items()}
+
+
+def _quotients(ahead: list[Tensor], behind: list[Tensor], size: Tensor) -> list[Tensor]:
+    return [(a - b) / (2 * size) for a, b in zip(ahead, behind, strict=True)]

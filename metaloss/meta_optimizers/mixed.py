@@ -57,7 +57,7 @@ class Mixed(WalkBack):
 
         def loss_at(params: Tensors, phi_at: Tensors) -> Tensor:
             outputs, _ = problem.predict(params, step.state.buffers, step.batch, step.key)
-            return problem.learned_loss(phi_at, outputs, step.batch.targets)
+            return problem.learned_loss(phi_at, outputs, step.batch.targets).sum()
 
         def gradient_at(params: Tensors) -> tuple[Tensors, Tensors]:
             return grad(loss_at, argnums=(0, 1))(params, phi)

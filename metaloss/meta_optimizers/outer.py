@@ -13,6 +13,7 @@ from torch import Tensor
 
 from metaloss.contracts import GradientMetaOptimizer
 from metaloss.errors import MetalossError
+from metaloss.inner.norms import norm
 from metaloss.types import Tensors
 
 
@@ -116,8 +117,7 @@ class OuterRule(GradientMetaOptimizer):
 
 def _clipped(gradient: Tensors, largest: float) -> Tensors:
     """Scale a gradient down to a norm; not torchopt's, which reads the norm on the host."""
-    norm = torch.stack(torch._foreach_norm(list(gradient.values()))).norm()
-    scale = (largest / (norm + 1e-6)).clamp(max=1.0)
+    scale = (largest / (norm(gradient.values()) + 1e-6)).clamp(max=1.0)
     return {name: value * scale for name, value in gradient.items()}
 
 

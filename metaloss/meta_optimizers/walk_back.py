@@ -53,13 +53,13 @@ class WalkBack(OuterRule):
             grads, buffers, loss, task = problem.gradient(phi, state, batch, key)
             steps.append(Step(state, grads, batch, key))
             with torch.no_grad():
-                params, optimizer = problem.optimizer.update(grads, state.optimizer, state.params)
+                params, optimizer = problem.update(grads, state.optimizer, state.params)
             state = InnerState(params, buffers, optimizer)
             inner.append(loss)
             train_task.append(task)
         adjoint, meta_task = problem.judge(state, window.meta_batch, window.meta_key)
         gradient = self._walk(problem, phi, steps, adjoint)
-        losses = StepLosses(torch.stack(inner), torch.stack(train_task), meta_task)
+        losses = StepLosses(torch.stack(inner, -1), torch.stack(train_task, -1), meta_task)
         return MetaGradient(gradient, state, losses)
 
     def _walk(
@@ -91,7 +91,7 @@ def pull_update(
         leaves[index].requires_grad_()
     with torch.enable_grad():
         params, grads, optimizer = pytree.tree_unflatten(leaves, spec)
-        outputs = pytree.tree_leaves(problem.optimizer.update(grads, optimizer, params))
+        outputs = pytree.tree_leaves(problem.update(grads, optimizer, params))
     cotangents = pytree.tree_leaves(adjoint)
     if state_adjoint is None:
         outputs = outputs[: len(cotangents)]

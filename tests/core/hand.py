@@ -37,7 +37,9 @@ def first_state(parts):
     phi = {name: value.detach().clone() for name, value in parts.loss.named_parameters()}
     outer = parts.engine.outer_init(phi) if parts.schedule.learns else None
     inner = parts.advance.fresh("train", 0)
-    return TrainState(inner, phi, outer, None, GuardState.fresh(CPU), Meter.fresh(CPU))
+    return TrainState(
+        inner, phi, outer, None, GuardState.fresh(CPU, parts.task.constant_loss), Meter.fresh(CPU)
+    )
 
 
 def run(parts, steps, state=None, progress=None):

@@ -128,7 +128,7 @@ def test_a_frozen_loss_stays():
 def test_the_outer_rate_falls_over_the_meta_steps_that_are_taken():
     words = ("schedule=online", "schedule.period=5", "schedule.freeze_after=0.5", "steps=40")
     parts = double_setup(*words, "meta_optimizer.lr_schedule=linear")
-    assert parts.advance.meta_totals == {"offline": 0, "train": 4}
+    assert parts.advance.step.meta_totals == {"offline": 0, "train": 4}
     *_, (_, state) = run(parts, 40)
     assert int(state.outer.taken) == 4
 

@@ -111,7 +111,7 @@ def test_a_newer_format_is_refused_by_its_number(tmp_path, monkeypatch):
     monkeypatch.setattr(checkpoint, "VERSION", 2)
     _write(tmp_path, [1])
     monkeypatch.undo()
-    with pytest.raises(MetalossError, match="has format version 2; this metaloss reads version 1"):
+    with pytest.raises(MetalossError, match="has format version 3; this metaloss reads version 1"):
         load_newest(tmp_path, CPU)
 
 

@@ -21,12 +21,11 @@ def check(memory, *, moved=0.01, loss=0.5, others=(), theta=None):
         theta or new,
         losses=torch.tensor(loss).reshape(-1),
         others=list(others),
-        constant_loss=CONSTANT,
     )
 
 
 def warmed(moved=0.01, loss=0.5, steps=WARM_UP):
-    memory = GuardState.fresh(CPU)
+    memory = GuardState.fresh(CPU, CONSTANT)
     for _ in range(steps):
         ok, memory = check(memory, moved=moved, loss=loss)
         assert ok
@@ -36,7 +35,7 @@ def warmed(moved=0.01, loss=0.5, steps=WARM_UP):
 NAN, INF = float("nan"), float("inf")
 
 
-@pytest.mark.parametrize("memory", [GuardState.fresh(CPU), warmed()])
+@pytest.mark.parametrize("memory", [GuardState.fresh(CPU, CONSTANT), warmed()])
 @pytest.mark.parametrize(
     "step",
     [
@@ -77,7 +76,7 @@ def test_a_longer_window_may_move_as_far_as_its_steps():
 
 
 def test_a_task_loss_is_bad_far_above_the_usual_and_above_a_constants():
-    for memory in (GuardState.fresh(CPU), warmed(loss=0.001)):
+    for memory in (GuardState.fresh(CPU, CONSTANT), warmed(loss=0.001)):
         assert check(memory, loss=0.99 * LOSS_LIMIT * CONSTANT)[0]
         assert not check(memory, loss=1.01 * LOSS_LIMIT * CONSTANT)[0]
     high = warmed(loss=3.0)

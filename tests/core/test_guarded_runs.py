@@ -37,7 +37,9 @@ def test_a_bad_step_leaves_everything_as_it_was(words):
     phi = {name: value.detach().clone() for name, value in parts.loss.named_parameters()}
     outer = parts.engine.outer_init(phi) if parts.schedule.learns else None
     inner = parts.advance.fresh("train", 0)
-    state = TrainState(inner, phi, outer, None, GuardState.fresh(CPU), Meter.fresh(CPU))
+    state = TrainState(
+        inner, phi, outer, None, GuardState.fresh(CPU, parts.task.constant_loss), Meter.fresh(CPU)
+    )
     bad = []
     for step in range(16):
         plan = parts.schedule.plan(Progress(train=step), 16)
@@ -61,7 +63,9 @@ def test_steps_that_were_not_taken_do_not_move_the_loss_when_they_are_judged():
     phi = {name: value.detach().clone() for name, value in parts.loss.named_parameters()}
     inner = parts.advance.fresh("train", 0)
     outer = parts.engine.outer_init(phi)
-    state = TrainState(inner, phi, outer, None, GuardState.fresh(CPU), Meter.fresh(CPU))
+    state = TrainState(
+        inner, phi, outer, None, GuardState.fresh(CPU, parts.task.constant_loss), Meter.fresh(CPU)
+    )
     moved = []
     for step in range(8):
         plan = parts.schedule.plan(Progress(train=step), 8)
@@ -189,7 +193,9 @@ def test_each_rung_does_what_it_says(tmp_path):
     good = parts.advance(started, plan, Progress(train=0))
     trainer.ladder.all_well(good)
 
-    trainer._climb(plan, "a reason", trainer.ladder.good)
+    trainer.state = trainer.recovery.climb(
+        trainer.state, plan, trainer.progress, "a reason", trainer.ladder.good
+    )
     state = trainer.state
     assert state.inner is good.inner
     assert state.phi is good.phi
@@ -203,14 +209,18 @@ def test_each_rung_does_what_it_says(tmp_path):
     before = good.phi["layers.0.weight"]
     torch.testing.assert_close(slow - before, (quick - before) / 10, rtol=1e-2, atol=1e-7)
 
-    trainer._climb(plan, "a reason", trainer.ladder.start)
+    trainer.state = trainer.recovery.climb(
+        trainer.state, plan, trainer.progress, "a reason", trainer.ladder.start
+    )
     expected = Imitate(steps=20).fit(parts.loss, parts.task.task_loss, 3, seed=0)
     assert all(torch.equal(trainer.state.phi[name], value) for name, value in expected.items())
     assert trainer.state.inner is started.inner
     assert int(trainer.state.outer.taken) == 0
     assert float(trainer.state.outer.shrink) == pytest.approx(0.1), "η stays cut"
 
-    trainer._climb(plan, "a reason", trainer.ladder.start)
+    trainer.state = trainer.recovery.climb(
+        trainer.state, plan, trainer.progress, "a reason", trainer.ladder.start
+    )
     assert trainer.ladder.diverged
     recorder.close()
 

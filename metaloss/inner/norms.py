@@ -1,0 +1,20 @@
+"""The Euclidean norm of many tensors taken as one vector."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import torch
+from torch import Tensor
+
+
+def norm(values: Iterable[Tensor]) -> Tensor:
+    """Return √Σx² over all elements of all tensors, 0-d; 0 if there are none.
+
+    Example:
+        >>> norm([torch.tensor([3.0]), torch.tensor([[4.0]])])
+        tensor(5.)
+    """
+    # Not torch._foreach_norm: it has no batching rule.
+    each = [torch.linalg.vector_norm(value) for value in values]
+    return torch.stack(each).norm() if each else torch.zeros(())

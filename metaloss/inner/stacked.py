@@ -1,0 +1,73 @@
+"""Many independent inner problems as one: every tensor has a leading axis of members."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.func import vmap
+from torch.utils import _pytree as pytree
+
+from metaloss.inner.problem import InnerProblem
+from metaloss.types import Batch, Tensors
+
+
+@dataclass(frozen=True, kw_only=True)
+class StackedProblem(InnerProblem):
+    """N members that differ in their numbers and in nothing else, in one vectorised program.
+
+    θ, buffers, optimizer state, φ, keys and losses are (N, ...). Members never touch each other:
+    the gradient of the sum of their losses is each member's own.
+
+    Attributes:
+        shares_batches: Batches and keys have no member axis: all members see the same rows.
+    """
+
+    shares_batches: bool = False
+
+    def each(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        """Return the function applied to every member's slice of its arguments."""
+        return _quietly(vmap(function))
+
+    def predict(
+        self, params: Tensors, buffers: Tensors, batch: Batch, key: Tensor
+    ) -> tuple[Tensor, Tensors]:
+        """Return the raw outputs (N, B, C, *) in train mode, and the new buffers."""
+        rows = None if self.shares_batches else 0
+        return vmap(super().predict, in_dims=(0, 0, rows, rows))(params, buffers, batch, key)
+
+    def learned_loss(self, phi: Tensors, outputs: Tensor, targets: Tensor) -> Tensor:
+        """Return every member's L_φ (N,)."""
+        rows = None if self.shares_batches else 0
+        return vmap(super().learned_loss, in_dims=(0, 0, rows))(phi, outputs, targets)
+
+    def judgement(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        """Return every member's task loss (N,)."""
+        rows = None if self.shares_batches else 0
+        return vmap(super().judgement, in_dims=(0, rows))(outputs, targets)
+
+
+def stack(trees: list[Any]) -> Any:
+    """Return one tree of (N, ...) tensors out of N trees of the same structure."""
+    return pytree.tree_map(lambda *leaves: torch.stack(leaves), *trees)
+
+
+def member(tree: Any, index: int) -> Any:
+    """Return one member's tree; its tensors are views."""
+    return pytree.tree_map(lambda leaf: leaf[index], tree)
+
+
+def _quietly(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Without the warning that an operation is looped over members: torchopt's Adam has one."""
+
+    def quiet(*arguments: Any) -> Any:
+        torch._C._functorch._set_vmap_fallback_warning_enabled(False)  # type: ignore[attr-defined]
+        try:
+            return function(*arguments)
+        finally:
+            torch._C._functorch._set_vmap_fallback_warning_enabled(True)  # type: ignore[attr-defined]
+
+    return quiet
