@@ -23,6 +23,7 @@ _HOMES = {
     "resume_run": "metaloss.core.run",
     "task_from_data": "metaloss.data.tensors",
     "train": "metaloss.core.run",
+    "train_seeds": "metaloss.core.seeds",
 }
 
 if TYPE_CHECKING:
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from metaloss.core.meta_gradient import meta_gradient
     from metaloss.core.results import Run, export_run
     from metaloss.core.run import resume_run, train
+    from metaloss.core.seeds import train_seeds
     from metaloss.data.tensors import task_from_data
     from metaloss.errors import MetalossError
     from metaloss.losses.export import load_loss
@@ -50,6 +52,7 @@ __all__ = [
     "resume_run",
     "task_from_data",
     "train",
+    "train_seeds",
 ]
 
 

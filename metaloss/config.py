@@ -60,6 +60,10 @@ class Settings:
     seed: int = field(
         default=0, metadata={"help": "decides every draw: split, weights, φ, batches, dropout"}
     )
+    seeds: int = field(
+        default=1,
+        metadata={"help": "train this many seeds, from seed on, in one vectorised program"},
+    )
     batch_size: int = field(default=64, metadata={"help": "rows of a training batch"})
     meta_batch_size: int = field(default=64, metadata={"help": "rows of a meta-batch"})
     log_every: int = field(default=50, metadata={"help": "steps between two journal lines"})
@@ -87,7 +91,7 @@ class Settings:
 
     def __post_init__(self) -> None:
         _whole_number("seed", self.seed, 0)
-        for name in ("steps", "batch_size", "meta_batch_size"):
+        for name in ("steps", "seeds", "batch_size", "meta_batch_size"):
             _whole_number(name, getattr(self, name), 1)
         for name in ("log_every", "eval_every", "checkpoint_every"):
             _whole_number(name, getattr(self, name), 1)

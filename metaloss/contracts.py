@@ -222,7 +222,10 @@ class Start(ABC):
 
 @dataclass(frozen=True, kw_only=True)
 class RunStarted:
-    """The first event. ``totals``: the number of steps of each phase, by phase name."""
+    """The first event. ``totals``: the number of steps of each phase, by phase name.
+
+    ``group``: what runs that were started together have in common, None for a run alone.
+    """
 
     config: Mapping[str, Any]
     folder: Path
@@ -230,6 +233,7 @@ class RunStarted:
     totals: Mapping[str, int]
     goal: str
     resumed_from: int | None = None
+    group: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -280,7 +284,13 @@ Event = RunStarted | Logged | LossCurves | Noticed | RunFinished
 
 
 class Tracker(ABC):
-    """Listens to a run. May fail without hurting it: it is then disconnected, said once."""
+    """Listens to a run. May fail without hurting it: it is then disconnected, said once.
+
+    Attributes:
+        once: Of many runs trained together only the first is listened to: for what people watch.
+    """
+
+    once: bool = False
 
     @abstractmethod
     def handle(self, event: Event) -> None:

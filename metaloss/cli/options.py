@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -39,6 +40,11 @@ def interrupted(reason: BaseException) -> int:
     """Say that Ctrl-C was heard, with what the trainer said of it; return the exit status."""
     print(": ".join(["metaloss: interrupted", *map(str, reason.args)]), file=sys.stderr)
     return INTERRUPTED
+
+
+def report_all(runs: Iterable[Any]) -> int:
+    """Print how each run ended, a line each; return the worst exit status."""
+    return max(report(run) for run in runs)
 
 
 def report(run: Any) -> int:

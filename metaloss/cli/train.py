@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from metaloss.cli.options import Plugins, Words, interrupted, report
+from metaloss.cli.options import Plugins, Words, interrupted, report, report_all
 from metaloss.errors import MetalossError
 
 _BESIDE_RESUME = ("steps", "tracker", "device")
@@ -66,6 +66,10 @@ def _train(words: list[str], file: Path | None, only_print: bool, hashes: Mappin
     if only_print:
         print(to_yaml(config), end="")
         return 0
+    if config.seeds > 1:
+        from metaloss.core.seeds import train_group
+
+        return report_all(train_group(config, plugins=hashes))
     from metaloss.core.run import train_run
 
     return report(train_run(config, plugins=hashes))
@@ -82,6 +86,14 @@ def _resume(folder: Path, words: list[str], hashes: Mapping[str, str]) -> int:
             f"--resume takes only steps, tracker and device beside it, not {', '.join(others)}"
         )
     file = folder / "config.yaml"
+    if not file.is_file() and any(folder.glob("seed*/config.yaml")):
+        if words:
+            raise MetalossError(
+                f"--resume {folder}: many seeds go on as they began; nothing may be changed"
+            )
+        from metaloss.core.seeds import resume_group
+
+        return report_all(resume_group(folder))
     if not file.is_file():
         raise MetalossError(f"--resume {folder}: no run's folder, it has no config.yaml")
     config = compose(words, file) if words else None

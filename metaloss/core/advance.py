@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple, Protocol
 
 import torch
 from torch import Tensor
@@ -13,7 +14,21 @@ from metaloss.core.batches import BatchStream
 from metaloss.core.state import TrainState
 from metaloss.core.step import Step, waits
 from metaloss.inner.keys import key_tensor
-from metaloss.types import InnerState, Window
+from metaloss.types import Batch, InnerState, Window
+
+
+class Place(NamedTuple):
+    """Which batch: a stream's purpose, and the number in it."""
+
+    purpose: str
+    number: int
+
+
+class Stream(Protocol):
+    """Batches by number."""
+
+    def __getitem__(self, number: int) -> Batch:
+        """Return batch ``number``."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,18 +66,36 @@ class Advance:
 
     def window(self, plan: Plan, progress: Progress) -> Window:
         """Return the batches and keys of the plan's steps, and those that judge them."""
+        return window(self.places(plan, progress), self.streams, self.key)
+
+    def places(self, plan: Plan, progress: Progress) -> list[Place]:
+        """Return where the batches of the plan's steps are, and, last, the one that judges."""
         number = _number(plan, progress)
         first = number * plan.unroll if plan.phase == "offline" else number
-        numbers = range(first, first + plan.unroll)
-        batches = tuple(self.streams[plan.phase][k] for k in numbers)
-        keys = tuple(self._key(plan.phase, k) for k in numbers)
-        if not plan.meta_step or waits(self.schedule, plan):
-            return Window(batches, keys, batches[0], keys[0])
-        meta = f"meta/{plan.phase}"
-        return Window(batches, keys, self.streams[meta][number], self._key(meta, number))
+        steps = [Place(plan.phase, k) for k in range(first, first + plan.unroll)]
+        # Without a judgement here, the last place stands for no batch of its own.
+        judged = plan.meta_step and not waits(self.schedule, plan)
+        return [*steps, Place(f"meta/{plan.phase}", number) if judged else steps[0]]
 
-    def _key(self, purpose: str, number: int) -> Tensor:
+    def key(self, purpose: str, number: int) -> Tensor:
+        """Return what decides the dropout masks on a batch."""
         return key_tensor(self.seed, f"dropout/{purpose}", number, device=self.device)
+
+
+def window(
+    places: Sequence[Place],
+    streams: Mapping[str, Stream],
+    key: Callable[[str, int], Tensor],
+) -> Window:
+    """Return the batches and keys at some places, the last of them the one that judges."""
+    batches, keys = [], []
+    for place in places[:-1]:
+        batches.append(streams[place.purpose][place.number])
+        keys.append(key(*place))
+    if places[-1] in places[:-1]:
+        return Window(tuple(batches), tuple(keys), batches[0], keys[0])
+    purpose, number = places[-1]
+    return Window(tuple(batches), tuple(keys), streams[purpose][number], key(purpose, number))
 
 
 def _number(plan: Plan, progress: Progress) -> int:

@@ -30,22 +30,26 @@ class BatchStream:
     """
 
     def __init__(self, rows: Batch, *, size: int, seed: int, purpose: str) -> None:
-        self._rows = rows
+        self.rows = rows
         self._count = len(rows.targets)
-        self._size = min(size, self._count)
+        self.size = min(size, self._count)
         self._seed, self._purpose = seed, purpose
         self._epoch = -1
         self._order: Tensor = torch.empty(0, dtype=torch.int64)
 
     def __getitem__(self, number: int) -> Batch:
         """Return batch ``number``, counted from 0 over all epochs."""
-        epoch, place = divmod(number, self._count // self._size)
+        chosen = self.indices(number)
+        return Batch(self.rows.inputs[chosen], self.rows.targets[chosen])
+
+    def indices(self, number: int) -> Tensor:
+        """Return which rows batch ``number`` has."""
+        epoch, place = divmod(number, self._count // self.size)
         if epoch != self._epoch:
             draw = generator(self._seed, f"batches/{self._purpose}", epoch)
             order = torch.randperm(self._count, generator=draw)
-            self._order, self._epoch = order.to(self._rows.targets.device), epoch
-        chosen = self._order[place * self._size : (place + 1) * self._size]
-        return Batch(self._rows.inputs[chosen], self._rows.targets[chosen])
+            self._order, self._epoch = order.to(self.rows.targets.device), epoch
+        return self._order[place * self.size : (place + 1) * self.size]
 
 
 def joined(first: Batch, second: Batch) -> Batch:

@@ -30,14 +30,23 @@ def save(folder: Path, number: int, content: dict[str, Any]) -> Path:
     return path
 
 
-def load_newest(folder: Path, device: torch.device) -> tuple[dict[str, Any] | None, list[str]]:
+def load_newest(
+    folder: Path, device: torch.device, upto: int | None = None
+) -> tuple[dict[str, Any] | None, list[str]]:
     """Return the newest whole checkpoint, or None, and a message for each damaged one.
+
+    Args:
+        folder: Where checkpoints are.
+        device: Where their tensors go.
+        upto: Leave out checkpoints with a higher number than this.
 
     Raises:
         MetalossError: If a whole checkpoint was written by a newer version of the format.
     """
     messages = []
     paths = sorted(folder.glob("*.pt"), reverse=True)
+    if upto is not None:
+        paths = [path for path in paths if int(path.stem) <= upto]
     for path in paths:
         try:
             content = _load(path, device)

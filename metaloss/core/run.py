@@ -4,20 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 from torch import nn
 
-from metaloss import registry
-from metaloss.compose import compose, read_file, to_dict, to_overrides, to_yaml
+from metaloss.compose import compose, read_file, to_overrides, to_yaml
 from metaloss.config import RunConfig, Selected
-from metaloss.contracts import RunFinished, RunStarted, Task
+from metaloss.contracts import RunFinished, Task
 from metaloss.core import checkpoint
 from metaloss.core.files import read_json, write_atomically, write_json
 from metaloss.core.interrupt import Interrupt
 from metaloss.core.journal import read_rows
+from metaloss.core.opening import (
+    check_empty,
+    default_folder,
+    open_folder,
+    open_trackers,
+    started,
+)
 from metaloss.core.recorder import Recorder
 from metaloss.core.results import Run, write_results
 from metaloss.core.runtime import determinism
@@ -71,20 +76,15 @@ def train_run(
     plugins: Mapping[str, str] | None = None,
 ) -> Run:
     """Do one run from its start; see :func:`train`. ``plugins``: SHA-256 by file name."""
-    setup = prepare(_with_custom(config, task, model, loss), task=task, model=model, loss=loss)
-    folder = Path(config.output or _default_folder(setup))
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+    if config.seeds > 1:
         raise MetalossError(
-            f"output={folder} is not empty: choose another, or continue it with --resume {folder}"
+            f"seeds={config.seeds} is many runs: use metaloss.train_seeds(...), which returns them"
         )
-    fanout = _fanout(setup.config)
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        setup = replace(setup, config=replace(setup.config, output=str(folder)))
-        write_atomically(folder / "config.yaml", to_yaml(setup.config).encode())
-        write_json(folder / "plugins.json", dict(plugins or {}))
-    except OSError as error:
-        raise MetalossError(f"output={folder} cannot be written: {error.strerror}") from error
+    setup = prepare(with_custom(config, task, model, loss), task=task, model=model, loss=loss)
+    folder = Path(config.output or default_folder(setup))
+    check_empty(folder)
+    fanout = open_trackers(setup.config)
+    setup = open_folder(setup, folder, plugins)
     return _go(setup, fanout, Recorder(folder, fanout.handle), None)
 
 
@@ -132,9 +132,9 @@ def resume_run(
         config = replace(config, tracker=dict(tracker))
     if device is not None:
         config = replace(config, device=device)
-    config = _with_custom(config, task, model, loss)
+    config = with_custom(config, task, model, loss)
     setup = prepare(config, task=task, model=model, loss=loss)
-    fanout = _fanout(config)
+    fanout = open_trackers(config)
     content, messages = checkpoint.load_newest(folder / "checkpoints", setup.device)
     if content is None and not messages:
         _check_nothing_is_lost(folder)
@@ -175,7 +175,7 @@ def _go(
                 trainer = Trainer(setup, folder, recorder, interrupt)
                 if content is not None:
                     trainer.restore(content)
-                fanout.handle(_started(setup, folder, trainer.step if content else None))
+                fanout.handle(started(setup, folder, trainer.step if content else None))
                 for message in messages:
                     recorder.notice(trainer.step, message)
                 if content is None:
@@ -190,40 +190,7 @@ def _go(
     return run
 
 
-def _started(setup: Setup, folder: Path, resumed_from: int | None) -> RunStarted:
-    totals: dict[str, int] = {}
-    if setup.start_total:
-        totals["start"] = setup.start_total
-    if setup.schedule.offline_total():
-        totals["offline"] = setup.schedule.offline_total()
-    totals["train"] = setup.config.steps
-    return RunStarted(
-        config=to_dict(setup.config),
-        folder=folder,
-        name=folder.name,
-        totals=totals,
-        goal=setup.task.goal,
-        resumed_from=resumed_from,
-    )
-
-
-def _fanout(config: RunConfig) -> Fanout:
-    """Make the trackers: before anything is written, since one may refuse its options."""
-    return Fanout(
-        {
-            name: registry.get("tracker", name).build(options)
-            for name, options in config.tracker.items()
-        }
-    )
-
-
-def _default_folder(setup: Setup) -> str:
-    config = setup.config
-    parts = (setup.task.name, config.model.name, config.loss.name, config.schedule.name)
-    return f"runs/{'-'.join(parts)}-seed{config.seed}-{datetime.now():%Y%m%d-%H%M%S-%f}"
-
-
-def _with_custom(config: RunConfig, task: Any, model: Any, loss: Any) -> RunConfig:
+def with_custom(config: RunConfig, task: Any, model: Any, loss: Any) -> RunConfig:
     """Say in the config which parts were handed over as objects."""
     given = {"task": task, "model": model, "loss": loss}
     changes: dict[str, Any] = {

@@ -65,6 +65,11 @@ class FunctionalModel:
             {name: buffers[name].detach().clone() for name in self._buffers},
         )
 
+    def constants(self) -> list[Tensor]:
+        """Return the frozen parameters, which are part of the function and not of its state."""
+        trained = set(self._trainable)
+        return [value for name, value in self._module.named_parameters() if name not in trained]
+
     def module_with(self, params: Tensors, buffers: Tensors) -> nn.Module:
         """Return an ordinary module, on the CPU, that holds these values."""
         module = copy.deepcopy(self._original).cpu()

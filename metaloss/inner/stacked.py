@@ -52,12 +52,14 @@ class StackedProblem(InnerProblem):
 
 def stack(trees: list[Any]) -> Any:
     """Return one tree of (N, ...) tensors out of N trees of the same structure."""
-    return pytree.tree_map(lambda *leaves: torch.stack(leaves), *trees)
+    return pytree.tree_map(
+        lambda *leaves: None if leaves[0] is None else torch.stack(leaves), *trees
+    )
 
 
 def member(tree: Any, index: int) -> Any:
     """Return one member's tree; its tensors are views."""
-    return pytree.tree_map(lambda leaf: leaf[index], tree)
+    return pytree.tree_map(lambda leaf: None if leaf is None else leaf[index], tree)
 
 
 def _quietly(function: Callable[..., Any]) -> Callable[..., Any]:

@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import Enum
+from functools import partial
 from itertools import pairwise
 
 import torch
@@ -14,6 +15,7 @@ from torch.nn import functional as F
 
 from metaloss.errors import MetalossError
 from metaloss.losses.base import ClassReduction, LearnedLoss
+from metaloss.losses.smooth_leaky_relu import smooth_leaky_relu
 from metaloss.types import Link
 
 
@@ -112,11 +114,10 @@ class MLPLoss(LearnedLoss):
 
 
 def _activation(config: MLPLossConfig) -> Callable[[Tensor], Tensor]:
-    def smooth_leaky_relu(x: Tensor) -> Tensor:
-        return F.softplus(x, beta=config.beta) * (1 - config.gamma) + config.gamma * x
-
     functions: dict[Activation, Callable[[Tensor], Tensor]] = {
-        Activation.smooth_leaky_relu: smooth_leaky_relu,
+        Activation.smooth_leaky_relu: partial(
+            smooth_leaky_relu, beta=config.beta, gamma=config.gamma
+        ),
         Activation.relu: F.relu,
         Activation.tanh: torch.tanh,
         Activation.silu: F.silu,

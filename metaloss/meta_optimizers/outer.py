@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import torch
 import torchopt
@@ -43,7 +43,13 @@ class OuterState(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True)
 class OuterRule(GradientMetaOptimizer):
-    """The options of every gradient engine: how φ moves along the meta-gradient."""
+    """The options of every gradient engine: how φ moves along the meta-gradient.
+
+    Attributes:
+        stacks: Whether the engine takes many independent runs at once, as a `StackedProblem`.
+    """
+
+    stacks: ClassVar[bool] = False
 
     lr: float = field(default=3e-3, metadata={"help": "η while training online"})
     offline_lr: float = field(default=1e-3, metadata={"help": "η of the offline meta-steps"})

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import torch
 from torch.utils import _pytree as pytree
@@ -30,6 +30,8 @@ class WalkBack(OuterRule):
     through U directly plus the Hessian-vector product ∇²_θθ L_φ ḡ. An engine supplies these two
     products; memory holds the activations of one step. Buffers count as constants.
     """
+
+    stacks: ClassVar[bool] = True
 
     @abstractmethod
     def share_of_phi(

@@ -76,6 +76,7 @@ class Console(Tracker):
     """
 
     Config = ConsoleConfig
+    once = True
 
     def __init__(
         self,

@@ -151,7 +151,7 @@ class WandB(Tracker):
         options: dict[str, Any] = {
             "project": config.project,
             "entity": config.entity,
-            "group": config.group or event.name,
+            "group": config.group or event.group or event.name,
             "name": event.name,
             "tags": list(config.tags),
             "dir": config.dir or str(event.folder),

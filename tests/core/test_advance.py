@@ -160,7 +160,7 @@ def test_batch_norm_and_dropout_run_in_train_mode():
     counts = [int(state.inner.buffers["1.num_batches_tracked"]) for state in states]
     assert counts == [1, 2, 3], "the judge's forward pass leaves no trace"
     batch = Batch(torch.ones(4, 4), torch.zeros(4).long())
-    keys = [parts.advance._key("train", number) for number in (0, 1, 0)]
+    keys = [parts.advance.key("train", number) for number in (0, 1, 0)]
     inner = states[-1].inner
     outputs = [parts.problem.predict(inner.params, inner.buffers, batch, key)[0] for key in keys]
     assert torch.equal(outputs[0], outputs[2])
