@@ -11,6 +11,7 @@ from metaloss.losses.handcrafted import (
 )
 from metaloss.losses.mlp import MLPLoss
 from metaloss.losses.scaled import Scaled
+from metaloss.losses.taylor import Taylor
 
 __all__ = [
     "MAE",
@@ -23,4 +24,5 @@ __all__ = [
     "LearnedLoss",
     "MLPLoss",
     "Scaled",
+    "Taylor",
 ]

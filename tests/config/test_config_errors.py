@@ -12,7 +12,7 @@ from metaloss.errors import MetalossError
 KEYS = (
     "batch_size, checkpoint_every, compile, deterministic, device, eval_every, guard, inner, "
     "log_every, loss, meta_batch_size, meta_optimizer, model, output, precision, schedule, seed, "
-    "start, steps, task, tracker"
+    "seeds, start, steps, task, tracker"
 )
 MESSAGES = [
     # Names that do not exist.
