@@ -10,9 +10,17 @@ SMALL = {"mlp": {"hidden": [3, 2]}}
 
 
 def test_the_cases_cover_every_family():
-    assert {"mlp", "scaled", "cross_entropy", "mse", "mae", "gce", "label_smoothing", "focal"} == {
-        *BUILT_IN
-    }
+    assert {
+        "mlp",
+        "scaled",
+        "taylor",
+        "cross_entropy",
+        "mse",
+        "mae",
+        "gce",
+        "label_smoothing",
+        "focal",
+    } == {*BUILT_IN}
     assert {name for name, _ in LEARNED} == {"mlp", "scaled"}
 
 
