@@ -21,7 +21,7 @@ def test_the_cases_cover_every_family():
         "label_smoothing",
         "focal",
     } == {*BUILT_IN}
-    assert {name for name, _ in LEARNED} == {"mlp", "scaled"}
+    assert {name for name, _ in LEARNED} == {"mlp", "scaled", "taylor"}
 
 
 def _as_function(name, link):
