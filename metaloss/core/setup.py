@@ -45,8 +45,9 @@ class Setup:
 
     @property
     def start_total(self) -> int:
-        """Steps that φ's start takes: none for a loss without φ."""
-        return self.start.total if any(True for _ in self.loss.parameters()) else 0
+        """Steps that φ's start takes: none for a loss without φ, or with a given one."""
+        fits = not self.loss.given and any(True for _ in self.loss.parameters())
+        return self.start.total if fits else 0
 
     def state(self, inner: InnerState, phi: Tensors) -> TrainState:
         """Return the state that a phase begins with: nothing remembered, nothing measured."""

@@ -11,6 +11,7 @@ from metaloss.losses.handcrafted import (
 )
 from metaloss.losses.mlp import MLPLoss
 from metaloss.losses.scaled import Scaled
+from metaloss.losses.symbolic import Symbolic
 from metaloss.losses.taylor import Taylor
 
 __all__ = [
@@ -24,5 +25,6 @@ __all__ = [
     "LearnedLoss",
     "MLPLoss",
     "Scaled",
+    "Symbolic",
     "Taylor",
 ]

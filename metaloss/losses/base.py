@@ -34,6 +34,8 @@ class LearnedLoss(nn.Module):
     Attributes:
         family: The registered name, once built from the registry; what an export is filed under.
         loaded: Whether φ came from a file.
+        given: Whether φ begins at values that mean what the config says, so that no start refits
+            them.
 
     Example:
         >>> class Squared(LearnedLoss):
@@ -46,6 +48,7 @@ class LearnedLoss(nn.Module):
 
     family: str | None = None
     loaded: bool = False
+    given: bool = False
 
     def __init__(
         self,

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from metaloss.errors import MetalossError
 from metaloss.losses.base import ClassReduction, LearnedLoss
+from metaloss.losses.criterion_text import criterion_text
 from metaloss.types import Link
 
 _HIGHEST = 8
@@ -95,13 +96,26 @@ class Taylor(LearnedLoss):
             ...     _ = loss.centre.copy_(torch.tensor([0.0, 1.0]))
             >>> loss.formula()
             '-1*(p - 1) + 1*(p - 1)**2 - 0.5*(t - 0)*(p - 1)'
+            >>> loss.latex()
+            '-1 (p - 1) + 1 (p - 1)^{2} - 0.5 (t - 0) (p - 1)'
         """
-        a, b = (f"{value:.6g}" for value in self.centre.tolist())
+        return self._written("{:.6g}", "*", "**{}")
+
+    def latex(self) -> str:
+        """Return the loss as it is now, in LaTeX."""
+        return self._written("{:.4g}", " ", "^{{{}}}")
+
+    def python(self) -> str:
+        """Return the source of ``criterion(outputs, target)``, exact, for a program of its own."""
+        return criterion_text(self, self._written("{!r}", "*", "**{}"))
+
+    def _written(self, number: str, times: str, power: str) -> str:
+        a, b = (number.format(value) for value in self.centre.tolist())
         terms = []
         for (i, j), coefficient in zip(self.powers, self.coefficients.tolist(), strict=True):
-            factor = -coefficient / (math.factorial(i) * math.factorial(j))
-            parts = [_factor("t", a, i), _factor("p", b, j)]
-            terms.append("*".join([f"{factor:.6g}", *filter(None, parts)]))
+            factor = number.format(-coefficient / (math.factorial(i) * math.factorial(j)))
+            parts = [_factor("t", a, i, power), _factor("p", b, j, power)]
+            terms.append(times.join([factor, *filter(None, parts)]))
         return " + ".join(terms).replace("+ -", "- ")
 
     def extra_repr(self) -> str:
@@ -117,6 +131,6 @@ def _powers(x: Tensor, order: int) -> list[Tensor]:
     return powers
 
 
-def _factor(name: str, centre: str, power: int) -> str:
+def _factor(name: str, centre: str, exponent: int, power: str) -> str:
     shifted = f"({name} - {centre})".replace("- -", "+ ")
-    return "" if power == 0 else shifted if power == 1 else f"{shifted}**{power}"
+    return shifted + (power.format(exponent) if exponent > 1 else "") if exponent else ""

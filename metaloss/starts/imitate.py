@@ -54,8 +54,10 @@ class Imitate(Start):
         seed: int,
         report: Report | None = None,
     ) -> Tensors:
-        """Return φ after the fit. A loss without φ is returned as it is."""
+        """Return φ after the fit. A loss without φ, or with a given one, is left as it is."""
         refuse_loaded(loss, "imitate")
+        if loss.given:
+            return current(loss)
         return self.fit(loss, task_loss, outputs, seed, report)
 
     def fit(
@@ -66,7 +68,7 @@ class Imitate(Start):
         seed: int,
         report: Report | None = None,
     ) -> Tensors:
-        """Do what :meth:`begin` does, to a loaded loss as well: for the guard."""
+        """Do what :meth:`begin` does, to a loaded or given φ as well: for the guard."""
         phi = {name: value.requires_grad_() for name, value in current(loss).items()}
         if not phi:
             return phi

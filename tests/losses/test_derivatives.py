@@ -14,6 +14,7 @@ def test_the_cases_cover_every_family():
         "mlp",
         "scaled",
         "taylor",
+        "symbolic",
         "cross_entropy",
         "mse",
         "mae",
@@ -21,7 +22,7 @@ def test_the_cases_cover_every_family():
         "label_smoothing",
         "focal",
     } == {*BUILT_IN}
-    assert {name for name, _ in LEARNED} == {"mlp", "scaled", "taylor"}
+    assert {name for name, _ in LEARNED} == {"mlp", "scaled", "taylor", "symbolic"}
 
 
 def _as_function(name, link):
@@ -72,6 +73,8 @@ def test_vmap_over_a_population_equals_a_loop(name, link):
     losses = [build(name, link, seed=seed) for seed in range(3)]
     if name == "scaled":
         losses = [build(name, link, scale=scale) for scale in (0.5, 1.0, -2.0)]
+    if name == "symbolic":
+        losses = [build(name, link, seed=seed, noise=0.1) for seed in range(3)]
     outputs, target = rows(link)
     population = {
         key: torch.stack([phi_of(loss)[key] for loss in losses]) for key in phi_of(losses[0])

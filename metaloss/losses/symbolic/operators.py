@@ -1,0 +1,106 @@
+"""What an expression is made of: operators that are defined, and twice differentiable, everywhere.
+
+Reference:
+    Raymond, Chen, Xue & Zhang, "Learning Symbolic Model-Agnostic Loss Functions via
+    Meta-Learning", TPAMI 2023: the operators of EvoMAL, protected as in the authors' code.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+
+import torch
+from torch import Tensor
+
+FLOOR = 1e-7
+
+
+@dataclass(frozen=True, kw_only=True)
+class Operator:
+    """One operator.
+
+    Attributes:
+        name: Its name in an expression's text.
+        arity: The number of its arguments, 1 or 2.
+        apply: ``(*tensors) -> tensor``, element by element, arguments broadcast. The first and
+            second derivatives are finite for finite arguments, on kinks as well.
+        python: The same in Python's notation for torch, with ``{0}`` and ``{1}`` for arguments.
+        meaning: For people.
+    """
+
+    name: str
+    arity: int
+    apply: Callable[..., Tensor]
+    python: str
+    meaning: str
+
+
+def _quotient(a: Tensor, b: Tensor) -> Tensor:
+    return a / torch.sqrt(1 + b * b)
+
+
+def _floored(a: Tensor) -> Tensor:
+    # Below the floor the slope is 0, not infinite.
+    return torch.clamp(torch.abs(a), min=FLOOR)
+
+
+_FLOORED = f"torch.clamp(torch.abs({{0}}), min={FLOOR})"
+_ALL = (
+    Operator(name="add", arity=2, apply=torch.add, python="({0} + {1})", meaning="a + b"),
+    Operator(name="sub", arity=2, apply=torch.sub, python="({0} - {1})", meaning="a − b"),
+    Operator(name="mul", arity=2, apply=torch.mul, python="({0} * {1})", meaning="a · b"),
+    Operator(
+        name="aq",
+        arity=2,
+        apply=_quotient,
+        python="({0} / torch.sqrt(1 + {1} ** 2))",
+        meaning="the analytic quotient a / √(1 + b²)",
+    ),
+    Operator(
+        name="min",
+        arity=2,
+        apply=torch.minimum,
+        python="torch.minimum({0}, {1})",
+        meaning="the smaller; half the slope each where both are equal",
+    ),
+    Operator(
+        name="max",
+        arity=2,
+        apply=torch.maximum,
+        python="torch.maximum({0}, {1})",
+        meaning="the larger; half the slope each where both are equal",
+    ),
+    Operator(
+        name="sign",
+        arity=1,
+        apply=torch.sign,
+        python="torch.sign({0})",
+        meaning="−1, 0 or 1; its slope is 0",
+    ),
+    Operator(name="square", arity=1, apply=torch.square, python="({0} ** 2)", meaning="a²"),
+    Operator(name="abs", arity=1, apply=torch.abs, python="torch.abs({0})", meaning="|a|"),
+    Operator(
+        name="log",
+        arity=1,
+        apply=lambda a: torch.log(_floored(a)),
+        python=f"torch.log({_FLOORED})",
+        meaning=f"the logarithm of max(|a|, {FLOOR})",
+    ),
+    Operator(
+        name="sqrt",
+        arity=1,
+        apply=lambda a: torch.sqrt(_floored(a)),
+        python=f"torch.sqrt({_FLOORED})",
+        meaning=f"the root of max(|a|, {FLOOR})",
+    ),
+    Operator(
+        name="tanh",
+        arity=1,
+        apply=torch.tanh,
+        python="torch.tanh({0})",
+        meaning="the hyperbolic tangent",
+    ),
+)
+OPERATORS: Mapping[str, Operator] = MappingProxyType({one.name: one for one in _ALL})

@@ -1,0 +1,115 @@
+"""The loss as an expression, with a learned coefficient on every edge of its tree."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor, nn
+
+from metaloss.errors import MetalossError
+from metaloss.losses.base import ClassReduction, LearnedLoss
+from metaloss.losses.criterion_text import criterion_text
+from metaloss.losses.symbolic.parse import parse
+from metaloss.losses.symbolic.render import as_latex, as_python, as_text
+from metaloss.types import Link
+
+
+@dataclass(frozen=True, kw_only=True)
+class SymbolicConfig:
+    """Options of the ``symbolic`` loss."""
+
+    expression: str = field(
+        default="square(sub(t, p))",
+        metadata={"help": "in target t and prediction p: square(sub(t, p)) or (t - p)^2"},
+    )
+    coefficients: bool = field(
+        default=True, metadata={"help": "learn a coefficient on every edge; false: none"}
+    )
+    noise: float = field(
+        default=0.0, metadata={"help": "spread of the coefficients around 1 at the start"}
+    )
+    class_reduction: ClassReduction = field(
+        default=ClassReduction.mean, metadata={"help": "how the outputs of a row are combined"}
+    )
+
+    def __post_init__(self) -> None:
+        """Check the expression and the ranges."""
+        try:
+            tokens = parse(self.expression).tokens
+        except MetalossError as error:
+            raise MetalossError(f"loss.{error}") from error
+        for leaf, what in (("p", "prediction"), ("t", "target")):
+            if leaf not in tokens:
+                raise MetalossError(
+                    f"loss.expression={self.expression}: the {what} {leaf} does not occur, so that "
+                    "nothing could be learned from it"
+                )
+        if not 0 <= self.noise < 1:
+            raise MetalossError(f"loss.noise={self.noise}: expected a number from 0 up to 1")
+
+
+class Symbolic(LearnedLoss):
+    """An expression, applied to every output.
+
+    φ is one coefficient for each edge of the tree, 1 at the start: the loss is then what the
+    expression says, and no start refits it (``start=keep``, ``random`` and ``imitate`` agree).
+
+    Args:
+        config: The options.
+        link: What turns raw outputs into predictions.
+
+    Reference:
+        Raymond, Chen, Xue & Zhang, "Learning Symbolic Model-Agnostic Loss Functions via
+        Meta-Learning", TPAMI 2023: expressions by genetic programming, coefficients by unrolling.
+
+    Example:
+        >>> loss = Symbolic(SymbolicConfig(expression="-t * log(p)"))
+        >>> loss.formula(), loss.coefficients.numel()
+        ('-t*log(p)', 5)
+        >>> outputs, target = torch.tensor([[1.0, 2.0]]), torch.tensor([1])
+        >>> cross_entropy = nn.functional.cross_entropy(outputs, target)
+        >>> torch.isclose(2 * loss(outputs, target), cross_entropy).item()
+        True
+    """
+
+    Config = SymbolicConfig
+    given = True
+
+    def __init__(
+        self, config: SymbolicConfig | None = None, *, link: Link | str = Link.softmax
+    ) -> None:
+        config = config or SymbolicConfig()
+        super().__init__(config, link=link, class_reduction=config.class_reduction)
+        self.expression = parse(config.expression)
+        self.coefficients: nn.Parameter | None = None
+        if config.coefficients:
+            edges = self.expression.size - 1
+            self.coefficients = nn.Parameter(1 + config.noise * torch.randn(edges))
+
+    def pointwise(self, prediction: Tensor, target: Tensor) -> Tensor:
+        """Return ℓ(target, prediction); all shapes (B, C, *)."""
+        return self.expression.evaluate(prediction, target, self.coefficients)
+
+    def formula(self) -> str:
+        """Return the loss as it is now, simplified, in Python's notation for t and p."""
+        return as_text(self.expression, self._numbers(), positive=self._positive)
+
+    def latex(self) -> str:
+        """Return the loss as it is now, simplified, in LaTeX."""
+        return as_latex(self.expression, self._numbers(), positive=self._positive)
+
+    def python(self) -> str:
+        """Return the source of ``criterion(outputs, target)``, exact, for a program of its own."""
+        return criterion_text(self, as_python(self.expression, self._numbers()))
+
+    def extra_repr(self) -> str:
+        """Show the formula when printed."""
+        return f"{self.formula()}, {super().extra_repr()}"
+
+    @property
+    def _positive(self) -> bool:
+        return self.link is not Link.identity
+
+    def _numbers(self) -> list[float] | None:
+        return None if self.coefficients is None else self.coefficients.tolist()
