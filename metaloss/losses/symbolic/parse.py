@@ -13,7 +13,7 @@ Nothing is evaluated: the text is cut into words, and the words into a tree.
 from __future__ import annotations
 
 import re
-from typing import NamedTuple, NoReturn
+from typing import NamedTuple
 
 from metaloss.errors import MetalossError, unknown_name
 from metaloss.losses.symbolic.expression import (
@@ -70,7 +70,7 @@ def parse(text: str) -> Expression:
     tokens = reader.sum()
     left = reader.peek()
     if left.kind != "end":
-        reader.refuse(left, "expected an operator or the end")
+        raise reader.refusal(left, "expected an operator or the end")
     try:
         return Expression(tuple(tokens))
     except MetalossError as error:
@@ -94,9 +94,9 @@ class _Reader:
         self._at += 1
         return word
 
-    def refuse(self, word: _Word, why: str) -> NoReturn:
+    def refusal(self, word: _Word, why: str) -> MetalossError:
         got = "the end of the text" if word.kind == "end" else repr(word.text[:30])
-        raise MetalossError(f"expression, column {word.column}: got {got}, {why}")
+        return MetalossError(f"expression, column {word.column}: got {got}, {why}")
 
     def sum(self) -> list[Token]:
         left = self.product()
@@ -108,7 +108,7 @@ class _Reader:
         left = self.factor()
         while mark := self.take("*", "/"):
             if mark.text == "/":
-                self.refuse(
+                raise self.refusal(
                     mark, "there is no division: use aq(a, b) = a / sqrt(1 + b^2), or a factor"
                 )
             left = self._joined("mul", left, self.factor())
@@ -129,7 +129,7 @@ class _Reader:
             return base
         exponent = self.peek()
         if exponent.kind != "number" or float(exponent.text) != 2:
-            self.refuse(exponent, "expected 2, the only power (square)")
+            raise self.refusal(exponent, "expected 2, the only power (square)")
         self._at += 1
         return ["square", *base]
 
@@ -138,7 +138,7 @@ class _Reader:
         if word.kind == "number":
             self._at += 1
             if not float(word.text) <= LARGEST_NUMBER:
-                self.refuse(word, f"expected a number up to {LARGEST_NUMBER:g}")
+                raise self.refusal(word, f"expected a number up to {LARGEST_NUMBER:g}")
             return [float(word.text)]
         if word.kind == "name":
             self._at += 1
@@ -148,7 +148,7 @@ class _Reader:
             inside = self.sum()
             self._close()
             return inside
-        self.refuse(word, "expected a number, t, p, a function or '('")
+        raise self.refusal(word, "expected a number, t, p, a function or '('")
 
     def _call(self, name: _Word) -> list[Token]:
         if name.text not in OPERATORS:
@@ -157,27 +157,29 @@ class _Reader:
         arity = OPERATORS[name.text].arity
         opening = self.take("(")
         if opening is None:
-            self.refuse(self.peek(), f"expected '(' after {name.text}")
+            raise self.refusal(self.peek(), f"expected '(' after {name.text}")
         self._enter(opening)
         tokens: list[Token] = [name.text, *self.sum()]
         for _ in range(arity - 1):
             if self.take(",") is None:
-                self.refuse(self.peek(), f"expected ',': {name.text} takes {arity} arguments")
+                raise self.refusal(
+                    self.peek(), f"expected ',': {name.text} takes {arity} arguments"
+                )
             tokens += self.sum()
         if self.peek().text == ",":
-            self.refuse(self.peek(), f"expected ')': {name.text} takes {arity} argument(s)")
+            raise self.refusal(self.peek(), f"expected ')': {name.text} takes {arity} argument(s)")
         self._close()
         return tokens
 
     def _close(self) -> None:
         if self.take(")") is None:
-            self.refuse(self.peek(), "expected an operator or ')'")
+            raise self.refusal(self.peek(), "expected an operator or ')'")
         self._depth -= 1
 
     def _enter(self, word: _Word) -> None:
         self._depth += 1
         if self._depth > _DEEPEST:
-            self.refuse(word, f"nested more than {_DEEPEST} deep")
+            raise self.refusal(word, f"nested more than {_DEEPEST} deep")
 
     def _joined(self, operator: str, left: list[Token], right: list[Token]) -> list[Token]:
         # Refused here, since a long sum would otherwise copy its left side again and again.
