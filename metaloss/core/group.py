@@ -63,6 +63,10 @@ def check_stackable(setups: Sequence[Setup]) -> None:
     """
     first, count = setups[0], len(setups)
     alone = f"seeds={count}: %s: train the seeds one at a time"
+    if first.search is not None:
+        raise UnsupportedError(
+            alone % f"meta_optimizer={first.config.meta_optimizer.name} is a search of its own"
+        )
     if first.schedule.learns and not first.engine.stacks:
         raise UnsupportedError(
             alone % f"meta_optimizer={first.config.meta_optimizer.name} takes one run at a time "

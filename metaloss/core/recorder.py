@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 
-from metaloss.contracts import Event, Logged, LossCurves, Noticed
+from metaloss.contracts import Event, Logged, LossCurves, Noticed, Table
 from metaloss.core.curves import loss_curves
 from metaloss.core.journal import Journal
 from metaloss.core.state import Meter
@@ -53,6 +54,13 @@ class Recorder:
         grid, curves = loss_curves(loss, phi)
         self._curves.write({"step": step, "phase": phase, "grid": grid, "curves": curves})
         self._emit(LossCurves(step=step, phase=phase, grid=grid, curves=curves))
+
+    def table(
+        self, step: int, name: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]
+    ) -> None:
+        """Tell the trackers of a table as it is now."""
+        plain = tuple(tuple(row) for row in rows)
+        self._emit(Table(step=step, name=name, columns=tuple(columns), rows=plain))
 
     def seconds(self) -> float:
         """Return the seconds that the run has taken, in all its processes."""

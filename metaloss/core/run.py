@@ -12,7 +12,7 @@ from torch import nn
 from metaloss.compose import compose, read_file, to_overrides, to_yaml
 from metaloss.config import RunConfig, Selected
 from metaloss.contracts import RunFinished, Task
-from metaloss.core import checkpoint
+from metaloss.core import checkpoint, search
 from metaloss.core.files import read_json, write_atomically, write_json
 from metaloss.core.interrupt import Interrupt
 from metaloss.core.journal import read_rows
@@ -26,6 +26,7 @@ from metaloss.core.opening import (
 from metaloss.core.recorder import Recorder
 from metaloss.core.results import Run, write_results
 from metaloss.core.runtime import determinism
+from metaloss.core.search import find_loss
 from metaloss.core.setup import Setup, prepare
 from metaloss.core.trainer import Trainer
 from metaloss.errors import MetalossError
@@ -136,15 +137,26 @@ def resume_run(
     setup = prepare(config, task=task, model=model, loss=loss)
     fanout = open_trackers(config)
     content, messages = checkpoint.load_newest(folder / "checkpoints", setup.device)
-    if content is None and not messages:
+    saved, more = search.load(folder, setup.device) if setup.search else (None, [])
+    messages = [*messages, *more]
+    if content is None and saved is None and not messages:
         _check_nothing_is_lost(folder)
     # Refuses a journal that does not fit the checkpoint: before anything is overwritten.
-    before = content or {"files": [0, 0], "seconds": 0.0}
+    before = content or saved or {"files": [0, 0], "seconds": 0.0}
     recorder = Recorder(folder, fanout.handle, before["files"], before["seconds"])
     write_atomically(folder / "config.yaml", to_yaml(setup.config).encode())
     write_json(folder / "plugins.json", {**read_json(folder / "plugins.json"), **(plugins or {})})
     (folder / "summary.json").unlink(missing_ok=True)
-    return _go(setup, fanout, recorder, content, messages)
+    return _go(setup, fanout, recorder, content, messages, saved)
+
+
+def _place(
+    setup: Setup, content: Mapping[str, Any] | None, saved: Mapping[str, Any] | None
+) -> int | None:
+    """Return the step that a run goes on from, None if it begins."""
+    if content is not None:
+        return int(setup.start_total + sum(content["progress"]))
+    return None if saved is None else len(saved["told"])
 
 
 def _check_nothing_is_lost(folder: Path) -> None:
@@ -166,20 +178,27 @@ def _go(
     recorder: Recorder,
     content: dict[str, Any] | None,
     messages: Sequence[str] = (),
+    saved: dict[str, Any] | None = None,
 ) -> Run:
-    """Run, or go on from a checkpoint's content, and write what remains."""
+    """Run, or go on from a checkpoint's content, and write what remains.
+
+    ``saved``: a checkpoint of the search before training, where there is one.
+    """
     folder = recorder.folder
     try:
         with determinism(setup.config.deterministic), Interrupt() as interrupt:
             try:
-                trainer = Trainer(setup, folder, recorder, interrupt)
-                if content is not None:
-                    trainer.restore(content)
-                fanout.handle(started(setup, folder, trainer.step if content else None))
+                place = _place(setup, content, saved)
+                fanout.handle(started(setup, folder, place))
                 for message in messages:
-                    recorder.notice(trainer.step, message)
+                    recorder.notice(place or 0, message)
+                if setup.search is not None:
+                    setup = find_loss(setup, recorder, interrupt, saved)
+                trainer = Trainer(setup, folder, recorder, interrupt)
                 if content is None:
                     trainer.begin()
+                else:
+                    trainer.restore(content)
                 trainer.run()
             finally:
                 recorder.close()

@@ -23,14 +23,23 @@ from metaloss.errors import MetalossError
 from metaloss.inner.functional import FunctionalModel
 from metaloss.inner.problem import InnerProblem
 from metaloss.losses.base import LearnedLoss
+from metaloss.meta_optimizers.mixed import Mixed
 from metaloss.meta_optimizers.outer import OuterRule
-from metaloss.starts.keep import refuse_loaded
+from metaloss.meta_optimizers.search import SearchRule
+from metaloss.schedules.offline import Offline
+from metaloss.schedules.searched import Searched
+from metaloss.starts.keep import Keep, refuse_loaded
 from metaloss.types import Batch, InnerState, Tensors
 
 
 @dataclass(frozen=True, kw_only=True)
 class Setup:
-    """Everything that a trainer needs; nothing in it changes during a run."""
+    """Everything that a trainer needs; nothing in it changes during a run.
+
+    Attributes:
+        search: How the loss is found before training, None where it is not searched for.
+        found: What the search came to.
+    """
 
     config: RunConfig
     task: Task
@@ -42,6 +51,8 @@ class Setup:
     problem: InnerProblem
     advance: Advance
     device: torch.device
+    search: SearchRule | None = None
+    found: dict[str, Any] | None = None
 
     @property
     def start_total(self) -> int:
@@ -89,7 +100,9 @@ def prepare(
         valid=on_device(task.valid, device),
         test=on_device(task.test, device),
     )
-    schedule: Schedule = config.schedule.options
+    search = config.meta_optimizer.options
+    search = search if isinstance(search, SearchRule) else None
+    schedule = _schedule(config, search)
     loss = build_loss(config.loss, task, config.seed) if loss is None else copy.deepcopy(loss)
     _check_fit(loss, task, schedule, config)
     weights = _weights(config, task, model)
@@ -111,9 +124,10 @@ def prepare(
         buffers = {name: value.to(device) for name, value in buffers.items()}
         return InnerState(params, buffers, optimizer.init(params))
 
+    engine = Mixed() if search is not None else config.meta_optimizer.options
     step = Step(
         problem=problem,
-        engine=config.meta_optimizer.options,
+        engine=engine,
         schedule=schedule,
         guarded=config.guard.name != "off",
         meta_totals={
@@ -134,13 +148,27 @@ def prepare(
         task=task,
         model=module,
         loss=loss,
-        start=config.start.options,
+        # What a search finds is not started anew.
+        start=Keep() if search is not None else config.start.options,
         schedule=schedule,
-        engine=config.meta_optimizer.options,
+        engine=engine,
         problem=problem,
         advance=advance,
         device=device,
+        search=search,
     )
+
+
+def _schedule(config: RunConfig, search: SearchRule | None) -> Schedule:
+    schedule: Schedule = config.schedule.options
+    if search is None:
+        return schedule
+    if not isinstance(schedule, Offline):
+        raise MetalossError(
+            f"meta_optimizer={config.meta_optimizer.name} searches before training: it needs "
+            f"schedule=offline, not {config.schedule.name}"
+        )
+    return Searched(generations=search.generations, meta_batch=schedule.meta_batch)
 
 
 def _train_meta_steps(schedule: Schedule, steps: int) -> int:
@@ -214,10 +242,11 @@ def _check_kinds(config: RunConfig, task: object, model: object, loss: object) -
         if value is not None and not isinstance(value, kind):
             raise MetalossError(f"{name} is a {type(value).__name__}: expected {example}")
     engine = config.meta_optimizer.options
-    if not isinstance(engine, OuterRule):
+    if not isinstance(engine, OuterRule | SearchRule):
         raise MetalossError(
             f"meta_optimizer={config.meta_optimizer.name}: {type(engine).__name__} does not derive "
-            "from metaloss.meta_optimizers.outer.OuterRule, which moves φ along the meta-gradient"
+            "from metaloss.meta_optimizers.outer.OuterRule, which moves φ along the meta-gradient, "
+            "nor from metaloss.meta_optimizers.search.SearchRule"
         )
 
 

@@ -79,7 +79,9 @@ class Trainer:
         )
         self.state = self.setup.state(self.state.inner, phi)
         self.ladder.phase_begins(self.state)
-        if setup.schedule.offline_total():
+        if setup.search is not None:
+            self.progress = Progress(offline=setup.search.generations)
+        if setup.schedule.offline_total() > self.progress.offline:
             self._curves("offline")
         else:
             self._train_begins()

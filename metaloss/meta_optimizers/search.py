@@ -1,0 +1,77 @@
+"""What every search has in common: how many candidates, and how their fitness is found."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import Enum
+
+from metaloss.contracts import SearchMetaOptimizer
+from metaloss.errors import MetalossError
+
+
+class FitnessOf(Enum):
+    """What of the validation rows is a candidate's fitness."""
+
+    metric = "metric"
+    task_loss = "task_loss"
+
+
+@dataclass(frozen=True, kw_only=True)
+class SearchRule(SearchMetaOptimizer):
+    """The options of every search, over and above its own.
+
+    Every candidate trains a model for ``fitness_steps`` steps, all from the same fresh weights on
+    the same batches: its fitness is a function of the candidate alone. With ``local_steps`` its
+    parameters are first moved along the meta-gradient, as EvoMAL does.
+    """
+
+    population: int = field(default=25, metadata={"help": "candidates of a generation"})
+    generations: int = field(default=20, metadata={"help": "generations of the search"})
+    fitness_steps: int = field(
+        default=500, metadata={"help": "training steps after which a candidate is judged"}
+    )
+    fitness: FitnessOf = field(
+        default=FitnessOf.metric,
+        metadata={"help": "what is judged on the validation rows: metric or task_loss"},
+    )
+    early_end: float = field(
+        default=0.25,
+        metadata={"help": "share of the steps after which the hopeless end; 0: none does"},
+    )
+    local_steps: int = field(
+        default=0, metadata={"help": "meta-steps on each candidate's parameters before it is judged"}
+    )
+    local_lr: float = field(default=1e-3, metadata={"help": "η of those meta-steps"})
+    local_engine: str = field(
+        default="mixed", metadata={"help": "engine of their meta-gradient: mixed, ..."}
+    )
+    group: int = field(
+        default=25, metadata={"help": "candidates trained together, as one vectorised program"}
+    )
+    workers: str = field(
+        default="1", metadata={"help": "processes that train groups, or ray for a cluster"}
+    )
+    address: str | None = field(
+        default=None, metadata={"help": "address of a Ray cluster; null: a local one"}
+    )
+
+    def __post_init__(self) -> None:
+        """Check the ranges."""
+        for option in ("population", "generations", "fitness_steps", "group"):
+            self._require(option, getattr(self, option) >= 1, "a number ≥ 1")
+        self._require("local_steps", self.local_steps >= 0, "a number ≥ 0")
+        self._require("local_lr", self.local_lr > 0, "a positive number")
+        self._require("early_end", 0 <= self.early_end < 1, "a share from 0 up to 1")
+        whole = self.workers.isascii() and self.workers.isdigit() and int(self.workers) >= 1
+        self._require("workers", whole or self.workers == "ray", "a number ≥ 1, or ray")
+        if self.address is not None and self.workers != "ray":
+            raise MetalossError(
+                f"meta_optimizer.address={self.address} with workers={self.workers}: an address "
+                "is for workers=ray"
+            )
+
+    def _require(self, option: str, holds: bool, expected: str) -> None:
+        if not holds:
+            raise MetalossError(
+                f"meta_optimizer.{option}={getattr(self, option)}: expected {expected}"
+            )

@@ -1,0 +1,136 @@
+"""CMA-ES over the parameters of a loss."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from metaloss.contracts import Candidate, Search
+from metaloss.errors import MetalossError
+from metaloss.losses.base import LearnedLoss
+from metaloss.meta_optimizers.search import SearchRule
+from metaloss.types import Tensors
+
+_MOST_PARAMETERS = 1000
+
+
+class Centre(Enum):
+    """Where the search begins: at 0, or at the parameters that the loss is built with."""
+
+    zero = "zero"
+    start = "start"
+
+
+@dataclass(frozen=True, kw_only=True)
+class CMAES(SearchRule):
+    """Search φ by CMA-ES; with ``loss=taylor`` this is TaylorGLO.
+
+    A candidate that does not train counts as worse than every one that does.
+
+    Reference:
+        Gonzalez & Miikkulainen, "Optimizing Loss Functions Through Multivariate Taylor Polynomial
+        Parameterization", 2021. Hansen & Ostermeier, "Completely Derandomized Self-Adaptation in
+        Evolution Strategies", 2001; by the package ``cma``.
+
+    Example:
+        >>> from metaloss.losses import Taylor
+        >>> search = CMAES(population=4).search(Taylor(), None, outputs=10, seed=0)
+        >>> candidates = search.ask()
+        >>> len(candidates), sorted(candidates[0].phi)
+        (4, ['centre', 'coefficients'])
+        >>> search.tell([0.5, 0.1, 0.3, float("inf")])
+    """
+
+    sigma: float = field(default=1.2, metadata={"help": "first standard deviation"})
+    centre: Centre = field(
+        default=Centre.zero, metadata={"help": "where the search begins: zero or start"}
+    )
+
+    def __post_init__(self) -> None:
+        """Check the ranges."""
+        super().__post_init__()
+        self._require("sigma", self.sigma > 0, "a positive number")
+        self._require("population", self.population >= 2, "a number ≥ 2")
+
+    def search(
+        self,
+        loss: LearnedLoss,
+        task_loss: Callable[[Tensor, Tensor], Tensor] | None,
+        outputs: int,
+        seed: int,
+    ) -> Search:
+        """Return a search over the φ of ``loss``; see the contract."""
+        count = sum(value.numel() for value in loss.parameters())
+        if not 2 <= count <= _MOST_PARAMETERS:
+            raise MetalossError(
+                f"meta_optimizer=cmaes searches 2 to {_MOST_PARAMETERS} parameters; this loss has "
+                f"{count}: use loss=taylor, or a gradient engine"
+            )
+        return _CMASearch(self, loss, seed)
+
+
+class _CMASearch(Search):
+    """The package's own ask and tell, with a seed of ours."""
+
+    def __init__(self, options: CMAES, loss: LearnedLoss, seed: int) -> None:
+        self._like = {name: value.detach() for name, value in loss.named_parameters()}
+        begin = np.concatenate(
+            [value.cpu().double().numpy().ravel() for value in self._like.values()]
+        )
+        if options.centre is Centre.zero:
+            begin = np.zeros_like(begin)
+        self._strategy = _strategy(begin, options, seed)
+        self._asked: list[Any] = []
+
+    def ask(self) -> list[Candidate]:
+        self._asked = self._strategy.ask()
+        return [
+            Candidate(phi=self._phi(row), text=" ".join(f"{value:.6g}" for value in row))
+            for row in self._asked
+        ]
+
+    def tell(self, fitness: list[float]) -> None:
+        finite = [value for value in fitness if math.isfinite(value)]
+        if not finite:
+            # Nothing was learned: the same distribution again, other draws.
+            return
+        # cma takes no infinities; only ranks count.
+        worst = max(finite) + 1.0
+        values = [value if math.isfinite(value) else worst for value in fitness]
+        self._strategy.tell(self._asked, values)
+
+    def _phi(self, row: Any) -> Tensors:
+        phi, at = {}, 0
+        for name, like in self._like.items():
+            values = torch.tensor(np.asarray(row[at : at + like.numel()])).to(like)
+            phi[name] = values.view(like.shape)
+            at += like.numel()
+        return phi
+
+
+def _strategy(begin: Any, options: CMAES, seed: int) -> Any:
+    with warnings.catch_warnings():
+        # Its optional plotting and bounds code warns at import.
+        warnings.simplefilter("ignore")
+        import cma
+
+        draws = np.random.default_rng(np.random.SeedSequence(entropy=(seed, 0xC3A)))
+        return cma.CMAEvolutionStrategy(
+            begin,
+            options.sigma,
+            {
+                "popsize": options.population,
+                # cma would seed numpy's global generator (and take 0 for "from the clock").
+                "seed": float("nan"),
+                "randn": lambda *shape: draws.standard_normal(shape),
+                "verbose": -9,
+            },
+        )
