@@ -31,9 +31,7 @@ class Job:
 def grouped(candidates: Sequence[Candidate], size: int) -> list[Job]:
     """Return the jobs of a generation: by the order of the candidates, whoever will do them."""
     plain = [(dict(one.options), one.phi) for one in candidates]
-    return [
-        Job(candidates=tuple(plain[at : at + size])) for at in range(0, len(plain), size)
-    ]
+    return [Job(candidates=tuple(plain[at : at + size])) for at in range(0, len(plain), size)]
 
 
 def judge_job(setup: Setup, job: Job) -> list[Judged]:

@@ -22,7 +22,7 @@ from metaloss.inner.stacked import StackedProblem, stack
 from metaloss.losses.base import LearnedLoss
 from metaloss.meta_optimizers.outer import OuterRule
 from metaloss.meta_optimizers.search import FitnessOf, SearchRule
-from metaloss.types import Batch, InnerState, Tensors
+from metaloss.types import InnerState, Tensors
 
 _ROWS_AT_ONCE = 1024
 # The purposes of the draws: the same weights and batches for every candidate of a search.

@@ -26,7 +26,6 @@ from metaloss.core.opening import (
 from metaloss.core.recorder import Recorder
 from metaloss.core.results import Run, write_results
 from metaloss.core.runtime import determinism
-from metaloss.core.search import find_loss
 from metaloss.core.setup import Setup, prepare
 from metaloss.core.trainer import Trainer
 from metaloss.errors import MetalossError
@@ -82,6 +81,7 @@ def train_run(
             f"seeds={config.seeds} is many runs: use metaloss.train_seeds(...), which returns them"
         )
     setup = prepare(with_custom(config, task, model, loss), task=task, model=model, loss=loss)
+    search.check_search(setup)
     folder = Path(config.output or default_folder(setup))
     check_empty(folder)
     fanout = open_trackers(setup.config)
@@ -135,6 +135,7 @@ def resume_run(
         config = replace(config, device=device)
     config = with_custom(config, task, model, loss)
     setup = prepare(config, task=task, model=model, loss=loss)
+    search.check_search(setup)
     fanout = open_trackers(config)
     content, messages = checkpoint.load_newest(folder / "checkpoints", setup.device)
     saved, more = search.load(folder, setup.device) if setup.search else (None, [])
@@ -193,7 +194,7 @@ def _go(
                 for message in messages:
                     recorder.notice(place or 0, message)
                 if setup.search is not None:
-                    setup = find_loss(setup, recorder, interrupt, saved)
+                    setup = search.find_loss(setup, recorder, interrupt, saved)
                 trainer = Trainer(setup, folder, recorder, interrupt)
                 if content is None:
                     trainer.begin()

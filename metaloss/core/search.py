@@ -8,6 +8,7 @@ import io
 import math
 from collections import Counter
 from dataclasses import dataclass, field, replace
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from metaloss.core import checkpoint
 from metaloss.core.files import write_atomically
 from metaloss.core.interrupt import Interrupt
 from metaloss.core.jobs import candidate_loss, grouped
-from metaloss.core.population import Judged
+from metaloss.core.population import Judged, local_engine
 from metaloss.core.recorder import Recorder
 from metaloss.core.setup import Setup
 from metaloss.core.workers import Workers, open_workers
@@ -45,6 +46,28 @@ def load(folder: Path, device: torch.device) -> tuple[dict[str, Any] | None, lis
     return checkpoint.load_newest(folder / _FOLDER, device)
 
 
+def check_search(setup: Setup) -> None:
+    """Raise if a run's search cannot be done; nothing was written by then.
+
+    Raises:
+        MetalossError: If the search refuses the loss, its engine does not fit, or other processes
+            could not make the same run.
+    """
+    rule, config = setup.search, setup.config
+    if rule is None:
+        return
+    rule.search(setup.loss, setup.task.task_loss, setup.task.outputs, config.seed)
+    if rule.local_steps:
+        local_engine(rule)
+    if rule.workers != "1" and "custom" in (config.task.name, config.model.name, config.loss.name):
+        raise MetalossError(
+            f"meta_optimizer.workers={rule.workers}: a task, model or loss of your own cannot be "
+            "sent to other processes: register it, or use workers=1"
+        )
+    if rule.workers == "ray" and find_spec("ray") is None:
+        raise MetalossError("meta_optimizer.workers=ray needs Ray: pip install 'metaloss[ray]'")
+
+
 def find_loss(
     setup: Setup, recorder: Recorder, interrupt: Interrupt, saved: dict[str, Any] | None
 ) -> Setup:
@@ -62,9 +85,7 @@ def find_loss(
     rule = setup.search
     assert rule is not None
     history = _history(saved)
-    search = rule.search(
-        setup.loss, setup.task.task_loss, setup.task.outputs, setup.config.seed
-    )
+    search = rule.search(setup.loss, setup.task.task_loss, setup.task.outputs, setup.config.seed)
     for fitness in history.told:
         search.ask()
         search.tell(list(fitness))
@@ -94,16 +115,12 @@ def _generation(
     """Judge one generation, and tell the search."""
     assert setup.search is not None
     number = len(history.told)
-    hint = (
-        f"generation {number} was not finished; go on with metaloss train --resume {folder}"
-    )
+    hint = f"generation {number} was not finished; go on with metaloss train --resume {folder}"
     candidates = search.ask()
     new = [one for one in candidates if one.rejected is None and one.known is None]
     jobs = grouped(new, setup.search.group)
     judged = iter(
-        one
-        for results in workers.judge(jobs, lambda: interrupt.check(hint))
-        for one in results
+        one for results in workers.judge(jobs, lambda: interrupt.check(hint)) for one in results
     )
     fitness = []
     for index, candidate in enumerate(candidates):
@@ -179,9 +196,7 @@ def _record(recorder: Recorder, history: History) -> None:
 def _history(saved: dict[str, Any] | None) -> History:
     if saved is None:
         return History()
-    return History(
-        told=saved["told"], rows=saved["rows"], best=saved["best"], lost=saved["lost"]
-    )
+    return History(told=saved["told"], rows=saved["rows"], best=saved["best"], lost=saved["lost"])
 
 
 def _with_found(setup: Setup, history: History) -> Setup:
@@ -211,4 +226,3 @@ def _with_found(setup: Setup, history: History) -> Setup:
         advance=replace(setup.advance, step=step),
         found=found,
     )
-

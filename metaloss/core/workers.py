@@ -46,11 +46,6 @@ def open_workers(setup: Setup, config: str) -> Iterator[Workers]:
     if asked == "1":
         yield Here(setup)
         return
-    if any(name == "custom" for name in _names(setup)):
-        raise MetalossError(
-            f"meta_optimizer.workers={asked}: a task, model or loss of your own cannot be sent to "
-            "other processes: register it, or use workers=1"
-        )
     if asked == "ray":
         with _ray(setup.search.address) as ray:
             yield OnRay(ray, config)
@@ -89,7 +84,9 @@ class Processes(Workers):
         results: dict[int, list[Judged]] = {}
         for _ in range(_TRIES):
             missing = [number for number in range(len(jobs)) if number not in results]
-            futures = {n: self._pool.submit(judge_elsewhere, self._config, jobs[n]) for n in missing}
+            futures = {
+                n: self._pool.submit(judge_elsewhere, self._config, jobs[n]) for n in missing
+            }
             broken = False
             for number, future in futures.items():
                 try:
@@ -162,12 +159,8 @@ def _judge_on_ray(config: str, job: Job) -> list[Judged]:
 
 @contextmanager
 def _ray(address: str | None) -> Iterator[Any]:
-    try:
-        import ray
-    except ImportError as error:
-        raise MetalossError(
-            "meta_optimizer.workers=ray needs Ray: pip install 'metaloss[ray]'"
-        ) from error
+    import ray
+
     begun = not ray.is_initialized()
     if begun:
         try:
@@ -197,8 +190,3 @@ def _begin_worker() -> None:
     # Ctrl-C reaches every process of a terminal: the first one decides what it means.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     torch.set_num_threads(1)
-
-
-def _names(setup: Setup) -> list[str]:
-    config = setup.config
-    return [config.task.name, config.model.name, config.loss.name]

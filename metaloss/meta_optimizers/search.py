@@ -39,7 +39,8 @@ class SearchRule(SearchMetaOptimizer):
         metadata={"help": "share of the steps after which the hopeless end; 0: none does"},
     )
     local_steps: int = field(
-        default=0, metadata={"help": "meta-steps on each candidate's parameters before it is judged"}
+        default=0,
+        metadata={"help": "meta-steps on each candidate's parameters before it is judged"},
     )
     local_lr: float = field(default=1e-3, metadata={"help": "η of those meta-steps"})
     local_engine: str = field(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import re
 import shutil
@@ -18,6 +19,7 @@ from metaloss.contracts import (
     Noticed,
     RunFinished,
     RunStarted,
+    Table,
     Tracker,
 )
 from metaloss.errors import MetalossError
@@ -127,6 +129,8 @@ class WandB(Tracker):
             self._run.log(numbers, step=event.step)
         elif isinstance(event, LossCurves):
             self._log_curves(event)
+        elif isinstance(event, Table):
+            self._log_table(event)
         elif isinstance(event, Noticed):
             self._notices.append(f"step {event.step}: {event.message}")
             self._run.summary["notices"] = list(self._notices)
@@ -196,6 +200,16 @@ class WandB(Tracker):
             rows = [list(row) for row in zip(event.grid, *event.curves.values(), strict=True)]
             table = wandb.Table(columns=["prediction", *event.curves], data=rows)
             self._run.log({_CURVES: table}, step=event.step)
+
+    def _log_table(self, event: Table) -> None:
+        import wandb
+
+        # A column of numbers with an infinity among them is no column of numbers to wandb.
+        rows = [
+            [None if cell in (math.inf, -math.inf) else cell for cell in row] for row in event.rows
+        ]
+        table = wandb.Table(columns=list(event.columns), data=rows)
+        self._run.log({f"{event.name}/table": table}, step=event.step)
 
     def _finish(self, event: RunFinished) -> None:
         import wandb

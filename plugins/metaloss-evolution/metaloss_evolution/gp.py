@@ -127,9 +127,7 @@ class _GPSearch(Search):
             if mark is not None:
                 # A twin within the generation was not trained, and counts for nothing here.
                 self._archive[mark] = min(value, self._archive.get(mark, math.inf))
-        self._fitness = [
-            math.inf if mark is None else self._archive[mark] for mark in self._prints
-        ]
+        self._fitness = [math.inf if mark is None else self._archive[mark] for mark in self._prints]
         self._number += 1
 
     def _first(self) -> list[Expression]:
@@ -157,9 +155,7 @@ class _GPSearch(Search):
         options, children = self._options, list(parents)
         if len(children) == 2 and random.random() < options.crossover:
             children = list(crossed(*children))
-        children = [
-            mutated(one) if random.random() < options.mutation else one for one in children
-        ]
+        children = [mutated(one) if random.random() < options.mutation else one for one in children]
         # A child that is too high is its parent instead, as Koza has it.
         return [
             child if child.height <= options.height else parent

@@ -1,0 +1,136 @@
+"""Whole runs: by name, on several processes, killed and gone on with."""
+
+import csv
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+import metaloss
+from metaloss.core import workers as pools
+from metaloss.errors import MetalossError
+
+GP = (
+    "loss=symbolic",
+    "schedule=offline",
+    "meta_optimizer=gp",
+    "meta_optimizer.population=8",
+    "meta_optimizer.generations=3",
+    "meta_optimizer.fitness_steps=30",
+    "meta_optimizer.early_end=0",
+    "meta_optimizer.fitness=task_loss",
+    "meta_optimizer.local_steps=2",
+    "meta_optimizer.group=3",
+    "meta_optimizer.lowest=1",
+    "model.hidden=[8]",
+    "steps=20",
+    "seed=3",
+    "tracker=[]",
+)
+CMAES = (
+    "loss=taylor",
+    "schedule=offline",
+    "meta_optimizer=cmaes",
+    "meta_optimizer.population=4",
+    "meta_optimizer.generations=2",
+    "meta_optimizer.fitness_steps=20",
+    "meta_optimizer.early_end=0",
+    "meta_optimizer.fitness=task_loss",
+    "meta_optimizer.group=2",
+    "steps=10",
+    "tracker=[]",
+)
+
+
+def table(folder):
+    return (folder / "search.csv").read_text()
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """Return the run on one worker that the others must equal."""
+    return metaloss.train([*GP, f"output={tmp_path_factory.mktemp('runs') / 'whole'}"])
+
+
+def same(folder, whole):
+    assert table(folder) == table(whole.folder)
+    for name in ("loss.safetensors", "model.safetensors"):
+        assert (folder / name).read_bytes() == (whole.folder / name).read_bytes()
+
+
+def test_a_loss_is_found_and_stored(whole):
+    description = json.loads((whole.folder / "loss.json").read_text())
+    assert description["options"]["expression"] == whole.summary["search"]["loss"]
+    rows = list(csv.DictReader((whole.folder / "search.csv").open()))
+    assert len(rows) == 24
+    trained = [float(row["fitness"]) for row in rows if row["status"] == "trained"]
+    assert min(trained) == pytest.approx(whole.summary["search"]["fitness"])
+    assert metaloss.load_loss(whole.folder).formula()
+
+
+def test_two_workers_find_what_one_finds(whole, tmp_path):
+    metaloss.train([*GP, "meta_optimizer.workers=2", f"output={tmp_path}"])
+    same(tmp_path, whole)
+
+
+def test_a_search_that_is_killed_ends_as_the_uninterrupted_one(whole, tmp_path):
+    folder = tmp_path / "run"
+    words = ["train", *GP, f"output={folder}"]
+    process = subprocess.Popen([sys.executable, "-m", "metaloss", *words])
+    saved = folder / "search" / f"{1:012d}.pt"
+    for _ in range(600):
+        if saved.exists() or process.poll() is not None:
+            break
+        time.sleep(0.1)
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+    assert not (folder / "summary.json").exists()
+    metaloss.resume_run(folder)
+    same(folder, whole)
+
+
+def test_a_lost_worker_is_replaced_and_counted(whole, tmp_path, monkeypatch):
+    submitted = []
+    real = pools.ProcessPoolExecutor.submit
+
+    def submit(self, function, *arguments):
+        submitted.append(function)
+        if len(submitted) == 2:
+            return real(self, os._exit, 1)
+        return real(self, function, *arguments)
+
+    monkeypatch.setattr(pools.ProcessPoolExecutor, "submit", submit)
+    run = metaloss.train([*GP, "meta_optimizer.workers=2", f"output={tmp_path}"])
+    assert run.summary["search"]["lost_workers"] == 1
+    same(tmp_path, whole)
+
+
+def test_workers_that_are_always_lost_end_the_run_with_a_reason(tmp_path, monkeypatch):
+    real = pools.ProcessPoolExecutor.submit
+    monkeypatch.setattr(
+        pools.ProcessPoolExecutor, "submit", lambda self, *_: real(self, os._exit, 1)
+    )
+    with pytest.raises(MetalossError, match="workers were lost 3 times in one generation"):
+        metaloss.train([*CMAES, "meta_optimizer.workers=2", f"output={tmp_path}"])
+
+
+def test_cmaes_searches_a_taylor_loss(tmp_path):
+    run = metaloss.train([*CMAES, f"output={tmp_path}"])
+    assert run.summary["search"]["candidates"] == 8
+    assert run.loss.formula().count("p") == 6
+
+
+def test_a_family_that_does_not_fit_is_refused_before_anything_is_written(tmp_path):
+    with pytest.raises(MetalossError, match="gp searches expressions: it needs loss=symbolic"):
+        metaloss.train([*GP[1:], "loss=taylor", f"output={tmp_path / 'run'}"])
+    assert not (tmp_path / "run").exists()
+
+
+def test_workers_on_ray_find_what_one_finds(whole, tmp_path):
+    pytest.importorskip("ray")
+    metaloss.train([*GP, "meta_optimizer.workers=ray", f"output={tmp_path}"])
+    same(tmp_path, whole)
