@@ -50,11 +50,19 @@ class Options:
 
 @dataclass(frozen=True, kw_only=True)
 class Comparison:
-    """What came out. ``files``: what was written; ``notes``: what was left out, and why."""
+    """What came out. ``files``: what was written; ``notes``: what was left out, and why.
 
-    table: Table
+    ``tables``: one for each block, by name; a study without blocks has one without a name.
+    """
+
+    tables: dict[str, Table]
     files: tuple[Path, ...]
     notes: tuple[str, ...]
+
+    @property
+    def table(self) -> Table:
+        """The table of a study without blocks."""
+        return self.tables[""]
 
 
 def compare(
@@ -74,7 +82,8 @@ def compare(
     Args:
         study: Rows and seeds.
         out: Runs lie in ``out/<row>/seed<k>``; ``table.csv``, ``table.json``, ``table.md``,
-            ``comparison.png`` and ``study.yaml`` beside them.
+            ``comparison.png`` and ``study.yaml`` beside them. With blocks each has such a folder
+            of its own, ``out/<block>``, and the tables are in ``out`` once more, together.
         options: How.
         train: Trains one run; default: ``python -m metaloss train`` in a process of its own.
         console: Where people read.
@@ -87,15 +96,51 @@ def compare(
     console = console or Console()
     reference = options.reference or study.reference
     study = replace(study, reference=reference)  # checked before hours of training
-    jobs = plan_jobs(study, out)
+    parts = _parts(study, out)
+    jobs = {name: plan_jobs(part, folder) for name, (part, folder) in parts.items()}
     write_atomically(out / STUDY_FILE, to_yaml(study).encode())
     if train is None:
         train = ProcessTrainer(threads=options.threads, arguments=options.arguments)
-    with Display(jobs, console) as display:
-        train_missing(jobs, train, workers=options.jobs, watch=display)
-    groups, notes = groups_of_jobs(jobs)
+    together = [
+        replace(job, row=f"{name} · {job.row}" if name else job.row)
+        for name, part in jobs.items()
+        for job in part
+    ]
+    with Display(together, console) as display:
+        train_missing(together, train, workers=options.jobs, watch=display)
     options = replace(options, reference=reference)
-    return _finish(groups, notes, out, options=options, title=study.description, console=console)
+    found = {}
+    for name, (part, folder) in parts.items():
+        groups, notes = groups_of_jobs(jobs[name])
+        found[name] = _finish(
+            groups, notes, folder, options=options, title=part.description, console=console
+        )
+    return found[""] if not study.blocks else _joined(found, out, console)
+
+
+def _parts(study: Study, out: Path) -> dict[str, tuple[Study, Path]]:
+    """Return every block as a study of its own, with its folder, by name."""
+    if not study.blocks:
+        return {"": (study, out)}
+    return {block.name: (study.of_block(block), out / block.slug) for block in study.blocks}
+
+
+def _joined(found: dict[str, Comparison], out: Path, console: Console) -> Comparison:
+    """Write the tables of all blocks together."""
+    tables = {name: one.tables[""] for name, one in found.items()}
+    notes = tuple(f"{name}: {note}" for name, one in found.items() for note in one.notes)
+    texts = {
+        "table.csv": render.blocks_to_csv(tables),
+        "table.md": render.blocks_to_markdown(tables, notes),
+    }
+    for name, text in texts.items():
+        write_atomically(out / name, text.encode())
+        console.print(f"wrote {out / name}", markup=False, highlight=False, soft_wrap=True)
+    files = (
+        *(out / name for name in texts),
+        *(file for one in found.values() for file in one.files),
+    )
+    return Comparison(tables=tables, files=files, notes=notes)
 
 
 def compare_folders(
@@ -208,4 +253,4 @@ def _finish(
         console.print(texts["table.md"], markup=False, highlight=False, soft_wrap=True)
     for file in files:
         console.print(f"wrote {file}", markup=False, highlight=False, soft_wrap=True)
-    return Comparison(table=table, files=files, notes=tuple(notes))
+    return Comparison(tables={"": table}, files=files, notes=tuple(notes))

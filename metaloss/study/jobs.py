@@ -12,6 +12,7 @@ from typing import Any
 from metaloss.compose import compose, read_file, to_dict
 from metaloss.config import RunConfig
 from metaloss.errors import MetalossError
+from metaloss.meta_optimizers.search import SearchRule
 from metaloss.study.folders import read_summary
 from metaloss.study.spec import Study
 
@@ -118,7 +119,7 @@ def state_of(folder: Path, config: Mapping[str, Any]) -> State:
 
 def can_resume(folder: Path) -> bool:
     """Whether an unfinished run has a checkpoint to go on from."""
-    return any((folder / "checkpoints").glob("*.pt"))
+    return any(any((folder / name).glob("*.pt")) for name in ("checkpoints", "search"))
 
 
 def clear(folder: Path) -> None:
@@ -161,6 +162,9 @@ _MISSING = object()
 
 
 def _offline_steps(config: RunConfig) -> int:
+    search = config.meta_optimizer.options
+    if isinstance(search, SearchRule):
+        return search.generations
     return int(config.schedule.options.offline_total())
 
 
@@ -170,6 +174,10 @@ def _start_steps(config: RunConfig) -> int:
 
 def _cost(config: RunConfig) -> int:
     options = config.schedule.options
+    search = config.meta_optimizer.options
+    if isinstance(search, SearchRule):
+        candidates = search.generations * search.population
+        return config.steps + candidates * (search.fitness_steps + 3 * search.local_steps)
     unroll = getattr(options, "offline_unroll", getattr(options, "unroll", 1))
     # A step that learns costs about three plain ones (see Kemaev et al., arXiv 2505.00793).
     each = 3 if options.learns else 1

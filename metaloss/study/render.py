@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import math
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -35,8 +36,31 @@ def to_csv(table: Table) -> str:
     return text.getvalue()
 
 
+def blocks_to_csv(tables: Mapping[str, Table]) -> str:
+    """Return the rows of all blocks under one head, the block's name in front."""
+    texts = {name: list(csv.reader(io.StringIO(to_csv(table)))) for name, table in tables.items()}
+    head = next(iter(texts.values()))[0]
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["block", *head])
+    writer.writerows([name, *row] for name, rows in texts.items() for row in rows[1:])
+    return text.getvalue()
+
+
+def blocks_to_markdown(tables: Mapping[str, Table], notes: Sequence[str]) -> str:
+    """Return the blocks' tables under headings, with what must be known to read them."""
+    parts = [f"## {name}\n\n{_markdown_table(table)}" for name, table in tables.items()]
+    below = dict.fromkeys(line for table in tables.values() for line in legend(table))
+    return "\n\n".join(parts) + "\n\n" + "\n".join(f"- {line}" for line in [*below, *notes]) + "\n"
+
+
 def to_markdown(table: Table, notes: list[str]) -> str:
     """Return an aligned Markdown table, with what must be known to read it."""
+    below = "\n".join(f"- {line}" for line in [*legend(table), *notes])
+    return f"{_markdown_table(table)}\n\n{below}\n"
+
+
+def _markdown_table(table: Table) -> str:
     head, rows = cells(table)
     widths = [max(len(row[i]) for row in [head, *rows]) for i in range(len(head))]
 
@@ -55,8 +79,7 @@ def to_markdown(table: Table, notes: list[str]) -> str:
         )
         + "|"
     )
-    below = [f"- {line}" for line in [*legend(table), *notes]]
-    return "\n".join([show(head), rule, *map(show, rows), "", *below]) + "\n"
+    return "\n".join([show(head), rule, *map(show, rows)])
 
 
 def to_rich(table: Table) -> RichTable:

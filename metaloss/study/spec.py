@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import shlex
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ from omegaconf.errors import OmegaConfBaseException
 from metaloss.errors import MetalossError, unknown_name
 
 SHIPPED = Path(__file__).parent / "studies"
-_KEYS = ("common", "description", "reference", "rows", "seeds")
+_KEYS = ("blocks", "common", "description", "reference", "rows", "seeds")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,6 +58,8 @@ class Study:
         common: Words for every row; a row's own words win.
         reference: The row that the others are tested against; None: the first static one.
         description: One line for people: the picture's title.
+        blocks: What all rows are trained on, one after the other, such as several tasks; each has
+            a table and tests of its own. None: a single one, without a name.
 
     Raises:
         MetalossError: If there are no rows or seeds, a name or folder occurs twice, or the
@@ -69,6 +71,7 @@ class Study:
     common: tuple[str, ...] = ()
     reference: str | None = None
     description: str = ""
+    blocks: tuple[Row, ...] = ()
 
     def __post_init__(self) -> None:
         """Check the whole."""
@@ -76,14 +79,22 @@ class Study:
             raise MetalossError('nothing to compare: give rows, such as --row "online: loss=mlp"')
         if not self.seeds:
             raise MetalossError("no seeds: expected for example --seeds 0-4")
+        for what, rows in (("rows", self.rows), ("blocks", self.blocks)):
+            names = [row.name for row in rows]
+            slugs = [row.slug for row in rows]
+            for index, name in enumerate(names):
+                if name in names[:index] or slugs[index] in slugs[:index]:
+                    raise MetalossError(f"two {what} are called {name!r} (folder {slugs[index]!r})")
         names = [row.name for row in self.rows]
-        slugs = [row.slug for row in self.rows]
-        for index, name in enumerate(names):
-            if name in names[:index] or slugs[index] in slugs[:index]:
-                raise MetalossError(f"two rows are called {name!r} (folder {slugs[index]!r})")
         if self.reference is not None and self.reference not in names:
             raise unknown_name("reference row", self.reference, names)
         check_words(self.common, "the common words")
+
+    def of_block(self, block: Row) -> Study:
+        """Return one block as a study of its own."""
+        title = f"{self.description}: {block.name}" if self.description else block.name
+        common = (*self.common, *block.overrides)
+        return replace(self, blocks=(), common=common, description=title)
 
     def overrides(self, row: Row, seed: int) -> list[str]:
         """Return the words of one run; a later word on the same key replaces an earlier one.
@@ -145,8 +156,8 @@ def shipped_studies() -> list[str]:
 def load_study(name_or_path: str | Path) -> Study:
     """Return a shipped study by name, or one from a YAML file.
 
-    The file holds ``rows`` (name → list of ``KEY=VALUE`` words) and, if wanted, ``seeds``,
-    ``common`` (a list of words), ``reference`` and ``description``.
+    The file holds ``rows`` (name → list of ``KEY=VALUE`` words) and, if wanted, ``blocks`` (the
+    same), ``seeds``, ``common`` (a list of words), ``reference`` and ``description``.
 
     Raises:
         MetalossError: If there is no such study, or the file does not hold one.
@@ -186,6 +197,8 @@ def to_yaml(study: Study) -> str:
         "reference": study.reference,
         "rows": {row.name: list(row.overrides) for row in study.rows},
     }
+    if study.blocks:
+        values["blocks"] = {block.name: list(block.overrides) for block in study.blocks}
     return yaml.safe_dump(values, sort_keys=False, allow_unicode=True)
 
 
@@ -203,19 +216,23 @@ def _study(path: Path, values: Mapping[str, Any]) -> Study:
     for key in values:
         if key not in _KEYS:
             raise unknown_name(f"key in study {path}", key, _KEYS)
-    rows = values.get("rows")
-    if not isinstance(rows, dict):
-        raise MetalossError(f"study {path}: rows={rows}: expected row names with lists of words")
     reference = values.get("reference")
     return Study(
-        rows=tuple(
-            Row(name=str(name), overrides=_words(path, f"rows.{name}", words))
-            for name, words in rows.items()
-        ),
+        rows=_rows(path, "rows", values.get("rows")),
+        blocks=_rows(path, "blocks", values.get("blocks", {})),
         seeds=parse_seeds(values.get("seeds", 0)),
         common=_words(path, "common", values.get("common")),
         reference=None if reference is None else str(reference),
         description=str(values.get("description") or ""),
+    )
+
+
+def _rows(path: Path, key: str, rows: Any) -> tuple[Row, ...]:
+    if not isinstance(rows, dict):
+        raise MetalossError(f"study {path}: {key}={rows}: expected names with lists of words")
+    return tuple(
+        Row(name=str(name), overrides=_words(path, f"{key}.{name}", words))
+        for name, words in rows.items()
     )
 
 

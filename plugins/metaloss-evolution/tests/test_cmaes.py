@@ -5,11 +5,11 @@ import random
 import numpy as np
 import pytest
 import torch
+from metaloss_evolution import CMAES
+from metaloss_evolution.cmaes import Centre
 
 from metaloss.errors import MetalossError
 from metaloss.losses import CrossEntropy, MLPLoss, Taylor
-from metaloss_evolution import CMAES
-from metaloss_evolution.cmaes import Centre
 
 
 def loss():

@@ -8,11 +8,6 @@ from collections import Counter
 
 import pytest
 import torch
-from torch.nn.functional import cross_entropy
-
-from metaloss.errors import MetalossError
-from metaloss.losses import Symbolic, Taylor
-from metaloss.losses.symbolic import SymbolicConfig, parse
 from metaloss_evolution import GP
 from metaloss_evolution.screen import fingerprint, improves
 from metaloss_evolution.variation import (
@@ -23,6 +18,11 @@ from metaloss_evolution.variation import (
     selected,
     with_both,
 )
+from torch.nn.functional import cross_entropy
+
+from metaloss.errors import MetalossError
+from metaloss.losses import Symbolic, Taylor
+from metaloss.losses.symbolic import SymbolicConfig, parse
 
 FIRST, SECOND = parse("square(sub(t, p))"), parse("mul(log(p), add(t, tanh(1)))")
 
