@@ -52,8 +52,9 @@ def test_a_new_search_that_is_told_the_same_asks_the_same():
 
 
 def test_seed_0_is_a_seed_and_nobodys_generator_is_touched():
+    # cma would draw from this one: that it does not is what is looked at.
     np_before, before, torch_before = (
-        np.random.get_state(),
+        np.random.get_state(),  # noqa: NPY002
         random.getstate(),
         torch.get_rng_state(),
     )
@@ -62,7 +63,8 @@ def test_seed_0_is_a_seed_and_nobodys_generator_is_touched():
         for _ in range(2)
     ]
     assert torch.equal(drawn[0][1], drawn[1][1])
-    assert all(np.array_equal(a, b) for a, b in zip(np_before, np.random.get_state(), strict=True))
+    np_after = np.random.get_state()  # noqa: NPY002
+    assert all(np.array_equal(a, b) for a, b in zip(np_before, np_after, strict=True))
     assert random.getstate() == before
     assert torch.equal(torch.get_rng_state(), torch_before)
 

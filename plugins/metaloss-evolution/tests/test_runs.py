@@ -134,3 +134,24 @@ def test_workers_on_ray_find_what_one_finds(whole, tmp_path):
     pytest.importorskip("ray")
     metaloss.train([*GP, "meta_optimizer.workers=ray", f"output={tmp_path}"])
     same(tmp_path, whole)
+
+
+def test_a_cluster_is_found_by_its_address(whole, tmp_path):
+    pytest.importorskip("ray")
+    ray = [sys.executable, "-m", "ray.scripts.scripts"]
+    port = "6399"
+    begin = ["start", "--head", f"--port={port}", "--node-ip-address=127.0.0.1", "--num-cpus=2"]
+    subprocess.run([*ray, *begin, "--include-dashboard=false"], check=True, capture_output=True)
+    try:
+        words = ["meta_optimizer.workers=ray", f"meta_optimizer.address=127.0.0.1:{port}"]
+        metaloss.train([*GP, *words, f"output={tmp_path}"])
+    finally:
+        subprocess.run([*ray, "stop", "--force"], check=True, capture_output=True)
+    same(tmp_path, whole)
+
+
+def test_an_address_where_nobody_answers_is_one_line(tmp_path):
+    pytest.importorskip("ray")
+    words = ["meta_optimizer.workers=ray", "meta_optimizer.address=127.0.0.1:1"]
+    with pytest.raises(MetalossError, match=r"address=127\.0\.0\.1:1: no Ray cluster answers"):
+        metaloss.train([*GP, *words, f"output={tmp_path}"])
