@@ -14,6 +14,8 @@ from metaloss.config import Compile, Precision, RunConfig, Selected
 from metaloss.contracts import MetaBatch, Progress, Schedule, Start, Task
 from metaloss.core.advance import Advance
 from metaloss.core.batches import BatchStream, joined
+from metaloss.core.compile_choice import choose
+from metaloss.core.compiled import CompiledStep
 from metaloss.core.guard import GuardState
 from metaloss.core.runtime import check_deterministic, on_device, resolve_device, seeded
 from metaloss.core.state import Meter, TrainState
@@ -88,10 +90,6 @@ def prepare(
     device = resolve_device(config.device)
     if config.deterministic:
         check_deterministic(device)
-    if config.compile is Compile.on:
-        raise MetalossError("compile=on: this version runs eagerly; expected auto or off")
-    # Decided here, before step 0, and stored with the config.
-    config = replace(config, compile=Compile.off)
     if task is None:
         task = registry.get("task", config.task.name).build(config.task.options).build(config.seed)
     task = replace(
@@ -125,7 +123,11 @@ def prepare(
         return InnerState(params, buffers, optimizer.init(params))
 
     engine = Mixed() if search is not None else config.meta_optimizer.options
-    step = Step(
+    streams = _streams(config, task, schedule)
+    # Decided here, before step 0, and stored with the config.
+    compiles = choose(config, problem, schedule, engine, fresh("train", 0), streams["train"][0])
+    config = replace(config, compile=compiles)
+    step = (CompiledStep if compiles is Compile.on else Step)(
         problem=problem,
         engine=engine,
         schedule=schedule,
@@ -138,7 +140,7 @@ def prepare(
     advance = Advance(
         step=step,
         schedule=schedule,
-        streams=_streams(config, task, schedule),
+        streams=streams,
         fresh=fresh,
         seed=config.seed,
         device=device,
