@@ -33,7 +33,7 @@ from metaloss.study.style import (
 )
 
 _HIDDEN = ("rate", "time")
-_LONGEST_FORMULA = 120
+_LONGEST_FORMULA = 100
 _TITLES = {
     "task_loss": "task loss",
     "loss": "learned loss",
