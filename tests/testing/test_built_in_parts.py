@@ -6,11 +6,17 @@ from metaloss.errors import MetalossError
 from metaloss.losses import MLPLoss
 from metaloss.losses.export import DESCRIPTION, WEIGHTS, pack
 from metaloss.losses.load import LoadConfig
+from metaloss.models.gpt import GPTConfig
+from metaloss.models.resnet18 import ResNet18Config
 from metaloss.starts import Imitate
 from metaloss.testing import check_part
 
 # What makes a part quick enough, or needs to be said before it can be made.
-OPTIONS = {("start", "imitate"): Imitate(steps=20)}
+OPTIONS = {
+    ("start", "imitate"): Imitate(steps=20),
+    ("model", "resnet18"): ResNet18Config(width=2),
+    ("model", "gpt"): GPTConfig(layers=2, width=8, heads=2, dropout=0.2),
+}
 
 BUILT_IN = [
     (group, name)
