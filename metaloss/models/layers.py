@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import ClassVar, Literal
+
 import torch
 from torch import nn
 
@@ -21,11 +23,31 @@ class HeConv2d(nn.Conv2d):
         tensor(True)
     """
 
+    fan: ClassVar[Literal["fan_in", "fan_out"]] = "fan_out"
+
     def reset_parameters(self) -> None:
         """Draw the weights."""
-        nn.init.kaiming_normal_(self.weight, mode="fan_out", nonlinearity="relu")
+        nn.init.kaiming_normal_(self.weight, mode=self.fan, nonlinearity="relu")
         if self.bias is not None:
             nn.init.zeros_(self.bias)
+
+
+class HeFanInConv2d(HeConv2d):
+    """The same with variance 2 / fan-in, which keeps that of the outputs on their way.
+
+    For networks without normalisation whose convolutions narrow and widen: by fan-out, a layer
+    from 192 channels to 10 would begin with outputs four times too large.
+
+    Reference:
+        He, Zhang, Ren & Sun, "Delving Deep into Rectifiers", ICCV 2015, equation 10.
+
+    Example:
+        >>> weight = HeFanInConv2d(64, 3, 3).weight
+        >>> 0.9 < weight.std() / (2 / (64 * 3 * 3)) ** 0.5 < 1.1
+        tensor(True)
+    """
+
+    fan = "fan_in"
 
 
 class NormalLinear(nn.Linear):

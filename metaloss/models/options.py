@@ -49,10 +49,10 @@ def check_positive(name: str, value: object) -> None:
         raise MetalossError(f"{name}={value}: expected a whole number, at least 1")
 
 
-def check_dropout(dropout: float) -> None:
+def check_dropout(dropout: float, name: str = "model.dropout") -> None:
     """Raise unless ``0 <= dropout < 1``."""
     if not 0 <= dropout < 1:
-        raise MetalossError(f"model.dropout={dropout}: expected a number ≥ 0 and < 1")
+        raise MetalossError(f"{name}={dropout}: expected a number ≥ 0 and < 1")
 
 
 def check_shapes(

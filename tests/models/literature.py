@@ -17,6 +17,11 @@ class Small(NamedTuple):
 RICH = {
     "lenet5": Small({}, (1, 8, 8)),
     "resnet18": Small({"width": 2}, (3, 8, 8)),
+    "vgg16": Small({"width": 2}, (3, 12, 8)),
+    "allcnnc": Small({"dropout_input": 0.1, "dropout": 0.3}, (3, 9, 12)),
+    "squeezenet": Small({"dropout": 0.3}, (3, 8, 10)),
+    "wrn": Small({"depth": 10, "widen": 1, "dropout": 0.2}, (3, 8, 8)),
+    "vit": Small({"layers": 2, "width": 8, "heads": 2, "dropout": 0.2}, (3, 8, 12)),
     "gpt": Small({"layers": 2, "width": 8, "heads": 2, "dropout": 0.2}, (5,)),
 }
 

@@ -8,7 +8,7 @@ from torch.nn import functional as F
 import metaloss
 from metaloss.models.transformer import Block, TransformerConfig
 
-from .literature import built, count, drawn
+from .literature import built, drawn
 
 CONFIG = TransformerConfig(layers=3, width=12, heads=3)
 
@@ -60,11 +60,42 @@ def test_gpt_sees_no_later_token():
     torch.testing.assert_close(model(tokens[:, :3]), before[:, :, :3])
 
 
-def test_gpt_with_the_sizes_of_gpt_2_has_its_parameters():
-    """124,439,808: the count of OpenAI's released 124M weights, 50,257 tokens, 1,024 positions."""
-    options = {"layers": 12, "width": 768, "heads": 12}
-    with torch.device("meta"):
-        assert count(built("gpt", options, (1024,), outputs=50_257)) == 124_439_808
+def test_vit_computes_what_torchvisions_does():
+    from torchvision.models import VisionTransformer
+
+    options = {"layers": 2, "width": 12, "heads": 3}
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        reference = VisionTransformer(8, 4, 2, 3, 12, 48, num_classes=3).double()
+    ours = built("vit", options, (3, 8, 8)).double()
+    theirs = dict(reference.named_parameters())
+    for index, value in enumerate(theirs.values()):
+        value.data = 0.3 * drawn(*value.shape, seed=index)
+    parts = {
+        "patches": "conv_proj",
+        "norm": "encoder.ln",
+        "head": "heads.head",
+        "token.weight": "class_token",
+        "positions.weight": "encoder.pos_embedding",
+    }
+    for index in range(2):
+        block, layer = f"blocks.{index}", f"encoder.layers.encoder_layer_{index}"
+        parts |= {
+            f"{block}.attention.0": f"{layer}.ln_1",
+            f"{block}.attention.1.qkv.weight": f"{layer}.self_attention.in_proj_weight",
+            f"{block}.attention.1.qkv.bias": f"{layer}.self_attention.in_proj_bias",
+            f"{block}.attention.2": f"{layer}.self_attention.out_proj",
+            f"{block}.mlp.0": f"{layer}.ln_2",
+            f"{block}.mlp.1": f"{layer}.mlp.0",
+            f"{block}.mlp.3": f"{layer}.mlp.3",
+        }
+    for name, value in ours.named_parameters():
+        part, _, last = name.rpartition(".")
+        value.data = theirs[parts.get(name) or f"{parts[part]}.{last}"].data.view_as(value)
+    inputs = drawn(2, 3, 8, 8)
+    expected = reference(inputs)
+    torch.testing.assert_close(ours(inputs), expected, rtol=1e-10, atol=1e-12)
+    assert expected.std() > 1e-2
 
 
 def test_weights_begin_as_gpt_2s():

@@ -8,6 +8,9 @@ from metaloss.losses.export import DESCRIPTION, WEIGHTS, pack
 from metaloss.losses.load import LoadConfig
 from metaloss.models.gpt import GPTConfig
 from metaloss.models.resnet18 import ResNet18Config
+from metaloss.models.vgg16 import VGG16Config
+from metaloss.models.vit import ViTConfig
+from metaloss.models.wrn import WRNConfig
 from metaloss.starts import Imitate
 from metaloss.testing import check_part
 
@@ -15,6 +18,9 @@ from metaloss.testing import check_part
 OPTIONS = {
     ("start", "imitate"): Imitate(steps=20),
     ("model", "resnet18"): ResNet18Config(width=2),
+    ("model", "vgg16"): VGG16Config(width=2),
+    ("model", "wrn"): WRNConfig(depth=10, widen=1, dropout=0.2),
+    ("model", "vit"): ViTConfig(layers=2, width=8, heads=2, dropout=0.2),
     ("model", "gpt"): GPTConfig(layers=2, width=8, heads=2, dropout=0.2),
 }
 
