@@ -12,12 +12,17 @@ from metaloss.testing import check_part
 # What makes a part quick enough, or needs to be said before it can be made.
 OPTIONS = {("start", "imitate"): Imitate(steps=20)}
 
+# What needs files is checked where the files are written: tests/data.
+NEEDS_FILES = {
+    ("loss", "load"),
+    *(("task", name) for name in ("mnist", "fashion_mnist", "cifar10", "cifar100", "svhn")),
+}
+
 BUILT_IN = [
     (group, name)
     for group in registry.GROUPS
     for name in registry.names(group)
-    if registry.get(group, name).source.startswith("metaloss ")
-    and (group, name) != ("loss", "load")
+    if registry.get(group, name).source.startswith("metaloss ") and (group, name) not in NEEDS_FILES
 ]
 
 
