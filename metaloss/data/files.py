@@ -5,8 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TypeVar
 
 from metaloss.errors import MetalossError
+
+T = TypeVar("T")
 
 
 def require_files(
@@ -56,10 +59,10 @@ def reading(path: Path) -> Iterator[None]:
         raise MetalossError(f"{path}: cannot be read: {reason}") from error
 
 
-def download(task: str, fetch: Callable[[], object]) -> None:
-    """Run a download; raise in one line if it fails."""
+def download(task: str, fetch: Callable[[], T]) -> T:
+    """Return what a download returns; raise in one line if it fails."""
     try:
-        fetch()
+        return fetch()
     except Exception as error:
         reason = str(error).strip().split("\n")[0] or type(error).__name__
         raise MetalossError(

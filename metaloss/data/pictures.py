@@ -17,8 +17,9 @@ from metaloss.data.checks import number, whole
 from metaloss.data.files import download, missing, require_files
 from metaloss.data.problems import ClassOptions, ClassProblem, Problem
 from metaloss.data.scaling import fit_channels
-from metaloss.data.source import RowSource, Table
+from metaloss.data.source import Table
 from metaloss.data.splits import Split, split_rows
+from metaloss.data.tables import NumberSource
 from metaloss.errors import MetalossError
 
 Pictures = tuple[np.ndarray, np.ndarray]
@@ -33,7 +34,7 @@ class Augment(Enum):
 
 
 @dataclass(frozen=True, kw_only=True)
-class PictureSource(RowSource, ClassOptions):
+class PictureSource(NumberSource, ClassOptions):
     """Pictures (B, C, H, W) in float32, each channel scaled by the training rows' pixels.
 
     The published test split is the test part; training and validation rows are drawn from the
@@ -97,7 +98,7 @@ class PictureSource(RowSource, ClassOptions):
         # SVHN's come with their axes in another order in memory.
         return Table(np.ascontiguousarray(pictures), labels, published=len(parts[1][1]))
 
-    def problem(self, targets: np.ndarray) -> Problem:
+    def problem(self, table: Table) -> Problem:
         """Return the classes."""
         return ClassProblem(outputs=self.classes, noise=self.label_noise, options=self)
 
@@ -108,7 +109,7 @@ class PictureSource(RowSource, ClassOptions):
         split = split_rows(count, self.valid_fraction, 0, rng, strata=strata)
         return split._replace(test=np.arange(count, len(table.targets)))
 
-    def fit(self, inputs: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
+    def scaling(self, inputs: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
         """Return the scaling of each channel."""
         return fit_channels(inputs).__call__
 

@@ -49,13 +49,19 @@ class Problem(ABC):
 
 
 @dataclass(frozen=True, kw_only=True)
-class ClassOptions(Checked):
-    """Options of every task with classes."""
+class LabelOptions(Checked):
+    """Options of every task with class indices as targets."""
 
     noise_kind: NoiseKind = field(
         default=NoiseKind.symmetric,
         metadata={"help": "what label_noise makes of a class: any other one, or the next"},
     )
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClassOptions(LabelOptions):
+    """Options of every task with a class for each row."""
+
     imbalance: float = field(
         default=1.0,
         metadata={"help": "training rows of the largest class over the smallest's; 1: as they are"},

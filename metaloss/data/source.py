@@ -13,16 +13,10 @@ from torch import Tensor
 
 from metaloss.contracts import Task, TaskSource
 from metaloss.data.checks import Checked, number, whole
-from metaloss.data.corruptions import add_input_noise
 from metaloss.data.problems import (
-    ClassOptions,
-    ClassProblem,
     Problem,
-    ValueOptions,
-    ValueProblem,
 )
-from metaloss.data.scaling import fit_scaling
-from metaloss.data.splits import Split, choose, split_rows
+from metaloss.data.splits import Split, choose
 from metaloss.errors import MetalossError
 from metaloss.inner.keys import derive
 from metaloss.types import Batch
@@ -33,11 +27,14 @@ class Table(NamedTuple):
 
     ``inputs``: n rows, picked by an array of row numbers. ``targets``: labels (n,) or values
     (n, C). ``published``: so many rows at the end are the published test split.
+    ``name`` and ``about``: in place of the source's own.
     """
 
     inputs: Any
     targets: np.ndarray
     published: int = 0
+    name: str | None = None
+    about: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,10 +56,6 @@ class RowSource(TaskSource, Checked):
     noisy_validation: bool = field(
         default=False, metadata={"help": "the same noise on the validation targets too"}
     )
-    input_noise: float = field(
-        default=0.0,
-        metadata={"help": "Gaussian noise on the training inputs, in units of their deviation"},
-    )
     subset: int | None = field(
         default=None, metadata={"help": "keep so many training rows; null: all"}
     )
@@ -76,13 +69,11 @@ class RowSource(TaskSource, Checked):
 
     title: ClassVar[str]
     about: ClassVar[str]
-    per_feature: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         """Check the ranges."""
         super().__post_init__()
         number("task.label_noise", self.label_noise, 0, 1, include_low=True)
-        number("task.input_noise", self.input_noise, 0, float("inf"), include_low=True)
         number("task.meta_fraction", self.meta_fraction, 0, 1, include_high=True)
         if self.subset is not None:
             whole("task.subset", self.subset, 1)
@@ -94,16 +85,20 @@ class RowSource(TaskSource, Checked):
         """Return all rows."""
 
     @abstractmethod
-    def problem(self, targets: np.ndarray) -> Problem:
-        """Return what the targets are."""
+    def problem(self, table: Table) -> Problem:
+        """Return what the targets of the rows are."""
 
     @abstractmethod
     def split(self, table: Table, strata: np.ndarray | None, rng: np.random.Generator) -> Split:
         """Return the rows of each part, before any are left out."""
 
+    @abstractmethod
     def fit(self, inputs: Any) -> Callable[[Any], np.ndarray]:
-        """Return what turns inputs into numbers, fitted on those of the training rows."""
-        return fit_scaling(inputs, per_feature=self.per_feature).__call__
+        """Return what turns inputs into those of a model, fitted on the training rows'."""
+
+    def disturbed(self, inputs: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        """Return the training inputs with what may be wrong with them."""
+        return inputs
 
     def augmentation(self) -> Callable[[Tensor, Tensor], Tensor] | None:
         """Return what is done to batches of training rows."""
@@ -112,17 +107,17 @@ class RowSource(TaskSource, Checked):
     def rows(self, seed: int) -> Split:
         """Return the rows of each part, as row numbers."""
         table = self.table()
-        return self._rows(table, self.problem(table.targets), self._seed(seed))
+        return self._rows(table, self.problem(table), self._seed(seed))
 
     def build(self, seed: int) -> Task:
         """Load and split the rows, classes stratified; the same seed gives the same task."""
         seed = self._seed(seed)
         table = self.table()
-        problem = self.problem(table.targets)
+        problem = self.problem(table)
         train, valid, test = self._batches(table, problem, seed)
         kind = problem.kind
         return Task(
-            name=self.title,
+            name=table.name or self.title,
             train=train,
             valid=valid,
             test=test,
@@ -132,7 +127,7 @@ class RowSource(TaskSource, Checked):
             metric_name=kind.metric_name,
             metric=kind.metric,
             constant_loss=kind.constant_loss(train.targets, problem.outputs),
-            description=self.about,
+            description=table.about or self.about,
             augment=self.augmentation(),
         )
 
@@ -168,12 +163,9 @@ class RowSource(TaskSource, Checked):
         noisy = {"train": True, "valid": self.noisy_validation, "test": False}
         parts = []
         for name, picked in rows._asdict().items():
-            values = encode(table.inputs[picked]).astype(np.float32, copy=False)
+            values = encode(table.inputs[picked])
             if name == "train":
-                rng = _rng(seed, "input_noise")
-                values = add_input_noise(
-                    values, self.input_noise, rng, per_feature=self.per_feature
-                )
+                values = self.disturbed(values, _rng(seed, "input_noise"))
             chosen = targets[picked]
             if noisy[name]:
                 chosen = problem.corrupted(chosen, _rng(seed, f"noise/{name}"))
@@ -182,68 +174,6 @@ class RowSource(TaskSource, Checked):
 
     def _seed(self, seed: int) -> int:
         return seed if self.split_seed is None else self.split_seed
-
-
-@dataclass(frozen=True, kw_only=True)
-class TableSource(RowSource):
-    """Rows without a published test split: all parts are drawn by the seed."""
-
-    valid_fraction: float = field(
-        default=0.15, metadata={"help": "validation rows, as a share of all rows"}
-    )
-    test_fraction: float = field(
-        default=0.25, metadata={"help": "test rows, as a share of all rows"}
-    )
-
-    def __post_init__(self) -> None:
-        """Check the ranges."""
-        super().__post_init__()
-        number("task.valid_fraction", self.valid_fraction, 0, 1)
-        number("task.test_fraction", self.test_fraction, 0, 1)
-        if self.valid_fraction + self.test_fraction >= 1:
-            raise MetalossError(
-                f"task.valid_fraction={self.valid_fraction} and "
-                f"task.test_fraction={self.test_fraction}: expected a sum below 1"
-            )
-
-    @abstractmethod
-    def load(self) -> tuple[Any, np.ndarray]:
-        """Return all rows: float64 inputs (n, ...), and labels (n,) or targets (n, C)."""
-
-    def table(self) -> Table:
-        """Return all rows."""
-        return Table(*self.load())
-
-    def split(self, table: Table, strata: np.ndarray | None, rng: np.random.Generator) -> Split:
-        """Return the rows of each part, before any are left out."""
-        return split_rows(
-            len(table.targets), self.valid_fraction, self.test_fraction, rng, strata=strata
-        )
-
-
-@dataclass(frozen=True, kw_only=True)
-class ClassificationSource(TableSource, ClassOptions):
-    """Classes 0 to C − 1: cross-entropy, error rate, label noise, long tails."""
-
-    classes: ClassVar[int]
-
-    def problem(self, targets: np.ndarray) -> Problem:
-        """Return the classes."""
-        return ClassProblem(outputs=self.classes, noise=self.label_noise, options=self)
-
-
-@dataclass(frozen=True, kw_only=True)
-class RegressionSource(TableSource, ValueOptions):
-    """Real targets: squared error, Gaussian outliers.
-
-    Targets are standardised by the mean and deviation of the kept training targets before any is
-    corrupted. The task loss and the metric ``mse`` are in those units: 1 is the variance of the
-    training targets, whatever the noise, and about what predicting their mean scores.
-    """
-
-    def problem(self, targets: np.ndarray) -> Problem:
-        """Return the values."""
-        return ValueProblem(outputs=targets.shape[1], noise=self.label_noise, options=self)
 
 
 def _rng(seed: int, purpose: str) -> np.random.Generator:

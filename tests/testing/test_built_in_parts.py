@@ -28,6 +28,7 @@ OPTIONS = {
 NEEDS_FILES = {
     ("loss", "load"),
     *(("task", name) for name in ("mnist", "fashion_mnist", "cifar10", "cifar100", "svhn")),
+    *(("task", name) for name in ("csv", "california_housing", "communities_crime")),
 }
 
 BUILT_IN = [
