@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import torch
@@ -31,7 +32,7 @@ from metaloss.meta_optimizers.search import SearchRule
 from metaloss.schedules.offline import Offline
 from metaloss.schedules.searched import Searched
 from metaloss.starts.keep import Keep, refuse_loaded
-from metaloss.types import Batch, InnerState, Tensors
+from metaloss.types import InnerState, Tensors
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -207,16 +208,20 @@ def _streams(config: RunConfig, task: Task, schedule: Schedule) -> dict[str, Bat
         "validation": task.valid,
         "train+validation": joined(task.train, task.valid),
     }[schedule.train_on.name]
-    judges = task.valid if schedule.meta_batch is MetaBatch.validation else task.train
-
-    def stream(purpose: str, source: Batch, size: int) -> BatchStream:
-        return BatchStream(source, size=size, seed=config.seed, purpose=purpose)
-
+    validates = schedule.meta_batch is MetaBatch.validation
+    stream = partial(BatchStream, seed=config.seed)
+    training = partial(stream, rows, size=config.batch_size, augment=task.augment)
+    judging = partial(
+        stream,
+        task.valid if validates else task.train,
+        size=config.meta_batch_size,
+        augment=None if validates else task.augment,
+    )
     return {
-        "train": stream("train", rows, config.batch_size),
-        "offline": stream("offline", rows, config.batch_size),
-        "meta/train": stream("meta/train", judges, config.meta_batch_size),
-        "meta/offline": stream("meta/offline", judges, config.meta_batch_size),
+        "train": training(purpose="train"),
+        "offline": training(purpose="offline"),
+        "meta/train": judging(purpose="meta/train"),
+        "meta/offline": judging(purpose="meta/offline"),
     }
 
 
