@@ -61,7 +61,7 @@ class Program:
 
 
 class Compiled:
-    """A pure function of pytrees, compiled at its first call for every structure and shape.
+    """A pure function of pytrees, compiled at its first call for every structure and layout.
 
     Args:
         function: Tensors in its arguments are inputs; everything else in them decides the form,
@@ -89,7 +89,8 @@ class Compiled:
         form = (
             structure,
             tuple(
-                (leaf.shape, leaf.dtype) if isinstance(leaf, Tensor) else leaf for leaf in leaves
+                (leaf.shape, leaf.stride(), leaf.dtype) if isinstance(leaf, Tensor) else leaf
+                for leaf in leaves
             ),
         )
         program = self.programs.get(form)
