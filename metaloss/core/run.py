@@ -25,7 +25,6 @@ from metaloss.core.opening import (
 )
 from metaloss.core.recorder import Recorder
 from metaloss.core.results import Run, write_results
-from metaloss.core.runtime import determinism
 from metaloss.core.setup import Setup, prepare
 from metaloss.core.trainer import Trainer
 from metaloss.errors import MetalossError
@@ -187,7 +186,7 @@ def _go(
     """
     folder = recorder.folder
     try:
-        with determinism(setup.config.deterministic), Interrupt() as interrupt:
+        with setup.numerics(), Interrupt() as interrupt:
             try:
                 place = _place(setup, content, saved)
                 fanout.handle(started(setup, folder, place))

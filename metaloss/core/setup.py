@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
@@ -18,7 +19,13 @@ from metaloss.core.batches import BatchStream, joined
 from metaloss.core.compile_choice import choose
 from metaloss.core.compiled import CompiledStep
 from metaloss.core.guard import GuardState
-from metaloss.core.runtime import check_deterministic, on_device, resolve_device, seeded
+from metaloss.core.runtime import (
+    check_deterministic,
+    numerics,
+    on_device,
+    resolve_device,
+    seeded,
+)
 from metaloss.core.state import Meter, TrainState
 from metaloss.core.step import Step
 from metaloss.core.weights import Weights
@@ -62,6 +69,10 @@ class Setup:
         """Steps that φ's start takes: none for a loss without φ, or with a given one."""
         fits = not self.loss.given and any(True for _ in self.loss.parameters())
         return self.start.total if fits else 0
+
+    def numerics(self) -> AbstractContextManager[None]:
+        """Return the block in which the run's numbers are computed."""
+        return numerics(deterministic=self.config.deterministic, tf32=self.config.tf32)
 
     def state(self, inner: InnerState, phi: Tensors) -> TrainState:
         """Return the state that a phase begins with: nothing remembered, nothing measured."""
@@ -110,7 +121,8 @@ def prepare(
         weights("offline", 0)  # a model that cannot be reset says so before anything is written
     loss.to(device)
     autocast = torch.bfloat16 if config.precision is Precision.bf16 else None
-    functional = FunctionalModel(module, autocast=autocast).to(device)
+    functional = FunctionalModel(module, autocast=autocast, channels_last=config.channels_last)
+    functional.to(device)
     optimizer = config.inner.options
     problem = InnerProblem(
         model=functional, loss=loss, task_loss=task.task_loss, optimizer=optimizer

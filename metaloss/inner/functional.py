@@ -27,6 +27,7 @@ class FunctionalModel:
         module: The base model.
         autocast: Run training forwards in this type (``torch.bfloat16``); outputs come back in
             the parameters' type.
+        channels_last: Lay inputs and filters (4-d) out with channels last.
 
     Example:
         >>> model = FunctionalModel(nn.Linear(3, 2))
@@ -36,7 +37,13 @@ class FunctionalModel:
         True
     """
 
-    def __init__(self, module: nn.Module, *, autocast: torch.dtype | None = None) -> None:
+    def __init__(
+        self,
+        module: nn.Module,
+        *,
+        autocast: torch.dtype | None = None,
+        channels_last: bool = False,
+    ) -> None:
         self._original = module
         self._module = copy.deepcopy(module)
         self._module.requires_grad_(False)
@@ -52,6 +59,7 @@ class FunctionalModel:
         }
         self._module, self._dropouts = _with_keyed_dropout(self._module)
         self._autocast = autocast
+        self._channels_last = channels_last
         self._foreign: bool | None = None
         self._mode: bool | None = None
 
@@ -61,7 +69,7 @@ class FunctionalModel:
         params = dict(source.named_parameters())
         buffers = dict(source.named_buffers())
         return (
-            {name: params[name].detach().clone() for name in self._trainable},
+            {name: self._laid_out(params[name].detach().clone()) for name in self._trainable},
             {name: buffers[name].detach().clone() for name in self._buffers},
         )
 
@@ -114,10 +122,16 @@ class FunctionalModel:
                 dropout.calls = 0
                 given[f"{name}.key"] = key
         with self._numerics(inputs.device.type, train), self._random(train, key):
+            inputs = self._laid_out(inputs)
             outputs = functional_call(self._module, given, (inputs,), tie_weights=self._tied)
         if self._autocast is not None:
             outputs = outputs.to(next(iter(params.values())).dtype)
         return outputs, {name: given[name].detach() for name in buffers}
+
+    def _laid_out(self, tensor: Tensor) -> Tensor:
+        if not self._channels_last or tensor.dim() != 4:
+            return tensor
+        return tensor.contiguous(memory_format=torch.channels_last)
 
     def _set_mode(self, train: bool) -> None:
         if train == self._mode:
