@@ -16,9 +16,10 @@ from metaloss.contracts import MetaBatch, Progress, Schedule, Start, Task
 from metaloss.core.advance import Advance
 from metaloss.core.batches import BatchStream, joined
 from metaloss.core.guard import GuardState
-from metaloss.core.runtime import check_deterministic, on_device, resolve_device, seeded
+from metaloss.core.runtime import check_deterministic, resolve_device, seeded
 from metaloss.core.state import Meter, TrainState
 from metaloss.core.step import Step
+from metaloss.core.streaming import placed
 from metaloss.core.weights import Weights
 from metaloss.errors import MetalossError
 from metaloss.inner.functional import FunctionalModel
@@ -95,12 +96,7 @@ def prepare(
     config = replace(config, compile=Compile.off)
     if task is None:
         task = registry.get("task", config.task.name).build(config.task.options).build(config.seed)
-    task = replace(
-        task,
-        train=on_device(task.train, device),
-        valid=on_device(task.valid, device),
-        test=on_device(task.test, device),
-    )
+    task = placed(task, device)
     search = config.meta_optimizer.options
     search = search if isinstance(search, SearchRule) else None
     schedule = _schedule(config, search)
@@ -139,7 +135,7 @@ def prepare(
     advance = Advance(
         step=step,
         schedule=schedule,
-        streams=_streams(config, task, schedule),
+        streams=_streams(config, task, schedule, device),
         fresh=fresh,
         seed=config.seed,
         device=device,
@@ -200,14 +196,17 @@ def _weights(config: RunConfig, task: Task, model: nn.Module | None) -> Weights:
     return Weights(build=lambda: part.build(config.model.options, **context), seed=config.seed)
 
 
-def _streams(config: RunConfig, task: Task, schedule: Schedule) -> dict[str, BatchStream]:
+def _streams(
+    config: RunConfig, task: Task, schedule: Schedule, device: torch.device
+) -> dict[str, BatchStream]:
     rows = {
         "train": task.train,
         "validation": task.valid,
         "train+validation": joined(task.train, task.valid),
     }[schedule.train_on.name]
     validates = schedule.meta_batch is MetaBatch.validation
-    stream = partial(BatchStream, seed=config.seed)
+    stream_to = device if task.stream else None
+    stream = partial(BatchStream, seed=config.seed, stream_to=stream_to)
     training = partial(stream, rows, size=config.batch_size, augment=task.augment)
     judging = partial(
         stream,
@@ -264,7 +263,7 @@ def _check_outputs(model: FunctionalModel, task: Task, device: torch.device) -> 
     if not params:
         raise MetalossError("the model has no parameters to train")
     try:
-        outputs, _ = model(params, buffers, task.train.inputs[:2], train=False)
+        outputs, _ = model(params, buffers, task.train.inputs[:2].to(device), train=False)
     except RuntimeError as error:
         reason = str(error).split("\n")[0]
         raise MetalossError(
