@@ -11,7 +11,6 @@ import torch
 
 from metaloss.errors import MetalossError
 from metaloss.inner.keys import derive
-from metaloss.types import Batch
 
 
 def resolve_device(name: str) -> torch.device:
@@ -75,8 +74,3 @@ def check_deterministic(device: torch.device) -> None:
         raise MetalossError(
             f"deterministic=true on {device}: set the environment variable {name}=:4096:8 first"
         )
-
-
-def on_device(batch: Batch, device: torch.device) -> Batch:
-    """Return the rows on the device."""
-    return Batch(batch.inputs.to(device), batch.targets.to(device))

@@ -19,15 +19,10 @@ from metaloss.core.batches import BatchStream, joined
 from metaloss.core.compile_choice import choose
 from metaloss.core.compiled import CompiledStep
 from metaloss.core.guard import GuardState
-from metaloss.core.runtime import (
-    check_deterministic,
-    numerics,
-    on_device,
-    resolve_device,
-    seeded,
-)
+from metaloss.core.runtime import check_deterministic, numerics, resolve_device, seeded
 from metaloss.core.state import Meter, TrainState
 from metaloss.core.step import Step
+from metaloss.core.streaming import placed
 from metaloss.core.weights import Weights
 from metaloss.errors import MetalossError
 from metaloss.inner.functional import FunctionalModel
@@ -104,12 +99,7 @@ def prepare(
         check_deterministic(device)
     if task is None:
         task = registry.get("task", config.task.name).build(config.task.options).build(config.seed)
-    task = replace(
-        task,
-        train=on_device(task.train, device),
-        valid=on_device(task.valid, device),
-        test=on_device(task.test, device),
-    )
+    task = placed(task, device)
     search = config.meta_optimizer.options
     search = search if isinstance(search, SearchRule) else None
     schedule = _schedule(config, search)
@@ -136,7 +126,7 @@ def prepare(
         return InnerState(params, buffers, optimizer.init(params))
 
     engine = Mixed() if search is not None else config.meta_optimizer.options
-    streams = _streams(config, task, schedule)
+    streams = _streams(config, task, schedule, device)
     # Decided here, before step 0, and stored with the config.
     compiles = choose(config, problem, schedule, engine, fresh("train", 0), streams["train"][0])
     config = replace(config, compile=compiles)
@@ -214,14 +204,17 @@ def _weights(config: RunConfig, task: Task, model: nn.Module | None) -> Weights:
     return Weights(build=lambda: part.build(config.model.options, **context), seed=config.seed)
 
 
-def _streams(config: RunConfig, task: Task, schedule: Schedule) -> dict[str, BatchStream]:
+def _streams(
+    config: RunConfig, task: Task, schedule: Schedule, device: torch.device
+) -> dict[str, BatchStream]:
     rows = {
         "train": task.train,
         "validation": task.valid,
         "train+validation": joined(task.train, task.valid),
     }[schedule.train_on.name]
     validates = schedule.meta_batch is MetaBatch.validation
-    stream = partial(BatchStream, seed=config.seed)
+    stream_to = device if task.stream else None
+    stream = partial(BatchStream, seed=config.seed, stream_to=stream_to)
     training = partial(stream, rows, size=config.batch_size, augment=task.augment)
     judging = partial(
         stream,
@@ -278,7 +271,7 @@ def _check_outputs(model: FunctionalModel, task: Task, device: torch.device) -> 
     if not params:
         raise MetalossError("the model has no parameters to train")
     try:
-        outputs, _ = model(params, buffers, task.train.inputs[:2], train=False)
+        outputs, _ = model(params, buffers, task.train.inputs[:2].to(device), train=False)
     except RuntimeError as error:
         reason = str(error).split("\n")[0]
         raise MetalossError(
