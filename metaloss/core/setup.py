@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import torch
@@ -15,6 +16,7 @@ from metaloss.contracts import MetaBatch, Progress, Schedule, Start, Task
 from metaloss.core.advance import Advance
 from metaloss.core.batches import BatchStream, joined
 from metaloss.core.guard import GuardState
+from metaloss.core.joined import own_device
 from metaloss.core.runtime import check_deterministic, on_device, resolve_device, seeded
 from metaloss.core.state import Meter, TrainState
 from metaloss.core.step import Step
@@ -22,6 +24,8 @@ from metaloss.core.weights import Weights
 from metaloss.errors import MetalossError
 from metaloss.inner.functional import FunctionalModel
 from metaloss.inner.problem import InnerProblem
+from metaloss.inner.ranks import ALONE, Ranks
+from metaloss.inner.sharded import ShardedProblem
 from metaloss.losses.base import LearnedLoss
 from metaloss.meta_optimizers.mixed import Mixed
 from metaloss.meta_optimizers.outer import OuterRule
@@ -37,6 +41,7 @@ class Setup:
     """Everything that a trainer needs; nothing in it changes during a run.
 
     Attributes:
+        ranks: The processes that train together.
         search: How the loss is found before training, None where it is not searched for.
         found: What the search came to.
     """
@@ -51,6 +56,7 @@ class Setup:
     problem: InnerProblem
     advance: Advance
     device: torch.device
+    ranks: Ranks = ALONE
     search: SearchRule | None = None
     found: dict[str, Any] | None = None
 
@@ -62,6 +68,8 @@ class Setup:
 
     def state(self, inner: InnerState, phi: Tensors) -> TrainState:
         """Return the state that a phase begins with: nothing remembered, nothing measured."""
+        # φ's start is computed: on another machine it may be rounded in another way.
+        inner, phi = self.problem.agreed((inner, phi))
         return TrainState(
             inner,
             phi,
@@ -78,14 +86,17 @@ def prepare(
     task: Task | None = None,
     model: nn.Module | None = None,
     loss: LearnedLoss | None = None,
+    ranks: Ranks = ALONE,
 ) -> Setup:
     """Build the parts that a config names, or take the user's own objects in their place.
+
+    ``ranks``: the processes that train together; this is no place for them to talk.
 
     Raises:
         MetalossError: If parts do not fit each other; nothing was written by then.
     """
     _check_kinds(config, task, model, loss)
-    device = resolve_device(config.device)
+    device = resolve_device(own_device(config.device, ranks))
     if config.deterministic:
         check_deterministic(device)
     if config.compile is Compile.on:
@@ -111,9 +122,10 @@ def prepare(
         weights("offline", 0)  # a model that cannot be reset says so before anything is written
     loss.to(device)
     autocast = torch.bfloat16 if config.precision is Precision.bf16 else None
-    functional = FunctionalModel(module, autocast=autocast).to(device)
+    several = ranks.size > 1
+    functional = FunctionalModel(module, autocast=autocast, shared=several).to(device)
     optimizer = config.inner.options
-    problem = InnerProblem(
+    problem = (partial(ShardedProblem, ranks=ranks) if several else InnerProblem)(
         model=functional, loss=loss, task_loss=task.task_loss, optimizer=optimizer
     )
     _check_outputs(functional, task, device)
@@ -155,6 +167,7 @@ def prepare(
         problem=problem,
         advance=advance,
         device=device,
+        ranks=ranks,
         search=search,
     )
 
