@@ -133,7 +133,7 @@ class Ranks:
         try:
             call()
         except RuntimeError as error:
-            reason = str(error).strip().split("\n")[0]
+            reason = str(error).strip().split("\n")[0].split(". ")[0]
             raise LostRankError(
                 f"rank {self.rank} of {self.size} lost another process of this run, which ended or "
                 f"did not answer in time ({reason})"
