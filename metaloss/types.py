@@ -37,6 +37,23 @@ class InnerState(NamedTuple):
     optimizer: Any
 
 
+class Taken(NamedTuple):
+    """An inner step that was taken: the state before it, what it saw, and ∇_θ L_φ there."""
+
+    state: InnerState
+    batch: Batch
+    key: Tensor
+    grads: Tensors
+
+
+class Judgement(NamedTuple):
+    """Who judged the steps before, and how: the meta-batch, its key, ∇_θ of the task loss."""
+
+    batch: Batch
+    key: Tensor
+    adjoint: Tensors
+
+
 class Window(NamedTuple):
     """What one meta-gradient looks through: K training batches, then the batch that judges.
 

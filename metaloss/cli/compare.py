@@ -49,6 +49,15 @@ def compare(
     ] = None,
     jobs: Annotated[int, typer.Option("--jobs", help="Runs trained at the same time.")] = 2,
     threads: Annotated[int, typer.Option("--threads", help="Threads of each run.")] = 1,
+    together: Annotated[
+        int | None,
+        typer.Option(
+            "--together",
+            metavar="N",
+            help="Seeds of a row in one vectorised program, where its parts allow.",
+            show_default=False,
+        ),
+    ] = None,
     reference: Annotated[
         str | None,
         typer.Option(
@@ -93,6 +102,7 @@ def compare(
             options=Options(
                 jobs=jobs,
                 threads=threads,
+                together=together,
                 reference=reference,
                 metric=metric,
                 arguments=tuple(part for path in hashes for part in ("--plugin", path)),

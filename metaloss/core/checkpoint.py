@@ -13,7 +13,7 @@ import torch
 from metaloss.core.files import write_atomically
 from metaloss.errors import MetalossError
 
-VERSION = 2
+VERSION = 3
 KEPT = 2
 _MAGIC = b"metaloss checkpoint\n"
 

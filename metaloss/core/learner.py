@@ -112,9 +112,10 @@ class Learner:
         if meta_batch is None:
             inner, task = [], []
             for one, key in zip(batches, keys, strict=True):
-                state, learned, judged = self._problem.step(phi, state, one, key)
-                inner.append(learned)
-                task.append(judged)
+                stepped = self._problem.step(phi, state, one, key)
+                state = stepped.state
+                inner.append(stepped.loss)
+                task.append(stepped.task)
             nothing = torch.full((), float("nan"), device=self._device)
             losses = StepLosses(torch.stack(inner), torch.stack(task), nothing)
         else:

@@ -155,7 +155,8 @@ def _trained(
             live = [live[index] for index in kept]
             problem, rows, state = _some(problem, rows, state, kept)
         batch = setup.advance.streams["offline"][number]
-        state, _, _ = problem.step({PHI: rows}, state, batch, setup.advance.key(_FITNESS, number))
+        key = setup.advance.key(_FITNESS, number)
+        state = problem.step({PHI: rows}, state, batch, key).state
     scores = _scores(setup, problem, state, rule.fitness)
     for place, score in zip(live, scores, strict=True):
         fitness[place] = score

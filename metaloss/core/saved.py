@@ -9,7 +9,7 @@ from torch.utils import _pytree as pytree
 from metaloss.core.guard import GuardState
 from metaloss.core.ladder import Ladder
 from metaloss.core.state import Meter, Pending, Snapshot, TrainState
-from metaloss.types import Batch
+from metaloss.types import Batch, Taken
 
 # torch.load(weights_only=True) takes no classes: trees are stored as their leaves, and rebuilt
 # over a template of the same structure.
@@ -22,10 +22,11 @@ def pack_state(state: TrainState) -> dict[str, Any]:
         "values": _pack(Snapshot(state.inner, state.phi, state.outer)),
         "pending": pending
         and [
-            pytree.tree_leaves(pending.start),
-            [tuple(batch) for batch in pending.batches],
-            list(pending.keys),
-            pending.taken,
+            [
+                [pytree.tree_leaves(one.state), list(one.batch), one.key, one.grads]
+                for one in pending.steps
+            ],
+            pending.passed,
         ],
         "guard": list(state.guard),
         "meter": list(state.meter),
@@ -37,9 +38,12 @@ def unpack_state(content: dict[str, Any], template: TrainState) -> TrainState:
     values = _unpack(content["values"], template)
     pending = None
     if content["pending"] is not None:
-        leaves, batches, keys, taken = content["pending"]
-        rows = tuple(Batch(*batch) for batch in batches)
-        pending = Pending(_like(template.inner, leaves), rows, tuple(keys), taken)
+        steps, passed = content["pending"]
+        taken = (
+            Taken(_like(template.inner, leaves), Batch(*batch), key, grads)
+            for leaves, batch, key, grads in steps
+        )
+        pending = Pending(tuple(taken), passed)
     return TrainState(
         values.inner,
         values.phi,

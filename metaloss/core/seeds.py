@@ -195,7 +195,7 @@ def _go(members: Sequence[_Member]) -> list[Run]:
                 f"checkpoints were written; go on with metaloss train --resume {folder}"
             )
         return [
-            _end(one, trainer, recorder)
+            _end(one, trainer, recorder, len(members))
             for one, trainer, recorder in zip(members, trainers, recorders, strict=True)
         ]
 
@@ -212,8 +212,9 @@ def _begin(one: _Member, trainer: Trainer, recorder: Recorder) -> None:
         trainer.begin()
 
 
-def _end(one: _Member, trainer: Trainer, recorder: Recorder) -> Run:
+def _end(one: _Member, trainer: Trainer, recorder: Recorder, members: int) -> Run:
     trainer.end()
-    run, files = write_results(trainer, one.folder, recorder.seconds())
+    # A member's share of the time that all took together.
+    run, files = write_results(trainer, one.folder, recorder.seconds() / members)
     one.fanout.handle(RunFinished(summary=run.summary, files=files))
     return run

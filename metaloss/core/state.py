@@ -9,20 +9,17 @@ from torch import Tensor
 
 from metaloss.core.guard import GuardState
 from metaloss.meta_optimizers.outer import OuterState
-from metaloss.types import Batch, InnerState, Tensors
+from metaloss.types import InnerState, Taken, Tensors
 
 
 class Pending(NamedTuple):
     """Steps that wait for the next training batch to judge them (``meta_batch=next``).
 
-    ``start``: the state before them; ``batches`` and ``keys``: what they saw; ``taken`` (), bool:
-    whether the guard let them pass. Steps that were not taken move no φ.
+    ``passed`` (), bool: whether the guard let them pass. Steps that did not pass move no φ.
     """
 
-    start: InnerState
-    batches: tuple[Batch, ...]
-    keys: tuple[Tensor, ...]
-    taken: Tensor
+    steps: tuple[Taken, ...]
+    passed: Tensor
 
 
 class Meter(NamedTuple):

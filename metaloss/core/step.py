@@ -17,9 +17,9 @@ from metaloss.contracts import MetaBatch, Plan, Schedule
 from metaloss.core import guard as guards
 from metaloss.core.state import Meter, Pending, TrainState
 from metaloss.inner.norms import norm
-from metaloss.inner.problem import InnerProblem
+from metaloss.inner.problem import Forward, InnerProblem
 from metaloss.meta_optimizers.outer import OuterRule
-from metaloss.types import StepLosses, Tensors, Window
+from metaloss.types import Judgement, StepLosses, Taken, Tensors, Window
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,7 +57,7 @@ class Step:
             (new.inner, new.phi, new.outer, new.meter),
             (state.inner, state.phi, state.outer, state.meter),
         )
-        pending = new.pending and new.pending._replace(taken=ok)
+        pending = new.pending and new.pending._replace(passed=ok)
         inner, phi, outer, meter = kept
         return TrainState(inner, phi, outer, pending, memory, meter)
 
@@ -65,22 +65,26 @@ class Step:
         self, state: TrainState, window: Window, plan: Plan
     ) -> tuple[TrainState, StepLosses, Tensor | None]:
         """Take the steps, and move φ if the plan says so."""
-        size = judged = None
+        size = judged = forward = None
         if state.pending is not None:
-            state, judged, size = self._judge_pending(state, window, plan)
+            # The batch that judges the last steps is the next to be stepped on: one pass for both.
+            forward = self.problem.forward(state.inner, window.batches[0], window.keys[0])
+            state, judged, size = self._judge_pending(state, window, forward, plan.phase)
         if plan.meta_step and not waits(self.schedule, plan):
             result = self.engine.meta_gradient(self.problem, state.phi, state.inner, window)
             state, size = self._move_phi(state, result.gradient, plan.phase)
             return state._replace(inner=result.state), result.losses, size
-        start, inner, task = state.inner, [], []
+        taken, inner, task = [], [], []
         for batch, key in zip(window.batches, window.keys, strict=True):
-            after, learned, judged_here = self.problem.step(state.phi, state.inner, batch, key)
-            state = state._replace(inner=after)
-            inner.append(learned)
-            task.append(judged_here)
+            stepped = self.problem.step(state.phi, state.inner, batch, key, forward)
+            forward = None
+            taken.append(Taken(state.inner, batch, key, stepped.grads))
+            state = state._replace(inner=stepped.state)
+            inner.append(stepped.loss)
+            task.append(stepped.task)
         if plan.meta_step:
-            taken = torch.ones_like(inner[0], dtype=torch.bool)
-            state = state._replace(pending=Pending(start, window.batches, window.keys, taken))
+            passed = torch.ones_like(inner[0], dtype=torch.bool)
+            state = state._replace(pending=Pending(tuple(taken), passed))
         unseen = torch.full_like(inner[0], float("nan"))
         losses = StepLosses(
             torch.stack(inner, -1), torch.stack(task, -1), unseen if judged is None else judged
@@ -88,21 +92,23 @@ class Step:
         return state, losses, size
 
     def _judge_pending(
-        self, state: TrainState, window: Window, plan: Plan
+        self, state: TrainState, window: Window, forward: Forward, phase: str
     ) -> tuple[TrainState, Tensor, Tensor]:
         """Let the next training batch, with the dropout mask of its own step, judge the last ones.
 
-        The steps are replayed from where they began: exact for every engine. Their end is known
-        already, so that only φ moves here.
+        ``forward`` is the pass over that batch, which its own step goes on with.
         """
-        pending = state.pending
+        pending, batch, key = state.pending, window.batches[0], window.keys[0]
         assert pending is not None
-        replay = Window(pending.batches, pending.keys, window.batches[0], window.keys[0])
-        result = self.engine.meta_gradient(self.problem, state.phi, pending.start, replay)
-        moved, size = self._move_phi(state, result.gradient, plan.phase)
-        phi, outer = self._choose(pending.taken, (moved.phi, moved.outer), (state.phi, state.outer))
-        state = state._replace(phi=phi, outer=outer, pending=None)
-        return state, result.losses.meta_task, size
+        adjoint, judged = self.problem.judge(state.inner, batch, key, forward)
+        gradient = self.engine.gradient_back(
+            self.problem, state.phi, pending.steps, Judgement(batch, key, adjoint)
+        )
+        moved, size = self._move_phi(state, gradient, phase)
+        phi, outer = self._choose(
+            pending.passed, (moved.phi, moved.outer), (state.phi, state.outer)
+        )
+        return state._replace(phi=phi, outer=outer, pending=None), judged, size
 
     def _move_phi(
         self, state: TrainState, gradient: Tensors, phase: str

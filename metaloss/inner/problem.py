@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -16,6 +16,23 @@ from metaloss.inner.functional import FunctionalModel
 from metaloss.types import Batch, InnerState, Tensors
 
 T = TypeVar("T")
+
+
+class Forward(NamedTuple):
+    """A forward pass in train mode, with its graph: θ as leaves, raw outputs, the new buffers."""
+
+    leaves: Tensors
+    outputs: Tensor
+    buffers: Tensors
+
+
+class Stepped(NamedTuple):
+    """What an inner step came to: the state after it; before it ∇_θ L_φ, L_φ and the task loss."""
+
+    state: InnerState
+    grads: Tensors
+    loss: Tensor
+    task: Tensor
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,41 +89,60 @@ class InnerProblem:
         """Return θ and the optimizer's state after one update."""
         return self.each(self.optimizer.update)(grads, state, params)
 
-    def gradient(
-        self, phi: Tensors, state: InnerState, batch: Batch, key: Tensor
-    ) -> tuple[Tensors, Tensors, Tensor, Tensor]:
-        """Return ∇_θ L_φ at the state, the new buffers, L_φ and the task loss; all detached."""
+    def forward(self, state: InnerState, batch: Batch, key: Tensor) -> Forward:
+        """Run the model on a batch, so that losses of its outputs can be pulled back to θ."""
         leaves = {name: p.detach().requires_grad_() for name, p in state.params.items()}
         with torch.enable_grad():
             outputs, buffers = self.predict(leaves, state.buffers, batch, key)
-            loss = self.learned_loss(phi, outputs, batch.targets)
-            values = gradient_of(loss, list(leaves.values()))
-        grads = dict(zip(leaves, values, strict=True))
-        with torch.no_grad():
-            task = self.judgement(outputs.detach(), batch.targets)
-        return grads, buffers, loss.detach(), task
+        return Forward(leaves, outputs, buffers)
 
     def step(
-        self, phi: Tensors, state: InnerState, batch: Batch, key: Tensor
-    ) -> tuple[InnerState, Tensor, Tensor]:
-        """Return the state after one inner step, L_φ and the task loss before it."""
-        grads, buffers, loss, task = self.gradient(phi, state, batch, key)
-        with torch.no_grad():
-            params, optimizer = self.update(grads, state.optimizer, state.params)
-        return InnerState(params, buffers, optimizer), loss, task
+        self,
+        phi: Tensors,
+        state: InnerState,
+        batch: Batch,
+        key: Tensor,
+        forward: Forward | None = None,
+    ) -> Stepped:
+        """Take one inner step; all results are detached.
 
-    def judge(self, state: InnerState, batch: Batch, key: Tensor) -> tuple[Tensors, Tensor]:
-        """Return ∇_θ of the task loss on a meta-batch, and the task loss; buffers are dropped."""
-        leaves = {name: p.detach().requires_grad_() for name, p in state.params.items()}
+        Args:
+            phi: φ by name.
+            state: The state before the step.
+            batch: What it sees.
+            key: Decides the dropout masks.
+            forward: The model's pass over this batch at this state, if it was run already.
+        """
+        forward = forward or self.forward(state, batch, key)
         with torch.enable_grad():
-            outputs, _ = self.predict(leaves, state.buffers, batch, key)
-            loss = self.judgement(outputs, batch.targets)
-            values = gradient_of(loss, list(leaves.values()))
-        return dict(zip(leaves, values, strict=True)), loss.detach()
+            loss = self.learned_loss(phi, forward.outputs, batch.targets)
+        grads = _pull(loss, forward)
+        with torch.no_grad():
+            task = self.judgement(forward.outputs.detach(), batch.targets)
+            params, optimizer = self.update(grads, state.optimizer, state.params)
+        return Stepped(InnerState(params, forward.buffers, optimizer), grads, loss.detach(), task)
+
+    def judge(
+        self, state: InnerState, batch: Batch, key: Tensor, forward: Forward | None = None
+    ) -> tuple[Tensors, Tensor]:
+        """Return ∇_θ of the task loss on a meta-batch, and the task loss; buffers are dropped.
+
+        A pass that is given can be pulled back again.
+        """
+        again = forward is not None
+        forward = forward or self.forward(state, batch, key)
+        with torch.enable_grad():
+            loss = self.judgement(forward.outputs, batch.targets)
+        return _pull(loss, forward, again=again), loss.detach()
+
+
+def _pull(loss: Tensor, forward: Forward, *, again: bool = False) -> Tensors:
+    values = gradient_of(loss, list(forward.leaves.values()), retain_graph=again)
+    return dict(zip(forward.leaves, values, strict=True))
 
 
 def gradient_of(
-    loss: Tensor, leaves: list[Tensor], *, create_graph: bool = False
+    loss: Tensor, leaves: list[Tensor], *, create_graph: bool = False, retain_graph: bool = False
 ) -> tuple[Tensor, ...]:
     """Return the gradient of the sum; zeros for leaves that the loss does not depend on."""
     if not loss.requires_grad:
@@ -116,6 +152,7 @@ def gradient_of(
         leaves,
         torch.ones_like(loss),
         create_graph=create_graph,
+        retain_graph=create_graph or retain_graph,
         allow_unused=True,
         materialize_grads=True,
     )

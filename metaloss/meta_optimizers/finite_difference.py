@@ -11,8 +11,8 @@ from torch import Tensor
 from metaloss.errors import MetalossError
 from metaloss.inner.norms import norm
 from metaloss.inner.problem import InnerProblem, gradient_of
-from metaloss.meta_optimizers.walk_back import Step, WalkBack
-from metaloss.types import Tensors
+from metaloss.meta_optimizers.walk_back import WalkBack
+from metaloss.types import Taken, Tensors
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,7 +47,7 @@ class FiniteDifference(WalkBack):
             )
 
     def share_of_phi(
-        self, problem: InnerProblem, phi: Tensors, step: Step, direction: Tensors
+        self, problem: InnerProblem, phi: Tensors, step: Taken, direction: Tensors
     ) -> Tensors:
         """Return the central difference of ∂_φ L_φ along ``direction``."""
 
@@ -63,7 +63,7 @@ class FiniteDifference(WalkBack):
         return dict(zip(phi, values, strict=True))
 
     def curvature_and_share(
-        self, problem: InnerProblem, phi: Tensors, step: Step, direction: Tensors
+        self, problem: InnerProblem, phi: Tensors, step: Taken, direction: Tensors
     ) -> tuple[Tensors, Tensors]:
         """Return the central differences of ∇_θ L_φ and ∂_φ L_φ along ``direction``."""
 

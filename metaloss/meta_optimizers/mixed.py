@@ -12,8 +12,8 @@ from torch.func import grad
 from metaloss.inner.problem import InnerProblem, gradient_of
 from metaloss.meta_optimizers.forward_mode import jvp
 from metaloss.meta_optimizers.refusals import refused_politely
-from metaloss.meta_optimizers.walk_back import Step, WalkBack
-from metaloss.types import Tensors
+from metaloss.meta_optimizers.walk_back import WalkBack
+from metaloss.types import Taken, Tensors
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,7 +33,7 @@ class Mixed(WalkBack):
     """
 
     def share_of_phi(
-        self, problem: InnerProblem, phi: Tensors, step: Step, direction: Tensors
+        self, problem: InnerProblem, phi: Tensors, step: Taken, direction: Tensors
     ) -> Tensors:
         """Return ∂/∂φ ⟨∂L_φ/∂z, J·direction⟩: one forward-mode pass, then the tiny loss twice."""
 
@@ -51,7 +51,7 @@ class Mixed(WalkBack):
         return dict(zip(leaves, values, strict=True))
 
     def curvature_and_share(
-        self, problem: InnerProblem, phi: Tensors, step: Step, direction: Tensors
+        self, problem: InnerProblem, phi: Tensors, step: Taken, direction: Tensors
     ) -> tuple[Tensors, Tensors]:
         """Return the Hessian-vector product and the share of φ in one forward-over-reverse pass."""
 

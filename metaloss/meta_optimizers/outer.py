@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any, ClassVar, NamedTuple
@@ -14,7 +15,8 @@ from torch import Tensor
 from metaloss.contracts import GradientMetaOptimizer
 from metaloss.errors import MetalossError
 from metaloss.inner.norms import norm
-from metaloss.types import Tensors
+from metaloss.inner.problem import InnerProblem
+from metaloss.types import Judgement, Taken, Tensors, Window
 
 
 class Rule(Enum):
@@ -70,6 +72,21 @@ class OuterRule(GradientMetaOptimizer):
                 )
         if not self.clip >= 0:
             raise MetalossError(f"meta_optimizer.clip={self.clip}: expected a number ≥ 0")
+
+    def gradient_back(
+        self, problem: InnerProblem, phi: Tensors, steps: Sequence[Taken], judgement: Judgement
+    ) -> Tensors:
+        """Return d(task loss)/dφ through steps that were taken before they were judged.
+
+        An engine that keeps no records of its own takes them again.
+        """
+        window = Window(
+            tuple(step.batch for step in steps),
+            tuple(step.key for step in steps),
+            judgement.batch,
+            judgement.key,
+        )
+        return self.meta_gradient(problem, phi, steps[0].state, window).gradient
 
     def outer_init(self, phi: Tensors) -> OuterState:
         """Return the state before the first meta-step of a phase."""

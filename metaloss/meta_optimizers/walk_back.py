@@ -3,23 +3,23 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from typing import Any, ClassVar, NamedTuple
+from collections.abc import Sequence
+from typing import Any, ClassVar
 
 import torch
 from torch.utils import _pytree as pytree
 
 from metaloss.inner.problem import InnerProblem
 from metaloss.meta_optimizers.outer import OuterRule
-from metaloss.types import Batch, InnerState, MetaGradient, StepLosses, Tensors, Window
-
-
-class Step(NamedTuple):
-    """An inner step that was taken: where it began, what it saw."""
-
-    state: InnerState
-    grads: Tensors
-    batch: Batch
-    key: torch.Tensor
+from metaloss.types import (
+    InnerState,
+    Judgement,
+    MetaGradient,
+    StepLosses,
+    Taken,
+    Tensors,
+    Window,
+)
 
 
 class WalkBack(OuterRule):
@@ -35,13 +35,13 @@ class WalkBack(OuterRule):
 
     @abstractmethod
     def share_of_phi(
-        self, problem: InnerProblem, phi: Tensors, step: Step, direction: Tensors
+        self, problem: InnerProblem, phi: Tensors, step: Taken, direction: Tensors
     ) -> Tensors:
         """Return ∂/∂φ ⟨∇_θ L_φ, direction⟩ at the step's θ."""
 
     @abstractmethod
     def curvature_and_share(
-        self, problem: InnerProblem, phi: Tensors, step: Step, direction: Tensors
+        self, problem: InnerProblem, phi: Tensors, step: Taken, direction: Tensors
     ) -> tuple[Tensors, Tensors]:
         """Return (∇²_θθ L_φ · direction, ∂/∂φ ⟨∇_θ L_φ, direction⟩) at the step's θ."""
 
@@ -49,23 +49,27 @@ class WalkBack(OuterRule):
         self, problem: InnerProblem, phi: Tensors, state: InnerState, window: Window
     ) -> MetaGradient:
         """Take K inner steps from ``state``; return d(task loss)/dφ there. See the contract."""
-        steps: list[Step] = []
+        steps: list[Taken] = []
         inner, train_task = [], []
         for batch, key in zip(window.batches, window.keys, strict=True):
-            grads, buffers, loss, task = problem.gradient(phi, state, batch, key)
-            steps.append(Step(state, grads, batch, key))
-            with torch.no_grad():
-                params, optimizer = problem.update(grads, state.optimizer, state.params)
-            state = InnerState(params, buffers, optimizer)
-            inner.append(loss)
-            train_task.append(task)
+            stepped = problem.step(phi, state, batch, key)
+            steps.append(Taken(state, batch, key, stepped.grads))
+            state = stepped.state
+            inner.append(stepped.loss)
+            train_task.append(stepped.task)
         adjoint, meta_task = problem.judge(state, window.meta_batch, window.meta_key)
         gradient = self._walk(problem, phi, steps, adjoint)
         losses = StepLosses(torch.stack(inner, -1), torch.stack(train_task, -1), meta_task)
         return MetaGradient(gradient, state, losses)
 
+    def gradient_back(
+        self, problem: InnerProblem, phi: Tensors, steps: Sequence[Taken], judgement: Judgement
+    ) -> Tensors:
+        """Return d(task loss)/dφ through steps that were taken: nothing is run again."""
+        return self._walk(problem, phi, steps, judgement.adjoint)
+
     def _walk(
-        self, problem: InnerProblem, phi: Tensors, steps: list[Step], adjoint: Tensors
+        self, problem: InnerProblem, phi: Tensors, steps: Sequence[Taken], adjoint: Tensors
     ) -> Tensors:
         """Return the sum of the steps' shares of d(task loss)/dφ, from the last θ's adjoint."""
         total = {name: torch.zeros_like(value) for name, value in phi.items()}
@@ -83,7 +87,7 @@ class WalkBack(OuterRule):
 
 
 def pull_update(
-    problem: InnerProblem, step: Step, adjoint: Tensors, state_adjoint: Any
+    problem: InnerProblem, step: Taken, adjoint: Tensors, state_adjoint: Any
 ) -> tuple[Tensors, Tensors, Any]:
     """Pull (θ', state')'s adjoint through the optimizer's update, to θ, ∇_θ L and its state."""
     leaves, spec = pytree.tree_flatten((step.state.params, step.grads, step.state.optimizer))

@@ -29,6 +29,8 @@ class Options:
     Attributes:
         jobs: Runs trained at the same time, each in a process of its own.
         threads: Threads of each.
+        together: Seeds of a row in one process, as one vectorised program, where its parts allow;
+            None: as the study says. The numbers are those of separate runs, but for rounding.
         reference: The row that the others are tested against; None: as the study says, else the
             first static row.
         metric: What is compared, such as ``"test/error"``; None: the task's own metric.
@@ -37,6 +39,7 @@ class Options:
 
     jobs: int = 2
     threads: int = 1
+    together: int | None = None
     reference: str | None = None
     metric: str | None = None
     arguments: tuple[str, ...] = ()
@@ -95,19 +98,21 @@ def compare(
     options = options or Options()
     console = console or Console()
     reference = options.reference or study.reference
-    study = replace(study, reference=reference)  # checked before hours of training
+    together = options.together or study.together
+    # Checked before hours of training.
+    study = replace(study, reference=reference, together=together)
     parts = _parts(study, out)
     jobs = {name: plan_jobs(part, folder) for name, (part, folder) in parts.items()}
     write_atomically(out / STUDY_FILE, to_yaml(study).encode())
     if train is None:
         train = ProcessTrainer(threads=options.threads, arguments=options.arguments)
-    together = [
+    named = [
         replace(job, row=f"{name} · {job.row}" if name else job.row)
         for name, part in jobs.items()
         for job in part
     ]
-    with Display(together, console) as display:
-        train_missing(together, train, workers=options.jobs, watch=display)
+    with Display(named, console) as display:
+        train_missing(named, train, workers=options.jobs, watch=display, together=together)
     options = replace(options, reference=reference)
     found = {}
     for name, (part, folder) in parts.items():

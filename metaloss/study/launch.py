@@ -20,7 +20,11 @@ from metaloss.study.jobs import Job, State, can_resume, clear
 
 # How long an interrupted run may take to write its checkpoint.
 _PATIENCE_SECONDS = 30.0
-_FINISHED, _DIVERGED = 0, 3
+_FINISHED, _REFUSED, _DIVERGED = 0, 2, 3
+
+
+class RefusedError(MetalossError):
+    """A run was not begun: what was asked for cannot be met."""
 
 
 class Train(Protocol):
@@ -30,11 +34,13 @@ class Train(Protocol):
         """Return ``"ok"`` or ``"diverged"``.
 
         Args:
-            overrides: ``KEY=VALUE`` words, without ``output``.
+            overrides: ``KEY=VALUE`` words, without ``output``; with ``seeds=N`` N runs are trained
+                together, in ``folder/seed<k>``.
             folder: Where to; missing or empty unless ``resume``.
             resume: Go on with the unfinished run in ``folder``.
 
         Raises:
+            RefusedError: If nothing was begun, since it cannot be done.
             MetalossError: If there is no finished run in the end.
         """
 
@@ -71,7 +77,8 @@ class ProcessTrainer:
                     self._running.discard(process)
         if status in (_FINISHED, _DIVERGED):
             return "ok" if status == _FINISHED else "diverged"
-        raise MetalossError(f"{folder}: exit status {status}: {_last_line(log)} (see {log})")
+        kind = RefusedError if status == _REFUSED else MetalossError
+        raise kind(f"{folder}: exit status {status}: {_last_line(log)} (see {log})")
 
     def stop(self) -> None:
         """End what runs, as Ctrl-C does: each writes a checkpoint. Start nothing more."""
@@ -119,28 +126,32 @@ class Watch(Protocol):
         """Some time has passed."""
 
 
-def train_missing(jobs: Sequence[Job], train: Train, *, workers: int, watch: Watch) -> None:
+def train_missing(
+    jobs: Sequence[Job], train: Train, *, workers: int, watch: Watch, together: int = 1
+) -> None:
     """Train every job that is not finished, the costly ones first, ``workers`` at a time.
 
-    Ctrl-C (or SIGTERM) ends what runs and starts nothing more: the same call goes on later.
+    Up to ``together`` seeds of a row are one program, and one of the ``workers``; where its parts
+    do not allow that they are trained one after the other. Ctrl-C (or SIGTERM) ends what runs and
+    starts nothing more: the same call goes on later.
 
     Raises:
         MetalossError: If a run failed; the others were trained nevertheless.
         KeyboardInterrupt: After Ctrl-C.
     """
-    todo = [job for job in jobs if job.state is not State.finished]
-    todo.sort(key=lambda job: -job.cost)  # stable: rows and seeds stay in order otherwise
+    units = programs([job for job in jobs if job.state is not State.finished], together)
+    units.sort(key=lambda unit: -sum(job.cost for job in unit))  # stable: rows and seeds in order
     failures: list[str] = []
     with (
         _termination_as_interrupt(),
         ThreadPoolExecutor(workers, thread_name_prefix="metaloss-run") as pool,
     ):
-        futures = {pool.submit(_train_one, job, train, watch): job for job in todo}
+        futures = {pool.submit(_train_unit, unit, train, watch): unit for unit in units}
         try:
-            for job, failure in _as_they_end(futures, watch.look):
-                watch.ended(job, failure)
-                if failure:
-                    failures.append(failure)
+            for unit, messages in _as_they_end(futures, watch.look):
+                for job, failure in zip(unit, messages, strict=True):
+                    watch.ended(job, failure)
+                failures += filter(None, messages)
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
             stop: Callable[[], None] | None = getattr(train, "stop", None)
@@ -148,12 +159,45 @@ def train_missing(jobs: Sequence[Job], train: Train, *, workers: int, watch: Wat
                 stop()
             raise
     if failures:
-        raise MetalossError(f"{len(failures)} of {len(todo)} runs failed; the first: {failures[0]}")
+        total = sum(len(unit) for unit in units)
+        raise MetalossError(f"{len(failures)} of {total} runs failed; the first: {failures[0]}")
 
 
-def _train_one(job: Job, train: Train, watch: Watch) -> str:
-    """Return why there is no finished run, or nothing."""
-    watch.started(job)
+def programs(jobs: Sequence[Job], together: int) -> list[tuple[Job, ...]]:
+    """Return the jobs that are trained in one program: not begun, of one row, seeds in sequence."""
+    found: list[tuple[Job, ...]] = []
+    for job in jobs:
+        unit = found[-1] if found else ()
+        follows = (
+            0 < len(unit) < together
+            and unit[-1].folder.parent == job.folder.parent
+            and unit[-1].seed + 1 == job.seed
+            and unit[-1].state is job.state is State.missing
+        )
+        if follows:
+            found[-1] = (*unit, job)
+        else:
+            found.append((job,))
+    return found
+
+
+def _train_unit(unit: tuple[Job, ...], train: Train, watch: Watch) -> list[str]:
+    """Return, for each job, why there is no finished run, or nothing."""
+    for job in unit:
+        watch.started(job)
+    if len(unit) > 1:
+        words = [*unit[0].overrides, f"seeds={len(unit)}"]
+        try:
+            train(words, unit[0].folder.parent, resume=False)
+        except RefusedError:
+            return [_train_one(job, train) for job in unit]
+        except MetalossError as error:
+            return [_ending(job) and str(error) for job in unit]
+        return [_ending(job) for job in unit]
+    return [_train_one(unit[0], train)]
+
+
+def _train_one(job: Job, train: Train) -> str:
     resume = can_resume(job.folder)
     if not resume:
         clear(job.folder)
@@ -161,19 +205,23 @@ def _train_one(job: Job, train: Train, watch: Watch) -> str:
         train(list(job.overrides), job.folder, resume=resume)
     except MetalossError as error:
         return str(error)
+    return _ending(job)
+
+
+def _ending(job: Job) -> str:
     notes: list[str] = []
     return "" if read_summary(job.folder, notes) is not None else notes[-1]
 
 
 def _as_they_end(
-    futures: dict[Future[str], Job], look: Callable[[], None]
-) -> Iterator[tuple[Job, str]]:
+    futures: dict[Future[list[str]], tuple[Job, ...]], look: Callable[[], None]
+) -> Iterator[tuple[tuple[Job, ...], list[str]]]:
     waiting = set(futures)
     while waiting:
         # A short wait keeps the progress display alive and lets Ctrl-C through.
         done, waiting = wait(waiting, timeout=0.3, return_when=FIRST_COMPLETED)
         look()
-        for future in sorted(done, key=lambda future: futures[future].folder):
+        for future in sorted(done, key=lambda future: futures[future][0].folder):
             yield futures[future], future.result()
 
 

@@ -24,15 +24,17 @@ def to_json(table: Table, notes: list[str]) -> str:
 
 def to_csv(table: Table) -> str:
     """Return one row a line, unrounded; empty where there is no number."""
-    head = ["row", "n", "metric", "mean", "std", "best_mean", "best_std", "diverged", "seconds"]
+    head = ["row", "n", "metric", "mean", "std", "best_mean", "best_std", "valid_mean", "valid_std"]
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow([*head, "reference", "difference", "pairs", "p", "p_holm"])
+    more = ["diverged", "seconds", "reference", "difference", "pairs", "p", "p_holm"]
+    writer.writerow([*head, *more])
     for line in table.lines:
-        final, best = _parts(line.final), _parts(line.best)
-        rest = [line.difference, line.pairs, line.p, line.p_holm]
-        row = [line.name, line.n, table.metric, *final, *best, line.diverged, line.seconds]
-        writer.writerow([*row, table.reference, *rest])
+        parts = (number for part in (line.final, line.best, line.valid) for number in _parts(part))
+        tests = [table.reference, line.difference, line.pairs, line.p, line.p_holm]
+        writer.writerow(
+            [line.name, line.n, table.metric, *parts, line.diverged, line.seconds, *tests]
+        )
     return text.getvalue()
 
 
@@ -95,7 +97,7 @@ def to_rich(table: Table) -> RichTable:
 
 def cells(table: Table) -> tuple[list[str], list[list[str]]]:
     """Return the titles and the rows as text, rounded for reading."""
-    head = ["", "n", table.metric, "at best validation", "diverged", "seconds", "difference"]
+    head = ["", "n", table.metric, "at best validation", "validation", "diverged", "seconds"]
     digits = decimals(table)
 
     def one(line: Line) -> list[str]:
@@ -104,13 +106,14 @@ def cells(table: Table) -> tuple[list[str], list[list[str]]]:
             str(line.n),
             "–" if line.final is None else line.final.show(digits),
             "–" if line.best is None else line.best.show(digits),
+            "–" if line.valid is None else f"{line.valid.mean:.{digits}f}",
             str(line.diverged),
             "–" if line.seconds is None else f"{line.seconds:.1f}",
             "–" if line.difference is None else f"{line.difference:+.{digits}f}",
             *_tests(table, line),
         ]
 
-    return [*head, "p", "p (Holm)"], [one(line) for line in table.lines]
+    return [*head, "difference", "p", "p (Holm)"], [one(line) for line in table.lines]
 
 
 def legend(table: Table) -> list[str]:

@@ -16,7 +16,7 @@ from omegaconf.errors import OmegaConfBaseException
 from metaloss.errors import MetalossError, unknown_name
 
 SHIPPED = Path(__file__).parent / "studies"
-_KEYS = ("blocks", "common", "description", "reference", "rows", "seeds")
+_KEYS = ("blocks", "common", "description", "reference", "rows", "seeds", "together")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,6 +60,7 @@ class Study:
         description: One line for people: the picture's title.
         blocks: What all rows are trained on, one after the other, such as several tasks; each has
             a table and tests of its own. None: a single one, without a name.
+        together: Seeds of a row that are trained as one vectorised program, where its parts allow.
 
     Raises:
         MetalossError: If there are no rows or seeds, a name or folder occurs twice, or the
@@ -72,6 +73,7 @@ class Study:
     reference: str | None = None
     description: str = ""
     blocks: tuple[Row, ...] = ()
+    together: int = 1
 
     def __post_init__(self) -> None:
         """Check the whole."""
@@ -88,6 +90,8 @@ class Study:
         names = [row.name for row in self.rows]
         if self.reference is not None and self.reference not in names:
             raise unknown_name("reference row", self.reference, names)
+        if not isinstance(self.together, int) or self.together < 1:
+            raise MetalossError(f"together={self.together}: expected a number ≥ 1")
         check_words(self.common, "the common words")
 
     def of_block(self, block: Row) -> Study:
@@ -157,7 +161,7 @@ def load_study(name_or_path: str | Path) -> Study:
     """Return a shipped study by name, or one from a YAML file.
 
     The file holds ``rows`` (name → list of ``KEY=VALUE`` words) and, if wanted, ``blocks`` (the
-    same), ``seeds``, ``common`` (a list of words), ``reference`` and ``description``.
+    same), ``seeds``, ``common`` (a list of words), ``reference``, ``together`` and ``description``.
 
     Raises:
         MetalossError: If there is no such study, or the file does not hold one.
@@ -197,6 +201,8 @@ def to_yaml(study: Study) -> str:
         "reference": study.reference,
         "rows": {row.name: list(row.overrides) for row in study.rows},
     }
+    if study.together > 1:
+        values["together"] = study.together
     if study.blocks:
         values["blocks"] = {block.name: list(block.overrides) for block in study.blocks}
     return yaml.safe_dump(values, sort_keys=False, allow_unicode=True)
@@ -223,6 +229,7 @@ def _study(path: Path, values: Mapping[str, Any]) -> Study:
         seeds=parse_seeds(values.get("seeds", 0)),
         common=_words(path, "common", values.get("common")),
         reference=None if reference is None else str(reference),
+        together=values.get("together", 1),
         description=str(values.get("description") or ""),
     )
 

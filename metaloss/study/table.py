@@ -36,6 +36,7 @@ class Line:
         n: Runs.
         final, best: The test metric at the end, and where the validation metric was best; over
             runs that have a finite one.
+        valid: The validation metric at the end: what rows may be chosen by.
         diverged: Runs that diverged.
         seconds: A run's mean duration.
         values: The final test metric by seed; None where it is not finite.
@@ -48,6 +49,7 @@ class Line:
     n: int
     final: MeanStd | None
     best: MeanStd | None
+    valid: MeanStd | None
     diverged: int
     seconds: float | None
     values: dict[int, float | None]
@@ -118,6 +120,8 @@ def _line(group: Group, metric: str) -> Line:
     best = [
         _number((s.get("metrics_at_best_validation") or {}).get(metric)) for s in summaries.values()
     ]
+    name = f"valid/{metric.partition('/')[2]}"
+    valid = [_number(s["metrics"].get(name)) for s in summaries.values()]
     seconds = [_number(s.get("seconds")) for s in summaries.values()]
     duration = MeanStd.of(seconds)
     return Line(
@@ -125,6 +129,7 @@ def _line(group: Group, metric: str) -> Line:
         n=len(summaries),
         final=MeanStd.of(list(final.values())),
         best=MeanStd.of(best),
+        valid=MeanStd.of(valid),
         diverged=sum(s.get("status") == "diverged" for s in summaries.values()),
         seconds=None if duration is None else duration.mean,
         values={seed: value if math.isfinite(value) else None for seed, value in final.items()},

@@ -34,9 +34,10 @@ class TinyProblem:
         """Return the state after plain inner steps, the learned and the task losses (K,)."""
         state, inner, task = self.state, [], []
         for batch, key in zip(self.window.batches, self.window.keys, strict=True):
-            state, learned, judged = self.problem.step(phi, state, batch, key)
-            inner.append(learned)
-            task.append(judged)
+            stepped = self.problem.step(phi, state, batch, key)
+            state = stepped.state
+            inner.append(stepped.loss)
+            task.append(stepped.task)
         return state, torch.stack(inner), torch.stack(task)
 
     def judged(self, phi: Tensors) -> Tensor:

@@ -169,3 +169,45 @@ def test_batch_norm_and_dropout_run_in_train_mode():
 
 def _random_net():
     return net(nn.BatchNorm1d(5), nn.Dropout(0.3))
+
+
+class Counted(nn.Module):
+    """A layer that counts its forward passes."""
+
+    def __init__(self, passes):
+        super().__init__()
+        self.passes = passes
+
+    def forward(self, x):
+        self.passes.append(1)
+        return x
+
+
+def test_the_next_batch_is_seen_once_for_both_its_step_and_its_judgement():
+    passes = []
+    words = ("schedule=online", "schedule.meta_batch=next", "meta_optimizer=mixed")
+    parts = setup(*words, model=net(Counted(passes)))
+    layer = next(p for p in parts.problem.model._module.modules() if isinstance(p, Counted))
+    layer.passes = passes
+    states = run(parts, 4)
+    next(states)
+    counts = []
+    for _ in states:
+        counts.append(len(passes))
+        passes.clear()
+    # One for the step and its judgement, one in forward mode through the step before.
+    assert counts[1:] == [2, 2]
+
+
+@pytest.mark.parametrize("engine", ["torchopt", "higher"])
+@pytest.mark.parametrize(("unroll", "period"), [(1, 1), (1, 3), (3, 3), (2, 5)])
+def test_every_engine_is_judged_alike_by_the_next_batch(engine, unroll, period):
+    words = ("schedule=online", "schedule.meta_batch=next", f"schedule.unroll={unroll}")
+    words = (*words, f"schedule.period={period}")
+    states = []
+    for name in ("mixed", engine):
+        *_, (_, state) = run(double_setup(*words, f"meta_optimizer={name}"), 11)
+        states.append(state)
+    for name, value in states[1].phi.items():
+        assert not torch.equal(value, first_state(double_setup(*words)).phi[name])
+        torch.testing.assert_close(states[0].phi[name], value, rtol=1e-9, atol=1e-12)

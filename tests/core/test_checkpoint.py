@@ -108,10 +108,10 @@ def test_a_pickle_that_would_run_code_is_not_run(tmp_path):
 
 
 def test_a_newer_format_is_refused_by_its_number(tmp_path, monkeypatch):
-    monkeypatch.setattr(checkpoint, "VERSION", 3)
+    monkeypatch.setattr(checkpoint, "VERSION", 4)
     _write(tmp_path, [1])
     monkeypatch.undo()
-    with pytest.raises(MetalossError, match="has format version 3; this metaloss reads version 2"):
+    with pytest.raises(MetalossError, match="has format version 4; this metaloss reads version 3"):
         load_newest(tmp_path, CPU)
 
 

@@ -110,6 +110,11 @@ class _Centred(nn.Module):
         return x - x.mean(0)
 
 
+def _searching():
+    registry.register("meta_optimizer", "draws")(Draws)
+    return ["loss=taylor", "meta_optimizer=draws", "schedule=offline"]
+
+
 REFUSED = {
     "noisy": (lambda: {"model": _model(_Noisy())}, "draws random numbers outside of nn.Dropout"),
     "centred": (lambda: {"model": _model(_Centred())}, "depend on which rows a process sees"),
@@ -119,7 +124,7 @@ REFUSED = {
         "has 1 rows: expected one or more for each of 2",
     ),
     "searches": (
-        lambda: {"words": ["loss=taylor", "meta_optimizer=draws", "schedule=offline"]},
+        lambda: {"words": _searching()},
         "meta_optimizer=draws searches by itself",
     ),
     "numbered": (lambda: {"words": ["device=cuda:0"]}, "takes a device of its own"),
@@ -134,7 +139,6 @@ def __getattr__(name):
 
 
 def _refusal(folder, words=(), **given):
-    registry.register("meta_optimizer", "draws")(Draws)
     with pytest.raises(MetalossError) as caught:
         _train(folder, *words, **given)
     return str(caught.value)

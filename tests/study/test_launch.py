@@ -3,12 +3,13 @@ import signal
 import sys
 import threading
 import time
+from dataclasses import replace
 
 import pytest
 
 from metaloss.errors import MetalossError
-from metaloss.study.jobs import plan_jobs
-from metaloss.study.launch import ProcessTrainer, train_missing
+from metaloss.study.jobs import State, plan_jobs
+from metaloss.study.launch import ProcessTrainer, RefusedError, train_missing
 from metaloss.study.spec import Row, Study
 
 STUDY = Study(
@@ -129,6 +130,66 @@ def test_a_trainer_that_leaves_no_summary_has_failed(tmp_path):
         )
 
 
+class Together:
+    """Writes the runs of a whole program, or refuses to."""
+
+    def __init__(self, runs, refuses=False, fails=False):
+        self.runs, self.refuses, self.fails, self.calls = runs, refuses, fails, []
+
+    def __call__(self, overrides, folder, *, resume):
+        words = dict(word.split("=", 1) for word in overrides)
+        count = int(words.pop("seeds", 1))
+        self.calls.append((folder.name, int(words["seed"]), count))
+        if count > 1 and self.refuses:
+            raise RefusedError("train the seeds one at a time")
+        for seed in range(int(words["seed"]), int(words["seed"]) + count):
+            words["seed"] = str(seed)
+            place = folder / f"seed{seed}" if count > 1 else folder
+            self.runs.write_run(place, [f"{key}={value}" for key, value in words.items()])
+            if count > 1 and self.fails:
+                raise MetalossError("killed")
+        return "ok"
+
+
+def test_seeds_of_a_row_are_trained_as_one_program(tmp_path, runs):
+    train, watch = Together(runs), Watch()
+    study = replace(STUDY, seeds=(0, 1, 2, 5, 6))
+    train_missing(plan_jobs(study, tmp_path), train, workers=1, watch=watch, together=2)
+    assert sorted(train.calls) == [
+        ("ce", 0, 2), ("ce", 5, 2), ("online", 0, 2), ("online", 5, 2), ("seed2", 2, 1),
+        ("seed2", 2, 1),
+    ]  # fmt: skip
+    assert len(watch.ended_with) == 10
+    assert set(watch.ended_with.values()) == {""}
+    assert all(job.state is State.finished for job in plan_jobs(study, tmp_path))
+
+
+def test_seeds_that_cannot_be_one_program_are_trained_one_after_the_other(tmp_path, runs):
+    train, watch = Together(runs, refuses=True), Watch()
+    train_missing(plan_jobs(STUDY, tmp_path), train, workers=1, watch=watch, together=8)
+    assert [count for _, _, count in train.calls] == [2, 1, 1, 2, 1, 1]
+    assert set(watch.ended_with.values()) == {""}
+
+
+def test_a_program_that_ends_early_has_failed_for_those_it_left(tmp_path, runs):
+    train, watch = Together(runs, fails=True), Watch()
+    with pytest.raises(MetalossError, match="2 of 4 runs failed; the first: killed"):
+        train_missing(plan_jobs(STUDY, tmp_path), train, workers=1, watch=watch, together=8)
+    assert watch.ended_with["online", 0] == ""
+    assert watch.ended_with["online", 1] == "killed"
+
+
+def test_runs_that_were_begun_alone_go_on_alone(tmp_path, runs):
+    job = plan_jobs(STUDY, tmp_path)[0]
+    runs.write_run(job.folder, job.overrides)
+    (job.folder / "summary.json").unlink()
+    train = Together(runs)
+    train_missing(plan_jobs(STUDY, tmp_path), train, workers=1, watch=Watch(), together=8)
+    assert ("seed0", 0, 1) in train.calls
+    assert ("seed1", 1, 1) in train.calls
+    assert ("online", 0, 2) in train.calls
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_an_interrupt_stops_what_runs_and_starts_nothing_more(tmp_path, number):
     class Slow:
@@ -192,7 +253,7 @@ def test_a_process_resumes_with_nothing_but_the_folder(tmp_path, fake_python):
 
 def test_a_process_that_fails_says_why(tmp_path, fake_python):
     fake_python("echo working; echo 'metaloss: error: steps=0' >&2; exit 2")
-    with pytest.raises(MetalossError, match=r"exit status 2: metaloss: error: steps=0 \(see .*log"):
+    with pytest.raises(RefusedError, match=r"exit status 2: metaloss: error: steps=0 \(see .*log"):
         ProcessTrainer()([], tmp_path / "run", resume=False)
 
 

@@ -104,11 +104,11 @@ def test_a_study_survives_its_file(tmp_path):
     [
         ("rows: {a: [loss=mlp], a: [loss=mse]}", "duplicate key"),
         ("row: {a: [loss=mlp]}", "unknown key in study .*did you mean 'rows'"),
-        ("rows: [a]", "expected row names"),
+        ("rows: [a]", "expected names with lists"),
         ("rows: {a: loss=mlp}", "expected a list of KEY=VALUE"),
         ("rows: {a: [loss=mlp]}\nseeds: x", "expected a number or a range"),
         ("rows: [", "is no plain YAML"),
-        ("- a", "expected common, description"),
+        ("- a", "expected blocks, common, description"),
     ],
 )
 def test_study_files_that_cannot_be_read(tmp_path, text, said):

@@ -110,7 +110,8 @@ class Silent(Mixed):
         try:
             return super().meta_gradient(problem, phi, state, window)
         except ValueError:
-            new, losses, _ = problem.step(phi, state, window.batches[0], window.keys[0])
+            stepped = problem.step(phi, state, window.batches[0], window.keys[0])
+            new, losses = stepped.state, stepped.loss
             zeros = {name: torch.zeros_like(value) for name, value in phi.items()}
             return MetaGradient(zeros, new, StepLosses(losses[None], losses[None], losses))
 
