@@ -29,8 +29,9 @@ Words = Annotated[
     ),
 ]
 
-# Seconds that a process leaves to another for saying why both end.
-_LINGER = 5.0
+# Seconds that a process leaves to another for saying why both end: where it knows that the other
+# will, and where it believes so.
+_LINGER, _BELIEVED = 1.0, 5.0
 
 # Exit statuses.
 DONE, FAILED, BAD_REQUEST, DIVERGED, INTERRUPTED = 0, 1, 2, 3, 130
@@ -50,7 +51,7 @@ def heard(reason: BaseException | None = None) -> bool:
         return True
     # A launcher ends all processes as soon as one has: the one that speaks must not be the second.
     # This one is ended while it waits; or else nobody has said it.
-    time.sleep(_LINGER)
+    time.sleep(_BELIEVED if quiet is None else _LINGER)
     return quiet is None
 
 
