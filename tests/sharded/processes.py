@@ -17,11 +17,13 @@ _ROOT = Path(__file__).parents[2]
 
 
 def start(folder, *cases, size=2):
-    """Start the processes; a case is a module and a function of the folder: ``"steps.online"``."""
+    """Start the processes; a case is a module and a function of a folder: ``"steps.adam"``.
+
+    Each case has a folder of its own: ``folder/CASE``.
+    """
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    folder.mkdir(exist_ok=True)
     common = {**os.environ, "OMP_NUM_THREADS": "1", "WORLD_SIZE": str(size)}
     common |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
     return [
@@ -65,7 +67,7 @@ def run(case, folder):
 
 def main():
     folder, *cases = sys.argv[1:]
-    found = {case: run(case, Path(folder)) for case in cases}
+    found = {case: run(case, Path(folder) / case) for case in cases}
     torch.save(found, Path(folder) / f"{os.environ['RANK']}.pt")
 
 

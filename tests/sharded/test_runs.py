@@ -42,28 +42,37 @@ def assert_same_run(folder, other):
     assert found["steps"] == expected["steps"]
 
 
-def test_two_processes_leave_the_run_of_one(alone, tmp_path):
-    first, second = together(tmp_path, "runs.whole")
-    assert first == second
-    assert_same_run(tmp_path / "run", alone)
-    assert {path.name for path in (tmp_path / "run").iterdir()} == {
-        path.name for path in alone.iterdir()
-    }
-    assert json.loads((tmp_path / "run" / "summary.json").read_text())["processes"] == 2
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory):
+    """Return the folder of all cases that two processes did, and what each returned."""
+    folder = tmp_path_factory.mktemp("shared")
+    run("runs.interrupted", folder / "runs.resumed")
+    refused = (f"runs.{name}" for name in REFUSED)
+    cases = ("runs.whole", "runs.resumed", "runs.interrupted", *refused, "runs.waits")
+    return folder, together(folder, *cases)
 
 
-def test_a_run_in_one_process_goes_on_in_two(alone, tmp_path):
-    run("runs.interrupted", tmp_path)
-    assert together(tmp_path, "runs.resumed") == [{"runs.resumed": "ok"}] * 2
-    assert_same_run(tmp_path / "run", alone)
+def test_two_processes_leave_the_run_of_one(alone, shared):
+    folder, (first, second) = shared
+    assert first["runs.whole"] == second["runs.whole"]
+    found = folder / "runs.whole" / "run"
+    assert_same_run(found, alone)
+    assert {path.name for path in found.iterdir()} == {path.name for path in alone.iterdir()}
+    assert json.loads((found / "summary.json").read_text())["processes"] == 2
 
 
-def test_ctrl_c_in_one_process_stops_both_and_the_run_goes_on_in_one(alone, tmp_path):
-    first, second = together(tmp_path, "runs.interrupted")
-    assert first == second
-    assert not (tmp_path / "run" / "summary.json").exists()
-    run("runs.resumed", tmp_path)
-    assert_same_run(tmp_path / "run", alone)
+def test_a_run_in_one_process_goes_on_in_two(alone, shared):
+    folder, found = shared
+    assert [rank["runs.resumed"] for rank in found] == ["ok", "ok"]
+    assert_same_run(folder / "runs.resumed" / "run", alone)
+
+
+def test_ctrl_c_in_one_process_stops_both_and_the_run_goes_on_in_one(alone, shared):
+    folder, (first, second) = shared
+    assert first["runs.interrupted"] == second["runs.interrupted"]
+    assert not (folder / "runs.interrupted" / "run" / "summary.json").exists()
+    run("runs.resumed", folder / "runs.interrupted")
+    assert_same_run(folder / "runs.interrupted" / "run", alone)
 
 
 def test_an_error_in_one_process_ends_both(tmp_path):
@@ -76,23 +85,16 @@ def test_an_error_in_one_process_ends_both(tmp_path):
     assert "LostRankError: rank 1 ended: OSError: boom" in told
 
 
-def test_a_process_does_not_wait_for_ever(tmp_path):
-    first, _ = together(tmp_path, "runs.waits")
+def test_a_process_does_not_wait_for_ever(shared):
+    _, (first, _) = shared
     assert "did not answer in time" in first["runs.waits"]
 
 
-@pytest.fixture(scope="module")
-def refusals(tmp_path_factory):
-    """Return what two processes said to requests that cannot be met."""
-    folder = tmp_path_factory.mktemp("refused")
-    found = together(folder, *(f"runs.{name}" for name in REFUSED))
-    assert not (folder / "run").exists()
-    return found
-
-
 @pytest.mark.parametrize("name", REFUSED)
-def test_what_cannot_be_shared_is_refused_in_one_line_by_all(name, refusals):
+def test_what_cannot_be_shared_is_refused_in_one_line_by_all(name, shared):
+    folder, found = shared
     _, expected = REFUSED[name]
-    for rank in refusals:
+    assert not (folder / f"runs.{name}" / "run").exists()
+    for rank in found:
         assert expected in rank[f"runs.{name}"]
         assert "\n" not in rank[f"runs.{name}"]
