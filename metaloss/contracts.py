@@ -42,6 +42,9 @@ class Task:
         constant_loss: Task loss of the best constant prediction on the training targets; a model
             above it has learned nothing.
         description: One line for people.
+        augment: ``(inputs (B, ...), key) -> inputs (B, ...)``, applied to batches of training
+            rows, never to validation or test rows that are evaluated or that judge. Pure: a
+            function of the inputs and of the key, a 0-d int64 tensor on their device, alone.
     """
 
     name: str
@@ -56,6 +59,7 @@ class Task:
     goal: str = "min"
     constant_loss: float
     description: str = ""
+    augment: Callable[[Tensor, Tensor], Tensor] | None = None
 
     @property
     def input_shape(self) -> tuple[int, ...]:
@@ -64,7 +68,7 @@ class Task:
 
 
 class TaskSource(ABC):
-    """Where a task's rows come from. Built-in: digits, diabetes, mnist1d."""
+    """Where a task's rows come from, such as ``digits``, ``cifar10`` or ``csv``."""
 
     @abstractmethod
     def build(self, seed: int) -> Task:

@@ -22,8 +22,8 @@ def list_parts(
 ) -> int:
     """List the parts by group; with GROUP, their options, defaults and what these mean.
 
-    Groups: task, model, loss, schedule, start, meta_optimizer, inner, tracker; and preset and
-    settings (the keys that belong to no part).
+    Groups: task, model, loss, schedule, start, meta_optimizer, inner, tracker; and preset, paper
+    and settings (the keys that belong to no part).
     """
     from rich.console import Console, RenderableType
 

@@ -94,7 +94,7 @@ def sweep(given: Sequence[str], file: Path | None, plugins: Sequence[Path]) -> i
         "hydra/job_logging=none",
         "hydra/hydra_logging=none",
     ]
-    rest = [str(o.input_line) for o in overrides if o.key_or_group != "output"]
+    rest = words.for_hydra(o for o in overrides if o.key_or_group != "output")
     with publish.lock:
         # Workers import what is published: no more than the jobs can ask for.
         publish_chosen(overrides)

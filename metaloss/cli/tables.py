@@ -13,15 +13,16 @@ from rich.table import Table
 from rich.text import Text
 
 from metaloss import registry
+from metaloss.compose.added import ADDED
 from metaloss.compose.explain import option_types
-from metaloss.compose.presets import PRESETS, Preset
+from metaloss.compose.presets import Preset
 from metaloss.config import Settings
 from metaloss.errors import MetalossError, unknown_name
 from metaloss.registry import GROUPS, Part
 
 
 def overview() -> Iterator[Table]:
-    """Yield one table: every part of every group, the presets last."""
+    """Yield one table: every part of every group, what can be added last."""
     table = _table(("group", "name", "from", "what it is"))
     for group in GROUPS:
         for name in registry.names(group):
@@ -31,8 +32,10 @@ def overview() -> Iterator[Table]:
             else:
                 table.add_row(group, name, "", _failure(part))
         table.add_section()
-    for name, preset in PRESETS.items():
-        table.add_row("+preset", name, "metaloss", preset.description)
+    for kind, added in ADDED.items():
+        for name, preset in added.items():
+            table.add_row(f"+{kind}", name, "metaloss", preset.description)
+        table.add_section()
     yield table
 
 
@@ -44,9 +47,9 @@ def details(group: str) -> Iterator[Group]:
     """
     if group == "settings":
         yield _options("settings: keys of their own, such as steps=4000", Settings, "")
-    elif group == "preset":
-        for name, preset in PRESETS.items():
-            yield _preset(name, preset)
+    elif group in ADDED:
+        for name, preset in ADDED[group].items():
+            yield _added(group, name, preset)
     elif group in GROUPS:
         for name in registry.names(group):
             part = _load(group, name)
@@ -59,7 +62,7 @@ def details(group: str) -> Iterator[Group]:
                 table.add_row(_failure(part))
                 yield _titled(f"{group}={name}", table)
     else:
-        raise unknown_name("group", group, [*GROUPS, "preset", "settings"])
+        raise unknown_name("group", group, [*GROUPS, *ADDED, "settings"])
 
 
 def _failure(reason: MetalossError) -> Text:
@@ -88,14 +91,20 @@ def _options(title: str, options: type, prefix: str) -> Group:
     return _titled(title, table)
 
 
-def _preset(name: str, preset: Preset) -> Group:
-    table = _table(("key", "value"))
-    for group, choice in preset.choices.items():
-        table.add_row(group, choice)
-    for group, options in preset.options.items():
-        for option, value in options.items():
-            table.add_row(f"{group}.{option}", _shown(value))
-    return _titled(f"+preset={name}\n{preset.description}", table)
+def _added(kind: str, name: str, preset: Preset) -> Group:
+    values = {
+        **preset.choices,
+        **{
+            f"{group}.{option}": value
+            for group, options in preset.options.items()
+            for option, value in options.items()
+        },
+        **preset.settings,
+    }
+    table = _table(("key", "value", *(["how it is known"] if preset.known else [])))
+    for key, value in values.items():
+        table.add_row(key, _shown(value), *([preset.known[key]] if preset.known else []))
+    return _titled(f"+{kind}={name}\n{preset.description}", table)
 
 
 def _plain(docstring: str) -> str:

@@ -1,11 +1,15 @@
 """From ``KEY=VALUE`` words, a file or a mapping to one resolved, typed `RunConfig`."""
 
+from metaloss.compose.added import ADDED
 from metaloss.compose.mapping import to_overrides
+from metaloss.compose.paper import PAPER
 from metaloss.compose.presets import PRESETS, Preset
 from metaloss.compose.resolve import compose, from_hydra, root
 from metaloss.compose.yaml_file import read_file, to_dict, to_yaml
 
 __all__ = [
+    "ADDED",
+    "PAPER",
     "PRESETS",
     "Preset",
     "compose",

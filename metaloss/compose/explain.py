@@ -42,8 +42,8 @@ def explain(error: Exception) -> MetalossError:
         if missing is not None:
             return missing
     cause = _omegaconf_cause(error)
-    found = re.match(r"In 'preset/([^']+)'", str(error))
-    where = f"preset {found[1]!r}: " if found else ""
+    found = re.match(r"In '(preset|paper)/([^']+)'", str(error))
+    where = f"{found[1]} {found[2]!r}: " if found else ""
     message = str(_explain_omegaconf(cause)) if cause else str(error).strip().split("\n")[0]
     return MetalossError(where + message)
 

@@ -10,6 +10,7 @@ from typing import Any
 
 from hydra.core.override_parser.types import Quote, QuotedString
 
+from metaloss.compose.added import ADDED
 from metaloss.errors import MetalossError
 
 
@@ -34,7 +35,7 @@ def _flat(values: Mapping[str, Any], prefix: str) -> Iterator[tuple[str, Any]]:
     for key, value in values.items():
         if not isinstance(key, str):
             raise MetalossError(f"a config's keys are strings, got {key!r}")
-        path = prefix + ("+preset" if not prefix and key == "preset" else key)
+        path = prefix + (f"+{key}" if not prefix and key in ADDED else key)
         if isinstance(value, Mapping):
             yield from _flat(value, f"{path}.")
         else:

@@ -15,11 +15,15 @@ class Preset:
         description: One line for people, with the source.
         choices: The part that each group named here is switched to.
         options: Values by group and option.
+        settings: Values of keys that belong to no part.
+        known: For people, how a value is known, by key.
     """
 
     description: str
     choices: Mapping[str, str] = field(default_factory=dict)
     options: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    known: Mapping[str, str] = field(default_factory=dict)
 
 
 PRESETS = {

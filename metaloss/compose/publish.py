@@ -14,7 +14,8 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
 from metaloss import registry
-from metaloss.compose.presets import PRESETS
+from metaloss.compose.paper import PAPER
+from metaloss.compose.presets import PRESETS, Preset
 from metaloss.config import Settings
 from metaloss.errors import MetalossError
 from metaloss.registry import GROUPS, Part
@@ -71,7 +72,7 @@ def published_root(
     file_choices: Mapping[str, str | list[str]],
     fill: Callable[[DictConfig, str], None],
 ) -> Iterator[str]:
-    """Publish the root and the presets; yield the root's name.
+    """Publish the root, the presets and the paper's rows; yield the root's name.
 
     Args:
         file_choices: The choices that a file makes, by group; the defaults serve for the others.
@@ -82,6 +83,9 @@ def published_root(
     store = ConfigStore.instance()
     choices = {**DEFAULTS, **file_choices}
     with lock:
+        if "of_paper" not in store.repo:  # once in a process: they are many and never change
+            for name, row in PAPER.items():
+                _store_paper(name, row)
         before = copy.copy(store.repo)
         for group in GROUPS:
             # A table of our own: what a file fills in is gone afterwards. It is there even where
@@ -90,25 +94,21 @@ def published_root(
             table = store.repo.get(group, {})
             store.repo[group] = {file: node for file, node in table.items() if file in files}
         for name, preset in PRESETS.items():
-            store.store(
-                group="preset",
-                name=name,
-                package="_global_",
-                provider="metaloss",
-                node={
-                    "defaults": [
-                        *({f"override /{g}": choice} for g, choice in preset.choices.items()),
-                        "_self_",
-                    ],
-                    **copy.deepcopy(dict(preset.options)),
-                },
-            )
+            _store_added("preset", name, preset, preset.options)
         root = _settings_node()
         fill(root, "")
         with open_dict(root):
             for group in GROUPS:
                 root[group] = {}
-            root["defaults"] = ["_self_", *({group: choices[group]} for group in GROUPS)]
+            root["defaults"] = [
+                "_self_",
+                *({group: choices[group]} for group in GROUPS),
+                {"paper": None},
+                *(
+                    {f"optional of_paper/{g}": f"${{paper}}.${{{g}}}"}
+                    for g in store.repo["of_paper"]
+                ),
+            ]
         try:
             store.store(name=ROOT, node=root, provider="metaloss")
             for group, chosen in file_choices.items():
@@ -117,6 +117,40 @@ def published_root(
             yield ROOT
         finally:
             store.repo = before
+
+
+def _store_paper(name: str, row: Preset) -> None:
+    """Publish a row of the paper.
+
+    The options of a part that it chooses wait under the row's and the part's name for the root to
+    look them up: another choice finds none, so that a baseline is a word or two more.
+    """
+    always = {}
+    for group, options in row.options.items():
+        if group not in row.choices:
+            always[group] = options
+            continue
+        ConfigStore.instance().store(
+            group=f"of_paper/{group}",
+            name=f"{name}.{row.choices[group]}",
+            package=group,
+            provider="metaloss",
+            node=copy.deepcopy(dict(options)),
+        )
+    _store_added("paper", name, row, always)
+
+
+def _store_added(
+    kind: str, name: str, added: Preset, options: Mapping[str, Mapping[str, Any]]
+) -> None:
+    choices = [{f"override /{group}": choice} for group, choice in added.choices.items()]
+    ConfigStore.instance().store(
+        group=kind,
+        name=name,
+        package="_global_",
+        provider="metaloss",
+        node={"defaults": [*choices, "_self_"], **copy.deepcopy({**options, **added.settings})},
+    )
 
 
 def _fill_part(

@@ -20,9 +20,9 @@ from omegaconf.errors import OmegaConfBaseException
 
 from metaloss import registry
 from metaloss.compose import publish, words
+from metaloss.compose.added import ADDED
 from metaloss.compose.explain import explain
 from metaloss.compose.mapping import to_overrides
-from metaloss.compose.presets import PRESETS
 from metaloss.compose.yaml_file import read_file
 from metaloss.config import RunConfig, Selected, Settings
 from metaloss.errors import MetalossError
@@ -32,7 +32,7 @@ from metaloss.registry import GROUPS
 def compose(
     overrides: Sequence[str] | Mapping[str, Any] = (), config_file: str | Path | None = None
 ) -> RunConfig:
-    """Resolve a configuration: defaults < file < presets < overrides.
+    """Resolve a configuration: defaults < file < paper < presets < overrides.
 
     Args:
         overrides: ``KEY=VALUE`` words in Hydra's override grammar, or a mapping of dotted keys.
@@ -65,7 +65,7 @@ def compose(
         with root(values, str(config_file)) as name:
             try:
                 with own_hydra():
-                    composed = hydra.compose(name, list(overrides))
+                    composed = hydra.compose(name, words.for_hydra(parsed))
                 return from_hydra(composed)
             except (HydraException, OmegaConfBaseException) as error:
                 raise explain(error) from error
@@ -78,10 +78,10 @@ def publish_chosen(overrides: Iterable[Override]) -> None:
         MetalossError: If a part that is named fails to load.
     """
     for group, name in words.choices(overrides):
-        if group != "preset":
+        if group not in ADDED:
             publish.publish(group, name)
             continue
-        for choice in PRESETS[name].choices.items():
+        for choice in ADDED[group][name].choices.items():
             publish.try_publish(*choice)
 
 

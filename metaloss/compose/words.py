@@ -10,8 +10,8 @@ from hydra.core.override_parser.types import ChoiceSweep, Override, ValueType
 from hydra.errors import HydraException
 
 from metaloss import registry
+from metaloss.compose.added import ADDED
 from metaloss.compose.explain import name_cannot_be_set
-from metaloss.compose.presets import PRESETS
 from metaloss.errors import MetalossError, unknown_name
 from metaloss.registry import GROUPS
 
@@ -43,12 +43,18 @@ def parse(words: Sequence[str], *, sweep: bool = False) -> list[Override]:
 
 
 def choices(overrides: Iterable[Override]) -> Iterator[tuple[str, str]]:
-    """Yield every (group, name) that words choose; all of a sweep's, presets included."""
+    """Yield every (group, name) that words choose; all of a sweep's, what is added included."""
     for override in overrides:
         group = override.key_or_group
-        if group in GROUPS or group == "preset":
+        if group in GROUPS or group in ADDED:
             for name in _names(override):
                 yield group, name
+
+
+def for_hydra(overrides: Iterable[Override]) -> list[str]:
+    """Return the words as Hydra is to read them: its root has a place for a row of the paper."""
+    lines = [str(override.input_line) for override in overrides]
+    return [line.removeprefix("+") if line.startswith("+paper=") else line for line in lines]
 
 
 def _parse_one(word: str) -> Override:
@@ -69,17 +75,18 @@ def _check(override: Override, sweep: bool) -> None:
     if key == "hydra" or key.startswith(("hydra.", "hydra/")):
         _check_hydra(override, sweep)
         return
-    is_preset = key == "preset"
-    if override.is_delete() or override.is_force_add() or (override.is_add() and not is_preset):
+    is_added = key in ADDED
+    if override.is_delete() or override.is_force_add() or (override.is_add() and not is_added):
         raise MetalossError(
-            f"{word!r}: only +preset=NAME takes a sign; every other key exists: write KEY=VALUE"
+            f"{word!r}: only +preset=NAME and +paper=NAME take a sign; every other key exists: "
+            "write KEY=VALUE"
         )
     if override.package is not None:
         raise MetalossError(f"{word!r}: a key has no '@'; write KEY=VALUE")
     if "/" in key:
         raise MetalossError(f"{word!r}: a key has dots, no slashes: {key.replace('/', '.')}")
-    if is_preset and not override.is_add():
-        raise MetalossError(f"{word!r}: a preset is added: write +{word}")
+    if is_added and not override.is_add():
+        raise MetalossError(f"{word!r}: a {key} is added: write +{word}")
     if override.is_sweep_override() and not sweep:
         raise MetalossError(
             f"{word!r} asks for several runs: add --multirun, or write a list as [a,b]"
@@ -90,7 +97,7 @@ def _check(override: Override, sweep: bool) -> None:
         if value == "???":
             raise MetalossError(f"{word!r}: ??? stands for no value: give one")
     _refuse_names(key, override.value())
-    if key in GROUPS or is_preset:
+    if key in GROUPS or is_added:
         _check_choice(override)
 
 
@@ -114,13 +121,13 @@ def _check_choice(override: Override) -> None:
         isinstance(override.value(), str) or (several and isinstance(override.value(), list))
     ):
         expected = "names such as [console]" if group == "tracker" else "a name"
-        known = PRESETS if group == "preset" else registry.names(group)
+        known = ADDED[group] if group in ADDED else registry.names(group)
         raise MetalossError(f"{word!r}: expected {expected} (allowed: {', '.join(sorted(known))})")
     for name in names:
-        if group != "preset":
+        if group not in ADDED:
             registry.get(group, name)  # says what is wrong with it, if anything
-        elif name not in PRESETS:
-            raise unknown_name("preset", name, PRESETS)
+        elif name not in ADDED[group]:
+            raise unknown_name(group, name, ADDED[group])
     if override.value_type == ValueType.ELEMENT and len(set(names)) < len(names):
         raise MetalossError(f"{word!r}: a name occurs twice")
 

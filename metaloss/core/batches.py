@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 
-from metaloss.inner.keys import generator
+from metaloss.inner.keys import generator, key_tensor
 from metaloss.types import Batch
 
 
@@ -21,6 +23,7 @@ class BatchStream:
         size: Rows of a batch; a stream of fewer rows gives all of them each time.
         seed: The run's seed.
         purpose: Tells streams over the same rows apart.
+        augment: What is done to the inputs of every batch, by a key of its own; see `Task`.
 
     Example:
         >>> rows = Batch(torch.arange(4).float(), torch.arange(4))
@@ -29,18 +32,39 @@ class BatchStream:
         [0, 1, 2, 3]
     """
 
-    def __init__(self, rows: Batch, *, size: int, seed: int, purpose: str) -> None:
+    def __init__(
+        self,
+        rows: Batch,
+        *,
+        size: int,
+        seed: int,
+        purpose: str,
+        augment: Callable[[Tensor, Tensor], Tensor] | None = None,
+    ) -> None:
         self.rows = rows
         self._count = len(rows.targets)
         self.size = min(size, self._count)
         self._seed, self._purpose = seed, purpose
+        self._augment = augment
         self._epoch = -1
         self._order: Tensor = torch.empty(0, dtype=torch.int64)
 
     def __getitem__(self, number: int) -> Batch:
         """Return batch ``number``, counted from 0 over all epochs."""
         chosen = self.indices(number)
-        return Batch(self.rows.inputs[chosen], self.rows.targets[chosen])
+        return Batch(self.augmented(self.rows.inputs[chosen], number), self.rows.targets[chosen])
+
+    @property
+    def augments(self) -> bool:
+        """Whether batches differ from the rows that they are made of."""
+        return self._augment is not None
+
+    def augmented(self, inputs: Tensor, number: int) -> Tensor:
+        """Return the inputs of batch ``number`` as training sees them."""
+        if self._augment is None:
+            return inputs
+        purpose = f"augment/{self._purpose}"
+        return self._augment(inputs, key_tensor(self._seed, purpose, number, device=inputs.device))
 
     def indices(self, number: int) -> Tensor:
         """Return which rows batch ``number`` has."""

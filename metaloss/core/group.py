@@ -26,17 +26,24 @@ class StackedAdvance:
 
     Args:
         members: Each run's own: their streams, fresh weights and keys.
+        tried: Only to see whether it can be done: nothing is compiled.
     """
 
-    def __init__(self, members: Sequence[Advance]) -> None:
+    def __init__(self, members: Sequence[Advance], *, tried: bool = False) -> None:
         self._members = list(members)
         first = members[0]
         problem = {f.name: getattr(first.step.problem, f.name) for f in fields(InnerProblem)}
-        self._step = replace(first.step, problem=StackedProblem(**problem))
+        step = first.step.eager() if tried else first.step
+        self._step = replace(step, problem=StackedProblem(**problem))
         self._streams = {
             purpose: StackedStream([member.streams[purpose] for member in members])
             for purpose in first.streams
         }
+
+    @property
+    def compile_seconds(self) -> float:
+        """Seconds that were spent on compiling so far."""
+        return self._step.compile_seconds
 
     def __call__(self, states: TrainState, plan: Plan, progress: Progress) -> TrainState:
         """Return every member's state after the plan's steps."""
@@ -89,7 +96,7 @@ def check_stackable(setups: Sequence[Setup]) -> None:
     plan = first.schedule.plan(Progress(), first.config.steps)
     assert plan is not None
     try:
-        StackedAdvance([setup.advance for setup in setups])(states, plan, Progress())
+        StackedAdvance([setup.advance for setup in setups], tried=True)(states, plan, Progress())
     except RuntimeError as error:
         reason = str(error).strip().split("\n")[0]
         raise UnsupportedError(
@@ -119,14 +126,15 @@ def train_together(trainers: Sequence[Trainer], interrupted: Callable[[], bool])
         stack([trainer.state for trainer in live]),
     )
     while plan := live[0].next_plan():
-        began = time.perf_counter()
+        began, compiled = time.perf_counter(), advance.compile_seconds
         states = advance(states, plan, live[0].progress)
-        seconds = (time.perf_counter() - began) / len(live)
+        compiled = (advance.compile_seconds - compiled) / len(live)
+        seconds = (time.perf_counter() - began) / len(live) - compiled
         due, stop = live[0].is_due(plan), interrupted()
         for index, trainer in enumerate(live):
             # Views of every member's values cost time: only for those who look at them.
             state = member(states, index) if due or stop else trainer.state
-            trainer.took(plan, state, seconds)
+            trainer.took(plan, state, seconds, compiled)
         if stop:
             return
         if due:

@@ -66,9 +66,9 @@ class Recorder:
         """Return the seconds that the run has taken, in all its processes."""
         return time.perf_counter() - self._began
 
-    def notice(self, step: int, message: str) -> None:
-        """Tell people something."""
-        self._emit(Noticed(step=step, message=message))
+    def notice(self, step: int, message: str, level: str = "warning") -> None:
+        """Tell people something; ``level``: info, warning or error."""
+        self._emit(Noticed(step=step, message=message, level=level))
 
     def positions(self) -> list[int]:
         """Return how much of both files is on the disk."""
@@ -98,7 +98,7 @@ class Quiet(Recorder):
     ) -> None:
         """Do nothing."""
 
-    def notice(self, step: int, message: str) -> None:
+    def notice(self, step: int, message: str, level: str = "warning") -> None:
         """Do nothing."""
 
     def positions(self) -> list[int]:

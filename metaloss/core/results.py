@@ -78,14 +78,20 @@ def write_results(trainer: Trainer, folder: Path, seconds: float) -> tuple[Run, 
 def export_run(folder: Path, out: Path) -> list[Path]:
     """Copy a run's learned loss to a folder of its own; return the files written.
 
+    A loss that is a formula is written down as well: ``criterion.py`` is the same loss for a
+    program without metaloss, ``formula.tex`` is for people.
+
     Raises:
         MetalossError: If there is no whole loss in ``folder``, or ``out`` holds one already.
     """
-    load_loss(folder)
-    targets = [out / WEIGHTS, out / DESCRIPTION]
-    for target in targets:
-        if target.exists():
-            raise MetalossError(f"{target} exists already: choose another folder")
-    for target in targets:
-        write_atomically(target, (folder / target.name).read_bytes())
-    return targets
+    loss = load_loss(folder)
+    contents = {name: (folder / name).read_bytes() for name in (WEIGHTS, DESCRIPTION)}
+    for name, text in (("criterion.py", loss.python()), ("formula.tex", loss.latex())):
+        if text is not None:
+            contents[name] = f"{text.rstrip()}\n".encode()
+    for name in contents:
+        if (out / name).exists():
+            raise MetalossError(f"{out / name} exists already: choose another folder")
+    for name, content in contents.items():
+        write_atomically(out / name, content)
+    return [out / name for name in contents]

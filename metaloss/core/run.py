@@ -10,7 +10,7 @@ from typing import Any
 from torch import nn
 
 from metaloss.compose import compose, read_file, to_overrides, to_yaml
-from metaloss.config import RunConfig, Selected
+from metaloss.config import Compile, RunConfig, Selected
 from metaloss.contracts import RunFinished, Task
 from metaloss.core import checkpoint, search
 from metaloss.core.files import read_json, write_atomically, write_json
@@ -143,6 +143,9 @@ def resume_run(
         config = replace(config, device=device)
     config = with_custom(config, task, model, loss)
     with joined(config.device) as ranks:
+        if ranks.size > 1:
+            # One process may have chosen to compile.
+            config = replace(config, compile=Compile.auto)
         setup = prepare(config, task=task, model=model, loss=loss, ranks=ranks)
         search.check_search(setup)
         fanout = open_trackers(config, ranks)

@@ -15,6 +15,8 @@ from metaloss.config import Compile, Precision, RunConfig, Selected
 from metaloss.contracts import MetaBatch, Progress, Schedule, Start, Task
 from metaloss.core.advance import Advance
 from metaloss.core.batches import BatchStream, joined
+from metaloss.core.compile_choice import choose
+from metaloss.core.compiled import CompiledStep
 from metaloss.core.guard import GuardState
 from metaloss.core.joined import own_device
 from metaloss.core.runtime import check_deterministic, on_device, resolve_device, seeded
@@ -33,7 +35,7 @@ from metaloss.meta_optimizers.search import SearchRule
 from metaloss.schedules.offline import Offline
 from metaloss.schedules.searched import Searched
 from metaloss.starts.keep import Keep, refuse_loaded
-from metaloss.types import Batch, InnerState, Tensors
+from metaloss.types import InnerState, Tensors
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -99,10 +101,6 @@ def prepare(
     device = resolve_device(own_device(config.device, ranks))
     if config.deterministic:
         check_deterministic(device)
-    if config.compile is Compile.on:
-        raise MetalossError("compile=on: this version runs eagerly; expected auto or off")
-    # Decided here, before step 0, and stored with the config.
-    config = replace(config, compile=Compile.off)
     if task is None:
         task = registry.get("task", config.task.name).build(config.task.options).build(config.seed)
     task = replace(
@@ -137,7 +135,11 @@ def prepare(
         return InnerState(params, buffers, optimizer.init(params))
 
     engine = Mixed() if search is not None else config.meta_optimizer.options
-    step = Step(
+    streams = _streams(config, task, schedule)
+    # Decided here, before step 0, and stored with the config.
+    compiles = choose(config, problem, schedule, engine, fresh("train", 0), streams["train"][0])
+    config = replace(config, compile=compiles)
+    step = (CompiledStep if compiles is Compile.on else Step)(
         problem=problem,
         engine=engine,
         schedule=schedule,
@@ -150,7 +152,7 @@ def prepare(
     advance = Advance(
         step=step,
         schedule=schedule,
-        streams=_streams(config, task, schedule),
+        streams=streams,
         fresh=fresh,
         seed=config.seed,
         device=device,
@@ -218,16 +220,20 @@ def _streams(config: RunConfig, task: Task, schedule: Schedule) -> dict[str, Bat
         "validation": task.valid,
         "train+validation": joined(task.train, task.valid),
     }[schedule.train_on.name]
-    judges = task.valid if schedule.meta_batch is MetaBatch.validation else task.train
-
-    def stream(purpose: str, source: Batch, size: int) -> BatchStream:
-        return BatchStream(source, size=size, seed=config.seed, purpose=purpose)
-
+    validates = schedule.meta_batch is MetaBatch.validation
+    stream = partial(BatchStream, seed=config.seed)
+    training = partial(stream, rows, size=config.batch_size, augment=task.augment)
+    judging = partial(
+        stream,
+        task.valid if validates else task.train,
+        size=config.meta_batch_size,
+        augment=None if validates else task.augment,
+    )
     return {
-        "train": stream("train", rows, config.batch_size),
-        "offline": stream("offline", rows, config.batch_size),
-        "meta/train": stream("meta/train", judges, config.meta_batch_size),
-        "meta/offline": stream("meta/offline", judges, config.meta_batch_size),
+        "train": training(purpose="train"),
+        "offline": training(purpose="offline"),
+        "meta/train": judging(purpose="meta/train"),
+        "meta/offline": judging(purpose="meta/offline"),
     }
 
 

@@ -43,9 +43,16 @@ class StackedStream:
         """Return batch ``number`` of every member."""
         chosen = torch.stack([stream.indices(number) for stream in self._streams])
         if self._shared:
-            return Batch(self._rows.inputs[chosen], self._rows.targets[chosen])
-        members = torch.arange(len(self._streams), device=chosen.device).unsqueeze(1)
-        return Batch(self._rows.inputs[members, chosen], self._rows.targets[members, chosen])
+            batch = Batch(self._rows.inputs[chosen], self._rows.targets[chosen])
+        else:
+            members = torch.arange(len(self._streams), device=chosen.device).unsqueeze(1)
+            batch = Batch(self._rows.inputs[members, chosen], self._rows.targets[members, chosen])
+        if not any(stream.augments for stream in self._streams):
+            return batch
+        # Member by member, not vmapped: each task has a function of its own, of any kind.
+        pairs = zip(self._streams, batch.inputs.unbind(), strict=True)
+        inputs = [stream.augmented(inputs, number) for stream, inputs in pairs]
+        return batch._replace(inputs=torch.stack(inputs))
 
 
 def _side_by_side(rows: list[Batch]) -> Batch:

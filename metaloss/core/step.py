@@ -40,6 +40,15 @@ class Step:
     guarded: bool
     meta_totals: dict[str, int]
 
+    @property
+    def compile_seconds(self) -> float:
+        """Seconds that were spent on compiling so far."""
+        return 0.0
+
+    def eager(self) -> Step:
+        """Return the step without any compilation."""
+        return self
+
     def __call__(self, state: TrainState, window: Window, plan: Plan) -> TrainState:
         """Return the state after the plan's steps; a bad segment changes nothing but the guard."""
         new, losses, size = self._take(state, window, plan)

@@ -34,6 +34,8 @@ def summarize(trainer: Trainer, seconds: float, plugins: dict[str, str]) -> dict
         "steps": trainer.progress.train,
         "seconds": round(seconds, 3),
         "meta_overhead": meta_overhead(trainer),
+        "compile": config.compile.value,
+        "compile_seconds": round(trainer.compile_seconds, 3),
         **({"search": setup.found} if setup.found else {}),
         "status": "diverged" if trainer.ladder.diverged else "ok",
         "guard_events": trainer.ladder.events,

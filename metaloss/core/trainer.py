@@ -59,6 +59,7 @@ class Trainer:
         self.best = Best()
         self.metrics: dict[str, float] = {}
         self.train_seconds = 0.0
+        self.compile_seconds = 0.0
         inner = setup.advance.fresh("train", 0)
         phi = {name: value.detach().clone() for name, value in setup.loss.named_parameters()}
         self.state = setup.state(inner, phi)
@@ -91,9 +92,11 @@ class Trainer:
         """Go on until the schedule ends, early stopping ends it, or the ladder gives up."""
         first = True
         while (plan := self.next_plan()) is not None:
-            began = time.perf_counter()
+            step = self.setup.advance.step
+            began, compiled = time.perf_counter(), step.compile_seconds
             state = self.setup.advance(self.state, plan, self.progress)
-            self.took(plan, state, time.perf_counter() - began)
+            compiled = step.compile_seconds - compiled
+            self.took(plan, state, time.perf_counter() - began - compiled, compiled)
             if first:
                 self._say_what_is_slow()
                 first = False
@@ -119,8 +122,20 @@ class Trainer:
         )
         return self._is_last(plan.phase, after) or any(_crossed(before, after, n) for n in every)
 
-    def took(self, plan: Plan, state: TrainState, seconds: float) -> None:
-        """Take the state after a plan, and do what is due."""
+    def took(self, plan: Plan, state: TrainState, seconds: float, compiled: float = 0.0) -> None:
+        """Take the state after a plan, and do what is due.
+
+        Args:
+            plan: What was done.
+            state: What came of it.
+            seconds: What it took.
+            compiled: What compiling took before, not counted in ``seconds``.
+        """
+        if compiled:
+            self.compile_seconds += compiled
+            self.recorder.notice(
+                self.step, f"compiled {_words(plan)} in {compiled:.0f} s", level="info"
+            )
         due = self.is_due(plan)
         self.state = state
         before, self.progress = self.progress, _after(plan, self.progress)
@@ -280,6 +295,11 @@ def _after(plan: Plan, progress: Progress) -> Progress:
     if plan.phase == "offline":
         return Progress(offline=progress.offline + 1, train=progress.train)
     return Progress(offline=progress.offline, train=progress.train + plan.unroll)
+
+
+def _words(plan: Plan) -> str:
+    kind = "a step with a moving loss" if plan.meta_step else "a step with the loss at rest"
+    return f"{kind}, phase {plan.phase}"
 
 
 def _place(phase: str, progress: Progress) -> int:

@@ -5,8 +5,16 @@ from __future__ import annotations
 from metaloss.errors import MetalossError
 
 
-def number(name: str, value: object, low: float, high: float, *, include_low: bool = False) -> None:
-    """Raise unless ``low < value < high`` (``low <= value`` with ``include_low``).
+def number(
+    name: str,
+    value: object,
+    low: float,
+    high: float,
+    *,
+    include_low: bool = False,
+    include_high: bool = False,
+) -> None:
+    """Raise unless ``low < value < high``, or as far as the ends are included.
 
     Example:
         >>> number("task.label_noise", 1.5, 0, 1, include_low=True)
@@ -14,11 +22,13 @@ def number(name: str, value: object, low: float, high: float, *, include_low: bo
         metaloss.errors.MetalossError: task.label_noise=1.5: expected a number ≥ 0 and < 1
     """
     real = isinstance(value, int | float) and not isinstance(value, bool)
-    if real and (low < value < high or (include_low and value == low)):  # type: ignore[operator]
+    if real and low < value < high:  # type: ignore[operator]
+        return
+    if real and ((include_low and value == low) or (include_high and value == high)):
         return
     lower = f"{'≥' if include_low else '>'} {low}"
     # An open end at infinity: any finite number.
-    upper = f"< {high}" if high != float("inf") else "finite"
+    upper = f"{'≤' if include_high else '<'} {high}" if high != float("inf") else "finite"
     raise MetalossError(f"{name}={value}: expected a number {lower} and {upper}")
 
 
@@ -32,3 +42,10 @@ def whole(name: str, value: object, least: int) -> None:
     """
     if not isinstance(value, int) or isinstance(value, bool) or value < least:
         raise MetalossError(f"{name}={value}: expected a whole number, at least {least}")
+
+
+class Checked:
+    """Where the chain of ``__post_init__`` of options that are inherited side by side ends."""
+
+    def __post_init__(self) -> None:
+        """Check nothing more."""

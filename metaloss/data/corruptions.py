@@ -1,24 +1,43 @@
-"""What may be wrong with training rows: false labels, outliers, rare classes."""
+"""What may be wrong with training rows: false labels, outliers, rare classes, noisy inputs."""
 
 from __future__ import annotations
+
+from enum import Enum
 
 import numpy as np
 
 from metaloss.errors import MetalossError
 
 
-def flip_labels(
-    labels: np.ndarray, share: float, classes: int, rng: np.random.Generator
-) -> np.ndarray:
-    """Return the labels with ``round(share · n)`` of them wrong: symmetric noise.
+class NoiseKind(Enum):
+    """Which class a wrong label names: any other one, or always the next one."""
 
-    A wrong label is drawn uniformly from the *other* classes, so that the share is exact.
+    symmetric = "symmetric"
+    pair = "pair"
+
+
+def flip_labels(
+    labels: np.ndarray,
+    share: float,
+    classes: int,
+    rng: np.random.Generator,
+    kind: NoiseKind = NoiseKind.symmetric,
+) -> np.ndarray:
+    """Return the labels with ``round(share · n)`` of them wrong; the share is exact.
+
+    Symmetric noise draws a wrong label uniformly from the *other* classes; pair noise takes the
+    next class, and the first after the last.
 
     Args:
         labels: (n,) class indices.
         share: From 0 to below 1.
         classes: C, at least 2.
-        rng: Decides which rows, and which classes.
+        rng: Decides which rows, and which classes; both kinds hit the same rows.
+        kind: Symmetric or pair.
+
+    Reference:
+        Han et al., "Co-teaching: Robust Training of Deep Neural Networks with Extremely Noisy
+        Labels", NeurIPS 2018, section 4 (pair flipping).
 
     Example:
         >>> noisy = flip_labels(np.zeros(100, dtype=np.int64), 0.3, 10, np.random.default_rng(0))
@@ -27,7 +46,9 @@ def flip_labels(
     """
     wrong = _some(len(labels), share, rng)
     noisy = labels.copy()
-    noisy[wrong] = (labels[wrong] + rng.integers(1, classes, size=len(wrong))) % classes
+    pair = kind is NoiseKind.pair
+    steps = 1 if pair else rng.integers(1, classes, size=len(wrong))
+    noisy[wrong] = (labels[wrong] + steps) % classes
     return noisy
 
 
@@ -51,6 +72,30 @@ def add_outliers(
     noisy = targets.copy()
     noisy[hit] += size * rng.standard_normal(targets[hit].shape)
     return noisy
+
+
+def add_input_noise(
+    inputs: np.ndarray, size: float, rng: np.random.Generator, *, per_feature: bool
+) -> np.ndarray:
+    """Return float32 inputs with Gaussian noise added, drawn once for each value.
+
+    Args:
+        inputs: (n, ...) floats.
+        size: Deviation of the noise, in units of the inputs' own; 0 adds none.
+        rng: Decides the noise.
+        per_feature: Each feature's own deviation is the unit, so that a constant one stays as it
+            is; otherwise the deviation over all values.
+
+    Example:
+        >>> inputs = np.array([[0.0, 5.0], [2.0, 5.0]], dtype=np.float32)
+        >>> noisy = add_input_noise(inputs, 0.1, np.random.default_rng(0), per_feature=True)
+        >>> (noisy != inputs).tolist()
+        [[True, False], [True, False]]
+    """
+    if size == 0:
+        return inputs
+    unit = inputs.std(axis=0 if per_feature else None)
+    return inputs + size * unit * rng.standard_normal(inputs.shape, dtype=np.float32)
 
 
 def long_tail(

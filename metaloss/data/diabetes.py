@@ -8,7 +8,7 @@ from typing import ClassVar
 import numpy as np
 from sklearn.datasets import load_diabetes
 
-from metaloss.data.source import RegressionSource
+from metaloss.data.tables import RegressionSource
 
 
 @dataclass(frozen=True, kw_only=True)

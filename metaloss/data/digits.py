@@ -8,7 +8,7 @@ from typing import ClassVar
 import numpy as np
 from sklearn.datasets import load_digits
 
-from metaloss.data.source import ClassificationSource
+from metaloss.data.tables import ClassificationSource
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -37,3 +37,25 @@ def fit_scaling(values: np.ndarray, *, per_feature: bool) -> Scaling:
     # A feature that never changes is only centred; its computed deviation may be a rounding error.
     changes = std > 1e-12 * np.abs(values).max(axis=axis)
     return Scaling(np.asarray(values.mean(axis=axis)), np.where(changes, std, 1.0))
+
+
+def fit_channels(pixels: np.ndarray) -> Scaling:
+    """Return the scaling that gives every channel of ``pixels`` mean 0 and deviation 1.
+
+    Sums of whole numbers are exact, and no float copy of all pixels is made; scaled pixels are
+    float32.
+
+    Args:
+        pixels: (n, C, H, W) uint8 training rows.
+
+    Example:
+        >>> pixels = np.array([[[[0, 255]]], [[[0, 255]]]], dtype=np.uint8)
+        >>> fit_channels(pixels)(pixels)[0].tolist()
+        [[[-1.0, 1.0]]]
+    """
+    axes, count = (0, 2, 3), pixels[:, 0].size
+    mean = pixels.sum(axis=axes, dtype=np.int64, keepdims=True)[0] / count
+    squares = np.square(pixels, dtype=np.uint16)  # 255² fits
+    variance = squares.sum(axis=axes, dtype=np.int64, keepdims=True)[0] / count - mean**2
+    std = np.sqrt(np.where(variance > 1e-9, variance, 1.0))
+    return Scaling(mean.astype(np.float32), std.astype(np.float32))

@@ -3,34 +3,48 @@
 from __future__ import annotations
 
 from abc import abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from metaloss.contracts import Task, TaskSource
-from metaloss.data.checks import number, whole
-from metaloss.data.constant import class_entropy, target_variance
-from metaloss.data.corruptions import add_outliers, flip_labels, long_tail
-from metaloss.data.metrics import error_rate, mse
-from metaloss.data.scaling import fit_scaling
-from metaloss.data.splits import Split, choose, split_rows
+from metaloss.data.checks import Checked, number, whole
+from metaloss.data.problems import (
+    Problem,
+)
+from metaloss.data.splits import Split, choose
 from metaloss.errors import MetalossError
 from metaloss.inner.keys import derive
-from metaloss.types import Batch, Link
+from metaloss.types import Batch
+
+
+class Table(NamedTuple):
+    """All rows of a task.
+
+    ``inputs``: n rows, picked by an array of row numbers. ``targets``: labels (n,) or values
+    (n, C). ``published``: so many rows at the end are the published test split.
+    ``name`` and ``about``: in place of the source's own.
+    """
+
+    inputs: Any
+    targets: np.ndarray
+    published: int = 0
+    name: str | None = None
+    about: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
-class TableSource(TaskSource):
-    """A task out of one table of rows.
+class RowSource(TaskSource, Checked):
+    """A task out of rows that are split by the seed.
 
-    A subclass loads the rows; this class splits them, keeps a subset of the training rows, scales
-    the inputs by what it sees in the kept training rows alone, and corrupts targets. Every draw
-    has a generator of its own, derived from the seed and its purpose: no option changes what
-    another one draws. Test rows are never corrupted.
+    A subclass says where the rows come from; this class splits them, keeps a subset of the
+    training rows, scales the inputs by what it sees in the kept training rows alone, and corrupts
+    training rows. Every draw has a generator of its own, derived from the seed and its purpose: no
+    option changes what another one draws. Test rows are never corrupted.
 
     Raises:
         MetalossError: If an option is out of its range; at ``build``, if rows do not suffice.
@@ -45,195 +59,121 @@ class TableSource(TaskSource):
     subset: int | None = field(
         default=None, metadata={"help": "keep so many training rows; null: all"}
     )
+    meta_fraction: float = field(
+        default=1.0, metadata={"help": "share of the validation rows that are kept for judging"}
+    )
     split_seed: int | None = field(
         default=None,
         metadata={"help": "decides every draw of the task: rows and noise; null: the run's seed"},
     )
-    valid_fraction: float = field(
-        default=0.15, metadata={"help": "validation rows, as a share of all rows"}
-    )
-    test_fraction: float = field(
-        default=0.25, metadata={"help": "test rows, as a share of all rows"}
-    )
 
     title: ClassVar[str]
     about: ClassVar[str]
-    per_feature: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         """Check the ranges."""
+        super().__post_init__()
         number("task.label_noise", self.label_noise, 0, 1, include_low=True)
-        number("task.valid_fraction", self.valid_fraction, 0, 1)
-        number("task.test_fraction", self.test_fraction, 0, 1)
-        if self.valid_fraction + self.test_fraction >= 1:
-            raise MetalossError(
-                f"task.valid_fraction={self.valid_fraction} and "
-                f"task.test_fraction={self.test_fraction}: expected a sum below 1"
-            )
+        number("task.meta_fraction", self.meta_fraction, 0, 1, include_high=True)
         if self.subset is not None:
             whole("task.subset", self.subset, 1)
         if self.split_seed is not None:
             whole("task.split_seed", self.split_seed, 0)
 
     @abstractmethod
-    def load(self) -> tuple[np.ndarray, np.ndarray]:
-        """Return all rows: float64 inputs (n, ...), and labels (n,) or targets (n, C)."""
+    def table(self) -> Table:
+        """Return all rows."""
+
+    @abstractmethod
+    def problem(self, table: Table) -> Problem:
+        """Return what the targets of the rows are."""
+
+    @abstractmethod
+    def split(self, table: Table, strata: np.ndarray | None, rng: np.random.Generator) -> Split:
+        """Return the rows of each part, before any are left out."""
+
+    @abstractmethod
+    def fit(self, inputs: Any) -> Callable[[Any], np.ndarray]:
+        """Return what turns inputs into those of a model, fitted on the training rows'."""
+
+    def disturbed(self, inputs: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        """Return the training inputs with what may be wrong with them."""
+        return inputs
+
+    def augmentation(self) -> Callable[[Tensor, Tensor], Tensor] | None:
+        """Return what is done to batches of training rows."""
+        return None
 
     def rows(self, seed: int) -> Split:
-        """Return the rows of each part, as row numbers of what ``load`` returns."""
-        return self._rows(self.load()[1], self._seed(seed))
+        """Return the rows of each part, as row numbers."""
+        table = self.table()
+        return self._rows(table, self.problem(table), self._seed(seed))
 
-    def _rows(self, targets: np.ndarray, seed: int) -> Split:
-        strata = self._strata(targets)
-        split = split_rows(
-            len(targets),
-            self.valid_fraction,
-            self.test_fraction,
-            _rng(seed, "split"),
-            strata=strata,
+    def build(self, seed: int) -> Task:
+        """Load and split the rows, classes stratified; the same seed gives the same task."""
+        seed = self._seed(seed)
+        table = self.table()
+        problem = self.problem(table)
+        train, valid, test = self._batches(table, problem, seed)
+        kind = problem.kind
+        return Task(
+            name=table.name or self.title,
+            train=train,
+            valid=valid,
+            test=test,
+            link=kind.link,
+            outputs=problem.outputs,
+            task_loss=kind.task_loss,
+            metric_name=kind.metric_name,
+            metric=kind.metric,
+            constant_loss=kind.constant_loss(train.targets, problem.outputs),
+            description=table.about or self.about,
+            augment=self.augmentation(),
         )
-        train = self._thin_out(split.train, targets, seed)
+
+    def _rows(self, table: Table, problem: Problem, seed: int) -> Split:
+        strata = problem.strata(table.targets)
+
+        def some(rows: np.ndarray, count: int, purpose: str) -> np.ndarray:
+            kept = None if strata is None else strata[rows]
+            return choose(rows, count, _rng(seed, purpose), strata=kept)
+
+        train, valid, test = self.split(table, strata, _rng(seed, "split"))
+        train = train[problem.kept(table.targets[train], _rng(seed, "imbalance"))]
         if self.subset is not None:
             if self.subset > len(train):
                 raise MetalossError(
                     f"task.subset={self.subset}: expected at most {len(train)}, the training rows"
                 )
-            kept_strata = None if strata is None else strata[train]
-            train = choose(train, self.subset, _rng(seed, "subset"), strata=kept_strata)
-        return split._replace(train=train)
+            train = some(train, self.subset, "subset")
+        if self.meta_fraction < 1:
+            count = round(self.meta_fraction * len(valid))
+            if count < 1:
+                raise MetalossError(
+                    f"task.meta_fraction={self.meta_fraction}: keeps none of {len(valid)} "
+                    f"validation rows; expected at least {1 / len(valid):.2g}"
+                )
+            valid = some(valid, count, "meta")
+        return Split(train, valid, test)
 
-    def _batches(self, seed: int) -> tuple[Batch, Batch, Batch]:
-        seed = self._seed(seed)
-        inputs, targets = self.load()
-        rows = self._rows(targets, seed)
-        scale = fit_scaling(inputs[rows.train], per_feature=self.per_feature)
-        targets = self._scale_targets(targets, rows.train)
-
-        def part(name: str, picked: np.ndarray, noisy: bool) -> Batch:
+    def _batches(self, table: Table, problem: Problem, seed: int) -> list[Batch]:
+        rows = self._rows(table, problem, seed)
+        encode = self.fit(table.inputs[rows.train])
+        targets = problem.scaled(table.targets, rows.train)
+        noisy = {"train": True, "valid": self.noisy_validation, "test": False}
+        parts = []
+        for name, picked in rows._asdict().items():
+            values = encode(table.inputs[picked])
+            if name == "train":
+                values = self.disturbed(values, _rng(seed, "input_noise"))
             chosen = targets[picked]
-            if noisy:
-                chosen = self._corrupt(chosen, _rng(seed, f"noise/{name}"))
-            values = torch.from_numpy(scale(inputs[picked]).astype(np.float32))
-            return Batch(values, self._target_tensor(chosen))
-
-        return (
-            part("train", rows.train, True),
-            part("valid", rows.valid, self.noisy_validation),
-            part("test", rows.test, False),
-        )
+            if noisy[name]:
+                chosen = problem.corrupted(chosen, _rng(seed, f"noise/{name}"))
+            parts.append(Batch(torch.from_numpy(values), problem.tensor(chosen)))
+        return parts
 
     def _seed(self, seed: int) -> int:
         return seed if self.split_seed is None else self.split_seed
-
-    def _strata(self, targets: np.ndarray) -> np.ndarray | None:
-        return None
-
-    def _thin_out(self, train: np.ndarray, targets: np.ndarray, seed: int) -> np.ndarray:
-        return train
-
-    def _scale_targets(self, targets: np.ndarray, train: np.ndarray) -> np.ndarray:
-        return targets
-
-    @abstractmethod
-    def _corrupt(self, targets: np.ndarray, rng: np.random.Generator) -> np.ndarray: ...
-
-    @abstractmethod
-    def _target_tensor(self, targets: np.ndarray) -> Tensor: ...
-
-
-@dataclass(frozen=True, kw_only=True)
-class ClassificationSource(TableSource):
-    """Classes 0 to C − 1: cross-entropy, error rate, symmetric label noise, long tails."""
-
-    imbalance: float = field(
-        default=1.0,
-        metadata={"help": "training rows of the largest class over the smallest's; 1: as they are"},
-    )
-
-    classes: ClassVar[int]
-
-    def __post_init__(self) -> None:
-        """Check the ranges."""
-        super().__post_init__()
-        number("task.imbalance", self.imbalance, 1, float("inf"), include_low=True)
-
-    def build(self, seed: int) -> Task:
-        """Load and split the rows, stratified by class; the same seed gives the same task."""
-        train, valid, test = self._batches(seed)
-        return Task(
-            name=self.title,
-            train=train,
-            valid=valid,
-            test=test,
-            link=Link.softmax,
-            outputs=self.classes,
-            task_loss=F.cross_entropy,
-            metric_name="error",
-            metric=error_rate,
-            constant_loss=class_entropy(train.targets, self.classes),
-            description=self.about,
-        )
-
-    def _strata(self, targets: np.ndarray) -> np.ndarray:
-        return targets
-
-    def _thin_out(self, train: np.ndarray, targets: np.ndarray, seed: int) -> np.ndarray:
-        if self.imbalance == 1:
-            return train
-        rng = _rng(seed, "imbalance")
-        return train[long_tail(targets[train], self.imbalance, self.classes, rng)]
-
-    def _corrupt(self, targets: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-        return flip_labels(targets, self.label_noise, self.classes, rng)
-
-    def _target_tensor(self, targets: np.ndarray) -> Tensor:
-        return torch.from_numpy(targets.astype(np.int64))
-
-
-@dataclass(frozen=True, kw_only=True)
-class RegressionSource(TableSource):
-    """Real targets: squared error, Gaussian outliers.
-
-    Targets are standardised by the mean and deviation of the kept training targets before any is
-    corrupted. The task loss and the metric ``mse`` are in those units: 1 is the variance of the
-    training targets, whatever the noise, and about what predicting their mean scores.
-    """
-
-    outlier_size: float = field(
-        default=5.0,
-        metadata={"help": "deviation of the noise on corrupted targets, in theirs; above 0"},
-    )
-
-    def __post_init__(self) -> None:
-        """Check the ranges."""
-        super().__post_init__()
-        number("task.outlier_size", self.outlier_size, 0, float("inf"))
-
-    def build(self, seed: int) -> Task:
-        """Load and split the rows; the same seed gives the same task."""
-        train, valid, test = self._batches(seed)
-        return Task(
-            name=self.title,
-            train=train,
-            valid=valid,
-            test=test,
-            link=Link.identity,
-            outputs=train.targets.shape[1],
-            task_loss=F.mse_loss,
-            metric_name="mse",
-            metric=mse,
-            constant_loss=target_variance(train.targets),
-            description=self.about,
-        )
-
-    def _scale_targets(self, targets: np.ndarray, train: np.ndarray) -> np.ndarray:
-        return fit_scaling(targets[train], per_feature=True)(targets)
-
-    def _corrupt(self, targets: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-        return add_outliers(targets, self.label_noise, self.outlier_size, rng)
-
-    def _target_tensor(self, targets: np.ndarray) -> Tensor:
-        return torch.from_numpy(targets.astype(np.float32))
 
 
 def _rng(seed: int, purpose: str) -> np.random.Generator:

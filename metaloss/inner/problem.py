@@ -71,6 +71,10 @@ class InnerProblem:
         """
         return values
 
+    def run(self, function: Callable[..., Any], *arguments: Any) -> Any:
+        """Return ``function(problem, *arguments)``: the door for code that may be compiled."""
+        return function(self, *arguments)
+
     def predict(
         self, params: Tensors, buffers: Tensors, batch: Batch, key: Tensor
     ) -> tuple[Tensor, Tensors]:

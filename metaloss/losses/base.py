@@ -143,6 +143,14 @@ class LearnedLoss(nn.Module):
             f"for raw outputs of shape {tuple(prediction.shape)} with link={self.link.name}"
         )
 
+    def latex(self) -> str | None:
+        """Return ℓ(t, p) as it is now in LaTeX; None for a family that is no formula."""
+        return None
+
+    def python(self) -> str | None:
+        """Return the source of ``criterion(outputs, target)``; None for one that is no formula."""
+        return None
+
     def extra_repr(self) -> str:
         """Show the link and the reduction when printed."""
         return f"link={self.link.name}, class_reduction={self.class_reduction.name}"

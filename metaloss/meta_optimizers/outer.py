@@ -49,9 +49,11 @@ class OuterRule(GradientMetaOptimizer):
 
     Attributes:
         stacks: Whether the engine takes many independent runs at once, as a `StackedProblem`.
+        compiles: Whether its meta-gradient can be traced into one graph of plain operations.
     """
 
     stacks: ClassVar[bool] = False
+    compiles: ClassVar[bool] = False
 
     lr: float = field(default=3e-3, metadata={"help": "η while training online"})
     offline_lr: float = field(default=1e-3, metadata={"help": "η of the offline meta-steps"})

@@ -32,6 +32,7 @@ class WalkBack(OuterRule):
     """
 
     stacks: ClassVar[bool] = True
+    compiles: ClassVar[bool] = True
 
     @abstractmethod
     def share_of_phi(
@@ -75,15 +76,30 @@ class WalkBack(OuterRule):
         total = {name: torch.zeros_like(value) for name, value in phi.items()}
         state_adjoint: Any = None
         for index in reversed(range(len(steps))):
-            step = steps[index]
-            direct, direction, state_adjoint = pull_update(problem, step, adjoint, state_adjoint)
-            if index == 0:
-                share = self.share_of_phi(problem, phi, step, direction)
-            else:
-                curved, share = self.curvature_and_share(problem, phi, step, direction)
-                adjoint = {name: direct[name] + curved[name] for name in direct}
+            adjoint, state_adjoint, share = problem.run(
+                self._back, phi, steps[index], adjoint, state_adjoint, index == 0
+            )
             total = {name: total[name] + share[name] for name in total}
         return total
+
+    def _back(
+        self,
+        problem: InnerProblem,
+        phi: Tensors,
+        step: Taken,
+        adjoint: Tensors,
+        state_adjoint: Any,
+        first: bool,
+    ) -> tuple[Tensors, Any, Tensors]:
+        """Go one step back: return the adjoints before it, and its share of φ.
+
+        Nothing lies before the first step: its adjoints are not needed.
+        """
+        direct, direction, state_adjoint = pull_update(problem, step, adjoint, state_adjoint)
+        if first:
+            return direct, state_adjoint, self.share_of_phi(problem, phi, step, direction)
+        curved, share = self.curvature_and_share(problem, phi, step, direction)
+        return {name: direct[name] + curved[name] for name in direct}, state_adjoint, share
 
 
 def pull_update(

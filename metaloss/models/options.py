@@ -49,10 +49,10 @@ def check_positive(name: str, value: object) -> None:
         raise MetalossError(f"{name}={value}: expected a whole number, at least 1")
 
 
-def check_dropout(dropout: float) -> None:
+def check_dropout(dropout: float, name: str = "model.dropout") -> None:
     """Raise unless ``0 <= dropout < 1``."""
     if not 0 <= dropout < 1:
-        raise MetalossError(f"model.dropout={dropout}: expected a number ≥ 0 and < 1")
+        raise MetalossError(f"{name}={dropout}: expected a number ≥ 0 and < 1")
 
 
 def check_shapes(
@@ -70,13 +70,38 @@ dimensions, each at least 1
     if len(shape) not in dimensions or not all(_positive(size) for size in shape):
         *most, last = map(str, sorted(dimensions))
         counts = f"{', '.join(most)} or {last}" if most else last
+        plural = "" if counts == "1" else "s"
         raise MetalossError(
-            f"model={model}: input_shape={shape}: expected {counts} dimensions, each at least 1"
+            f"model={model}: input_shape={shape}: expected {counts} dimension{plural}, each at "
+            "least 1"
         )
     if not _positive(outputs):
         raise MetalossError(
             f"model={model}: outputs={outputs}: expected a whole number, at least 1"
         )
+
+
+def check_picture(
+    model: str, input_shape: tuple[int, ...], outputs: int, *, least: int = 1
+) -> tuple[int, int, int]:
+    """Return (channels, H, W), or raise unless rows are pictures of at least ``least`` × ``least``.
+
+    Example:
+        >>> check_picture("allcnnc", (3, 8, 8), 10, least=9)
+        Traceback (most recent call last):
+        metaloss.errors.MetalossError: model=allcnnc: input_shape=(3, 8, 8): expected pictures \
+(channels, H, W) of at least 9×9
+    """
+    shape = tuple(input_shape)
+    fits = len(shape) == 3 and all(_positive(size) for size in shape)
+    if not fits or min(shape[1:]) < least:
+        raise MetalossError(
+            f"model={model}: input_shape={shape}: expected pictures (channels, H, W) of at least "
+            f"{least}×{least}"
+        )
+    check_shapes(model, shape, outputs, (3,))
+    channels, height, width = shape
+    return channels, height, width
 
 
 def _positive(value: object) -> bool:

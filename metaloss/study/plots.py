@@ -13,6 +13,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from metaloss.errors import MetalossError
+from metaloss.losses.export import load_loss
 from metaloss.study.folders import PHASES, RunFolder, read_run
 from metaloss.study.loss_panels import color_key, draw_losses, loss_over_time
 from metaloss.study.series import thin
@@ -32,6 +33,7 @@ from metaloss.study.style import (
 )
 
 _HIDDEN = ("rate", "time")
+_LONGEST_FORMULA = 100
 _TITLES = {
     "task_loss": "task loss",
     "loss": "learned loss",
@@ -219,7 +221,9 @@ def _loss(run: RunFolder) -> Figure | None:
         return None
     count = len(loss.curves)
     figure = new_figure(9 if count > 1 else 6, 6)
-    _heading(figure, run, loss.remark, FAINT)
+    formula = _formula(run)
+    remark = f"{formula}   ({loss.remark})" if formula else loss.remark
+    _heading(figure, run, remark, FAINT)
     left, right, gap = (0.065, 0.93, 0.03) if count > 1 else (0.1, 0.89, 0.0)
     width = (right - left + gap) / count - gap
     for row, slopes in enumerate((False, True)):
@@ -230,6 +234,16 @@ def _loss(run: RunFolder) -> Figure | None:
         draw_losses(panels, loss, slopes=slopes)
     color_key(figure.add_axes((right + 0.022, 0.2, 0.012, 0.6)), loss)
     return figure
+
+
+def _formula(run: RunFolder) -> str | None:
+    """Return the loss that a run ended with as mathematics, None if it is none or too long."""
+    try:
+        latex = load_loss(run.path).latex()
+    except MetalossError:
+        # Not finished yet, or of a plugin that is not here.
+        return None
+    return None if latex is None or len(latex) > _LONGEST_FORMULA else rf"$\ell(t, p) = {latex}$"
 
 
 def _name(run: RunFolder) -> str:

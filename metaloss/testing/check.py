@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 from metaloss import registry
@@ -30,8 +31,8 @@ SUITES: dict[str, type[Checks]] = {
     "tracker": TrackerChecks,
 }
 
-# Rows that a model may be made for: features or a signal, a signal with channels, a picture.
-INPUT_SHAPES = ((10,), (3, 12), (1, 8, 8))
+# Rows that a model may be made for: features or a signal, a signal with channels, pictures.
+INPUT_SHAPES = ((10,), (3, 12), (1, 8, 8), (3, 12, 12))
 
 
 def check_part(group: str, name: str, options: Any = None) -> list[CheckResult]:
@@ -79,9 +80,10 @@ def _makers(part: Part, config: Any) -> Iterator[tuple[str, Callable[[], Any], d
         for link in Link:
             yield link.name, lambda link=link: part.build(config, link=link), {}  # type: ignore[misc]
     elif part.group == "model":
+        tokens = getattr(part.cls, "takes_tokens", False)
         for shape in INPUT_SHAPES:
             known = {"input_shape": shape, "outputs": 3}
             label = "×".join(map(str, shape))
-            yield label, lambda known=known: part.build(config, **known), known  # type: ignore[misc]
+            yield label, partial(part.build, config, **known), {**known, "tokens": tokens}
     else:
         yield "", lambda: part.build(config), {}

@@ -19,6 +19,8 @@ from metaloss.types import Tensors
 class ModelChecks(Checks):
     """Checks of a model; ``make`` returns it for rows of ``input_shape`` and C = ``outputs``.
 
+    With ``tokens = True`` rows hold indices below ``outputs``, as a language model takes them.
+
     Example:
         >>> class TestMine(ModelChecks):
         ...     input_shape, outputs = (5,), 2
@@ -29,6 +31,7 @@ class ModelChecks(Checks):
 
     input_shape: tuple[int, ...] = (8,)
     outputs: int = 3
+    tokens: bool = False
 
     def test_options_are_typed_and_explained(self) -> None:
         """As for every part; a module that is no registered part has no options to look at."""
@@ -111,9 +114,10 @@ class ModelChecks(Checks):
         require(differ, "another seed gives the same weights")
 
     def _inputs(self, rows: int, dtype: torch.dtype = torch.float64) -> Tensor:
-        return torch.randn(rows, *self.input_shape, generator=draws(2), dtype=torch.float64).to(
-            dtype
-        )
+        shape = (rows, *self.input_shape)
+        if self.tokens:
+            return torch.randint(self.outputs, shape, generator=draws(2))
+        return torch.randn(shape, generator=draws(2), dtype=torch.float64).to(dtype)
 
 
 def _inner(a: Tensors, b: Tensors) -> Tensor:

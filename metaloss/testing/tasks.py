@@ -41,7 +41,9 @@ class TaskChecks(Checks):
             rows = len(part.inputs)
             require(rows > 0, f"{name} has no rows")
             require(len(part.targets) == rows, f"{name}: {len(part.targets)} targets, {rows} rows")
-            require(part.inputs.is_floating_point(), f"{name}: inputs in {part.inputs.dtype}")
+            # int64: token ids, for a model that looks them up.
+            known = part.inputs.is_floating_point() or part.inputs.dtype == torch.int64
+            require(known, f"{name}: inputs in {part.inputs.dtype}, expected floats or int64")
             require(part.inputs.shape[1:] == task.input_shape, f"{name}: rows of another shape")
             if task.link is Link.softmax:
                 integer = part.targets.dtype == torch.int64
@@ -107,6 +109,22 @@ class TaskChecks(Checks):
         for name, part in _parts(self.built).items():
             require(part.inputs.device.type == "cpu", f"{name} is on {part.inputs.device}")
             require(not any(values.requires_grad for values in part), f"{name} records gradients")
+
+    def test_augmentation_is_a_pure_function(self) -> None:
+        """``augment``, if there is one, keeps the form of a batch and is decided by its key."""
+        augment, inputs = self.built.augment, self.built.train.inputs[:16]
+        if augment is None:
+            return
+        key = torch.tensor(2**40 + 3)
+        with nothing_changes("augment()", inputs, key):
+            first, again = augment(inputs, key), augment(inputs, key)
+        form = first.shape == inputs.shape and first.dtype == inputs.dtype
+        require(form, f"augment() returns {tuple(first.shape)} in {first.dtype}")
+        require_close(first, again, "augment() with the same key", rtol=0, atol=0)
+        require_finite(first, "augment()")
+        others = [augment(inputs, torch.tensor(number)) for number in range(8)]
+        differs = any(not torch.equal(first, other) for other in others)
+        require(differs, "augment() gives the same whatever the key")
 
     def _outputs(self, part: Batch) -> torch.Tensor:
         """Return made-up raw outputs (n, C, *) for the rows."""

@@ -107,17 +107,21 @@ MESSAGES = [
     ),
     (
         "~loss",
-        "'~loss': only +preset=NAME takes a sign; every other key exists: write KEY=VALUE",
+        "'~loss': only +preset=NAME and +paper=NAME take a sign; "
+        "every other key exists: write KEY=VALUE",
     ),
     (
         "++steps=3",
-        "'++steps=3': only +preset=NAME takes a sign; every other key exists: write KEY=VALUE",
+        "'++steps=3': only +preset=NAME and +paper=NAME take a sign; "
+        "every other key exists: write KEY=VALUE",
     ),
     (
         "+loss.new=3",
-        "'+loss.new=3': only +preset=NAME takes a sign; every other key exists: write KEY=VALUE",
+        "'+loss.new=3': only +preset=NAME and +paper=NAME take a sign; "
+        "every other key exists: write KEY=VALUE",
     ),
     ("preset=ml3", "'preset=ml3': a preset is added: write +preset=ml3"),
+    ("paper=mnist_mlp", "'paper=mnist_mlp': a paper is added: write +paper=mnist_mlp"),
     ("loss@a=mlp", "'loss@a=mlp': a key has no '@'; write KEY=VALUE"),
     ("loss/hidden=3", "'loss/hidden=3': a key has dots, no slashes: loss.hidden"),
     (

@@ -132,10 +132,23 @@ def test_a_runs_loss_is_exported_whole_and_once(run, tmp_path):
     assert [path.read_bytes() for path in files] == [
         (run.folder / path.name).read_bytes() for path in files
     ]
+    assert [path.name for path in files] == ["loss.safetensors", "loss.json"]
     with pytest.raises(MetalossError, match="exists already: choose another folder"):
         export_run(run.folder, tmp_path / "out")
     with pytest.raises(MetalossError, match="cannot read"):
         export_run(tmp_path, tmp_path / "other")
+
+
+def test_a_loss_that_is_a_formula_is_exported_as_one_too(tmp_path):
+    words = ("schedule=online", "loss=symbolic", "loss.expression='-t*log(p)'")
+    run = train(tmp_path / "run", *words, "steps=20")
+    files = export_run(run.folder, tmp_path / "out")
+    assert [path.name for path in files[2:]] == ["criterion.py", "formula.tex"]
+    space: dict = {}
+    exec(files[2].read_text(), space)
+    pair = torch.randn(5, 3), torch.tensor([0, 1, 2, 0, 1])
+    torch.testing.assert_close(space["criterion"](*pair), run.loss(*pair))
+    assert r"\log" in files[3].read_text()
 
 
 def test_one_seed_gives_one_run_and_another_another(tmp_path):

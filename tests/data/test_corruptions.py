@@ -2,7 +2,13 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from metaloss.data.corruptions import add_outliers, flip_labels, long_tail
+from metaloss.data.corruptions import (
+    NoiseKind,
+    add_input_noise,
+    add_outliers,
+    flip_labels,
+    long_tail,
+)
 from metaloss.errors import MetalossError
 
 
@@ -65,3 +71,30 @@ def test_a_long_tail_that_empties_a_class_is_an_error():
     with pytest.raises(MetalossError, match=message):
         long_tail(labels, 41, 2, rng())
     assert np.bincount(labels[long_tail(labels, 40, 2, rng())]).tolist() == [40, 1]
+
+
+def test_pair_noise_names_the_next_class():
+    labels = rng(1).integers(0, 7, 1001)
+    noisy = flip_labels(labels, 0.4, 7, rng(), NoiseKind.pair)
+    wrong = noisy != labels
+    assert wrong.sum() == round(0.4 * 1001)
+    assert (noisy[wrong] == (labels[wrong] + 1) % 7).all()
+    # Which rows are wrong is no matter of the kind.
+    assert ((flip_labels(labels, 0.4, 7, rng()) != labels) == wrong).all()
+
+
+def test_input_noise_is_gaussian_in_units_of_the_inputs_deviation():
+    inputs = (rng(1).normal(size=(20000, 2)) * [3.0, 0.5] + 10).astype(np.float32)
+    added = add_input_noise(inputs, 0.5, rng(), per_feature=True) - inputs
+    for feature, unit in enumerate((1.5, 0.25)):
+        assert stats.kstest(added[:, feature] / unit, "norm").pvalue > 1e-3
+    assert abs(np.corrcoef(added.T)[0, 1]) < 0.03
+    added = add_input_noise(inputs, 0.5, rng(), per_feature=False) - inputs
+    assert added.std() == pytest.approx(0.5 * inputs.std(), rel=0.02)
+
+
+def test_input_noise_leaves_a_constant_feature_alone():
+    inputs = np.stack([np.arange(50.0), np.full(50, 7.0)], axis=1).astype(np.float32)
+    noisy = add_input_noise(inputs, 1.0, rng(), per_feature=True)
+    assert (noisy[:, 1] == 7).all()
+    assert (noisy[:, 0] != inputs[:, 0]).all()

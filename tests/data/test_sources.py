@@ -9,6 +9,7 @@ from omegaconf import OmegaConf
 from torch.nn import functional as F
 
 from metaloss import registry
+from metaloss.data.corruptions import NoiseKind
 from metaloss.data.diabetes import Diabetes
 from metaloss.data.digits import Digits
 from metaloss.data.mnist1d import MNIST1D, _generate
@@ -182,6 +183,42 @@ def test_noise_never_touches_test_and_validation_only_if_asked(name):
     assert differ == round(0.5 * len(clean.valid.targets))
 
 
+@each_source
+def test_noise_on_inputs_is_on_training_inputs_alone(name):
+    clean, noisy = make(name).build(2), make(name, input_noise=0.5).build(2)
+    for part in ("valid", "test"):
+        assert same(getattr(clean, part), getattr(noisy, part))
+    assert torch.equal(clean.train.targets, noisy.train.targets)
+    added = noisy.train.inputs - clean.train.inputs
+    assert added.std().item() == pytest.approx(0.5, rel=0.05)
+    again = make(name, input_noise=0.5, label_noise=0.2).build(2)
+    assert torch.equal(again.train.inputs, noisy.train.inputs)
+
+
+@each_source
+def test_few_validation_rows_are_kept_for_judging(name):
+    whole, part = make(name).rows(0), make(name, meta_fraction=0.2).rows(0)
+    assert len(part.valid) == round(0.2 * len(whole.valid))
+    assert set(part.valid) < set(whole.valid)
+    assert (part.train == whole.train).all()
+    assert (part.test == whole.test).all()
+
+
+def test_the_kept_validation_rows_are_stratified():
+    targets = Digits(meta_fraction=0.4).build(0).valid.targets
+    counts = torch.bincount(targets, minlength=10)
+    whole = torch.bincount(Digits().build(0).valid.targets, minlength=10)
+    assert (counts - 0.4 * whole).abs().max() < 1.5
+
+
+def test_pair_noise_moves_labels_to_the_next_class():
+    clean = Digits().build(2).train.targets
+    noisy = Digits(label_noise=0.45, noise_kind=NoiseKind.pair).build(2).train.targets
+    wrong = clean != noisy
+    assert wrong.sum() == round(0.45 * len(clean))
+    assert torch.equal(noisy[wrong], (clean[wrong] + 1) % 10)
+
+
 def test_outliers_have_the_stated_size():
     clean = Diabetes(valid_fraction=0.01, test_fraction=0.01).build(0).train.targets
     for size in (0.5, 8.0):
@@ -352,6 +389,9 @@ BAD = [
         {"valid_fraction": 0.5, "test_fraction": 0.5},
         "task.valid_fraction=0.5 and task.test_fraction=0.5: expected a sum below 1",
     ),
+    (Digits, {"input_noise": -1}, "task.input_noise=-1: expected a number ≥ 0 and finite"),
+    (Digits, {"meta_fraction": 0}, "task.meta_fraction=0: expected a number > 0 and ≤ 1"),
+    (Digits, {"meta_fraction": 1.1}, "task.meta_fraction=1.1: expected a number > 0 and ≤ 1"),
     (Digits, {"subset": 0}, "task.subset=0: expected a whole number, at least 1"),
     (Digits, {"subset": 2.5}, "task.subset=2.5: expected a whole number, at least 1"),
     (Digits, {"split_seed": -1}, "task.split_seed=-1: expected a whole number, at least 0"),
@@ -369,5 +409,8 @@ def test_options_out_of_range_are_named_with_the_range(source, options, message)
 def test_more_rows_than_there_are_is_an_error():
     with pytest.raises(MetalossError, match=r"^task.subset=1079: expected at most 1078, the train"):
         Digits(subset=1079).build(0)
+    message = r"^task.meta_fraction=0.001: keeps none of 270 validation rows; .* least 0.0037$"
+    with pytest.raises(MetalossError, match=message):
+        Digits(meta_fraction=0.001).build(0)
     with pytest.raises(MetalossError, match=r"^task.imbalance=200: the smallest class would keep"):
         Digits(imbalance=200).build(0)

@@ -72,6 +72,24 @@ def test_every_family_comes_back_bit_by_bit(name, link, tmp_path):
     assert torch.equal(found(outputs, target), loss(outputs, target))
 
 
+@pytest.mark.parametrize(("name", "link"), CASES)
+def test_a_loaded_loss_can_be_exported_and_compiled_by_torch(name, link, tmp_path):
+    loss = load_loss(_write(tmp_path, build(name, link).float()))
+    outputs, target = rows(link)
+    outputs = outputs.float()
+    target = target.float() if target.is_floating_point() else target
+    expected = loss(outputs, target)
+    exported = torch.export.export(loss, (outputs, target)).module()
+    torch.testing.assert_close(exported(outputs, target), expected)
+    torch.compiler.reset()
+    # The front end is what can refuse a loss; the back end takes whatever it passes on.
+    compiled = torch.compile(loss, backend="aot_eager", fullgraph=True)
+    moving = outputs.clone().requires_grad_()
+    (slope,) = torch.autograd.grad(compiled(moving, target), moving)
+    other = outputs.clone().requires_grad_()
+    torch.testing.assert_close(slope, torch.autograd.grad(loss(other, target), other)[0])
+
+
 def test_every_option_comes_back(tmp_path):
     config = MLPLossConfig(
         hidden=[4],

@@ -39,7 +39,7 @@ def start(folder, *cases, size=2):
     ]
 
 
-def ended(processes, seconds=120):
+def ended(processes, seconds=600):
     """Return (exit status, output) of each process; kill what has not ended in time."""
     try:
         return [
@@ -50,6 +50,7 @@ def ended(processes, seconds=120):
     finally:
         for process in processes:
             process.kill()
+            process.communicate()
 
 
 def together(folder, *cases, size=2):

@@ -7,6 +7,10 @@ import pytest
 from matplotlib.image import imread
 
 from metaloss.errors import MetalossError
+from metaloss.losses import Symbolic
+from metaloss.losses.export import DESCRIPTION, WEIGHTS, pack
+from metaloss.losses.symbolic import SymbolicConfig
+from metaloss.study import plots
 from metaloss.study.comparison_plot import plot_comparison
 from metaloss.study.folders import CurvesRow, read_run
 from metaloss.study.loss_panels import loss_over_time, reduced
@@ -41,6 +45,24 @@ def groups_of(tmp_path, runs, rows):
             found[seed] = read_run(folder)
         groups.append(Group(name=name, static=words is STATIC, runs=found))
     return groups
+
+
+@pytest.mark.parametrize("expression", ["square(t - p)", "+".join(["log(t)*tanh(p)"] * 9)])
+def test_a_loss_that_is_a_short_formula_stands_above_its_curves(
+    expression, tmp_path, runs, monkeypatch
+):
+    runs.write_run(tmp_path / "run", ONLINE)
+    loss = Symbolic(SymbolicConfig(expression=expression, noise=0.1))
+    weights, description = pack(loss, dict(loss.named_parameters()), {})
+    (tmp_path / "run" / WEIGHTS).write_bytes(weights)
+    (tmp_path / "run" / DESCRIPTION).write_bytes(description)
+    figures = []
+    monkeypatch.setattr(plots, "save", lambda figure, path: figures.append(figure))
+    plot_run(tmp_path / "run")
+    texts = [text.get_text() for text in figures[-1].texts]
+    short = len(loss.latex()) < 100
+    assert short is (expression == "square(t - p)")
+    assert any(loss.latex() in text for text in texts) is short
 
 
 def test_a_run_has_two_pictures_with_something_on_them(tmp_path, runs):

@@ -92,3 +92,25 @@ def recording():
         return replace(task, train=Batch(inputs, task.train.targets))
 
     return changed(change)
+
+
+@specimen(TaskChecks, "test_augmentation_is_a_pure_function", "whatever the key")
+def deaf_augmentation():
+    return changed(lambda task, _: replace(task, augment=lambda inputs, key: inputs.flip(-1)))
+
+
+@specimen(TaskChecks, "test_augmentation_is_a_pure_function", "torch's global random state")
+def augmentation_by_the_global_generator():
+    def augment(inputs, key):
+        return inputs + torch.randn_like(inputs)
+
+    return changed(lambda task, _: replace(task, augment=augment))
+
+
+@specimen(TaskChecks, "test_rows_fit_the_link", "inputs in torch.uint8")
+def bytes_as_inputs():
+    def change(task, _):
+        inputs = task.train.inputs.to(torch.uint8)
+        return replace(task, train=Batch(inputs, task.train.targets))
+
+    return changed(change)

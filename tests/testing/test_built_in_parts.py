@@ -6,18 +6,36 @@ from metaloss.errors import MetalossError
 from metaloss.losses import MLPLoss
 from metaloss.losses.export import DESCRIPTION, WEIGHTS, pack
 from metaloss.losses.load import LoadConfig
+from metaloss.models.gpt import GPTConfig
+from metaloss.models.resnet18 import ResNet18Config
+from metaloss.models.vgg16 import VGG16Config
+from metaloss.models.vit import ViTConfig
+from metaloss.models.wrn import WRNConfig
 from metaloss.starts import Imitate
 from metaloss.testing import check_part
 
 # What makes a part quick enough, or needs to be said before it can be made.
-OPTIONS = {("start", "imitate"): Imitate(steps=20)}
+OPTIONS = {
+    ("start", "imitate"): Imitate(steps=20),
+    ("model", "resnet18"): ResNet18Config(width=2),
+    ("model", "vgg16"): VGG16Config(width=2),
+    ("model", "wrn"): WRNConfig(depth=10, widen=1, dropout=0.2),
+    ("model", "vit"): ViTConfig(layers=2, width=8, heads=2, dropout=0.2),
+    ("model", "gpt"): GPTConfig(layers=2, width=8, heads=2, dropout=0.2),
+}
+
+# What needs files is checked where the files are written: tests/data.
+NEEDS_FILES = {
+    ("loss", "load"),
+    *(("task", name) for name in ("mnist", "fashion_mnist", "cifar10", "cifar100", "svhn")),
+    *(("task", name) for name in ("csv", "california_housing", "communities_crime")),
+}
 
 BUILT_IN = [
     (group, name)
     for group in registry.GROUPS
     for name in registry.names(group)
-    if registry.get(group, name).source.startswith("metaloss ")
-    and (group, name) != ("loss", "load")
+    if registry.get(group, name).source.startswith("metaloss ") and (group, name) not in NEEDS_FILES
 ]
 
 

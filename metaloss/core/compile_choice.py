@@ -1,0 +1,95 @@
+"""Whether a run's steps are compiled: decided before step 0, from the config and the model."""
+
+from __future__ import annotations
+
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from metaloss.config import Compile, RunConfig
+from metaloss.contracts import Schedule
+from metaloss.errors import MetalossError
+from metaloss.inner.keys import key_tensor
+from metaloss.inner.problem import InnerProblem
+from metaloss.inner.sharded import ShardedProblem
+from metaloss.meta_optimizers.outer import OuterRule
+from metaloss.types import Batch, InnerState
+
+# Compiling takes one to two minutes and saves half of the time or more: it pays for runs that would
+# take this long without it.
+WORTH_SECONDS = 300.0
+# Seconds that a step takes at the least (plain, and with a moving φ) and operations in a second.
+# Rough, and not measured on the machine at hand: the same run must always be decided alike.
+_LEAST_SECONDS = {"cpu": (1e-3, 8e-3), "cuda": (3e-3, 2e-2)}
+_RATES = {"cpu": 2e10, "cuda": 2e13}
+# In forward passes of the model: a plain step, and one with a moving φ.
+_PASSES = (3, 9)
+
+
+def choose(
+    config: RunConfig,
+    problem: InnerProblem,
+    schedule: Schedule,
+    engine: OuterRule,
+    inner: InnerState,
+    batch: Batch,
+) -> Compile:
+    """Return ``on`` or ``off`` for a run.
+
+    Args:
+        config: The run's.
+        problem: The functions of an inner step.
+        schedule: The run's.
+        engine: The run's.
+        inner: A state to try the model at.
+        batch: A batch to try it on.
+
+    Raises:
+        MetalossError: If ``compile=on`` was asked for and cannot be.
+    """
+    if config.compile is Compile.off:
+        return Compile.off
+    if isinstance(problem, ShardedProblem):
+        # What processes exchange is no operation that a program could hold.
+        if config.compile is Compile.on:
+            raise MetalossError("compile=on: a run in several processes is eager: use compile=off")
+        return Compile.off
+    operations = _operations(problem, inner, batch)
+    if config.compile is Compile.auto:
+        worth = expected_seconds(config.steps, operations, schedule, inner) >= WORTH_SECONDS
+        return Compile.on if worth and not _obstacle(problem, schedule, engine) else Compile.off
+    if obstacle := _obstacle(problem, schedule, engine):
+        raise MetalossError(f"compile=on: {obstacle}: use compile=off")
+    return Compile.on
+
+
+def expected_seconds(steps: int, operations: float, schedule: Schedule, inner: InnerState) -> float:
+    """Return roughly how long a run's training takes when it is not compiled.
+
+    Args:
+        steps: Training steps.
+        operations: Floating-point operations of a forward pass over a batch.
+        schedule: Whether φ moves.
+        inner: θ, for its device.
+    """
+    device = next(iter(inner.params.values())).device.type
+    kind = 1 if schedule.moves_in("train") else 0
+    least, rate = _LEAST_SECONDS[device][kind], _RATES[device]
+    return steps * max(least, _PASSES[kind] * operations / rate)
+
+
+@torch.no_grad()
+def _operations(problem: InnerProblem, inner: InnerState, batch: Batch) -> float:
+    # In train mode: it is in its first such pass that a model's own randomness shows.
+    key = key_tensor(0, "probe", device=batch.targets.device)
+    with FlopCounterMode(display=False) as counter:
+        problem.predict(inner.params, inner.buffers, batch, key)
+    return float(counter.get_total_flops())
+
+
+def _obstacle(problem: InnerProblem, schedule: Schedule, engine: OuterRule) -> str | None:
+    """Return why steps cannot be compiled, None if they can."""
+    if schedule.learns and not engine.compiles:
+        return "only the engines mixed and finite_difference can be compiled"
+    if problem.model.foreign_randomness:
+        return "the model draws random numbers outside of nn.Dropout"
+    return None

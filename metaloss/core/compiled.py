@@ -1,0 +1,244 @@
+"""Pure functions of tensors as compiled programs: traced once for each form, then reused.
+
+A step holds backward passes, a forward-mode pass and functions of ours with derivatives of their
+own: more than the compiler's front end reads. The step is therefore traced below autograd, where
+all of these are plain operations on tensors, and the graph is handed to the compiler whole.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor, fx
+from torch.fx.experimental.proxy_tensor import make_fx
+from torch.utils import _pytree as pytree
+
+from metaloss.contracts import Plan
+from metaloss.core.state import TrainState
+from metaloss.core.step import Step, waits
+from metaloss.inner.problem import Forward, InnerProblem, Stepped
+from metaloss.types import Batch, InnerState, Tensors, Window
+
+
+class Program:
+    """One form of a function: its structure and shapes are fixed.
+
+    Args:
+        function: From tensors to a list of tensors and other leaves.
+        tensors: What it is traced on.
+    """
+
+    def __init__(
+        self, function: Callable[..., tuple[list[Any], Any]], tensors: Sequence[Tensor]
+    ) -> None:
+        self.graph, leaves, self._structure = _traced(function, tensors)
+        self._leaves = leaves
+        self._copies = tensors[0].is_cuda
+        # CUDA graphs replay a whole program at the price of one launch.
+        options = {"triton.cudagraphs": True} if self._copies else {}
+        with torch.no_grad():
+            self._run = torch._inductor.compile(self.graph, list(tensors), options)
+
+    def __call__(self, tensors: Sequence[Tensor]) -> Any:
+        """Return what the function returns."""
+        with torch.no_grad():
+            found = self._run(*tensors)
+            if self._copies:
+                # The next replay writes into the same memory.
+                found = [value.clone() for value in found]
+        leaves = [
+            found[leaf.index] if isinstance(leaf, _Computed)
+            else tensors[leaf.index] if isinstance(leaf, _Given)
+            else leaf
+            for leaf in self._leaves
+        ]  # fmt: skip
+        return pytree.tree_unflatten(leaves, self._structure)
+
+
+class Compiled:
+    """A pure function of pytrees, compiled at its first call for every structure and shape.
+
+    Args:
+        function: Tensors in its arguments are inputs; everything else in them decides the form,
+            and must be hashable.
+
+    Attributes:
+        programs: By form: as many as were ever compiled.
+        seconds: What tracing and compiling have taken.
+
+    Example:
+        >>> double = Compiled(lambda tree, factor: {"twice": tree["x"] * factor})
+        >>> double({"x": torch.ones(2)}, 2), len(double.programs)
+        ({'twice': tensor([2., 2.])}, 1)
+    """
+
+    def __init__(self, function: Callable[..., Any]) -> None:
+        self._function = function
+        self.programs: dict[Any, Program] = {}
+        self.seconds = 0.0
+
+    def __call__(self, *arguments: Any) -> Any:
+        """Return ``function(*arguments)``."""
+        leaves, structure = pytree.tree_flatten(arguments)
+        tensors = [leaf for leaf in leaves if isinstance(leaf, Tensor)]
+        form = (
+            structure,
+            tuple(
+                (leaf.shape, leaf.dtype) if isinstance(leaf, Tensor) else leaf for leaf in leaves
+            ),
+        )
+        program = self.programs.get(form)
+        if program is None:
+            began = time.perf_counter()
+            program = Program(partial(_flat, self._function, leaves, structure), tensors)
+            self.programs[form] = program
+            self.seconds += time.perf_counter() - began
+        return program(tensors)
+
+
+@dataclass(frozen=True, kw_only=True)
+class CompiledStep(Step):
+    """A step as one program for each of a schedule's few plans.
+
+    An unroll of many steps would be one program of many times the size: there the inner step, the
+    judgement and the step back are programs of their own, run as often as needed.
+    """
+
+    whole: Compiled = field(init=False, repr=False, compare=False)
+    parts: InParts = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        """Make the programs' places: a step with another problem has programs of its own."""
+        object.__setattr__(self, "whole", Compiled(self.eager()))
+        object.__setattr__(self, "parts", InParts(self.problem))
+
+    def __call__(self, state: TrainState, window: Window, plan: Plan) -> TrainState:
+        """Return the state after the plan's steps; see `Step`."""
+        if plan.unroll > 1:
+            return self._with(self.parts)(state, window, plan)
+        if plan.meta_step and waits(self.schedule, plan) and state.pending is None:
+            # Before anything waits to be judged: this form occurs once, at the very beginning.
+            return super().__call__(state, window, plan)
+        new: TrainState = self.whole(state, window, plan)
+        return new
+
+    @property
+    def compile_seconds(self) -> float:
+        """Seconds that were spent on compiling so far."""
+        return self.whole.seconds + self.parts.seconds
+
+    def eager(self) -> Step:
+        """Return the step without any compilation."""
+        return self._with(self.problem)
+
+    def _with(self, problem: Any) -> Step:
+        return Step(
+            problem=problem,
+            engine=self.engine,
+            schedule=self.schedule,
+            guarded=self.guarded,
+            meta_totals=self.meta_totals,
+        )
+
+
+class InParts:
+    """A problem whose inner steps, judgements and steps back are compiled, each by itself."""
+
+    def __init__(self, problem: InnerProblem) -> None:
+        self._problem = problem
+        self._compiled: dict[Callable[..., Any], Compiled] = {}
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._problem, name)
+
+    @property
+    def seconds(self) -> float:
+        """Seconds that were spent on compiling so far."""
+        return sum(one.seconds for one in self._compiled.values())
+
+    def run(self, function: Callable[..., Any], *arguments: Any) -> Any:
+        """Return ``function(problem, *arguments)``, compiled."""
+        if function not in self._compiled:
+            self._compiled[function] = Compiled(partial(function, self._problem))
+        return self._compiled[function](*arguments)
+
+    def step(
+        self,
+        phi: Tensors,
+        state: InnerState,
+        batch: Batch,
+        key: Tensor,
+        forward: Forward | None = None,
+    ) -> Stepped:
+        """Take an inner step; see `InnerProblem`."""
+        if forward is not None:
+            return self._problem.step(phi, state, batch, key, forward)
+        stepped: Stepped = self.run(type(self._problem).step, phi, state, batch, key)
+        return stepped
+
+    def judge(
+        self, state: InnerState, batch: Batch, key: Tensor, forward: Forward | None = None
+    ) -> tuple[Tensors, Tensor]:
+        """Judge a state; see `InnerProblem`."""
+        if forward is not None:
+            return self._problem.judge(state, batch, key, forward)
+        judged: tuple[Tensors, Tensor] = self.run(type(self._problem).judge, state, batch, key)
+        return judged
+
+
+@dataclass(frozen=True)
+class _Computed:
+    """A result that the program computes: which of them."""
+
+    index: int
+
+
+@dataclass(frozen=True)
+class _Given:
+    """A result that is one of the inputs, as it was: which of them."""
+
+    index: int
+
+
+def _flat(
+    function: Callable[..., Any], leaves: Sequence[Any], structure: Any, *tensors: Tensor
+) -> tuple[list[Any], Any]:
+    """Return the function's result as leaves and structure, from its tensors alone."""
+    given = iter(tensors)
+    filled = [next(given) if isinstance(leaf, Tensor) else leaf for leaf in leaves]
+    return pytree.tree_flatten(function(*pytree.tree_unflatten(filled, structure)))
+
+
+def _traced(
+    function: Callable[..., tuple[list[Any], Any]], tensors: Sequence[Tensor]
+) -> tuple[fx.GraphModule, list[Any], Any]:
+    """Return the graph of what is computed, and how the results are made of it."""
+    structure: Any = None
+
+    def tensors_of(*given: Tensor) -> list[Any]:
+        nonlocal structure
+        leaves, structure = function(*given)
+        return leaves
+
+    traced = make_fx(tensors_of, tracing_mode="real")(*tensors)
+    inputs = [node for node in traced.graph.nodes if node.op == "placeholder"]
+    (output,) = (node for node in traced.graph.nodes if node.op == "output")
+    computed: dict[fx.Node, _Computed] = {}
+    leaves: list[Any] = []
+    for leaf in output.args[0]:
+        if leaf in inputs:
+            leaves.append(_Given(inputs.index(leaf)))
+        elif isinstance(leaf, fx.Node):
+            leaves.append(computed.setdefault(leaf, _Computed(len(computed))))
+        else:
+            leaves.append(leaf)
+    output.args = (tuple(computed),)
+    # Autograd asks about shapes on its way: those nodes have no tensors for results.
+    traced.graph.eliminate_dead_code()
+    traced.recompile()
+    return traced, leaves, structure

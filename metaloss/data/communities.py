@@ -1,0 +1,70 @@
+"""Violent crimes in communities of the United States."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+from sklearn.datasets import fetch_openml
+
+from metaloss.data.columns import Columns
+from metaloss.data.csv_file import TextTable, read_csv
+from metaloss.data.files import download
+from metaloss.data.named_table import NamedTable
+
+_TARGET = "ViolentCrimesPerPop"
+# What tells a community's name and place, and the fold of the published cross-validation: the
+# first columns of the published file, none of them to be learned from.
+_KEYS = ("state", "county", "community", "communityname", "fold")
+_COLUMNS = 128
+
+
+@dataclass(frozen=True, kw_only=True)
+class CommunitiesCrime(NamedTable):
+    """Communities and Crime: 1,994 communities, 122 measurements, violent crimes per head.
+
+    Inputs (B, D), standardised, with further columns where measurements are missing; targets
+    (B, 1). The rows come from ``task.path``: the published ``communities.data`` as it is, without
+    a header, or a CSV file with a column ``ViolentCrimesPerPop``. With ``task.download=true`` and
+    no path they come from OpenML's copy (``us_crime``), through scikit-learn and its cache.
+
+    Reference:
+        Redmond & Baveja, "A Data-Driven Software Tool for Enabling Cooperative Information Sharing
+        among Police Departments", European Journal of Operational Research, 2002.
+    """
+
+    title: ClassVar[str] = "communities_crime"
+    about: ClassVar[str] = (
+        "violent crimes per head in a community; mse: in units of the variance of the training "
+        "targets before corruption"
+    )
+    targets: ClassVar[tuple[str, ...]] = (_TARGET,)
+    not_inputs: ClassVar[tuple[str, ...]] = _KEYS
+
+    def read(self, path: str) -> TextTable:
+        """Return the table in a file: the published one has no header."""
+        bare = read_csv(path, header=False)
+        if len(bare.names) != _COLUMNS or _TARGET in bare.rows[0]:
+            return read_csv(path)
+        middle = bare.names[len(_KEYS) : -1]
+        bare.names[:] = [*_KEYS, *middle, _TARGET]
+        return bare
+
+    def cached(self) -> tuple[Columns, np.ndarray]:
+        """Return OpenML's copy, from scikit-learn's cache if it is there."""
+        if not self.download:
+            raise self.missing("no file was given")
+        table = download(self.title, _from_openml)
+        names = [name for name in table.feature_names if name not in _KEYS]
+        places = [table.feature_names.index(name) for name in names]
+        columns = {
+            name: np.asarray(table.data[:, place], dtype=np.float64)
+            for name, place in zip(names, places, strict=True)
+        }
+        return Columns(values=columns), np.asarray(table.target, dtype=np.float64)[:, None]
+
+
+def _from_openml() -> Any:
+    # The parser that needs no further library.
+    return fetch_openml("us_crime", version=1, as_frame=False, parser="liac-arff")

@@ -1,0 +1,143 @@
+"""A task out of any CSV file."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+
+from metaloss.data.checks import whole
+from metaloss.data.columns import Columns, Encoder, fit_columns
+from metaloss.data.corruptions import NoiseKind
+from metaloss.data.csv_file import TextTable, read_csv
+from metaloss.data.csv_target import Predict, Target, read_target
+from metaloss.data.problems import (
+    ClassOptions,
+    ClassProblem,
+    Problem,
+    ValueOptions,
+    ValueProblem,
+)
+from metaloss.data.source import Table
+from metaloss.data.tables import TableSource
+from metaloss.errors import MetalossError, unknown_name
+
+_FEWEST_ROWS = 20
+
+
+@dataclass(frozen=True, kw_only=True)
+class CSV(TableSource, ClassOptions, ValueOptions):
+    r"""Your own table: a CSV file with a header, and the column to predict.
+
+    Inputs (B, D): numbers standardised, texts one column each, missing values filled (see
+    ``metaloss.data.columns.fit_columns``), all by the training rows alone. A target of text, or of
+    a few whole numbers that come again and again, makes classes (cross-entropy, ``error``); any
+    other one of numbers makes a regression (squared error, ``mse``), in units of the variance of
+    the training targets. Rows without a target are left out, as is a column without a name, which
+    is how row numbers are often saved.
+
+    Raises:
+        MetalossError: At ``build``, in one line, if the file or a column is not what it should
+            be.
+
+    Example:
+        >>> import tempfile
+        >>> path = Path(tempfile.mkdtemp()) / "pets.csv"
+        >>> lines = [f"{i % 7},{'cat' if i % 7 > 3 else 'dog'}" for i in range(60)]
+        >>> _ = path.write_text("\n".join(["weight,kind", *lines]))
+        >>> task = CSV(path=str(path), target="kind").build(seed=0)
+        >>> task.name, task.outputs, task.train.inputs.shape, task.metric_name
+        ('pets', 2, torch.Size([36, 1]), 'error')
+    """
+
+    path: str = field(default="", metadata={"help": "the CSV file, in UTF-8, with a header"})
+    target: str = field(default="", metadata={"help": "name of the column to predict"})
+    predict: Predict = field(
+        default=Predict.auto,
+        metadata={"help": "what the target holds: classes, numbers, or auto: by its values"},
+    )
+    drop: list[str] = field(
+        default_factory=list, metadata={"help": "names of columns that are no inputs"}
+    )
+    most_categories: int = field(
+        default=50, metadata={"help": "texts of a column that get an input, the frequent first"}
+    )
+
+    title: ClassVar[str] = "csv"
+    about: ClassVar[str] = "rows of a CSV file"
+
+    def __post_init__(self) -> None:
+        """Check the ranges."""
+        super().__post_init__()
+        whole("task.most_categories", self.most_categories, 1)
+
+    def load(self) -> tuple[Any, np.ndarray]:
+        """Return the columns and the targets, rows without a target left out."""
+        return self.table()[:2]
+
+    def table(self) -> Table:
+        """Return the columns and the targets, with what is to be said about them."""
+        if not self.path:
+            raise MetalossError("task=csv needs task.path=FILE.csv and task.target=COLUMN")
+        text = read_csv(self.path)
+        self._check_names(text)
+        target = read_target(text, self.target, self.predict, self.path)
+        if len(target.rows) < _FEWEST_ROWS:
+            raise MetalossError(
+                f"{self.path}: {len(target.rows)} rows with a target; expected at least "
+                f"{_FEWEST_ROWS}"
+            )
+        self._check_options(target)
+        left_out = {"", self.target, *self.drop}
+        names = [name for name in text.names if name not in left_out]
+        if not names:
+            raise MetalossError(f"{self.path}: no column but the target; expected one or more")
+        inputs = text.columns(names)
+        return Table(
+            inputs[target.rows],
+            target.values,
+            name=Path(self.path).stem,
+            about=_about(self.target, target, len(text.rows)),
+        )
+
+    def problem(self, table: Table) -> Problem:
+        """Return classes or values."""
+        if table.targets.ndim == 1:
+            count = int(table.targets.max()) + 1
+            return ClassProblem(outputs=count, noise=self.label_noise, options=self)
+        return ValueProblem(outputs=1, noise=self.label_noise, options=self)
+
+    def scaling(self, inputs: Columns) -> Encoder:
+        """Return what makes numbers of the columns."""
+        return fit_columns(inputs, most=self.most_categories)
+
+    def _check_names(self, text: TextTable) -> None:
+        known = [name for name in text.names if name]
+        if not self.target:
+            raise MetalossError(
+                f"task.path={self.path} needs task.target=COLUMN, one of: {', '.join(known)}"
+            )
+        for name in (self.target, *self.drop):
+            if name not in known:
+                raise unknown_name(f"column of {self.path}", name, known)
+
+    def _check_options(self, target: Target) -> None:
+        pair = self.noise_kind is not NoiseKind.symmetric
+        if target.classes is None and (self.imbalance != 1 or pair):
+            wrong = "noise_kind=pair" if pair else f"imbalance={self.imbalance}"
+            raise MetalossError(
+                f"task.{wrong}: the target {self.target!r} holds numbers; expected classes "
+                "(task.predict=classes makes them)"
+            )
+
+
+def _about(name: str, target: Target, rows: int) -> str:
+    if target.classes is None:
+        about = f"{name} from the other columns; mse: in units of its training variance"
+    else:
+        shown = ", ".join(target.classes[:10]) + (", ..." if len(target.classes) > 10 else "")
+        about = f"{name} ({shown}) from the other columns; error: share of wrong classes"
+    lost = rows - len(target.rows)
+    return f"{about}; {lost} rows without a target left out" if lost else about

@@ -1,0 +1,71 @@
+"""Files that are not there, or not what they should be: one line that says what to do."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TypeVar
+
+from metaloss.errors import MetalossError
+
+T = TypeVar("T")
+
+
+def require_files(
+    root: Path, names: Sequence[str], *, task: str, source: str, suffixes: Sequence[str] = ("",)
+) -> None:
+    """Raise unless all files are there.
+
+    Args:
+        root: The folder of ``task.root``.
+        names: Paths within it.
+        task: For the message.
+        source: What to put there, for the message.
+        suffixes: What a file's name may end with, such as ``.gz``.
+
+    Raises:
+        MetalossError: With the files that are missing.
+    """
+    lacking = missing(root, names, suffixes)
+    if lacking:
+        raise MetalossError(
+            f"task={task}: {root.absolute()} lacks {', '.join(lacking)}: put {source} there, or "
+            "set task.root=FOLDER to where they are, or task.download=true"
+        )
+
+
+def missing(root: Path, names: Sequence[str], suffixes: Sequence[str]) -> list[str]:
+    """Return the names of the files that are not there."""
+    return [name for name in names if found(root, name, suffixes) is None]
+
+
+def found(root: Path, name: str, suffixes: Sequence[str]) -> Path | None:
+    """Return where a file is, with the first suffix that it is found with; None if it is not."""
+    paths = [root / f"{name}{suffix}" for suffix in suffixes]
+    return next((path for path in paths if path.is_file()), None)
+
+
+@contextmanager
+def reading(path: Path) -> Iterator[None]:
+    """Turn whatever goes wrong while a file is read into one line that names it."""
+    try:
+        yield
+    except MetalossError:
+        raise
+    # A damaged file can make a parser fail in any way.
+    except Exception as error:
+        reason = str(error).strip().split("\n")[0] or type(error).__name__
+        raise MetalossError(f"{path}: cannot be read: {reason}") from error
+
+
+def download(task: str, fetch: Callable[[], T]) -> T:
+    """Return what a download returns; raise in one line if it fails."""
+    try:
+        return fetch()
+    except Exception as error:
+        reason = str(error).strip().split("\n")[0] or type(error).__name__
+        raise MetalossError(
+            f"task={task}, task.download=true: {reason}; without a network leave download out: "
+            "the message then says which files to put where"
+        ) from error

@@ -1,0 +1,63 @@
+"""Well-known tables with a number to predict, from a local CSV file or a library's cache."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from dataclasses import dataclass, field
+from typing import ClassVar
+
+import numpy as np
+
+from metaloss.data.columns import Columns, Encoder, fit_columns
+from metaloss.data.csv_file import TextTable, read_csv
+from metaloss.data.csv_target import Predict, read_target
+from metaloss.data.tables import RegressionSource
+from metaloss.errors import MetalossError, unknown_name
+
+
+@dataclass(frozen=True, kw_only=True)
+class NamedTable(RegressionSource):
+    """A regression on the columns of a table; missing values are filled, see ``fit_columns``."""
+
+    path: str = field(
+        default="", metadata={"help": "a local CSV file; empty: scikit-learn's cache"}
+    )
+    download: bool = field(
+        default=False, metadata={"help": "fetch the table through scikit-learn if it is missing"}
+    )
+
+    # What the column to predict is called, in one copy of the table or another.
+    targets: ClassVar[tuple[str, ...]]
+    not_inputs: ClassVar[tuple[str, ...]] = ()
+
+    def load(self) -> tuple[Columns, np.ndarray]:
+        """Return the columns and the targets (n, 1)."""
+        if not self.path:
+            return self.cached()
+        table = self.read(self.path)
+        found = [name for name in self.targets if name in table.names]
+        if not found:
+            raise unknown_name(f"column of {self.path}", self.targets[0], table.names)
+        target = read_target(table, found[0], Predict.numbers, self.path)
+        left_out = {"", found[0], *self.not_inputs}
+        names = [name for name in table.names if name not in left_out]
+        return table.columns(names)[target.rows], target.values
+
+    def read(self, path: str) -> TextTable:
+        """Return the table in a file."""
+        return read_csv(path)
+
+    @abstractmethod
+    def cached(self) -> tuple[Columns, np.ndarray]:
+        """Return the columns and the targets from the library's cache, or fetch them."""
+
+    def scaling(self, inputs: Columns) -> Encoder:
+        """Return what makes numbers of the columns."""
+        return fit_columns(inputs)
+
+    def missing(self, where: str) -> MetalossError:
+        """Return the error for a table that is nowhere."""
+        return MetalossError(
+            f"task={self.title}: {where}; set task.path=FILE.csv (a header with a column "
+            f"{' or '.join(self.targets)}), or task.download=true"
+        )

@@ -1,0 +1,137 @@
+"""Picture data sets with a published test split, from files on the disk."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from enum import Enum
+from pathlib import Path
+from typing import ClassVar
+
+import numpy as np
+from torch import Tensor
+
+from metaloss.data.augment import CropFlipCutout
+from metaloss.data.checks import number, whole
+from metaloss.data.files import download, missing, require_files
+from metaloss.data.problems import ClassOptions, ClassProblem, Problem
+from metaloss.data.scaling import fit_channels
+from metaloss.data.source import Table
+from metaloss.data.splits import Split, split_rows
+from metaloss.data.tables import NumberSource
+from metaloss.errors import MetalossError
+
+Pictures = tuple[np.ndarray, np.ndarray]
+
+
+class Augment(Enum):
+    """What is done to training pictures: nothing, a shifted crop, or that and a flip."""
+
+    none = "none"
+    crop = "crop"
+    crop_flip = "crop_flip"
+
+
+@dataclass(frozen=True, kw_only=True)
+class PictureSource(NumberSource, ClassOptions):
+    """Pictures (B, C, H, W) in float32, each channel scaled by the training rows' pixels.
+
+    The published test split is the test part; training and validation rows are drawn from the
+    published training split, stratified by class. Augmentation is drawn anew for every batch of
+    training rows, on the device; validation and test rows are never augmented.
+    """
+
+    root: str = field(default="data", metadata={"help": "folder that holds the files"})
+    download: bool = field(
+        default=False, metadata={"help": "fetch the files that are missing, with torchvision"}
+    )
+    valid_fraction: float = field(
+        default=0.1,
+        metadata={"help": "validation rows, as a share of the published training rows"},
+    )
+    augment: Augment = field(
+        default=Augment.none, metadata={"help": "of training batches: none, crop or crop_flip"}
+    )
+    padding: int = field(
+        default=4, metadata={"help": "a crop is shifted by up to so many pixels each way"}
+    )
+    cutout: int = field(
+        default=0, metadata={"help": "side of a square to cover in training pictures; 0: none"}
+    )
+
+    classes: ClassVar[int]
+    per_feature: ClassVar[bool] = False
+    files: ClassVar[tuple[str, ...]]
+    suffixes: ClassVar[tuple[str, ...]] = ("",)
+    archive: ClassVar[str]
+
+    def __post_init__(self) -> None:
+        """Check the ranges."""
+        super().__post_init__()
+        number("task.valid_fraction", self.valid_fraction, 0, 1)
+        whole("task.padding", self.padding, 1)
+        whole("task.cutout", self.cutout, 0)
+
+    @abstractmethod
+    def read(self, root: Path, test: bool) -> Pictures:
+        """Return pictures (n, C, H, W) uint8 and labels (n,) of a published split."""
+
+    @abstractmethod
+    def fetch(self, root: Path) -> None:
+        """Download the files."""
+
+    def table(self) -> Table:
+        """Return the rows of both published splits, the test rows last."""
+        root = Path(self.root).expanduser()
+        if self.download and missing(root, self.files, self.suffixes):
+            download(self.title, lambda: self.fetch(root))
+        require_files(
+            root, self.files, task=self.title, source=self.archive, suffixes=self.suffixes
+        )
+        parts = []
+        for test in (False, True):
+            pictures, labels = self.read(root, test)
+            self._check(pictures, labels, "test" if test else "training")
+            parts.append((pictures, labels.astype(np.int64)))
+        pictures, labels = (np.concatenate(both) for both in zip(*parts, strict=True))
+        # SVHN's come with their axes in another order in memory.
+        return Table(np.ascontiguousarray(pictures), labels, published=len(parts[1][1]))
+
+    def problem(self, table: Table) -> Problem:
+        """Return the classes."""
+        return ClassProblem(outputs=self.classes, noise=self.label_noise, options=self)
+
+    def split(self, table: Table, strata: np.ndarray | None, rng: np.random.Generator) -> Split:
+        """Return the published test rows, and a split of the others."""
+        count = len(table.targets) - table.published
+        strata = None if strata is None else strata[:count]
+        split = split_rows(count, self.valid_fraction, 0, rng, strata=strata)
+        return split._replace(test=np.arange(count, len(table.targets)))
+
+    def scaling(self, inputs: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
+        """Return the scaling of each channel."""
+        return fit_channels(inputs).__call__
+
+    def augmentation(self) -> Callable[[Tensor, Tensor], Tensor] | None:
+        """Return what the options ask for."""
+        if self.augment is Augment.none and not self.cutout:
+            return None
+        return CropFlipCutout(
+            padding=0 if self.augment is Augment.none else self.padding,
+            flip=self.augment is Augment.crop_flip,
+            cutout=self.cutout,
+        )
+
+    def _check(self, pictures: np.ndarray, labels: np.ndarray, part: str) -> None:
+        fits = pictures.dtype == np.uint8 and pictures.ndim == 4
+        if not fits or labels.shape != (len(pictures),) or not len(labels):
+            raise MetalossError(
+                f"task={self.title}: {part} pictures {pictures.shape} in {pictures.dtype} and "
+                f"labels {labels.shape}; expected (n, C, H, W) in uint8 and (n,)"
+            )
+        if not 0 <= labels.min() <= labels.max() < self.classes:
+            raise MetalossError(
+                f"task={self.title}: {part} labels from {labels.min()} to {labels.max()}; "
+                f"expected 0 to {self.classes - 1}"
+            )

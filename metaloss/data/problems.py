@@ -1,0 +1,138 @@
+"""What the targets of a source are: how they are split, corrupted, encoded and judged."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass, field
+from typing import ClassVar
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from metaloss.data.checks import Checked, number
+from metaloss.data.corruptions import NoiseKind, add_outliers, flip_labels, long_tail
+from metaloss.data.kinds import Classes, Kind, Values
+from metaloss.data.scaling import fit_scaling
+
+
+class Problem(ABC):
+    """Classification or regression, with what may be wrong with its targets.
+
+    Attributes:
+        kind: The link, the task loss and the metric.
+        outputs: C.
+    """
+
+    kind: ClassVar[Kind]
+    outputs: int
+
+    def strata(self, targets: np.ndarray) -> np.ndarray | None:
+        """Return what splits are stratified by, None for nothing."""
+        return None
+
+    def kept(self, targets: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        """Return which training rows stay, as sorted positions."""
+        return np.arange(len(targets))
+
+    def scaled(self, targets: np.ndarray, train: np.ndarray) -> np.ndarray:
+        """Return the targets of all rows in the units that ``train``, row numbers, decides."""
+        return targets
+
+    @abstractmethod
+    def corrupted(self, targets: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        """Return the targets with noise."""
+
+    @abstractmethod
+    def tensor(self, targets: np.ndarray) -> Tensor:
+        """Return the targets as models and losses take them."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class LabelOptions(Checked):
+    """Options of every task with class indices as targets."""
+
+    noise_kind: NoiseKind = field(
+        default=NoiseKind.symmetric,
+        metadata={"help": "what label_noise makes of a class: any other one, or the next"},
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClassOptions(LabelOptions):
+    """Options of every task with a class for each row."""
+
+    imbalance: float = field(
+        default=1.0,
+        metadata={"help": "training rows of the largest class over the smallest's; 1: as they are"},
+    )
+
+    def __post_init__(self) -> None:
+        """Check the ranges."""
+        super().__post_init__()
+        number("task.imbalance", self.imbalance, 1, float("inf"), include_low=True)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ValueOptions(Checked):
+    """Options of every task with real targets."""
+
+    outlier_size: float = field(
+        default=5.0,
+        metadata={"help": "deviation of the noise on corrupted targets, in theirs; above 0"},
+    )
+
+    def __post_init__(self) -> None:
+        """Check the ranges."""
+        super().__post_init__()
+        number("task.outlier_size", self.outlier_size, 0, float("inf"))
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClassProblem(Problem):
+    """Classes 0 to C − 1: cross-entropy, error rate, wrong labels, long tails."""
+
+    kind: ClassVar[Kind] = Classes()
+    outputs: int
+    noise: float
+    options: ClassOptions
+
+    def strata(self, targets: np.ndarray) -> np.ndarray:
+        """Return the classes."""
+        return targets
+
+    def kept(self, targets: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        """Return all rows, or a long tail of them."""
+        if self.options.imbalance == 1:
+            return np.arange(len(targets))
+        return long_tail(targets, self.options.imbalance, self.outputs, rng)
+
+    def corrupted(self, targets: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        """Return the labels, a share of them wrong."""
+        return flip_labels(targets, self.noise, self.outputs, rng, self.options.noise_kind)
+
+    def tensor(self, targets: np.ndarray) -> Tensor:
+        """Return (n,) int64."""
+        return torch.from_numpy(targets.astype(np.int64))
+
+
+@dataclass(frozen=True, kw_only=True)
+class ValueProblem(Problem):
+    """Real targets: squared error, in units of the training targets' variance; outliers."""
+
+    kind: ClassVar[Kind] = Values()
+    outputs: int
+    noise: float
+    options: ValueOptions
+
+    def scaled(self, targets: np.ndarray, train: np.ndarray) -> np.ndarray:
+        """Return the targets standardised by those of the training rows."""
+        return fit_scaling(targets[train], per_feature=True)(targets)
+
+    def corrupted(self, targets: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        """Return the targets, a share of them moved far away."""
+        return add_outliers(targets, self.noise, self.options.outlier_size, rng)
+
+    def tensor(self, targets: np.ndarray) -> Tensor:
+        """Return (n, C) float32."""
+        return torch.from_numpy(targets.astype(np.float32))

@@ -1,0 +1,116 @@
+"""Tasks whose inputs are numbers, and those of them without a published test split."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
+
+import numpy as np
+
+from metaloss.data.checks import number
+from metaloss.data.corruptions import add_input_noise
+from metaloss.data.problems import (
+    ClassOptions,
+    ClassProblem,
+    Problem,
+    ValueOptions,
+    ValueProblem,
+)
+from metaloss.data.scaling import fit_scaling
+from metaloss.data.source import RowSource, Table
+from metaloss.data.splits import Split, split_rows
+from metaloss.errors import MetalossError
+
+
+@dataclass(frozen=True, kw_only=True)
+class NumberSource(RowSource):
+    """Rows whose inputs are numbers, or made into numbers: float32."""
+
+    input_noise: float = field(
+        default=0.0,
+        metadata={"help": "Gaussian noise on the training inputs, in units of their deviation"},
+    )
+
+    per_feature: ClassVar[bool] = True
+
+    def __post_init__(self) -> None:
+        """Check the ranges."""
+        super().__post_init__()
+        number("task.input_noise", self.input_noise, 0, float("inf"), include_low=True)
+
+    def scaling(self, inputs: Any) -> Callable[[Any], np.ndarray]:
+        """Return what turns inputs into numbers, fitted on those of the training rows."""
+        return fit_scaling(inputs, per_feature=self.per_feature).__call__
+
+    def fit(self, inputs: Any) -> Callable[[Any], np.ndarray]:
+        """Return the scaling, with float32 as its result."""
+        scale = self.scaling(inputs)
+        return lambda rows: scale(rows).astype(np.float32, copy=False)
+
+    def disturbed(self, inputs: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        """Return the training inputs with noise."""
+        return add_input_noise(inputs, self.input_noise, rng, per_feature=self.per_feature)
+
+
+@dataclass(frozen=True, kw_only=True)
+class TableSource(NumberSource):
+    """Rows without a published test split: all parts are drawn by the seed."""
+
+    valid_fraction: float = field(
+        default=0.15, metadata={"help": "validation rows, as a share of all rows"}
+    )
+    test_fraction: float = field(
+        default=0.25, metadata={"help": "test rows, as a share of all rows"}
+    )
+
+    def __post_init__(self) -> None:
+        """Check the ranges."""
+        super().__post_init__()
+        number("task.valid_fraction", self.valid_fraction, 0, 1)
+        number("task.test_fraction", self.test_fraction, 0, 1)
+        if self.valid_fraction + self.test_fraction >= 1:
+            raise MetalossError(
+                f"task.valid_fraction={self.valid_fraction} and "
+                f"task.test_fraction={self.test_fraction}: expected a sum below 1"
+            )
+
+    @abstractmethod
+    def load(self) -> tuple[Any, np.ndarray]:
+        """Return all rows: float64 inputs (n, ...), and labels (n,) or targets (n, C)."""
+
+    def table(self) -> Table:
+        """Return all rows."""
+        return Table(*self.load())
+
+    def split(self, table: Table, strata: np.ndarray | None, rng: np.random.Generator) -> Split:
+        """Return the rows of each part, before any are left out."""
+        return split_rows(
+            len(table.targets), self.valid_fraction, self.test_fraction, rng, strata=strata
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClassificationSource(TableSource, ClassOptions):
+    """Classes 0 to C − 1: cross-entropy, error rate, label noise, long tails."""
+
+    classes: ClassVar[int]
+
+    def problem(self, table: Table) -> Problem:
+        """Return the classes."""
+        return ClassProblem(outputs=self.classes, noise=self.label_noise, options=self)
+
+
+@dataclass(frozen=True, kw_only=True)
+class RegressionSource(TableSource, ValueOptions):
+    """Real targets: squared error, Gaussian outliers.
+
+    Targets are standardised by the mean and deviation of the kept training targets before any is
+    corrupted. The task loss and the metric ``mse`` are in those units: 1 is the variance of the
+    training targets, whatever the noise, and about what predicting their mean scores.
+    """
+
+    def problem(self, table: Table) -> Problem:
+        """Return the values."""
+        return ValueProblem(outputs=table.targets.shape[1], noise=self.label_noise, options=self)

@@ -1,0 +1,63 @@
+"""A small language model of GPT-2's form."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from metaloss.models.layers import NormalTable
+from metaloss.models.options import check_shapes
+from metaloss.models.transformer import Block, TransformerConfig
+
+
+@dataclass(frozen=True, kw_only=True)
+class GPTConfig(TransformerConfig):
+    """Options of the ``gpt`` model."""
+
+
+class GPT(nn.Module):
+    """Embeddings of tokens and positions, causal blocks, and the embeddings again as last layer.
+
+    Takes int64 tokens (B, T) and returns raw outputs (B, C, T): at each position one for every
+    token that may follow. The vocabulary is the task's number of outputs, so that every token of
+    the inputs must be below it. GPT-2's form and weights, but for the GELU, which is exact here and
+    an approximation by tanh there; with its sizes these are its 124,439,808 parameters.
+
+    Args:
+        config: The options.
+        input_shape: (T,), the greatest length; shorter rows may follow.
+        outputs: C, the size of the vocabulary.
+
+    Raises:
+        MetalossError: If a shape or an option is out of range.
+
+    Reference:
+        Radford et al., "Language Models are Unsupervised Multitask Learners", 2019.
+
+    Example:
+        >>> model = GPT(GPTConfig(layers=2, width=16, heads=2), input_shape=(8,), outputs=65)
+        >>> model(torch.zeros(4, 8, dtype=torch.int64)).shape
+        torch.Size([4, 65, 8])
+    """
+
+    Config = GPTConfig
+    # Rows are tokens below the number of outputs: what the contract checks have to draw.
+    takes_tokens = True
+
+    def __init__(self, config: GPTConfig, *, input_shape: tuple[int, ...], outputs: int) -> None:
+        super().__init__()
+        check_shapes("gpt", input_shape, outputs, (1,))
+        self.tokens = NormalTable(outputs, config.width)
+        self.positions = NormalTable(input_shape[0], config.width)
+        self.dropout = nn.Dropout(config.dropout) if config.dropout > 0 else nn.Identity()
+        self.blocks = nn.Sequential(*(Block(config, causal=True) for _ in range(config.layers)))
+        self.norm = nn.LayerNorm(config.width)
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        """Return raw outputs (B, C, T) for tokens (B, T)."""
+        x = F.embedding(inputs, self.tokens.weight) + self.positions.weight[: inputs.shape[1]]
+        x = self.norm(self.blocks(self.dropout(x)))
+        return torch.matmul(x, self.tokens.weight.T).transpose(1, 2)

@@ -1,0 +1,226 @@
+"""Compiled steps against eager ones, in float64; what is compiled, and how often."""
+
+import pytest
+import torch
+from torch import nn
+from torch.overrides import TorchFunctionMode
+from torch.utils import _pytree as pytree
+
+from metaloss.config import Compile
+from metaloss.contracts import Progress
+from metaloss.core.advance import Advance
+from metaloss.core.compile_choice import WORTH_SECONDS, expected_seconds
+from metaloss.core.compiled import Compiled, CompiledStep
+from metaloss.core.group import StackedAdvance
+from metaloss.core.trainer import Trainer
+from metaloss.errors import MetalossError
+from metaloss.inner.stacked import member, stack
+from metaloss.losses import MLPLoss
+from metaloss.losses.mlp import MLPLossConfig
+
+from .hand import double_setup, first_state, run
+from .worlds import blobs, net, setup, train
+
+ONLINE = ("schedule=online", "compile=on")
+CASES = {
+    "static": ("schedule=static",),
+    "online": ("schedule=online",),
+    "adam": ("schedule=online", "inner=adam", "inner.lr=0.01"),
+    "nesterov": ("schedule=online", "inner.nesterov=true", "inner.weight_decay=0.01"),
+    "period": ("schedule=online", "schedule.period=3"),
+    "next": ("schedule=online", "schedule.meta_batch=next", "schedule.period=2"),
+    "unroll": ("schedule=online", "schedule.unroll=3", "schedule.period=4"),
+    "next, unroll": ("schedule=online", "schedule.unroll=2", "schedule.meta_batch=next"),
+    "offline": ("schedule=offline", "schedule.offline_steps=3", "schedule.unroll=2"),
+    "differences": ("schedule=online", "meta_optimizer=finite_difference"),
+    "cosine": ("schedule=online", "meta_optimizer.rule=adam", "meta_optimizer.lr_schedule=cosine"),
+}
+
+
+@pytest.fixture
+def uncompiled(monkeypatch):
+    """Run the traced graphs as they are: what the compiler is given, without its minutes."""
+    monkeypatch.setattr(torch._inductor, "compile", lambda graph, tensors, options: graph)
+
+
+def same(found, expected):
+    found, expected = pytree.tree_leaves(found), pytree.tree_leaves(expected)
+    assert len(found) == len(expected)
+    moving = 0
+    for one, other in zip(found, expected, strict=True):
+        if other is None:
+            assert one is None
+            continue
+        assert one.dtype == other.dtype
+        torch.testing.assert_close(one, other, rtol=1e-9, atol=1e-12, equal_nan=True)
+        moving += one.requires_grad
+    assert not moving
+
+
+def parts(case, *more, **given):
+    if case == "adam":
+        return setup("start=keep", "meta_optimizer.lr=0.5", *CASES[case], *more)
+    return double_setup(*CASES[case], *more, **given)
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_traced_steps_equal_eager_ones(case, uncompiled):
+    eager, traced = parts(case), parts(case, "compile=on")
+    assert isinstance(traced.advance.step, CompiledStep)
+    for (_, expected), (_, found) in zip(run(eager, 9), run(traced, 9), strict=True):
+        if case == "adam":  # a run of the library's own, in single precision
+            torch.testing.assert_close(found.phi, expected.phi, rtol=1e-4, atol=1e-5)
+        else:
+            same(found, expected)
+    assert traced.advance.step.compile_seconds > 0
+
+
+@pytest.mark.parametrize("case", ["online", "next", "unroll"])
+def test_traced_steps_keep_buffers_and_draw_the_same_masks(case, uncompiled):
+    eager, traced = noisy(case), noisy(case, "compile=on")
+    for (_, expected), (_, found) in zip(run(eager, 6), run(traced, 6), strict=True):
+        same(found, expected)
+    assert int(found.inner.buffers["1.num_batches_tracked"]) == 6
+
+
+@pytest.mark.parametrize("case", ["online", "unroll"])
+def test_many_seeds_are_traced_as_one(case, uncompiled):
+    members = [parts(case, f"seed={seed}", "compile=on") for seed in (0, 1)]
+    together = StackedAdvance([one.advance for one in members])
+    states, progress = stack([first_state(one) for one in members]), Progress()
+    alone = [run(parts(case, f"seed={seed}"), 8) for seed in (0, 1)]
+    while plan := members[0].schedule.plan(progress, 8):
+        states = together(states, plan, progress)
+        progress = Progress(train=progress.train + plan.unroll)
+        for index, one in enumerate(alone):
+            same(member(states, index)._replace(guard=None), next(one)[1]._replace(guard=None))
+    assert together.compile_seconds > 0
+
+
+def test_a_compiled_run_equals_an_eager_one_and_is_compiled_once():
+    """The one test here that waits for the real compiler."""
+    eager, compiled = noisy("online"), noisy("online", "compile=on")
+    compiled_states = run(compiled, 500)
+    for (_, expected), (_, found) in zip(run(eager, 20), compiled_states, strict=False):
+        same(found, expected)
+    seconds = compiled.advance.step.compile_seconds
+    for _ in compiled_states:
+        pass
+    assert len(compiled.advance.step.whole.programs) == 1
+    assert compiled.advance.step.compile_seconds == seconds
+
+
+def noisy(case, *more):
+    model = net(nn.BatchNorm1d(5), nn.Dropout(0.3)).double()
+    words = ("start=keep", "inner.lr=0.3", "meta_optimizer.rule=sgd", "meta_optimizer.lr=0.5")
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(5)
+        loss = MLPLoss(MLPLossConfig(hidden=[6])).double()
+    task = blobs(dtype=torch.float64)
+    return setup(*words, *CASES[case], *more, task=task, model=model, loss=loss)
+
+
+def test_an_input_that_comes_back_unchanged_is_no_work(uncompiled):
+    function = Compiled(lambda x, y: (x, y * 2, None, x))
+    x, y = torch.ones(2), torch.ones(3)
+    found = function(x, y)
+    assert found[0] is x
+    assert found[3] is x
+    assert found[2] is None
+    torch.testing.assert_close(found[1], 2 * y)
+    (program,) = function.programs.values()
+    (output,) = (node for node in program.graph.graph.nodes if node.op == "output")
+    assert len(output.args[0]) == 1
+
+
+def test_other_shapes_and_other_words_are_other_programs(uncompiled):
+    function = Compiled(lambda x, factor: x * factor)
+    for size, factor in ((2, 1.0), (2, 1.0), (3, 1.0), (3, 5.0), (3, 1.0)):
+        torch.testing.assert_close(function(torch.ones(size), factor), torch.ones(size) * factor)
+    assert len(function.programs) == 3
+
+
+# --------------------------------------------------------------------------- the host's share
+
+
+class Waits(TorchFunctionMode):
+    """Counts what makes the host wait for the device."""
+
+    names = frozenset({"item", "tolist", "__bool__", "__float__", "__int__", "cpu", "numpy"})
+
+    def __init__(self):
+        super().__init__()
+        self.count = 0
+
+    def __torch_function__(self, function, types, args=(), kwargs=None):
+        self.count += getattr(function, "__name__", "") in self.names
+        return function(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize("words", [(), ("compile=on",)])
+def test_the_host_waits_once_for_each_line_of_the_journal(words, tmp_path, monkeypatch, uncompiled):
+    steps = ["steps=200", "log_every=50", "eval_every=200", "checkpoint_every=1000"]
+    counts = {}
+    real = Trainer.took
+
+    def took(self, plan, state, seconds, compiled=0.0):
+        # Evaluations and checkpoints are read whole: only the steps in between are counted.
+        due = (self.progress.train + 1) % 200 == 0
+        with Waits() as waits:
+            real(self, plan, state, seconds, compiled)
+        if not due:
+            counts[self.progress.train] = waits.count
+
+    monkeypatch.setattr(Trainer, "took", took)
+    run_ = Advance.__call__
+
+    def advanced(self, state, plan, progress):
+        with Waits() as waits:
+            new = run_(self, state, plan, progress)
+        # Tracing and the first step may look at what they like.
+        assert progress.train == 0 or waits.count == 0
+        return new
+
+    monkeypatch.setattr(Advance, "__call__", advanced)
+    train(tmp_path, "schedule=online", *steps, *words)
+    assert {step for step, count in counts.items() if count} == {50, 100, 150}
+    assert max(counts.values()) <= 2  # the meter and the guard's count, read together
+
+
+# ------------------------------------------------------------------------------- the choice
+
+
+def test_short_runs_are_not_compiled_and_long_ones_are():
+    assert setup("schedule=online").config.compile is Compile.off
+    assert setup("schedule=online", "steps=1000000").config.compile is Compile.on
+    assert setup("schedule=online", "steps=1000000", "compile=off").config.compile is Compile.off
+    words = ("schedule=online", "steps=1000000", "meta_optimizer=higher")
+    assert setup(*words).config.compile is Compile.off
+
+
+def test_a_run_is_as_long_as_its_arithmetic_where_that_is_more():
+    online, static = (setup(f"schedule={name}") for name in ("online", "static"))
+    inner = online.advance.fresh("train", 0)
+    assert expected_seconds(10, 0.0, online.schedule, inner) == pytest.approx(0.08)
+    assert expected_seconds(10, 0.0, static.schedule, inner) == pytest.approx(0.01)
+    # 9 passes of 2e9 operations at 2e10 a second, 3 of them without a moving loss.
+    assert expected_seconds(10, 2e9, online.schedule, inner) == pytest.approx(9.0)
+    assert expected_seconds(10, 2e9, static.schedule, inner) == pytest.approx(3.0)
+    assert WORTH_SECONDS > 100  # what compiling itself can take
+
+
+class Jitter(nn.Module):
+    def forward(self, x):
+        return x + 0.01 * torch.randn_like(x)
+
+
+@pytest.mark.parametrize(
+    ("words", "model", "message"),
+    [
+        (("meta_optimizer=higher",), None, "only the engines mixed and finite_difference"),
+        ((), net(Jitter()), r"the model draws random numbers outside of nn\.Dropout"),
+    ],
+)
+def test_what_cannot_be_compiled_is_refused_with_its_reason(words, model, message):
+    with pytest.raises(MetalossError, match=f"compile=on: {message}.*: use compile=off"):
+        setup(*ONLINE, *words, model=model)

@@ -1,0 +1,302 @@
+"""A newcomer's own table."""
+
+import csv
+
+import numpy as np
+import pytest
+import torch
+
+import metaloss
+from metaloss.data.corruptions import NoiseKind
+from metaloss.data.csv_file import read_csv
+from metaloss.data.csv_target import Predict
+from metaloss.data.csv_task import CSV
+from metaloss.errors import MetalossError
+from metaloss.testing import check_part
+from metaloss.types import Link
+
+PARTS = ("train", "valid", "test")
+
+
+def people(count=120, seed=0):
+    """Return a table with gaps, texts, a name for each row and two columns to predict."""
+    draw = np.random.default_rng(seed)
+    rows = []
+    for number in range(count):
+        age, town = draw.integers(18, 80), draw.choice(["Rome", "Oslo", "Bern"])
+        income = 20 + 0.5 * age + (10 if town == "Oslo" else 0) + draw.normal()
+        rows.append(
+            {
+                "name": f"person {number}",
+                "height": round(draw.normal(170, 10), 2),
+                "age": "" if number % 11 == 3 else age,
+                "town": "NA" if number % 13 == 5 else town,
+                "income": f"{income:.3f}",
+                "buys": "yes" if income > 52 else "no",
+            }
+        )
+    return rows
+
+
+@pytest.fixture
+def write(tmp_path):
+    """Return a function that writes rows into a file and returns its path."""
+
+    def write(rows, name="people.csv", **how):
+        path = tmp_path / name
+        with path.open("w", newline="", encoding="utf-8") as file:
+            writer = csv.DictWriter(file, rows[0].keys(), **how)
+            writer.writeheader()
+            writer.writerows(rows)
+        return str(path)
+
+    return write
+
+
+def error_of(**options):
+    with pytest.raises(MetalossError) as error:
+        CSV(**options).build(0)
+    assert "\n" not in str(error.value)
+    return str(error.value)
+
+
+@pytest.mark.parametrize("target", ["buys", "income"])
+def test_keeps_its_contract(write, target):
+    results = check_part("task", "csv", CSV(path=write(people()), target=target))
+    assert [f"{r.name}: {r.message}" for r in results if not r.passed] == []
+
+
+def test_text_makes_classes(write):
+    rows = people()
+    source = CSV(path=write(rows), target="buys", drop=["income"])
+    task, picked = source.build(0), source.rows(0)
+    assert (task.name, task.link, task.outputs) == ("people", Link.softmax, 2)
+    assert (
+        task.description == "buys (no, yes) from the other columns; error: share of wrong classes"
+    )
+    for part in PARTS:
+        expected = [int(rows[row]["buys"] == "yes") for row in getattr(picked, part)]
+        assert getattr(task, part).targets.tolist() == expected
+    # Height, age, where it is missing, and four towns: the one called NA is none that is missing.
+    assert task.input_shape == (7,)
+
+
+def test_numbers_make_a_regression_in_their_own_deviation(write):
+    rows = people()
+    source = CSV(path=write(rows), target="income")
+    task, picked = source.build(0), source.rows(0)
+    assert (task.link, task.outputs, task.metric_name) == (Link.identity, 1, "mse")
+    values = np.array([float(row["income"]) for row in rows])
+    train = values[picked.train]
+    for part in PARTS:
+        expected = (values[getattr(picked, part)] - train.mean()) / train.std()
+        np.testing.assert_allclose(getattr(task, part).targets[:, 0], expected, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("values", "classes"),
+    [
+        ([0, 1], True),
+        ([3, 4, 5, 6, 7, 8], True),
+        (["1.0", "2.0"], True),
+        ([0.5, 1.5], False),
+        (list(range(21)), False),
+        (list(range(100)), False),
+        (["a", "b"], True),
+        (["12", "b"], True),
+    ],
+    ids=str,
+)
+def test_whether_a_target_is_classes_is_told_by_its_values(write, values, classes):
+    rows = [{"x": i % 17, "y": values[i % len(values)]} for i in range(200)]
+    path = write(rows)
+    task = CSV(path=path, target="y").build(0)
+    assert (task.link is Link.softmax) == classes
+    if all(isinstance(value, int | float) for value in values):
+        for predict in (Predict.classes, Predict.numbers):
+            task = CSV(path=path, target="y", predict=predict).build(0)
+            assert (task.link is Link.softmax) == (predict is Predict.classes)
+
+
+def test_classes_that_are_numbers_are_sorted_by_value(write):
+    rows = [{"x": i, "y": (10, 9, 2)[i % 3]} for i in range(60)]
+    source = CSV(path=write(rows), target="y")
+    task = source.build(0)
+    picked = source.rows(0)
+    assert task.train.targets.tolist() == [(2, 1, 0)[row % 3] for row in picked.train]
+    assert "(2, 9, 10)" in task.description
+
+
+def test_only_training_rows_decide_the_inputs(write):
+    rows = people()
+    before = CSV(path=write(rows), target="buys", drop=["name"])
+    picked, one = before.rows(0), before.build(0)
+    for row in [*picked.valid, *picked.test]:
+        rows[row] |= {"age": 900, "town": f"nowhere {row}", "income": "-1e9"}
+    other = CSV(path=write(rows), target="buys", drop=["name"]).build(0)
+    assert torch.equal(one.train.inputs, other.train.inputs)
+    assert not torch.equal(one.test.inputs, other.test.inputs)
+    assert one.input_shape == other.input_shape
+
+
+def test_rows_without_a_target_are_left_out_and_counted(write):
+    rows = people()
+    for row in rows[:7]:
+        row["buys"] = ""
+    task = CSV(path=write(rows), target="buys").build(0)
+    assert sum(len(getattr(task, part).targets) for part in PARTS) == 113
+    assert task.description.endswith("; 7 rows without a target left out")
+
+
+def test_a_class_may_be_called_none(write):
+    rows = [{"x": i, "y": ("None", "mild", "NA")[i % 3]} for i in range(60)]
+    assert CSV(path=write(rows), target="y").build(0).outputs == 3
+
+
+def test_a_slip_in_one_cell_makes_no_texts_of_a_column(write):
+    rows = [{"x": i, "y": "ab"[i % 2]} for i in range(60)]
+    rows[20]["x"] = "about 20"
+    # One more column if the row is a training row: where the number is missing.
+    shape = 2 if 20 in CSV(path=write(rows), target="y").rows(0).train else 1
+    assert CSV(path=write(rows), target="y").build(0).input_shape == (shape,)
+
+
+@pytest.mark.parametrize("separator", [";", "\t", "|"])
+def test_other_separators_and_a_spreadsheets_mark_are_understood(tmp_path, write, separator):
+    rows = people()
+    plain = CSV(path=write(rows), target="income").build(0)
+    path = write(rows, "other.csv", delimiter=separator)
+    text = "\ufeff" + (tmp_path / "other.csv").read_text("utf-8").replace(".", ",")
+    (tmp_path / "other.csv").write_text(text + "\n\n", "utf-8")
+    other = CSV(path=path, target="income").build(0)
+    for part in PARTS:
+        for one, two in zip(getattr(plain, part), getattr(other, part), strict=True):
+            assert torch.equal(one, two)
+
+
+def test_quoted_cells_may_hold_separators_and_line_ends(write, tmp_path):
+    rows = people()
+    for row in rows:
+        row["town"] = f"{row['town']},\n\u2028far; away"
+    path = write(rows)
+    assert read_csv(path).column("town")[:2] == [row["town"] for row in rows[:2]]
+
+
+def test_a_column_of_row_numbers_without_a_name_is_left_out(write):
+    rows = [{"": i, "x": i % 7, "y": "ab"[i % 2]} for i in range(60)]
+    assert CSV(path=write(rows), target="y").build(0).input_shape == (1,)
+
+
+def test_corruptions_are_those_of_the_other_tasks(write):
+    path = write(people(300))
+    clean, noisy = (
+        CSV(path=path, target="buys", label_noise=noise, noise_kind=NoiseKind.pair).build(0)
+        for noise in (0.0, 0.4)
+    )
+    wrong = (clean.train.targets != noisy.train.targets).sum().item()
+    assert wrong == round(0.4 * len(clean.train.targets))
+    assert torch.equal(clean.test.targets, noisy.test.targets)
+    values = CSV(path=path, target="income", label_noise=0.2, outlier_size=50).build(0)
+    assert values.train.targets.abs().max() > 30
+
+
+def test_errors_about_the_choice_of_columns(write):
+    path = write(people())
+    assert error_of() == "task=csv needs task.path=FILE.csv and task.target=COLUMN"
+    assert error_of(path=path) == (
+        f"task.path={path} needs task.target=COLUMN, one of: name, height, age, town, income, buys"
+    )
+    assert error_of(path=path, target="incme") == (
+        f"unknown column of {path} 'incme': did you mean 'income'? "
+        "(allowed: age, buys, height, income, name, town)"
+    )
+    assert "did you mean 'age'?" in error_of(path=path, target="buys", drop=["aged"])
+    dropped = ["name", "height", "age", "town", "income"]
+    assert error_of(path=path, target="buys", drop=dropped) == (
+        f"{path}: no column but the target; expected one or more"
+    )
+    assert error_of(path=path, target="buys", drop=dropped[1:]).startswith(
+        "no column to learn from: of name each is constant"
+    )
+    assert error_of(path=path, target="income", imbalance=10) == (
+        "task.imbalance=10: the target 'income' holds numbers; expected classes "
+        "(task.predict=classes makes them)"
+    )
+    assert "task.noise_kind=pair" in error_of(path=path, target="income", noise_kind=NoiseKind.pair)
+
+
+def test_errors_about_the_target(write):
+    rows = people()
+    path = write(rows)
+    assert error_of(path=path, target="buys", predict=Predict.numbers) == (
+        f"{path}: the target 'buys' is {rows[0]['buys']!r} in line 2; expected a number "
+        "(or task.predict=classes)"
+    )
+    assert "has 120 different texts in 120 rows; expected classes that" in error_of(
+        path=path, target="name"
+    )
+    rows[4]["income"] = "lots"
+    assert "the target 'income' is 'lots' in line 6; expected a number" in error_of(
+        path=write(rows), target="income"
+    )
+    for row in rows:
+        row["buys"] = "yes"
+    assert "the target 'buys' is yes in every row; expected two" in error_of(
+        path=write(rows), target="buys"
+    )
+    for row in rows:
+        row["buys"] = ""
+    assert "the target 'buys' is empty" in error_of(path=write(rows), target="buys")
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"", "no rows; expected a line of names"),
+        (b"a,b\n", "no rows; expected a line of names"),
+        (b"1,2\n3,4\n", "the first line is 1, 2, numbers alone; expected a line with the"),
+        (b"a,a\n1,2\n", "two columns are called 'a'; expected different ones"),
+        (b"a,b\n1,2\n\n1,2,3\n", "line 4: 3 cells; expected 2, as in the first line"),
+        (
+            b"a,b\n1,2\nM\xfcnchen,2\n",
+            "line 3: not UTF-8 (byte 0xfc); save the table as CSV in UTF",
+        ),
+        (b"a,b\n" + b"1,2\n2,3\n" * 4, "8 rows with a target; expected at least 20"),
+        (b"a,b\n" + b"x" * 200_000 + b",1\n", "line 2: field larger than field limit"),
+    ],
+)
+def test_errors_about_the_file(tmp_path, content, message):
+    path = tmp_path / "table.csv"
+    path.write_bytes(content)
+    options = {"path": str(path), "target": "b", "predict": Predict.classes}
+    text = error_of(**options)
+    assert str(path) in text
+    assert message in text
+
+
+def test_a_file_that_is_not_there_is_named(tmp_path):
+    text = error_of(path=str(tmp_path / "no.csv"), target="x")
+    assert (
+        text == f"task.path={tmp_path / 'no.csv'}: No such file or directory; expected a CSV file"
+    )
+    assert "Is a directory" in error_of(path=str(tmp_path), target="x")
+
+
+@pytest.mark.parametrize("target", ["buys", "income"])
+def test_a_run_learns_without_tuning(write, tmp_path, target):
+    path = write(people(400))
+    words = [
+        "task=csv",
+        f"task.path={path}",
+        f"task.target={target}",
+        "task.drop=[income]" if target == "buys" else "task.drop=[buys]",
+        "schedule=static",
+        f"loss={'cross_entropy' if target == 'buys' else 'mse'}",
+        "steps=300",
+        "tracker=[]",
+        f"output={tmp_path / 'run'}",
+    ]
+    run = metaloss.train(words)
+    assert run.folder.name == "run"
+    name = {"buys": "test/error", "income": "test/mse"}[target]
+    assert run.summary["metrics"][name] < 0.25

@@ -1,0 +1,271 @@
+"""Picture data sets, from small files in their published formats."""
+
+import io
+import pickle
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+
+import metaloss
+from metaloss.data.augment import CropFlipCutout
+from metaloss.data.cifar import CIFAR10, CIFAR100
+from metaloss.data.mnist import MNIST, FashionMNIST
+from metaloss.data.pictures import Augment
+from metaloss.data.plain_pickle import read_plain
+from metaloss.data.svhn import SVHN
+from metaloss.errors import MetalossError
+from metaloss.testing import check_part
+
+from .published import (
+    python2_pickle,
+    write_cifar10,
+    write_cifar100,
+    write_mnist,
+    write_svhn,
+)
+
+SOURCES = {
+    "mnist": MNIST,
+    "fashion_mnist": FashionMNIST,
+    "cifar10": CIFAR10,
+    "cifar100": CIFAR100,
+    "svhn": SVHN,
+}
+each_source = pytest.mark.parametrize("name", SOURCES)
+
+
+@pytest.fixture
+def written(tmp_path, monkeypatch):
+    """Return a function: by a name, the source over small files and what is in them."""
+
+    def write(name, **options):
+        writers = {
+            "mnist": write_mnist,
+            "fashion_mnist": lambda root: write_mnist(root, "FashionMNIST"),
+            "cifar10": write_cifar10,
+            "cifar100": write_cifar100,
+            "svhn": lambda root: write_svhn(root, monkeypatch),
+        }
+        root = tmp_path / "files"
+        known = [] if root.exists() else writers[name](root)
+        return SOURCES[name](root=str(root), **options), known
+
+    return write
+
+
+@each_source
+def test_every_task_keeps_its_contract(written, name):
+    source, _ = written(name)
+    results = check_part("task", name, source)
+    assert [f"{r.name}: {r.message}" for r in results if not r.passed] == []
+
+
+@each_source
+def test_what_is_in_the_files_comes_out(written, name):
+    source, ((train, train_labels), (test, test_labels)) = written(name)
+    rows, task = source.rows(3), source.build(3)
+    assert sorted([*rows.train, *rows.valid]) == list(range(len(train)))
+    assert (rows.test == len(train) + np.arange(len(test))).all()
+    assert len(rows.valid) == round(0.1 * len(train))
+    mean = train[rows.train].astype(np.float64).mean((0, 2, 3))[:, None, None]
+    std = train[rows.train].astype(np.float64).std((0, 2, 3))[:, None, None]
+    for part, pictures, labels in (
+        (task.train, train[rows.train], train_labels[rows.train]),
+        (task.valid, train[rows.valid], train_labels[rows.valid]),
+        (task.test, test, test_labels),
+    ):
+        assert part.inputs.dtype == torch.float32
+        np.testing.assert_allclose(part.inputs, (pictures - mean) / std, atol=1e-5)
+        assert part.targets.tolist() == labels.tolist()
+    assert task.outputs == len(set(train_labels.tolist()))
+
+
+@each_source
+def test_validation_rows_are_stratified_and_the_test_split_is_the_published_one(written, name):
+    source, (_, (test, _)) = written(name, valid_fraction=0.5)
+    one, other = source.build(0), source.build(1)
+    assert torch.equal(one.test.targets, other.test.targets)
+    assert len(one.test.inputs) == len(test)
+    assert not torch.equal(one.valid.inputs, other.valid.inputs)
+    counts = torch.bincount(one.valid.targets, minlength=one.outputs)
+    assert counts.max() - counts.min() <= 1
+
+
+@each_source
+def test_the_augmentation_is_that_of_the_literature(written, name):
+    expected = {
+        "cifar10": CropFlipCutout(padding=4, flip=True),
+        "cifar100": CropFlipCutout(padding=4, flip=True),
+        "svhn": CropFlipCutout(padding=4),
+    }
+    source, _ = written(name)
+    assert source.build(0).augment == expected.get(name)
+    source, _ = written(name, augment=Augment.none)
+    assert source.build(0).augment is None
+    source, _ = written(name, augment=Augment.none, cutout=8)
+    assert source.build(0).augment == CropFlipCutout(cutout=8)
+
+
+@each_source
+def test_corruptions_spare_the_test_rows(written, name):
+    source, _ = written(name)
+    clean = source.build(0)
+    source, _ = written(name, label_noise=0.4, input_noise=0.3, noisy_validation=True)
+    noisy = source.build(0)
+    for tensors in zip(clean.test, noisy.test, strict=True):
+        assert torch.equal(*tensors)
+    wrong = (clean.train.targets != noisy.train.targets).sum().item()
+    assert wrong == round(0.4 * len(clean.train.targets))
+    added = noisy.train.inputs - clean.train.inputs
+    assert added.std().item() == pytest.approx(0.3, rel=0.02)
+
+
+def test_unpacked_files_are_read_as_well(tmp_path):
+    write_mnist(tmp_path / "packed")
+    write_mnist(tmp_path / "unpacked", compress=False)
+    one, other = (MNIST(root=str(tmp_path / f)).build(0) for f in ("packed", "unpacked"))
+    assert torch.equal(one.train.inputs, other.train.inputs)
+    # What is not the reader's own stays as it is.
+    assert all(path.suffix == ".gz" for path in (tmp_path / "packed/MNIST/raw").iterdir())
+
+
+@each_source
+def test_missing_files_are_named_in_one_line(tmp_path, name):
+    with pytest.raises(MetalossError) as error:
+        SOURCES[name](root=str(tmp_path)).build(0)
+    text = str(error.value)
+    assert text.startswith(f"task={name}: {tmp_path} lacks ")
+    assert all(file in text for file in SOURCES[name].files)
+    assert "task.root=FOLDER" in text
+    assert "task.download=true" in text
+    assert "\n" not in text
+
+
+def test_a_single_missing_file_is_named_alone(written, tmp_path):
+    source, _ = written("cifar10")
+    (tmp_path / "files/cifar-10-batches-py/data_batch_3").unlink()
+    with pytest.raises(MetalossError, match=r"lacks cifar-10-batches-py/data_batch_3: put"):
+        source.build(0)
+
+
+@pytest.mark.parametrize(
+    ("name", "file"),
+    [
+        ("mnist", "MNIST/raw/train-images-idx3-ubyte.gz"),
+        ("cifar10", "cifar-10-batches-py/data_batch_2"),
+        ("svhn", "test_32x32.mat"),
+    ],
+)
+def test_a_damaged_file_is_named_in_one_line(written, tmp_path, name, file):
+    source, _ = written(name)
+    path = tmp_path / "files" / file
+    path.write_bytes(path.read_bytes()[:-500])
+    with pytest.raises(MetalossError) as error:
+        source.build(0)
+    assert str(error.value).startswith(f"{path}: cannot be read: ")
+    assert "\n" not in str(error.value)
+
+
+def test_labels_out_of_range_are_refused(written, tmp_path):
+    source, _ = written("cifar10")
+    pictures, labels = np.zeros((4, 3, 32, 32), dtype=np.uint8), np.array([0, 1, 2, 10])
+    content = python2_pickle({b"labels": labels, b"data": pictures})
+    (tmp_path / "files/cifar-10-batches-py/test_batch").write_bytes(content)
+    with pytest.raises(MetalossError, match="test labels from 0 to 10; expected 0 to 9"):
+        source.build(0)
+
+
+class Harmful:
+    def __reduce__(self):
+        return exec, ("raise SystemExit('executed')",)
+
+
+def test_nothing_in_a_file_is_executed(written, tmp_path):
+    source, _ = written("cifar10")
+    path = tmp_path / "files/cifar-10-batches-py/data_batch_1"
+    path.write_bytes(pickle.dumps({"labels": [1], "data": Harmful()}))
+    with pytest.raises(MetalossError, match=r"the pickle names builtins\.exec: expected numbers"):
+        source.build(0)
+
+
+@pytest.mark.parametrize("protocol", range(pickle.HIGHEST_PROTOCOL + 1))
+def test_pickles_of_numbers_are_read(protocol):
+    content = {"labels": [1, 2], "data": np.arange(6, dtype=np.uint8).reshape(2, 3)}
+    if protocol in (0, 1, 5):
+        content.pop("data")  # numpy's own forms there need more than plain names
+    found = read_plain(io.BytesIO(pickle.dumps(content, protocol=protocol)))
+    assert found["labels"] == [1, 2]
+    if "data" in content:
+        assert (found["data"] == content["data"]).all()
+
+
+def test_arrays_of_objects_are_refused():
+    content = pickle.dumps(np.array([{}, []], dtype=object), protocol=2)
+    with pytest.raises(MetalossError, match="an array of object: expected numbers"):
+        read_plain(io.BytesIO(content))
+
+
+@each_source
+def test_a_download_without_a_network_says_so_in_one_line(tmp_path, name, monkeypatch):
+    def no_network(*_, **__):
+        raise OSError("no route to host")
+
+    monkeypatch.setattr("urllib.request.urlopen", no_network)
+    with pytest.raises(MetalossError) as error:
+        SOURCES[name](root=str(tmp_path), download=True).build(0)
+    assert str(error.value).startswith(f"task={name}, task.download=true: ")
+    assert "\n" not in str(error.value)
+
+
+@each_source
+def test_files_that_are_there_are_not_downloaded(written, name, monkeypatch):
+    def forbidden(*_, **__):
+        raise AssertionError("asked the network")
+
+    monkeypatch.setattr("urllib.request.urlopen", forbidden)
+    source, _ = written(name, download=True)
+    assert len(source.build(0).train.inputs) > 100
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"padding": 0}, "task.padding=0: expected a whole number, at least 1"),
+        ({"cutout": -1}, "task.cutout=-1: expected a whole number, at least 0"),
+        ({"valid_fraction": 1}, "task.valid_fraction=1: expected a number > 0 and < 1"),
+    ],
+)
+def test_options_out_of_range_are_named_with_the_range(options, message):
+    with pytest.raises(MetalossError) as error:
+        CIFAR10(**options)
+    assert str(error.value) == message
+
+
+def test_a_run_learns_from_augmented_pictures_and_resumes(written, tmp_path):
+    written("cifar10")
+    words = [
+        "task=cifar10",
+        f"task.root={tmp_path / 'files'}",
+        "model=mlp",
+        "model.hidden=[8]",
+        "schedule=online",
+        "start.steps=10",
+        "batch_size=16",
+        "meta_batch_size=16",
+        "tracker=[]",
+        "checkpoint_every=4",
+        "eval_every=4",
+        "log_every=4",
+    ]
+    whole = metaloss.train([*words, "steps=8", f"output={tmp_path / 'whole'}"])
+    metaloss.train([*words, "steps=4", f"output={tmp_path / 'run'}"])
+    words.append("task.augment=none")
+    metaloss.train([*words, "steps=8", f"output={tmp_path / 'plain'}"])
+    resumed = metaloss.resume_run(tmp_path / "run", steps=8)
+    one, other = (load_file(run.folder / "model.safetensors") for run in (whole, resumed))
+    # Up to rounding, which depends on where in memory a tensor lies.
+    torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-5)
+    plain = load_file(tmp_path / "plain/model.safetensors")
+    assert any((one[key] - plain[key]).abs().max() > 2e-3 for key in one)
