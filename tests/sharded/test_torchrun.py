@@ -88,8 +88,9 @@ def test_ctrl_c_reaches_every_process_and_is_answered_once(tmp_path):
         process.send_signal(signal.SIGINT)
         _, err = process.communicate(timeout=60)
     finally:
-        process.kill()
-        process.wait()
+        # Killed, the launcher would leave its processes behind: it is asked to end them.
+        process.terminate()
+        process.communicate()
     (line,) = said(err)
     assert line.startswith("metaloss: interrupted: a checkpoint was written; go on with ")
     assert list((tmp_path / "run" / "checkpoints").iterdir())
