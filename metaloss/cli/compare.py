@@ -85,10 +85,11 @@ def compare(
     same call again trains only what is missing.
     """
     from metaloss.cli import plugin_files
-
-    hashes = plugin_files.load(plugin or [])
+    from metaloss.core.joined import refuse_several
     from metaloss.study.compare import Options, Request, run_request
 
+    refuse_several("compare", "start it by itself, without a launcher")
+    hashes = plugin_files.load(plugin or [])
     words = words or []
     run_request(
         Request(

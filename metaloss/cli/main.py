@@ -13,7 +13,7 @@ from metaloss.cli.check import check
 from metaloss.cli.compare import compare
 from metaloss.cli.export import export
 from metaloss.cli.list import list_parts
-from metaloss.cli.options import BAD_REQUEST, complain, interrupted
+from metaloss.cli.options import BAD_REQUEST, complain, heard, interrupted
 from metaloss.cli.plot import plot
 from metaloss.cli.train import train
 from metaloss.errors import MetalossError
@@ -63,12 +63,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         status = app(args=arguments, prog_name="metaloss", standalone_mode=False)
     except MetalossError as error:
-        complain(str(error))
+        if heard(error):
+            complain(str(error))
         return error.exit_status
     except (KeyboardInterrupt, typer.Abort) as reason:
         return interrupted(reason)
     except _UsageError as error:
-        complain(_usage(error))
+        if heard(error):
+            complain(_usage(error))
         return BAD_REQUEST
     except BrokenPipeError:
         # Whoever read our output has seen enough, as in `metaloss list | head`. Python would

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import sys
+import time
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Any
@@ -27,8 +29,30 @@ Words = Annotated[
     ),
 ]
 
+# Seconds that a process leaves to another for saying why both end: where it knows that the other
+# will, and where it believes so.
+_LINGER, _BELIEVED = 1.0, 5.0
+
 # Exit statuses.
 DONE, FAILED, BAD_REQUEST, DIVERGED, INTERRUPTED = 0, 1, 2, 3, 130
+
+
+def heard(reason: BaseException | None = None) -> bool:
+    """Return whether this process is the one that people hear.
+
+    Of many processes of one run the first is; of an error, the one that was not told of it by
+    another (``quiet``).
+    """
+    if reason is None:
+        return os.environ.get("RANK", "0") == "0"
+    quiet = getattr(reason, "quiet", None)
+    # Before they know of each other, the first of a machine meets the same error as the others.
+    if quiet is False or (quiet is None and os.environ.get("LOCAL_RANK", "0") == "0"):
+        return True
+    # A launcher ends all processes as soon as one has: the one that speaks must not be the second.
+    # This one is ended while it waits; or else nobody has said it.
+    time.sleep(_BELIEVED if quiet is None else _LINGER)
+    return quiet is None
 
 
 def complain(message: str) -> None:
@@ -38,7 +62,8 @@ def complain(message: str) -> None:
 
 def interrupted(reason: BaseException) -> int:
     """Say that Ctrl-C was heard, with what the trainer said of it; return the exit status."""
-    print(": ".join(["metaloss: interrupted", *map(str, reason.args)]), file=sys.stderr)
+    if heard(reason):
+        print(": ".join(["metaloss: interrupted", *map(str, reason.args)]), file=sys.stderr)
     return INTERRUPTED
 
 
@@ -51,5 +76,6 @@ def report(run: Any) -> int:
     """Print how a run ended on one line; return the exit status it stands for."""
     summary = run.summary
     numbers = [f"{name}={value:.4g}" for name, value in summary.get("metrics", {}).items()]
-    print(", ".join([f"{run.folder}: {summary['status']}", *numbers]))
+    if heard():
+        print(", ".join([f"{run.folder}: {summary['status']}", *numbers]))
     return DIVERGED if summary["status"] == "diverged" else DONE

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from metaloss.cli.options import Plugins, Words, interrupted, report, report_all
+from metaloss.cli.options import Plugins, Words, heard, interrupted, report, report_all
 from metaloss.errors import MetalossError
 
 _BESIDE_RESUME = ("steps", "tracker", "device")
@@ -52,6 +52,9 @@ def train(
             return _resume(resume, words, hashes)
         if multirun:
             from metaloss.cli.sweep import sweep
+            from metaloss.core.joined import refuse_several
+
+            refuse_several("--multirun", "start it by itself, without a launcher")
 
             return sweep(words, config, paths)
         return _train(words, config, cfg, hashes)
@@ -64,7 +67,8 @@ def _train(words: list[str], file: Path | None, only_print: bool, hashes: Mappin
 
     config = compose(words, file)
     if only_print:
-        print(to_yaml(config), end="")
+        if heard():
+            print(to_yaml(config), end="")
         return 0
     if config.seeds > 1:
         from metaloss.core.seeds import train_group

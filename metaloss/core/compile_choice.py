@@ -10,6 +10,7 @@ from metaloss.contracts import Schedule
 from metaloss.errors import MetalossError
 from metaloss.inner.keys import key_tensor
 from metaloss.inner.problem import InnerProblem
+from metaloss.inner.sharded import ShardedProblem
 from metaloss.meta_optimizers.outer import OuterRule
 from metaloss.types import Batch, InnerState
 
@@ -46,6 +47,11 @@ def choose(
         MetalossError: If ``compile=on`` was asked for and cannot be.
     """
     if config.compile is Compile.off:
+        return Compile.off
+    if isinstance(problem, ShardedProblem):
+        # What processes exchange is no operation that a program could hold.
+        if config.compile is Compile.on:
+            raise MetalossError("compile=on: a run in several processes is eager: use compile=off")
         return Compile.off
     operations = _operations(problem, inner, batch)
     if config.compile is Compile.auto:

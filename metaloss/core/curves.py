@@ -38,14 +38,15 @@ def loss_curves(
         >>> round(grid[50], 3), round(curves["t=1"][50], 4)
         (0.5, 0.6931)
     """
-    device = next(iter(phi.values())).device if phi else torch.device("cpu")
+    like = next(iter(phi.values()), torch.zeros(()))
+    device, dtype = like.device, like.dtype
     module = _PerOutput(loss)
     named = {f"loss.{name}": value for name, value in phi.items()}
     if loss.link is Link.identity:
-        grid = torch.linspace(-3, 3, _POINTS, device=device)
+        grid = torch.linspace(-3, 3, _POINTS, device=device, dtype=dtype)
         logits, labels = grid.unsqueeze(1), {"t=0": 0.0}
     else:
-        grid = torch.linspace(0.005, 0.995, _POINTS, device=device)
+        grid = torch.linspace(0.005, 0.995, _POINTS, device=device, dtype=dtype)
         logits = torch.logit(grid).unsqueeze(1)
         if loss.link is Link.softmax:
             logits = torch.cat((logits, torch.zeros_like(logits)), 1)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 import threading
+from collections.abc import Callable
 from types import FrameType
 from typing import Any
 
@@ -12,10 +13,14 @@ class Interrupt:
     """While entered, the first Ctrl-C (or SIGTERM) is only remembered; a second one acts at once.
 
     Outside of the main thread, where Python allows no signal handlers, nothing is caught.
+
+    Args:
+        anywhere: Asks all processes of a run whether one of them was interrupted.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, anywhere: Callable[[bool], bool] = bool) -> None:
         self.asked = False
+        self._anywhere = anywhere
         self._before: dict[int, Any] = {}
 
     def __enter__(self) -> Interrupt:
@@ -27,6 +32,11 @@ class Interrupt:
     def __exit__(self, *_: object) -> None:
         for number, handler in self._before.items():
             signal.signal(number, handler)
+
+    def heard(self) -> bool:
+        """Return whether any process of the run was asked to stop; all ask at the same step."""
+        self.asked = self._anywhere(self.asked)
+        return self.asked
 
     def check(self, hint: str) -> None:
         """Raise KeyboardInterrupt, saying how to go on, if it was asked for."""

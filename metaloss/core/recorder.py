@@ -80,6 +80,35 @@ class Recorder:
         self._curves.close()
 
 
+class Quiet(Recorder):
+    """Writes nothing and tells nobody: in all processes of a run but the first."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._began = time.perf_counter()
+
+    def log(self, step: int, phase: str, phase_step: int, numbers: Mapping[str, float]) -> None:
+        """Do nothing."""
+
+    def curves(self, step: int, phase: str, loss: LearnedLoss, phi: Tensors) -> None:
+        """Do nothing."""
+
+    def table(
+        self, step: int, name: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]
+    ) -> None:
+        """Do nothing."""
+
+    def notice(self, step: int, message: str, level: str = "warning") -> None:
+        """Do nothing."""
+
+    def positions(self) -> list[int]:
+        """Return that nothing is on the disk."""
+        return [0, 0]
+
+    def close(self) -> None:
+        """Do nothing."""
+
+
 def read_meter(meter: Meter, bad: torch.Tensor) -> tuple[dict[str, float], int]:
     """Return the means since the last line and the number of bad steps: the one host sync."""
     values = torch.cat((meter.sums, meter.counts, bad.reshape(1).to(meter.sums.dtype))).tolist()

@@ -46,7 +46,7 @@ def write_results(trainer: Trainer, folder: Path, seconds: float) -> tuple[Run, 
     model = setup.problem.model.module_with(state.inner.params, state.inner.buffers)
     weights = {name: value.clone().contiguous() for name, value in model.state_dict().items()}
     files = {"model": folder / "model.safetensors"}
-    write_atomically(files["model"], save(weights, metadata={"format": "pt"}))
+    contents = {files["model"]: save(weights, metadata={"format": "pt"})}
     loss = copy.deepcopy(setup.loss).cpu()
     for name, value in loss.named_parameters():
         value.data.copy_(state.phi[name])
@@ -59,14 +59,19 @@ def write_results(trainer: Trainer, folder: Path, seconds: float) -> tuple[Run, 
         "steps": trainer.progress.train,
     }
     summary = summarize(trainer, seconds, read_json(folder / "plugins.json"))
+    summary = setup.ranks.same(summary)
     provenance["versions"] = summary["versions"]
     if family_of(loss) is not None:
         packed = pack(loss, state.phi, provenance)
         files["loss"], files["loss_description"] = folder / WEIGHTS, folder / DESCRIPTION
-        write_atomically(files["loss"], packed[0])
-        write_atomically(files["loss_description"], packed[1])
-    # Last: a folder with a summary is a finished run.
-    write_json(folder / "summary.json", summary)
+        contents |= {files["loss"]: packed[0], files["loss_description"]: packed[1]}
+    if setup.ranks.leads:
+        for path, content in contents.items():
+            write_atomically(path, content)
+        # Last: a folder with a summary is a finished run.
+        write_json(folder / "summary.json", summary)
+    # No process says that the run is done before its files are there.
+    setup.ranks.any(False)
     return Run(folder=folder, summary=summary, model=model, loss=loss), files
 
 

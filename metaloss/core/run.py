@@ -10,22 +10,25 @@ from typing import Any
 from torch import nn
 
 from metaloss.compose import compose, read_file, to_overrides, to_yaml
-from metaloss.config import RunConfig, Selected
+from metaloss.config import Compile, RunConfig, Selected
 from metaloss.contracts import RunFinished, Task
 from metaloss.core import checkpoint, search
 from metaloss.core.files import read_json, write_atomically, write_json
 from metaloss.core.interrupt import Interrupt
+from metaloss.core.joined import joined
 from metaloss.core.journal import read_rows
 from metaloss.core.opening import (
     check_empty,
     default_folder,
     open_folder,
+    open_recorder,
     open_trackers,
     started,
 )
 from metaloss.core.recorder import Recorder
 from metaloss.core.results import Run, write_results
 from metaloss.core.setup import Setup, prepare
+from metaloss.core.together import check_together
 from metaloss.core.trainer import Trainer
 from metaloss.errors import MetalossError
 from metaloss.losses.base import LearnedLoss
@@ -79,13 +82,18 @@ def train_run(
         raise MetalossError(
             f"seeds={config.seeds} is many runs: use metaloss.train_seeds(...), which returns them"
         )
-    setup = prepare(with_custom(config, task, model, loss), task=task, model=model, loss=loss)
-    search.check_search(setup)
-    folder = Path(config.output or default_folder(setup))
-    check_empty(folder)
-    fanout = open_trackers(setup.config)
-    setup = open_folder(setup, folder, plugins)
-    return _go(setup, fanout, Recorder(folder, fanout.handle), None)
+    config = with_custom(config, task, model, loss)
+    with joined(config.device) as ranks:
+        setup = prepare(config, task=task, model=model, loss=loss, ranks=ranks)
+        search.check_search(setup)
+        folder = Path(config.output or default_folder(setup))
+        if ranks.leads:
+            check_empty(folder)
+        fanout = open_trackers(setup.config, ranks)
+        check_together(setup)
+        folder = ranks.same(folder)
+        setup = open_folder(setup, folder, plugins)
+        return _go(setup, fanout, open_recorder(setup, folder, fanout), None)
 
 
 def resume_run(
@@ -133,21 +141,29 @@ def resume_run(
     if device is not None:
         config = replace(config, device=device)
     config = with_custom(config, task, model, loss)
-    setup = prepare(config, task=task, model=model, loss=loss)
-    search.check_search(setup)
-    fanout = open_trackers(config)
-    content, messages = checkpoint.load_newest(folder / "checkpoints", setup.device)
-    saved, more = search.load(folder, setup.device) if setup.search else (None, [])
-    messages = [*messages, *more]
-    if content is None and saved is None and not messages:
-        _check_nothing_is_lost(folder)
-    # Refuses a journal that does not fit the checkpoint: before anything is overwritten.
-    before = content or saved or {"files": [0, 0], "seconds": 0.0}
-    recorder = Recorder(folder, fanout.handle, before["files"], before["seconds"])
-    write_atomically(folder / "config.yaml", to_yaml(setup.config).encode())
-    write_json(folder / "plugins.json", {**read_json(folder / "plugins.json"), **(plugins or {})})
-    (folder / "summary.json").unlink(missing_ok=True)
-    return _go(setup, fanout, recorder, content, messages, saved)
+    with joined(config.device) as ranks:
+        if ranks.size > 1:
+            # One process may have chosen to compile.
+            config = replace(config, compile=Compile.auto)
+        setup = prepare(config, task=task, model=model, loss=loss, ranks=ranks)
+        search.check_search(setup)
+        fanout = open_trackers(config, ranks)
+        content, messages = checkpoint.load_newest(folder / "checkpoints", setup.device)
+        saved, more = search.load(folder, setup.device) if setup.search else (None, [])
+        messages = [*messages, *more]
+        if content is None and saved is None and not messages:
+            _check_nothing_is_lost(folder)
+        # All processes have read the folder when this returns: process 0 may write in it.
+        check_together(setup, _place(setup, content, saved))
+        # Refuses a journal that does not fit the checkpoint: before anything is overwritten.
+        before = content or saved or {"files": [0, 0], "seconds": 0.0}
+        recorder = open_recorder(setup, folder, fanout, before)
+        if ranks.leads:
+            write_atomically(folder / "config.yaml", to_yaml(setup.config).encode())
+            hashes = {**read_json(folder / "plugins.json"), **(plugins or {})}
+            write_json(folder / "plugins.json", hashes)
+            (folder / "summary.json").unlink(missing_ok=True)
+        return _go(setup, fanout, recorder, content, messages, saved)
 
 
 def _place(
@@ -186,7 +202,7 @@ def _go(
     """
     folder = recorder.folder
     try:
-        with setup.numerics(), Interrupt() as interrupt:
+        with setup.numerics(), Interrupt(setup.ranks.any) as interrupt:
             try:
                 place = _place(setup, content, saved)
                 fanout.handle(started(setup, folder, place))

@@ -17,6 +17,7 @@ from metaloss.contracts import RunFinished, Task
 from metaloss.core import checkpoint
 from metaloss.core.group import check_stackable, train_together
 from metaloss.core.interrupt import Interrupt
+from metaloss.core.joined import refuse_several
 from metaloss.core.opening import (
     check_empty,
     default_folder,
@@ -76,6 +77,7 @@ def train_group(
     plugins: Mapping[str, str] | None = None,
 ) -> list[Run]:
     """Do what :func:`train_seeds` does. ``plugins``: SHA-256 by file name."""
+    refuse_several(f"seeds={config.seeds}", "train the seeds one at a time, or in one process")
     config = with_custom(config, task, model, loss)
     seeds = range(config.seed, config.seed + config.seeds)
     setups = [
@@ -101,6 +103,7 @@ def resume_group(folder: Path) -> list[Run]:
     Raises:
         MetalossError: If nothing is unfinished, or there is no place to go on from.
     """
+    refuse_several(f"--resume {folder}", "go on with its seeds one at a time, or in one process")
     found = [path for path in sorted(folder.glob("seed*")) if (path / "config.yaml").is_file()]
     paths = [path for path in found if not (path / "summary.json").is_file()]
     if not paths:

@@ -19,6 +19,7 @@ from metaloss.core.batches import BatchStream, joined
 from metaloss.core.compile_choice import choose
 from metaloss.core.compiled import CompiledStep
 from metaloss.core.guard import GuardState
+from metaloss.core.joined import own_device
 from metaloss.core.runtime import check_deterministic, numerics, resolve_device, seeded
 from metaloss.core.state import Meter, TrainState
 from metaloss.core.step import Step
@@ -27,6 +28,8 @@ from metaloss.core.weights import Weights
 from metaloss.errors import MetalossError
 from metaloss.inner.functional import FunctionalModel
 from metaloss.inner.problem import InnerProblem
+from metaloss.inner.ranks import ALONE, Ranks
+from metaloss.inner.sharded import ShardedProblem
 from metaloss.losses.base import LearnedLoss
 from metaloss.meta_optimizers.mixed import Mixed
 from metaloss.meta_optimizers.outer import OuterRule
@@ -42,6 +45,7 @@ class Setup:
     """Everything that a trainer needs; nothing in it changes during a run.
 
     Attributes:
+        ranks: The processes that train together.
         search: How the loss is found before training, None where it is not searched for.
         found: What the search came to.
     """
@@ -56,6 +60,7 @@ class Setup:
     problem: InnerProblem
     advance: Advance
     device: torch.device
+    ranks: Ranks = ALONE
     search: SearchRule | None = None
     found: dict[str, Any] | None = None
 
@@ -71,6 +76,8 @@ class Setup:
 
     def state(self, inner: InnerState, phi: Tensors) -> TrainState:
         """Return the state that a phase begins with: nothing remembered, nothing measured."""
+        # φ's start is computed: on another machine it may be rounded in another way.
+        inner, phi = self.problem.agreed((inner, phi))
         return TrainState(
             inner,
             phi,
@@ -87,14 +94,17 @@ def prepare(
     task: Task | None = None,
     model: nn.Module | None = None,
     loss: LearnedLoss | None = None,
+    ranks: Ranks = ALONE,
 ) -> Setup:
     """Build the parts that a config names, or take the user's own objects in their place.
+
+    ``ranks``: the processes that train together; this is no place for them to talk.
 
     Raises:
         MetalossError: If parts do not fit each other; nothing was written by then.
     """
     _check_kinds(config, task, model, loss)
-    device = resolve_device(config.device)
+    device = resolve_device(own_device(config.device, ranks))
     if config.deterministic:
         check_deterministic(device)
     if task is None:
@@ -111,10 +121,12 @@ def prepare(
         weights("offline", 0)  # a model that cannot be reset says so before anything is written
     loss.to(device)
     autocast = torch.bfloat16 if config.precision is Precision.bf16 else None
-    functional = FunctionalModel(module, autocast=autocast, channels_last=config.channels_last)
-    functional.to(device)
+    several = ranks.size > 1
+    functional = FunctionalModel(
+        module, autocast=autocast, channels_last=config.channels_last, shared=several
+    ).to(device)
     optimizer = config.inner.options
-    problem = InnerProblem(
+    problem = (partial(ShardedProblem, ranks=ranks) if several else InnerProblem)(
         model=functional, loss=loss, task_loss=task.task_loss, optimizer=optimizer
     )
     _check_outputs(functional, task, device)
@@ -160,6 +172,7 @@ def prepare(
         problem=problem,
         advance=advance,
         device=device,
+        ranks=ranks,
         search=search,
     )
 

@@ -56,8 +56,10 @@ class Step:
         if not self.guarded:
             return new
         others = [] if new.phi is state.phi else _numbers((new.phi, new.outer))
-        ok, memory = self.problem.each(_checked)(
-            state.guard, state.inner.params, new.inner.params, losses.train_task, others
+        ok, memory = self.problem.agreed(
+            self.problem.each(_checked)(
+                state.guard, state.inner.params, new.inner.params, losses.train_task, others
+            )
         )
         kept = self._choose(
             ok,
@@ -128,6 +130,7 @@ class Step:
             new = self.engine.outer_step(phi, slope, outer, phase=phase, total=total)
             return *new, norm(slope.values())
 
+        gradient = self.problem.agreed(gradient)
         phi, outer, size = self.problem.each(moved)(state.phi, gradient, state.outer)
         return state._replace(phi=phi, outer=outer), size
 

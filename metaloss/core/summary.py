@@ -50,6 +50,7 @@ def summarize(trainer: Trainer, seconds: float, plugins: dict[str, str]) -> dict
         },
         "commit": commit(),
         "device": str(setup.device),
+        **({"processes": setup.ranks.size} if setup.ranks.size > 1 else {}),
     }
 
 

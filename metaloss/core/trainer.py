@@ -100,7 +100,7 @@ class Trainer:
             if first:
                 self._say_what_is_slow()
                 first = False
-            if self._interrupt.asked:
+            if self._interrupt.heard():
                 self.save()
                 self._interrupt.check(f"a checkpoint was written; go on with {self._hint}")
         self.end()
@@ -210,8 +210,10 @@ class Trainer:
         task = self.setup.task
         splits = {"valid": task.valid, "test": task.test}
         found = evaluate(self.setup.problem.model, self.state.inner, task, splits)
-        values = torch.stack([value.double() for value in found.values()]).tolist()
-        return dict(zip(found, values, strict=True))
+        values = torch.stack([value.double() for value in found.values()])
+        # What follows (early stopping, the guard's ladder) is decided by these numbers.
+        values = self.setup.problem.agreed(values)
+        return dict(zip(found, values.tolist(), strict=True))
 
     def _train_begins(self) -> None:
         """Evaluate the weights that training begins with: step 0 of the learning curve."""
@@ -259,6 +261,8 @@ class Trainer:
 
     def save(self) -> None:
         """Write a checkpoint of everything that the rest of the run depends on."""
+        if not self.setup.ranks.leads:
+            return
         content = {
             "progress": [self.progress.offline, self.progress.train],
             "state": pack_state(self.state),

@@ -11,7 +11,9 @@ from torch import Tensor, nn
 from torch.func import functional_call
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from metaloss.inner.batch_norm import SharedBatchNorm, with_shared_batch_norm
 from metaloss.inner.keys import uniform
+from metaloss.inner.ranks import Share
 from metaloss.types import Tensors
 
 
@@ -28,6 +30,7 @@ class FunctionalModel:
         autocast: Run training forwards in this type (``torch.bfloat16``); outputs come back in
             the parameters' type.
         channels_last: Lay inputs and filters (4-d) out with channels last.
+        shared: Whether the rows of a batch may be spread over processes: ``share`` at a call.
 
     Example:
         >>> model = FunctionalModel(nn.Linear(3, 2))
@@ -43,6 +46,7 @@ class FunctionalModel:
         *,
         autocast: torch.dtype | None = None,
         channels_last: bool = False,
+        shared: bool = False,
     ) -> None:
         self._original = module
         self._module = copy.deepcopy(module)
@@ -58,6 +62,9 @@ class FunctionalModel:
             name: part.training or not module.training for name, part in module.named_modules()
         }
         self._module, self._dropouts = _with_keyed_dropout(self._module)
+        self._norms: list[SharedBatchNorm] = []
+        if shared:
+            self._module, self._norms = with_shared_batch_norm(self._module)
         self._autocast = autocast
         self._channels_last = channels_last
         self._foreign: bool | None = None
@@ -102,6 +109,7 @@ class FunctionalModel:
         *,
         key: Tensor | None = None,
         train: bool = True,
+        share: Share | None = None,
     ) -> tuple[Tensor, Tensors]:
         """Return the outputs and the buffers after the forward pass; nothing is mutated.
 
@@ -111,15 +119,19 @@ class FunctionalModel:
             inputs: (B, ...).
             key: Decides the dropout masks in train mode; 0-d int64.
             train: Train mode (batch statistics, dropout) or evaluation mode.
+            share: Which rows of a batch the inputs are, where other processes have the others:
+                dropout masks and batch statistics are then the whole batch's.
         """
         self._set_mode(train)
+        for norm in self._norms:
+            norm.share = share
         # Modules write their buffers in place: they get copies.
         given = {**params, **{name: value.clone() for name, value in buffers.items()}}
         if train and self._dropouts:
             if key is None:
                 raise ValueError("a model with dropout needs a key in train mode")
             for name, dropout in self._dropouts.items():
-                dropout.calls = 0
+                dropout.calls, dropout.share = 0, share
                 given[f"{name}.key"] = key
         with self._numerics(inputs.device.type, train), self._random(train, key):
             inputs = self._laid_out(inputs)
@@ -189,6 +201,7 @@ class _KeyedDropout(nn.Module):
         self.p = p
         self.index = index
         self.calls = 0
+        self.share: Share | None = None
         self.register_buffer("key", torch.zeros((), dtype=torch.int64), persistent=False)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -196,7 +209,10 @@ class _KeyedDropout(nn.Module):
             return x
         salt = self.index * 2**16 + self.calls
         self.calls += 1
-        keep = uniform(self.key, salt, x.shape) >= self.p
+        share = self.share
+        # Rows are the outermost dimension: the whole mask's numbers before this process's own.
+        first = 0 if share is None else share.first * (x.numel() // share.rows)
+        keep = uniform(self.key, salt, x.shape, first) >= self.p
         # p = 1 keeps nothing: 0 · x, not 0 / 0.
         return x * keep.to(x.dtype) * (0.0 if self.p == 1 else 1 / (1 - self.p))
 

@@ -31,14 +31,14 @@ def key_tensor(seed: int, purpose: str, *indices: int, device: torch.device | st
     return torch.full((), derive(seed, purpose, *indices), dtype=torch.int64, device=device)
 
 
-def uniform(key: Tensor, salt: int, shape: torch.Size) -> Tensor:
+def uniform(key: Tensor, salt: int, shape: torch.Size, first: int = 0) -> Tensor:
     """Return float32 numbers in [0, 1), a function of (key, salt, position) alone.
 
     A counter-based generator out of plain integer operations, so that eager, compiled and vmapped
     code, on CPU and CUDA, draws the same. ``key`` is a 0-d int64 tensor; ``salt`` tells apart the
-    draws made under one key.
+    draws made under one key; positions are counted from ``first``, that of the first number.
     """
-    position = torch.arange(shape.numel(), device=key.device)
+    position = torch.arange(first, first + shape.numel(), device=key.device)
     mixed = _mix((key & _LOW_32) ^ _mix(position.new_full((), salt + 1)))
     mixed = _mix(position ^ mixed)
     mixed = _mix(mixed ^ (key >> 32))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -14,6 +14,8 @@ from torch.func import functional_call
 from metaloss.contracts import InnerOptimizer
 from metaloss.inner.functional import FunctionalModel
 from metaloss.types import Batch, InnerState, Tensors
+
+T = TypeVar("T")
 
 
 class Forward(NamedTuple):
@@ -61,6 +63,13 @@ class InnerProblem:
         A problem of many members at once (`StackedProblem`) applies it to each of them.
         """
         return function
+
+    def agreed(self, values: T) -> T:
+        """Return values that every process of a run must hold alike: as they are.
+
+        A problem in many processes (`ShardedProblem`) returns those of one of them.
+        """
+        return values
 
     def run(self, function: Callable[..., Any], *arguments: Any) -> Any:
         """Return ``function(problem, *arguments)``: the door for code that may be compiled."""

@@ -1,0 +1,137 @@
+"""A run in many processes: who they are, and how they hear of each other's end."""
+
+from __future__ import annotations
+
+import functools
+import itertools
+import os
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+
+import torch
+import torch.distributed as dist
+
+from metaloss.errors import MetalossError
+from metaloss.inner.ranks import ALONE, LostRankError, Ranks
+
+# What torchrun, and any launcher like it, sets.
+_SET = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT")
+# A process that waits so long for another gives up: more than any evaluation or start of φ takes.
+TIMEOUT = timedelta(minutes=10)
+# How long a process that lost another waits to be told why.
+_PATIENCE = 3.0
+_joins = itertools.count()
+
+
+def launched() -> int:
+    """Return how many processes a launcher has started of this program, 1 without one."""
+    if dist.is_available() and dist.is_initialized():
+        return dist.get_world_size()
+    return int(os.environ["WORLD_SIZE"]) if all(name in os.environ for name in _SET) else 1
+
+
+def refuse_several(what: str, instead: str) -> None:
+    """Raise if a launcher has started several processes: what cannot be done in them.
+
+    Raises:
+        MetalossError: With ``instead`` as the way out.
+    """
+    if launched() > 1:
+        raise MetalossError(f"{what} cannot be done by {launched()} processes: {instead}")
+
+
+def own_device(name: str, ranks: Ranks) -> str:
+    """Return the name of the device that this process takes where ``name`` was asked for.
+
+    Raises:
+        MetalossError: If one device is asked for by its number, or there are too few.
+    """
+    if ranks.size == 1 or name == "cpu" or (name == "auto" and not torch.cuda.is_available()):
+        return name
+    local = int(os.environ.get("LOCAL_RANK", ranks.rank))
+    if name not in ("auto", "cuda"):
+        raise MetalossError(
+            f"device={name}: each of {ranks.size} processes takes a device of its own; expected "
+            "auto, cpu or cuda"
+        )
+    if local >= torch.cuda.device_count() > 0:
+        raise MetalossError(
+            f"process {local} of this machine has no CUDA device, there are "
+            f"{torch.cuda.device_count()}: start as many processes, or use device=cpu"
+        )
+    return f"cuda:{local}"
+
+
+@contextmanager
+def joined(device: str, timeout: timedelta = TIMEOUT) -> Iterator[Ranks]:
+    """Yield this process among those that a launcher started; alone without one.
+
+    A process group that is there already is used as it is. The first error or Ctrl-C is told to
+    the other processes; an exception that another process has told people of is marked ``quiet``.
+
+    Args:
+        device: As in the config: GPUs talk by NCCL, the rest by gloo.
+        timeout: How long one process waits for another.
+    """
+    size = launched()
+    if size == 1:
+        yield ALONE
+        return
+    if dist.is_initialized():
+        yield Ranks(rank=dist.get_rank(), size=size)
+        return
+    gpus = device != "cpu" and torch.cuda.is_available()
+    rank = int(os.environ["RANK"])
+    store = dist.PrefixStore(f"metaloss/{next(_joins)}", _store())
+    dist.init_process_group(
+        "cpu:gloo,cuda:nccl" if gpus else "gloo",
+        store=store,
+        rank=rank,
+        world_size=size,
+        timeout=timeout,
+    )
+    try:
+        yield Ranks(rank=rank, size=size)
+    except BaseException as error:
+        _tell(store, rank, error)
+        # Hanging up lets the others know at once. NCCL would wait for them instead: there it is
+        # the end of the process.
+        if not gpus:
+            dist.destroy_process_group()
+        raise
+    dist.destroy_process_group()
+
+
+@functools.cache
+def _store() -> dist.Store:
+    """Return what all processes can write to, as long as the launcher or process 0 lives."""
+    store: dist.Store = next(iter(dist.rendezvous("env://")))[0]
+    return store
+
+
+def _tell(store: dist.Store, rank: int, error: BaseException) -> None:
+    """Write down why this process ends, or find out why another did.
+
+    Sets ``error.quiet`` where people hear of it from another process.
+    """
+    try:
+        if isinstance(error, LostRankError):
+            began = time.monotonic()
+            while not store.check(["end"]) and time.monotonic() - began < _PATIENCE:
+                time.sleep(0.05)
+            first = store.compare_set("end", "", f"{rank}\n{error}").decode()
+        else:
+            known = isinstance(error, MetalossError | KeyboardInterrupt)
+            said = f"{error}" if known else f"{type(error).__name__}: {error}"
+            first = store.compare_set("end", "", f"{rank}\n{said}").decode()
+    except RuntimeError:  # the store has ended too
+        return
+    other, _, said = first.partition("\n")
+    if int(other) == rank:
+        error.quiet = False  # type: ignore[attr-defined]
+        return
+    if isinstance(error, LostRankError):
+        error.args = (f"rank {other} ended: {said}",)
+    error.quiet = True  # type: ignore[attr-defined]

@@ -1,0 +1,143 @@
+"""The processes that share the rows of a run's batches, and what they tell each other."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+from torch.utils import _pytree as pytree
+
+from metaloss.errors import MetalossError
+
+T = TypeVar("T")
+
+
+class LostRankError(MetalossError):
+    """Another process of the run ended, or did not answer in time."""
+
+    exit_status = 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class Share:
+    """A process's rows of a batch: ``rows`` of ``total``, from row ``first`` on."""
+
+    first: int
+    rows: int
+    total: int
+    ranks: Ranks
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ranks:
+    """This process among those of a run; by default it is alone, and every method trivial.
+
+    Every method but :meth:`share` must be called by all processes, in the same order: each speaks
+    through torch's default process group.
+
+    Attributes:
+        rank: From 0 on; process 0 alone writes files and tells trackers.
+        size: The number of processes.
+
+    Example:
+        >>> Ranks().agreed({"a": torch.ones(2)}), Ranks().any(False)
+        ({'a': tensor([1., 1.])}, False)
+        >>> Ranks(rank=1, size=3).share(8).first
+        2
+    """
+
+    rank: int = 0
+    size: int = 1
+
+    @property
+    def leads(self) -> bool:
+        """Whether this is the process that writes."""
+        return self.rank == 0
+
+    def share(self, total: int) -> Share:
+        """Return this process's rows of ``total``: blocks in order, sizes a row apart at most."""
+        first, end = self._bounds(self.rank, total)
+        return Share(first=first, rows=end - first, total=total, ranks=self)
+
+    def sizes(self, total: int) -> list[int]:
+        """Return how many of ``total`` rows each process has, by rank."""
+        bounds = [self._bounds(rank, total) for rank in range(self.size)]
+        return [end - first for first, end in bounds]
+
+    def gathered(self, rows: Tensor, total: int) -> Tensor:
+        """Return all rows (total, ...) in their order, from each process's own."""
+        # Collectives want blocks of one size: shorter ones are filled up, and cut again.
+        most = -(-total // self.size)
+        block = rows.new_zeros(most, *rows.shape[1:])
+        block[: len(rows)] = rows
+        blocks = list(rows.new_empty(self.size, *block.shape))
+        self._speak(lambda: dist.all_gather(blocks, block))
+        sizes = self.sizes(total)
+        return torch.cat([one[:size] for one, size in zip(blocks, sizes, strict=True)])
+
+    def summed(self, values: list[Tensor]) -> list[Tensor]:
+        """Return the sums over all processes: one message for each type among the values."""
+        found: list[Tensor] = list(values)
+        for dtype in {value.dtype: None for value in values}:
+            places = [index for index, value in enumerate(values) if value.dtype == dtype]
+            flat = torch.cat([values[index].reshape(-1) for index in places])
+            self._speak(lambda flat=flat: dist.all_reduce(flat))  # type: ignore[misc]
+            parts = flat.split([values[index].numel() for index in places])
+            for index, part in zip(places, parts, strict=True):
+                found[index] = part.view_as(values[index])
+        return found
+
+    def agreed(self, tree: T) -> T:
+        """Return process 0's values, bit by bit, of a tree that has the same shape everywhere."""
+        leaves, spec = pytree.tree_flatten(tree)
+        places = [index for index, leaf in enumerate(leaves) if isinstance(leaf, Tensor)]
+        if self.size == 1 or not places:
+            return tree
+        # As bytes: one message for all types.
+        raw = [leaves[index].detach().reshape(-1).view(torch.uint8) for index in places]
+        flat = torch.cat(raw)
+        self._speak(lambda: dist.broadcast(flat, 0))
+        for index, part in zip(places, flat.split([len(one) for one in raw]), strict=True):
+            # A copy: a view as another type must begin at a multiple of its size.
+            leaves[index] = part.clone().view(leaves[index].dtype).view_as(leaves[index])
+        return pytree.tree_unflatten(leaves, spec)
+
+    def same(self, value: T) -> T:
+        """Return process 0's plain value."""
+        return self.every(value)[0]
+
+    def every(self, value: T) -> list[T]:
+        """Return each process's plain value, by rank."""
+        if self.size == 1:
+            return [value]
+        found: list[Any] = [None] * self.size
+        self._speak(lambda: dist.all_gather_object(found, value))
+        return found
+
+    def any(self, flag: bool) -> bool:
+        """Return whether the flag is set in one of the processes; on the CPU, no device waits."""
+        if self.size == 1:
+            return flag
+        asked = torch.full((), int(flag))
+        self._speak(lambda: dist.all_reduce(asked, dist.ReduceOp.MAX))
+        return bool(asked)
+
+    def _bounds(self, rank: int, total: int) -> tuple[int, int]:
+        return rank * total // self.size, (rank + 1) * total // self.size
+
+    def _speak(self, call: Callable[[], Any]) -> None:
+        try:
+            call()
+        except RuntimeError as error:
+            reason = str(error).strip().split("\n")[0].split(". ")[0]
+            raise LostRankError(
+                f"rank {self.rank} of {self.size} lost another process of this run, which ended or "
+                f"did not answer in time ({reason})"
+            ) from error
+
+
+ALONE = Ranks()

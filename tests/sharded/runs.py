@@ -1,0 +1,146 @@
+"""Whole runs, in one process or several, in float64."""
+
+import os
+import signal
+import time
+from dataclasses import replace
+from datetime import timedelta
+
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+import metaloss
+from metaloss import registry
+from metaloss.core.joined import joined
+from metaloss.errors import MetalossError
+from metaloss.inner.ranks import LostRankError
+
+from ..core.searches import Draws
+from ..core.worlds import blobs, fast, net
+from .steps import _loss
+
+_RANK = os.environ.get("RANK")
+
+
+def _model(*parts, seed=0):
+    return net(*(parts or (nn.BatchNorm1d(5), nn.Dropout(0.3))), seed=seed).double()
+
+
+_LEARNED = ("schedule=online", "schedule.offline_steps=4", "schedule.unroll=2")
+
+
+def _train(folder, *words, model=None, judge=F.cross_entropy):
+    words = fast(
+        *(_LEARNED if "schedule=offline" not in words else ()),
+        *("log_every=2", "eval_every=4", "checkpoint_every=3", "steps=12", "device=cpu"),
+        f"output={folder / 'run'}",
+        *words,
+    )
+    task = replace(blobs(dtype=torch.float64), task_loss=judge)
+    loss = None if "loss=taylor" in words else _loss()
+    return metaloss.train(words, task=task, model=model or _model(), loss=loss)
+
+
+def whole(folder):
+    """A run that nothing stops."""
+    summary = _train(folder).summary
+    return {name: summary[name] for name in ("metrics", "steps", "status")}
+
+
+def _asked(at, act):
+    """Return a task loss that acts at its n-th question, in the last process alone."""
+    calls = []
+
+    def judge(outputs, targets):
+        calls.append(1)
+        if len(calls) == at and _RANK in (None, "1"):
+            act()
+        return F.cross_entropy(outputs, targets)
+
+    return judge
+
+
+def interrupted(folder):
+    """A run with Ctrl-C in the middle of training, in one of its processes."""
+    # After the 20 questions of the start.
+    with pytest.raises(KeyboardInterrupt, match="a checkpoint was written") as caught:
+        _train(folder, judge=_asked(38, lambda: signal.raise_signal(signal.SIGINT)))
+    return str(caught.value)
+
+
+def resumed(folder):
+    """The rest of an interrupted run."""
+    task = blobs(dtype=torch.float64)
+    run = metaloss.resume_run(folder / "run", task=task, model=_model(), loss=_loss())
+    return run.summary["status"]
+
+
+def fails(folder):
+    """A run in one of whose processes something breaks."""
+
+    def act():
+        raise OSError("boom")
+
+    _train(folder, judge=_asked(38, act))
+
+
+def waits(folder):
+    """One process that waits for another which does not answer."""
+    gave_up = folder / "gave_up"
+    with joined("cpu", timedelta(seconds=20)) as ranks:
+        if ranks.rank == 1:
+            while not gave_up.exists():
+                time.sleep(0.1)
+            return ""
+        with pytest.raises(LostRankError, match="did not answer in time") as caught:
+            ranks.any(False)
+        folder.mkdir(parents=True)
+        gave_up.touch()
+    return str(caught.value)
+
+
+class _Noisy(nn.Module):
+    def forward(self, x):
+        return F.dropout(x, 0.5, self.training)
+
+
+class _Centred(nn.Module):
+    def forward(self, x):
+        return x - x.mean(0)
+
+
+def _searching():
+    registry.register("meta_optimizer", "draws")(Draws)
+    return ["loss=taylor", "meta_optimizer=draws", "schedule=offline"]
+
+
+REFUSED = {
+    "noisy": (lambda: {"model": _model(_Noisy())}, "draws random numbers outside of nn.Dropout"),
+    "centred": (lambda: {"model": _model(_Centred())}, "depend on which rows a process sees"),
+    "others": (lambda: {"model": _model(seed=int(_RANK))}, "rank 1 has another model than rank 0"),
+    "small": (
+        lambda: {"words": ["batch_size=1"]},
+        "has 1 rows: expected one or more for each of 2",
+    ),
+    "searches": (
+        lambda: {"words": _searching()},
+        "meta_optimizer=draws searches by itself",
+    ),
+    "numbered": (lambda: {"words": ["device=cuda:0"]}, "takes a device of its own"),
+    "compiled": (lambda: {"words": ["compile=on"]}, "in several processes is eager"),
+    "settings": (lambda: {"words": [f"seed={_RANK}"]}, "rank 1 has another configuration"),
+}
+
+
+def __getattr__(name):
+    if name not in REFUSED:
+        raise AttributeError(name)
+    return lambda folder: _refusal(folder, **REFUSED[name][0]())
+
+
+def _refusal(folder, words=(), **given):
+    with pytest.raises(MetalossError) as caught:
+        _train(folder, *words, **given)
+    return str(caught.value)
