@@ -18,6 +18,7 @@ from metaloss.core.advance import Advance
 from metaloss.core.batches import BatchStream, joined
 from metaloss.core.compile_choice import choose
 from metaloss.core.compiled import CompiledStep
+from metaloss.core.fit import check_fit, check_kinds, check_outputs
 from metaloss.core.guard import GuardState
 from metaloss.core.joined import own_device
 from metaloss.core.runtime import check_deterministic, numerics, resolve_device, seeded
@@ -36,7 +37,7 @@ from metaloss.meta_optimizers.outer import OuterRule
 from metaloss.meta_optimizers.search import SearchRule
 from metaloss.schedules.offline import Offline
 from metaloss.schedules.searched import Searched
-from metaloss.starts.keep import Keep, refuse_loaded
+from metaloss.starts.keep import Keep
 from metaloss.types import InnerState, Tensors
 
 
@@ -103,7 +104,7 @@ def prepare(
     Raises:
         MetalossError: If parts do not fit each other; nothing was written by then.
     """
-    _check_kinds(config, task, model, loss)
+    check_kinds(config, task, model, loss)
     device = resolve_device(own_device(config.device, ranks))
     if config.deterministic:
         check_deterministic(device)
@@ -114,7 +115,7 @@ def prepare(
     search = search if isinstance(search, SearchRule) else None
     schedule = _schedule(config, search)
     loss = build_loss(config.loss, task, config.seed) if loss is None else copy.deepcopy(loss)
-    _check_fit(loss, task, schedule, config)
+    check_fit(loss, task, schedule, config)
     weights = _weights(config, task, model)
     module = weights("train", 0)
     if schedule.offline_total():
@@ -129,7 +130,7 @@ def prepare(
     problem = (partial(ShardedProblem, ranks=ranks) if several else InnerProblem)(
         model=functional, loss=loss, task_loss=task.task_loss, optimizer=optimizer
     )
-    _check_outputs(functional, task, device)
+    check_outputs(functional, task, device)
 
     def fresh(phase: str, number: int) -> InnerState:
         params, buffers = functional.state(weights(phase, number))
@@ -241,58 +242,3 @@ def _streams(
         "meta/train": judging(purpose="meta/train"),
         "meta/offline": judging(purpose="meta/offline"),
     }
-
-
-def _check_fit(loss: LearnedLoss, task: Task, schedule: Schedule, config: RunConfig) -> None:
-    if loss.link is not task.link:
-        raise MetalossError(
-            f"the loss has link={loss.link.name}, the task {task.name} needs link={task.link.name}"
-        )
-    if loss.loaded and config.start.options.discards:
-        refuse_loaded(loss, config.start.name)
-    if schedule.learns and not any(True for _ in loss.parameters()):
-        raise MetalossError(
-            f"loss={config.loss.name} has no parameters to learn: use schedule=static, or a "
-            "learned loss such as loss=mlp"
-        )
-
-
-def _check_kinds(config: RunConfig, task: object, model: object, loss: object) -> None:
-    wanted = (
-        ("task", task, Task, "metaloss.task_from_data(...)"),
-        ("model", model, nn.Module, "a torch.nn.Module"),
-        ("loss", loss, LearnedLoss, "a metaloss.losses.LearnedLoss; for a fixed one loss=NAME"),
-    )
-    for name, value, kind, example in wanted:
-        if value is not None and not isinstance(value, kind):
-            raise MetalossError(f"{name} is a {type(value).__name__}: expected {example}")
-    engine = config.meta_optimizer.options
-    if not isinstance(engine, OuterRule | SearchRule):
-        raise MetalossError(
-            f"meta_optimizer={config.meta_optimizer.name}: {type(engine).__name__} does not derive "
-            "from metaloss.meta_optimizers.outer.OuterRule, which moves φ along the meta-gradient, "
-            "nor from metaloss.meta_optimizers.search.SearchRule"
-        )
-
-
-@torch.no_grad()
-def _check_outputs(model: FunctionalModel, task: Task, device: torch.device) -> None:
-    """Try the model on two rows, so that a misfit is told before anything is written."""
-    params, buffers = model.state()
-    params = {name: value.to(device) for name, value in params.items()}
-    buffers = {name: value.to(device) for name, value in buffers.items()}
-    if not params:
-        raise MetalossError("the model has no parameters to train")
-    try:
-        outputs, _ = model(params, buffers, task.train.inputs[:2].to(device), train=False)
-    except RuntimeError as error:
-        reason = str(error).split("\n")[0]
-        raise MetalossError(
-            f"the model cannot take inputs of shape (B, {', '.join(map(str, task.input_shape))}): "
-            f"{reason}"
-        ) from error
-    if outputs.dim() < 2 or outputs.shape[1] != task.outputs:
-        raise MetalossError(
-            f"the model returns outputs of shape {tuple(outputs.shape)}; the task {task.name} "
-            f"needs (B, {task.outputs}, *)"
-        )
