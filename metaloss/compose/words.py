@@ -6,7 +6,13 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import ChoiceSweep, Override, ValueType
+from hydra.core.override_parser.types import (
+    ChoiceSweep,
+    Override,
+    Quote,
+    QuotedString,
+    ValueType,
+)
 from hydra.errors import HydraException
 
 from metaloss import registry
@@ -23,6 +29,8 @@ _HYDRA_KEYS = (
     "hydra.sweeper",
     "hydra.sweep.subdir",
 )
+# Options whose values are text in a grammar of their own.
+_TEXTS = (".expression",)
 
 
 def parse(words: Sequence[str], *, sweep: bool = False) -> list[Override]:
@@ -61,13 +69,24 @@ def _parse_one(word: str) -> Override:
     if word.startswith("=") or ("=" not in word and not word.startswith("~")):
         raise MetalossError(f"cannot read {word!r}: expected KEY=VALUE such as schedule=online")
     try:
-        return OverridesParser.create().parse_override(word)
+        return OverridesParser.create().parse_override(_quoted(word))
     except HydraException as error:
         reason = str(error).strip().split("\n")[0]
         raise MetalossError(
             f"cannot read {word!r}: {reason}; expected KEY=VALUE, and quotes around special "
             """characters: "KEY='a=b, c'\""""
         ) from error
+
+
+def _quoted(word: str) -> str:
+    """Put quotes around a value whose text has a grammar of its own, unless it is Hydra's already.
+
+    Hydra would look for ``square(sub(t, p))`` among its functions.
+    """
+    key, _, value = word.partition("=")
+    if not key.endswith(_TEXTS) or value.startswith(("'", '"', "choice(")):
+        return word
+    return f"{key}={QuotedString(text=value, quote=Quote.single).with_quotes()}"
 
 
 def _check(override: Override, sweep: bool) -> None:
