@@ -234,16 +234,3 @@ def test_a_config_is_frozen_and_checked_when_made_by_hand():
     with pytest.raises(MetalossError, match=r"^batch_size=0: expected a whole number, at least 1$"):
         dataclasses.replace(config, batch_size=0)
     assert isinstance(config, RunConfig)
-
-
-@pytest.mark.parametrize(
-    "text", ["square(sub(t, p))", "-t*log(p) + 0.1*(t - p)^2", "'square(t - p)'", '"(t - p)^2"']
-)
-def test_an_expression_needs_no_quotes_of_hydras(text):
-    config = compose(["loss=symbolic", f"loss.expression={text}"])
-    assert config.loss.options.expression == text.strip("'\"")
-
-
-def test_expressions_can_still_be_swept_over():
-    (found,) = parse(["loss.expression=choice('t*p','(t - p)^2')"], sweep=True)
-    assert [one.text for one in found.value().list] == ["t*p", "(t - p)^2"]

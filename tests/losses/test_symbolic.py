@@ -5,6 +5,7 @@ import torch
 from torch import nn
 
 from metaloss.compose import compose
+from metaloss.compose.words import parse
 from metaloss.errors import MetalossError
 from metaloss.losses import ClassReduction, Symbolic
 from metaloss.losses.symbolic import SymbolicConfig
@@ -81,3 +82,17 @@ def test_a_bad_expression_on_the_command_line_is_one_line():
     with pytest.raises(MetalossError, match=r"^loss=symbolic: .*column 1.*squre") as caught:
         compose(["loss=symbolic", "loss.expression='squre(t - p)'"])
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "text", ["square(sub(t, p))", "-t*log(p) + 0.1*(t - p)^2", "'square(t - p)'", '"(t - p)^2"']
+)
+def test_an_expression_needs_no_quotes_of_hydras(text):
+    config = compose(["loss=symbolic", f"loss.expression={text}"])
+    assert config.loss.options.expression == text.strip("'\"")
+
+
+def test_expressions_can_still_be_swept_over():
+    (found,) = parse(["loss.expression=choice('t*p','(t - p)^2')"], sweep=True)
+    assert found.is_choice_sweep()
+    assert list(found.sweep_string_iterator()) == ["'t*p'", "'(t - p)^2'"]
