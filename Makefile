@@ -56,6 +56,10 @@ test: $(VENV)/.plugins ## install, then check format, lint, types, layers, docs 
 test-lowest: $(LOWEST)/.installed ## run the tests with the lowest versions that are allowed
 	$(PYTEST) $(LOWEST)/bin/pytest -n $(TEST_PROCESSES) $(ARGS)
 
+.PHONY: bench
+bench: $(VENV)/.plugins ## measure what steps cost, in pairs; on an idle machine, the better part of an hour
+	$(BIN)/python -m tests.benchmarks --page bench.md $(ARGS)
+
 .PHONY: docs
 docs: $(VENV)/.installed ## serve the documentation at http://127.0.0.1:8000
 	$(BIN)/mkdocs serve
@@ -70,7 +74,7 @@ install: $(VENV)/.installed ## make .venv with everything in it
 
 .PHONY: clean
 clean: ## remove what make made: environments, the demo's runs, built docs, caches
-	rm -rf $(VENV) $(LOWEST) $(DEMO) site build dist
+	rm -rf $(VENV) $(LOWEST) $(DEMO) site build dist bench.md bench.json
 	rm -rf .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 

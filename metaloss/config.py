@@ -78,6 +78,13 @@ class Settings:
     precision: Precision = field(
         default=Precision.fp32, metadata={"help": "arithmetic of the base model: fp32 or bf16"}
     )
+    tf32: bool | None = field(
+        default=None,
+        metadata={"help": "round the factors of fp32 products on CUDA; null: torch's own setting"},
+    )
+    channels_last: bool = field(
+        default=False, metadata={"help": "lay pictures and filters out with channels last"}
+    )
     compile: Compile = field(
         default=Compile.auto, metadata={"help": "compile the meta-step: auto, on or off"}
     )

@@ -45,6 +45,8 @@ class Task:
         augment: ``(inputs (B, ...), key) -> inputs (B, ...)``, applied to batches of training
             rows, never to validation or test rows that are evaluated or that judge. Pure: a
             function of the inputs and of the key, a 0-d int64 tensor on their device, alone.
+        stream: Keep the inputs in the CPU's memory and move them batch by batch. None: where
+            they would take more than half of the device's free memory.
     """
 
     name: str
@@ -60,6 +62,7 @@ class Task:
     constant_loss: float
     description: str = ""
     augment: Callable[[Tensor, Tensor], Tensor] | None = None
+    stream: bool | None = None
 
     @property
     def input_shape(self) -> tuple[int, ...]:

@@ -1,4 +1,4 @@
-"""Batches as index draws from rows that live on the device."""
+"""Batches as index draws from rows that live on the device, or are streamed to it."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from metaloss.core.streaming import StreamedInputs
 from metaloss.inner.keys import generator, key_tensor
 from metaloss.types import Batch
 
@@ -19,11 +20,12 @@ class BatchStream:
     of an epoch is left out: shapes never change.
 
     Args:
-        rows: All rows, on the device.
+        rows: All rows, on the device; or the inputs on the CPU, to be streamed.
         size: Rows of a batch; a stream of fewer rows gives all of them each time.
         seed: The run's seed.
         purpose: Tells streams over the same rows apart.
         augment: What is done to the inputs of every batch, by a key of its own; see `Task`.
+        stream_to: The device, if the inputs are to be streamed there.
 
     Example:
         >>> rows = Batch(torch.arange(4).float(), torch.arange(4))
@@ -40,19 +42,31 @@ class BatchStream:
         seed: int,
         purpose: str,
         augment: Callable[[Tensor, Tensor], Tensor] | None = None,
+        stream_to: torch.device | None = None,
     ) -> None:
         self.rows = rows
         self._count = len(rows.targets)
         self.size = min(size, self._count)
         self._seed, self._purpose = seed, purpose
         self._augment = augment
-        self._epoch = -1
-        self._order: Tensor = torch.empty(0, dtype=torch.int64)
+        self._orders: dict[int, tuple[Tensor, Tensor]] = {}
+        self._streamed: StreamedInputs | None = None
+        if stream_to is not None:
+            self._streamed = StreamedInputs(
+                rows.inputs, lambda number: self._drawn(number)[0], stream_to
+            )
 
     def __getitem__(self, number: int) -> Batch:
         """Return batch ``number``, counted from 0 over all epochs."""
         chosen = self.indices(number)
-        return Batch(self.augmented(self.rows.inputs[chosen], number), self.rows.targets[chosen])
+        moved = self._streamed
+        inputs = self.rows.inputs[chosen] if moved is None else moved(number)
+        return Batch(self.augmented(inputs, number), self.rows.targets[chosen])
+
+    @property
+    def streamed(self) -> bool:
+        """Whether the inputs are on the CPU, and moved batch by batch."""
+        return self._streamed is not None
 
     @property
     def augments(self) -> bool:
@@ -67,13 +81,21 @@ class BatchStream:
         return self._augment(inputs, key_tensor(self._seed, purpose, number, device=inputs.device))
 
     def indices(self, number: int) -> Tensor:
-        """Return which rows batch ``number`` has."""
+        """Return which rows batch ``number`` has, on the targets' device."""
+        return self._drawn(number)[1]
+
+    def _drawn(self, number: int) -> tuple[Tensor, Tensor]:
+        """Return which rows batch ``number`` has: on the CPU, and on the targets' device."""
         epoch, place = divmod(number, self._count // self.size)
-        if epoch != self._epoch:
+        if epoch not in self._orders:
             draw = generator(self._seed, f"batches/{self._purpose}", epoch)
             order = torch.randperm(self._count, generator=draw)
-            self._order, self._epoch = order.to(self.rows.targets.device), epoch
-        return self._order[place * self.size : (place + 1) * self.size]
+            # Two epochs at most: what is streamed is drawn one batch ahead.
+            last = list(self._orders.items())[-1:]
+            self._orders = dict([*last, (epoch, (order, order.to(self.rows.targets.device)))])
+        part = slice(place * self.size, (place + 1) * self.size)
+        here, there = self._orders[epoch]
+        return here[part], there[part]
 
 
 def joined(first: Batch, second: Batch) -> Batch:

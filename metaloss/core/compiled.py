@@ -15,6 +15,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, fx
+from torch._inductor.custom_graph_pass import CustomGraphPass
 from torch.fx.experimental.proxy_tensor import make_fx
 from torch.utils import _pytree as pytree
 
@@ -39,8 +40,11 @@ class Program:
         self.graph, leaves, self._structure = _traced(function, tensors)
         self._leaves = leaves
         self._copies = tensors[0].is_cuda
-        # CUDA graphs replay a whole program at the price of one launch.
-        options = {"triton.cudagraphs": True} if self._copies else {}
+        options = {
+            "post_grad_custom_pre_pass": ComputedOnce(),
+            # CUDA graphs replay a whole program at the price of one launch.
+            "triton.cudagraphs": self._copies,
+        }
         with torch.no_grad():
             self._run = torch._inductor.compile(self.graph, list(tensors), options)
 
@@ -60,8 +64,35 @@ class Program:
         return pytree.tree_unflatten(leaves, self._structure)
 
 
+class ComputedOnce(CustomGraphPass):
+    """Computes once what a graph computes twice: the forward-mode pass runs the primal again.
+
+    The compiler runs it where a graph is purely functional: a node with the same operation and the
+    same inputs as one before it has the same result.
+    """
+
+    def __call__(self, graph: fx.Graph) -> None:
+        """Take the second of two equal nodes out, in place."""
+        first: dict[Any, fx.Node] = {}
+        for node in list(graph.nodes):
+            if node.op != "call_function" or node.is_impure():
+                continue
+            leaves, structure = pytree.tree_flatten((node.args, node.kwargs))
+            # With their types: 1, 1.0 and True are equal.
+            form = (node.target, structure, tuple((type(leaf), leaf) for leaf in leaves))
+            if form in first:
+                node.replace_all_uses_with(first[form])
+                graph.erase_node(node)
+            else:
+                first[form] = node
+
+    def uuid(self) -> str:
+        """Return what the compiler's cache knows this pass by: changed with every change of it."""
+        return "metaloss: computed once, 1"
+
+
 class Compiled:
-    """A pure function of pytrees, compiled at its first call for every structure and shape.
+    """A pure function of pytrees, compiled at its first call for every structure and layout.
 
     Args:
         function: Tensors in its arguments are inputs; everything else in them decides the form,
@@ -89,7 +120,8 @@ class Compiled:
         form = (
             structure,
             tuple(
-                (leaf.shape, leaf.dtype) if isinstance(leaf, Tensor) else leaf for leaf in leaves
+                (leaf.shape, leaf.stride(), leaf.dtype) if isinstance(leaf, Tensor) else leaf
+                for leaf in leaves
             ),
         )
         program = self.programs.get(form)

@@ -16,8 +16,10 @@ _ROWS_AT_ONCE = 4096
 @torch.no_grad()
 def outputs_of(model: FunctionalModel, state: InnerState, inputs: Tensor) -> Tensor:
     """Return the raw outputs (N, C, *) in evaluation mode, a block of rows at a time."""
+    device = next(iter(state.params.values())).device
     blocks = [
-        model(state.params, state.buffers, block, train=False)[0]
+        # Streamed rows are on the CPU.
+        model(state.params, state.buffers, block.to(device), train=False)[0]
         for block in inputs.split(_ROWS_AT_ONCE)
     ]
     return torch.cat(blocks)

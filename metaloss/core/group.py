@@ -79,6 +79,11 @@ def check_stackable(setups: Sequence[Setup]) -> None:
             alone % f"meta_optimizer={first.config.meta_optimizer.name} takes one run at a time "
             "(mixed and finite_difference take many)"
         )
+    if len({(setup.task.input_shape, setup.task.outputs) for setup in setups}) > 1:
+        raise UnsupportedError(
+            alone % "their rows differ in shape, since each has training rows of its own "
+            "(task.split_seed=0 gives all the same)"
+        )
     for setup in setups[1:]:
         for own, other in zip(_constants(first), _constants(setup), strict=True):
             if not torch.equal(own, other):

@@ -188,7 +188,7 @@ def _scores(
         return problem.model(params, buffers, inputs, train=False)[0]
 
     blocks = [
-        vmap(outputs_of, in_dims=(0, 0, None))(state.params, state.buffers, block)
+        vmap(outputs_of, in_dims=(0, 0, None))(state.params, state.buffers, block.to(setup.device))
         for block in rows.inputs.split(_ROWS_AT_ONCE)
     ]
     outputs = torch.cat(blocks, 1)

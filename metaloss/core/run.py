@@ -27,7 +27,6 @@ from metaloss.core.opening import (
 )
 from metaloss.core.recorder import Recorder
 from metaloss.core.results import Run, write_results
-from metaloss.core.runtime import determinism
 from metaloss.core.setup import Setup, prepare
 from metaloss.core.together import check_together
 from metaloss.core.trainer import Trainer
@@ -203,7 +202,7 @@ def _go(
     """
     folder = recorder.folder
     try:
-        with determinism(setup.config.deterministic), Interrupt(setup.ranks.any) as interrupt:
+        with setup.numerics(), Interrupt(setup.ranks.any) as interrupt:
             try:
                 place = _place(setup, content, saved)
                 fanout.handle(started(setup, folder, place))

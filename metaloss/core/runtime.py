@@ -5,12 +5,12 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 
 from metaloss.errors import MetalossError
 from metaloss.inner.keys import derive
-from metaloss.types import Batch
 
 
 def resolve_device(name: str) -> torch.device:
@@ -46,14 +46,22 @@ def seeded(seed: int, purpose: str, *indices: int) -> Iterator[None]:
 
 
 @contextmanager
-def determinism(on: bool) -> Iterator[None]:
-    """Ask torch for deterministic algorithms inside the block only."""
+def numerics(*, deterministic: bool, tf32: bool | None) -> Iterator[None]:
+    """Ask torch for deterministic algorithms, and for or against TF32, inside the block only."""
     before = torch.are_deterministic_algorithms_enabled()
-    torch.use_deterministic_algorithms(on or before)
+    conv = torch.backends.cudnn.conv  # type: ignore[attr-defined]
+    products: tuple[Any, ...] = (torch.backends.cuda.matmul, conv)
+    precisions = [one.fp32_precision for one in products]
+    torch.use_deterministic_algorithms(deterministic or before)
+    if tf32 is not None:
+        for one in products:
+            one.fp32_precision = "tf32" if tf32 else "ieee"
     try:
         yield
     finally:
         torch.use_deterministic_algorithms(before)
+        for one, precision in zip(products, precisions, strict=True):
+            one.fp32_precision = precision
 
 
 def check_deterministic(device: torch.device) -> None:
@@ -66,8 +74,3 @@ def check_deterministic(device: torch.device) -> None:
         raise MetalossError(
             f"deterministic=true on {device}: set the environment variable {name}=:4096:8 first"
         )
-
-
-def on_device(batch: Batch, device: torch.device) -> Batch:
-    """Return the rows on the device."""
-    return Batch(batch.inputs.to(device), batch.targets.to(device))

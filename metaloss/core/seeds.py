@@ -28,7 +28,6 @@ from metaloss.core.opening import (
 from metaloss.core.recorder import Recorder
 from metaloss.core.results import Run, write_results
 from metaloss.core.run import with_custom
-from metaloss.core.runtime import determinism
 from metaloss.core.setup import Setup, prepare
 from metaloss.core.trainer import Trainer
 from metaloss.errors import MetalossError
@@ -172,7 +171,7 @@ def _go(members: Sequence[_Member]) -> list[Run]:
     """Train the members to their ends, and write what remains of each."""
     first = members[0]
     with (
-        determinism(first.setup.config.deterministic),
+        first.setup.numerics(),
         Interrupt() as interrupt,
         ExitStack() as open_things,
     ):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
@@ -17,11 +18,13 @@ from metaloss.core.advance import Advance
 from metaloss.core.batches import BatchStream, joined
 from metaloss.core.compile_choice import choose
 from metaloss.core.compiled import CompiledStep
+from metaloss.core.fit import check_fit, check_kinds, check_outputs
 from metaloss.core.guard import GuardState
 from metaloss.core.joined import own_device
-from metaloss.core.runtime import check_deterministic, on_device, resolve_device, seeded
+from metaloss.core.runtime import check_deterministic, numerics, resolve_device, seeded
 from metaloss.core.state import Meter, TrainState
 from metaloss.core.step import Step
+from metaloss.core.streaming import placed
 from metaloss.core.weights import Weights
 from metaloss.errors import MetalossError
 from metaloss.inner.functional import FunctionalModel
@@ -34,7 +37,7 @@ from metaloss.meta_optimizers.outer import OuterRule
 from metaloss.meta_optimizers.search import SearchRule
 from metaloss.schedules.offline import Offline
 from metaloss.schedules.searched import Searched
-from metaloss.starts.keep import Keep, refuse_loaded
+from metaloss.starts.keep import Keep
 from metaloss.types import InnerState, Tensors
 
 
@@ -68,6 +71,10 @@ class Setup:
         fits = not self.loss.given and any(True for _ in self.loss.parameters())
         return self.start.total if fits else 0
 
+    def numerics(self) -> AbstractContextManager[None]:
+        """Return the block in which the run's numbers are computed."""
+        return numerics(deterministic=self.config.deterministic, tf32=self.config.tf32)
+
     def state(self, inner: InnerState, phi: Tensors) -> TrainState:
         """Return the state that a phase begins with: nothing remembered, nothing measured."""
         # φ's start is computed: on another machine it may be rounded in another way.
@@ -97,23 +104,18 @@ def prepare(
     Raises:
         MetalossError: If parts do not fit each other; nothing was written by then.
     """
-    _check_kinds(config, task, model, loss)
+    check_kinds(config, task, model, loss)
     device = resolve_device(own_device(config.device, ranks))
     if config.deterministic:
         check_deterministic(device)
     if task is None:
         task = registry.get("task", config.task.name).build(config.task.options).build(config.seed)
-    task = replace(
-        task,
-        train=on_device(task.train, device),
-        valid=on_device(task.valid, device),
-        test=on_device(task.test, device),
-    )
+    task = placed(task, device)
     search = config.meta_optimizer.options
     search = search if isinstance(search, SearchRule) else None
     schedule = _schedule(config, search)
     loss = build_loss(config.loss, task, config.seed) if loss is None else copy.deepcopy(loss)
-    _check_fit(loss, task, schedule, config)
+    check_fit(loss, task, schedule, config)
     weights = _weights(config, task, model)
     module = weights("train", 0)
     if schedule.offline_total():
@@ -121,12 +123,14 @@ def prepare(
     loss.to(device)
     autocast = torch.bfloat16 if config.precision is Precision.bf16 else None
     several = ranks.size > 1
-    functional = FunctionalModel(module, autocast=autocast, shared=several).to(device)
+    functional = FunctionalModel(
+        module, autocast=autocast, channels_last=config.channels_last, shared=several
+    ).to(device)
     optimizer = config.inner.options
     problem = (partial(ShardedProblem, ranks=ranks) if several else InnerProblem)(
         model=functional, loss=loss, task_loss=task.task_loss, optimizer=optimizer
     )
-    _check_outputs(functional, task, device)
+    check_outputs(functional, task, device)
 
     def fresh(phase: str, number: int) -> InnerState:
         params, buffers = functional.state(weights(phase, number))
@@ -135,7 +139,7 @@ def prepare(
         return InnerState(params, buffers, optimizer.init(params))
 
     engine = Mixed() if search is not None else config.meta_optimizer.options
-    streams = _streams(config, task, schedule)
+    streams = _streams(config, task, schedule, device)
     # Decided here, before step 0, and stored with the config.
     compiles = choose(config, problem, schedule, engine, fresh("train", 0), streams["train"][0])
     config = replace(config, compile=compiles)
@@ -214,14 +218,17 @@ def _weights(config: RunConfig, task: Task, model: nn.Module | None) -> Weights:
     return Weights(build=lambda: part.build(config.model.options, **context), seed=config.seed)
 
 
-def _streams(config: RunConfig, task: Task, schedule: Schedule) -> dict[str, BatchStream]:
+def _streams(
+    config: RunConfig, task: Task, schedule: Schedule, device: torch.device
+) -> dict[str, BatchStream]:
     rows = {
         "train": task.train,
         "validation": task.valid,
         "train+validation": joined(task.train, task.valid),
     }[schedule.train_on.name]
     validates = schedule.meta_batch is MetaBatch.validation
-    stream = partial(BatchStream, seed=config.seed)
+    stream_to = device if task.stream else None
+    stream = partial(BatchStream, seed=config.seed, stream_to=stream_to)
     training = partial(stream, rows, size=config.batch_size, augment=task.augment)
     judging = partial(
         stream,
@@ -235,58 +242,3 @@ def _streams(config: RunConfig, task: Task, schedule: Schedule) -> dict[str, Bat
         "meta/train": judging(purpose="meta/train"),
         "meta/offline": judging(purpose="meta/offline"),
     }
-
-
-def _check_fit(loss: LearnedLoss, task: Task, schedule: Schedule, config: RunConfig) -> None:
-    if loss.link is not task.link:
-        raise MetalossError(
-            f"the loss has link={loss.link.name}, the task {task.name} needs link={task.link.name}"
-        )
-    if loss.loaded and config.start.options.discards:
-        refuse_loaded(loss, config.start.name)
-    if schedule.learns and not any(True for _ in loss.parameters()):
-        raise MetalossError(
-            f"loss={config.loss.name} has no parameters to learn: use schedule=static, or a "
-            "learned loss such as loss=mlp"
-        )
-
-
-def _check_kinds(config: RunConfig, task: object, model: object, loss: object) -> None:
-    wanted = (
-        ("task", task, Task, "metaloss.task_from_data(...)"),
-        ("model", model, nn.Module, "a torch.nn.Module"),
-        ("loss", loss, LearnedLoss, "a metaloss.losses.LearnedLoss; for a fixed one loss=NAME"),
-    )
-    for name, value, kind, example in wanted:
-        if value is not None and not isinstance(value, kind):
-            raise MetalossError(f"{name} is a {type(value).__name__}: expected {example}")
-    engine = config.meta_optimizer.options
-    if not isinstance(engine, OuterRule | SearchRule):
-        raise MetalossError(
-            f"meta_optimizer={config.meta_optimizer.name}: {type(engine).__name__} does not derive "
-            "from metaloss.meta_optimizers.outer.OuterRule, which moves φ along the meta-gradient, "
-            "nor from metaloss.meta_optimizers.search.SearchRule"
-        )
-
-
-@torch.no_grad()
-def _check_outputs(model: FunctionalModel, task: Task, device: torch.device) -> None:
-    """Try the model on two rows, so that a misfit is told before anything is written."""
-    params, buffers = model.state()
-    params = {name: value.to(device) for name, value in params.items()}
-    buffers = {name: value.to(device) for name, value in buffers.items()}
-    if not params:
-        raise MetalossError("the model has no parameters to train")
-    try:
-        outputs, _ = model(params, buffers, task.train.inputs[:2], train=False)
-    except RuntimeError as error:
-        reason = str(error).split("\n")[0]
-        raise MetalossError(
-            f"the model cannot take inputs of shape (B, {', '.join(map(str, task.input_shape))}): "
-            f"{reason}"
-        ) from error
-    if outputs.dim() < 2 or outputs.shape[1] != task.outputs:
-        raise MetalossError(
-            f"the model returns outputs of shape {tuple(outputs.shape)}; the task {task.name} "
-            f"needs (B, {task.outputs}, *)"
-        )

@@ -34,6 +34,9 @@ class StackedStream:
                 f"seeds={len(streams)}: the seeds' batches differ in shape (rows of a batch: "
                 f"{', '.join(map(str, sizes))}): train them one at a time"
             )
+        self._streamed = any(stream.streamed for stream in streams)
+        if self._streamed:  # each member moves its own: only batches are stacked
+            return
         rows = [stream.rows for stream in streams]
         # A task of the user's own is the same for every seed: no need to hold it N times.
         self._shared = all(row is rows[0] for row in rows)
@@ -41,6 +44,9 @@ class StackedStream:
 
     def __getitem__(self, number: int) -> Batch:
         """Return batch ``number`` of every member."""
+        if self._streamed:
+            batches = [stream[number] for stream in self._streams]
+            return Batch(*(torch.stack(values) for values in zip(*batches, strict=True)))
         chosen = torch.stack([stream.indices(number) for stream in self._streams])
         if self._shared:
             batch = Batch(self._rows.inputs[chosen], self._rows.targets[chosen])

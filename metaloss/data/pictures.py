@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import Enum
 from pathlib import Path
 from typing import ClassVar
@@ -12,6 +12,7 @@ from typing import ClassVar
 import numpy as np
 from torch import Tensor
 
+from metaloss.contracts import Task
 from metaloss.data.augment import CropFlipCutout
 from metaloss.data.checks import number, whole
 from metaloss.data.files import download, missing, require_files
@@ -59,6 +60,10 @@ class PictureSource(NumberSource, ClassOptions):
     cutout: int = field(
         default=0, metadata={"help": "side of a square to cover in training pictures; 0: none"}
     )
+    stream: bool | None = field(
+        default=None,
+        metadata={"help": "keep pictures in the CPU's memory, move batches; null: by their size"},
+    )
 
     classes: ClassVar[int]
     per_feature: ClassVar[bool] = False
@@ -80,6 +85,10 @@ class PictureSource(NumberSource, ClassOptions):
     @abstractmethod
     def fetch(self, root: Path) -> None:
         """Download the files."""
+
+    def build(self, seed: int) -> Task:
+        """Read and split the pictures, stratified; the same seed gives the same task."""
+        return replace(super().build(seed), stream=self.stream)
 
     def table(self) -> Table:
         """Return the rows of both published splits, the test rows last."""

@@ -29,6 +29,7 @@ class FunctionalModel:
         module: The base model.
         autocast: Run training forwards in this type (``torch.bfloat16``); outputs come back in
             the parameters' type.
+        channels_last: Lay inputs and filters (4-d) out with channels last.
         shared: Whether the rows of a batch may be spread over processes: ``share`` at a call.
 
     Example:
@@ -40,7 +41,12 @@ class FunctionalModel:
     """
 
     def __init__(
-        self, module: nn.Module, *, autocast: torch.dtype | None = None, shared: bool = False
+        self,
+        module: nn.Module,
+        *,
+        autocast: torch.dtype | None = None,
+        channels_last: bool = False,
+        shared: bool = False,
     ) -> None:
         self._original = module
         self._module = copy.deepcopy(module)
@@ -60,6 +66,7 @@ class FunctionalModel:
         if shared:
             self._module, self._norms = with_shared_batch_norm(self._module)
         self._autocast = autocast
+        self._channels_last = channels_last
         self._foreign: bool | None = None
         self._mode: bool | None = None
 
@@ -69,7 +76,7 @@ class FunctionalModel:
         params = dict(source.named_parameters())
         buffers = dict(source.named_buffers())
         return (
-            {name: params[name].detach().clone() for name in self._trainable},
+            {name: self._laid_out(params[name].detach().clone()) for name in self._trainable},
             {name: buffers[name].detach().clone() for name in self._buffers},
         )
 
@@ -127,10 +134,16 @@ class FunctionalModel:
                 dropout.calls, dropout.share = 0, share
                 given[f"{name}.key"] = key
         with self._numerics(inputs.device.type, train), self._random(train, key):
+            inputs = self._laid_out(inputs)
             outputs = functional_call(self._module, given, (inputs,), tie_weights=self._tied)
         if self._autocast is not None:
             outputs = outputs.to(next(iter(params.values())).dtype)
         return outputs, {name: given[name].detach() for name in buffers}
+
+    def _laid_out(self, tensor: Tensor) -> Tensor:
+        if not self._channels_last or tensor.dim() != 4:
+            return tensor
+        return tensor.contiguous(memory_format=torch.channels_last)
 
     def _set_mode(self, train: bool) -> None:
         if train == self._mode:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-_USUAL = ("train/loss", "meta/task_loss")
+_USUAL = ("train/loss", "meta/task_loss", "search/fitness", "search/rejected")
+_COUNTS = ("search/rejected", "search/lost_workers")
 
 
 def choose(latest: Mapping[str, float], wanted: Sequence[str] = ()) -> dict[str, float]:
@@ -13,7 +14,8 @@ def choose(latest: Mapping[str, float], wanted: Sequence[str] = ()) -> dict[str,
     Args:
         latest: Numbers by name.
         wanted: The names to show; empty for the usual ones: the learned loss and the task loss
-            that judges it, the validation metric, or the first two where there are none of these.
+            that judges it, the validation metric, a search's best fitness and how many candidates
+            it rejected, or the first two where there are none of these.
 
     Example:
         >>> choose({"train/loss": 0.5, "train/task_loss": 2.3, "valid/task_loss": 1.0})
@@ -43,10 +45,13 @@ def line(numbers: Mapping[str, float]) -> str:
     """Write numbers with their names on one line.
 
     Example:
-        >>> line({"train/loss": 0.5, "valid/error": 0.25})
-        'train/loss 0.5000  valid/error 0.2500'
+        >>> line({"train/loss": 0.5, "valid/error": 0.25, "search/rejected": 7.0})
+        'train/loss 0.5000  valid/error 0.2500  search/rejected 7'
     """
-    return "  ".join(f"{name} {number(value)}" for name, value in numbers.items())
+    return "  ".join(
+        f"{name} {value:.0f}" if name in _COUNTS else f"{name} {number(value)}"
+        for name, value in numbers.items()
+    )
 
 
 def clock(seconds: float | None) -> str:

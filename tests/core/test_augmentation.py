@@ -48,7 +48,7 @@ def plain(stream, number):
         (("schedule=online", "schedule.train_on=validation"), {"train", "offline"}),
         (("schedule=static", "schedule.train_on=train+validation"), {"train", "offline"}),
     ],
-    ids=" ".join,
+    ids=lambda value: " ".join(sorted(value)),
 )
 def test_training_batches_are_augmented_and_judging_validation_rows_are_not(words, augmented):
     streams = setup(*words, task=jittered()).advance.streams

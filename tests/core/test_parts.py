@@ -10,7 +10,7 @@ from torch import nn
 
 from metaloss.core.curves import loss_curves
 from metaloss.core.evaluate import constant_metric, evaluate, outputs_of
-from metaloss.core.runtime import determinism, resolve_device, seeded
+from metaloss.core.runtime import numerics, resolve_device, seeded
 from metaloss.core.weights import Weights, reset
 from metaloss.errors import MetalossError
 from metaloss.inner.functional import FunctionalModel
@@ -106,12 +106,24 @@ def test_a_seeded_block_leaves_the_global_generator_as_it_was():
 
 def test_determinism_ends_with_the_block():
     assert not torch.are_deterministic_algorithms_enabled()
-    with suppress(KeyError), determinism(True):
+    with suppress(KeyError), numerics(deterministic=True, tf32=None):
         assert torch.are_deterministic_algorithms_enabled()
         raise KeyError
     assert not torch.are_deterministic_algorithms_enabled()
-    with determinism(True), determinism(False):
+    with numerics(deterministic=True, tf32=None), numerics(deterministic=False, tf32=None):
         assert torch.are_deterministic_algorithms_enabled(), "never switched off for the user"
+
+
+@pytest.mark.parametrize(("tf32", "word"), [(True, "tf32"), (False, "ieee")])
+def test_tf32_is_asked_for_inside_the_block_alone(tf32, word):
+    products = (torch.backends.cuda.matmul, torch.backends.cudnn.conv)
+    before = [one.fp32_precision for one in products]
+    with suppress(KeyError), numerics(deterministic=False, tf32=tf32):
+        assert [one.fp32_precision for one in products] == [word, word]
+        raise KeyError
+    assert [one.fp32_precision for one in products] == before
+    with numerics(deterministic=False, tf32=None):
+        assert [one.fp32_precision for one in products] == before
 
 
 # ---------------------------------------------------------------------------------- evaluation

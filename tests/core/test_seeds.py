@@ -10,6 +10,7 @@ from torch import nn
 from torch.utils import _pytree as pytree
 
 import metaloss
+from metaloss.compose import compose
 from metaloss.contracts import Progress
 from metaloss.core.group import StackedAdvance, check_stackable
 from metaloss.core.seeds import resume_group
@@ -187,6 +188,26 @@ def test_models_that_cannot_be_vectorised_are_refused(tmp_path):
     with pytest.raises(UnsupportedError, match="not every operation can be vectorised"):
         metaloss.train_seeds(words, task=blobs(), model=net(Branching()))
     assert not (tmp_path / "run").exists()
+
+
+def test_rows_of_different_shapes_are_refused(tmp_path):
+    lines = [f"{i % 9},{'ab'[i % 2] if i % 10 else f'rare {i % 30}'},{i % 2}" for i in range(60)]
+    (tmp_path / "table.csv").write_text("\n".join(["x,word,y", *lines]))
+    words = fast(
+        "task=csv",
+        f"task.path={tmp_path / 'table.csv'}",
+        "task.target=y",
+        "steps=2",
+        "schedule=static",
+        "loss=cross_entropy",
+        f"output={tmp_path / 'run'}",
+    )
+    shapes = {prepare(compose([*words, f"seed={seed}"])).task.input_shape for seed in range(8)}
+    assert len(shapes) > 1
+    with pytest.raises(UnsupportedError, match=r"differ in shape, .*task\.split_seed=0 gives all"):
+        metaloss.train_seeds([*words, "seeds=8"])
+    assert not (tmp_path / "run").exists()
+    assert len(metaloss.train_seeds([*words, "seeds=2", "task.split_seed=0"])) == 2
 
 
 def test_a_single_run_is_not_many():

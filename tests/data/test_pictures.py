@@ -108,6 +108,14 @@ def test_the_augmentation_is_that_of_the_literature(written, name):
     assert source.build(0).augment == CropFlipCutout(cutout=8)
 
 
+def test_a_source_can_ask_for_streaming(written):
+    assert [written("mnist", stream=wish)[0].build(0).stream for wish in (None, True, False)] == [
+        None,
+        True,
+        False,
+    ]
+
+
 @each_source
 def test_corruptions_spare_the_test_rows(written, name):
     source, _ = written(name)

@@ -292,3 +292,19 @@ def test_autocast_computes_in_bfloat16_and_returns_the_parameters_type():
     exact, _ = model(params, buffers, x, train=False)
     assert not torch.equal(exact, outputs)
     torch.testing.assert_close(exact, outputs, rtol=0.05, atol=0.05)
+
+
+def test_channels_last_lays_out_and_changes_no_number():
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        net = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.Conv2d(4, 2, 2)).double()
+        inputs = torch.randn(5, 3, 6, 6, dtype=torch.float64)
+    plain, laid_out = FunctionalModel(net), FunctionalModel(net, channels_last=True)
+    params, buffers = laid_out.state()
+    assert params["0.weight"].is_contiguous(memory_format=torch.channels_last)
+    assert params["0.bias"].is_contiguous()
+    outputs, after = laid_out(params, buffers, inputs)
+    assert outputs.is_contiguous(memory_format=torch.channels_last)
+    expected, expected_after = plain(*plain.state(), inputs)
+    torch.testing.assert_close(outputs, expected, rtol=1e-9, atol=1e-12)
+    torch.testing.assert_close(after, expected_after, rtol=1e-9, atol=1e-12)

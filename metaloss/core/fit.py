@@ -1,0 +1,72 @@
+"""Whether the parts of a run fit each other: said before anything is written."""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+
+from metaloss.config import RunConfig
+from metaloss.contracts import Schedule, Task
+from metaloss.errors import MetalossError
+from metaloss.inner.functional import FunctionalModel
+from metaloss.losses.base import LearnedLoss
+from metaloss.meta_optimizers.outer import OuterRule
+from metaloss.meta_optimizers.search import SearchRule
+from metaloss.starts.keep import refuse_loaded
+
+
+def check_fit(loss: LearnedLoss, task: Task, schedule: Schedule, config: RunConfig) -> None:
+    """Raise unless the loss fits the task, its start and the schedule."""
+    if loss.link is not task.link:
+        raise MetalossError(
+            f"the loss has link={loss.link.name}, the task {task.name} needs link={task.link.name}"
+        )
+    if loss.loaded and config.start.options.discards:
+        refuse_loaded(loss, config.start.name)
+    if schedule.learns and not any(True for _ in loss.parameters()):
+        raise MetalossError(
+            f"loss={config.loss.name} has no parameters to learn: use schedule=static, or a "
+            "learned loss such as loss=mlp"
+        )
+
+
+def check_kinds(config: RunConfig, task: object, model: object, loss: object) -> None:
+    """Raise unless the user's own objects, and the engine, are of the kinds that a run needs."""
+    wanted = (
+        ("task", task, Task, "metaloss.task_from_data(...)"),
+        ("model", model, nn.Module, "a torch.nn.Module"),
+        ("loss", loss, LearnedLoss, "a metaloss.losses.LearnedLoss; for a fixed one loss=NAME"),
+    )
+    for name, value, kind, example in wanted:
+        if value is not None and not isinstance(value, kind):
+            raise MetalossError(f"{name} is a {type(value).__name__}: expected {example}")
+    engine = config.meta_optimizer.options
+    if not isinstance(engine, OuterRule | SearchRule):
+        raise MetalossError(
+            f"meta_optimizer={config.meta_optimizer.name}: {type(engine).__name__} does not derive "
+            "from metaloss.meta_optimizers.outer.OuterRule, which moves φ along the meta-gradient, "
+            "nor from metaloss.meta_optimizers.search.SearchRule"
+        )
+
+
+@torch.no_grad()
+def check_outputs(model: FunctionalModel, task: Task, device: torch.device) -> None:
+    """Try the model on two rows, so that a misfit is told before anything is written."""
+    params, buffers = model.state()
+    params = {name: value.to(device) for name, value in params.items()}
+    buffers = {name: value.to(device) for name, value in buffers.items()}
+    if not params:
+        raise MetalossError("the model has no parameters to train")
+    try:
+        outputs, _ = model(params, buffers, task.train.inputs[:2].to(device), train=False)
+    except RuntimeError as error:
+        reason = str(error).split("\n")[0]
+        raise MetalossError(
+            f"the model cannot take inputs of shape (B, {', '.join(map(str, task.input_shape))}): "
+            f"{reason}"
+        ) from error
+    if outputs.dim() < 2 or outputs.shape[1] != task.outputs:
+        raise MetalossError(
+            f"the model returns outputs of shape {tuple(outputs.shape)}; the task {task.name} "
+            f"needs (B, {task.outputs}, *)"
+        )

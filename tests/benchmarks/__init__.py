@@ -1,0 +1,1 @@
+"""What things cost, measured in pairs: ``make bench``. Nothing here is asserted by the tests."""

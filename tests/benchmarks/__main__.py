@@ -1,0 +1,77 @@
+"""``python -m tests.benchmarks [CASE ...]``: measures, and writes what was found as JSON.
+
+Every case is a process of its own: what one leaves in memory is not the next one's.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from . import cases, report
+from .workloads import WORKLOADS
+
+RESNET, LENET, MLP, TRANSFORMER = WORKLOADS
+STEPS = ["plain, eager", cases.PLAIN, "higher", "torchopt", *cases.OURS]
+SOME = ["plain, eager", cases.PLAIN, "higher", "torchopt", *cases.FEW]
+
+
+def plan() -> Iterator[tuple[str, str, list[Any]]]:
+    """Yield (name, function, arguments) of every case, the telling ones first."""
+    yield "step/" + RESNET, "step", [RESNET, STEPS, 15]
+    for name in (cases.PLAIN, "online, compiled", "online, eager", "higher", "torchopt"):
+        yield f"memory/{RESNET}/{name}", "memory", [RESNET, name]
+    for name in ("higher", "compiled", "eager"):
+        yield f"unroll/{name}", "unroll", [RESNET, 20, name, 3]
+    for workload in (LENET, MLP, TRANSFORMER):
+        yield "step/" + workload, "step", [workload, SOME, 25]
+    yield "loss", "loss", [128, 100, 15]
+    yield "seeds/compiled", "seeds", [10, True, 15]
+    yield "seeds/eager", "seeds", [10, False, 15]
+    yield "population", "population", [25, 100, 3]
+    yield "long", "long", [500]
+    for workload in WORKLOADS:
+        yield "flops/" + workload, "flops", [workload]
+
+
+def main() -> int:
+    """Measure what was asked for, and write the page."""
+    parser = argparse.ArgumentParser(prog="python -m tests.benchmarks")
+    parser.add_argument("names", nargs="*", help="cases that begin so; default: all")
+    parser.add_argument("--out", type=Path, default=Path("bench.json"))
+    parser.add_argument("--page", type=Path, help="write the tables in Markdown here as well")
+    parser.add_argument("--one", help=argparse.SUPPRESS)
+    given = parser.parse_args()
+    if given.one:
+        function, arguments = json.loads(given.one)
+        print(json.dumps(getattr(cases, function)(*arguments)))
+        return 0
+    found = json.loads(given.out.read_text()) if given.out.exists() else {}
+    found["machine"] = report.machine()
+    for name, function, arguments in plan():
+        if given.names and not any(name.startswith(wanted) for wanted in given.names):
+            continue
+        print(f"{name} ...", file=sys.stderr, flush=True)
+        words = [sys.executable, "-m", "tests.benchmarks", "--one"]
+        result = subprocess.run(
+            [*words, json.dumps([function, arguments])], stdout=subprocess.PIPE, text=True
+        )
+        if result.returncode:
+            found[name] = None
+            print(f"{name} failed", file=sys.stderr)
+        else:
+            found[name] = json.loads(result.stdout.splitlines()[-1])
+        given.out.write_text(json.dumps(found, indent=1))
+    print(text := report.page(found))
+    if given.page:
+        given.page.write_text(text)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

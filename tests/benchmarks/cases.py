@@ -1,0 +1,201 @@
+"""What is measured: each case is a process of its own and returns plain numbers."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from metaloss.compose import compose
+from metaloss.contracts import Candidate
+from metaloss.core.jobs import grouped, judge_job
+from metaloss.core.setup import prepare
+from metaloss.losses import MLPLoss
+from metaloss.losses.taylor import Taylor
+
+from . import ours, rivals
+from .measure import Call, in_turns, peak_bytes, resident_bytes
+from .workloads import WORKLOADS, Workload
+
+ONLINE = ("schedule=online", "compile=on")
+# By name: the words of a run, and how many of its plans are one round.
+OURS: dict[str, tuple[tuple[str, ...], int]] = {
+    "online, eager": (("schedule=online", "compile=off"), 1),
+    "online, compiled": (ONLINE, 1),
+    "online, compiled, next": ((*ONLINE, "schedule.meta_batch=next"), 1),
+    "online, compiled, differences": ((*ONLINE, "meta_optimizer=finite_difference"), 1),
+    "online, compiled, period 4": ((*ONLINE, "schedule.period=4"), 4),
+    "plain, our core, compiled": (("schedule=static", "loss=cross_entropy", "compile=on"), 1),
+}
+PLAIN = "plain, compiled"
+FEW = ("online, eager", "online, compiled")
+
+
+def device() -> torch.device:
+    """Return where things are measured."""
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def variant(work: Workload, name: str) -> tuple[Call, int]:
+    """Return a variant's call, warmed up, and how many of its calls are one round."""
+    calls: dict[str, Callable[[], Call]] = {
+        "plain, eager": lambda: rivals.plain(work, device(), compiled=False),
+        PLAIN: lambda: rivals.plain(work, device(), compiled=True),
+        "higher": lambda: rivals.with_higher(work, device()),
+        "torchopt": lambda: rivals.with_torchopt(work, device()),
+    }
+    if name in calls:
+        call, repeat = calls[name](), 1
+    else:
+        words, repeat = OURS[name]
+        call = ours.steps(work, *words)
+    for _ in range(max(3, 2 * repeat)):
+        call()
+    return call, repeat
+
+
+def step(workload: str, names: list[str], rounds: int) -> dict[str, Any]:
+    """Return the seconds of one training step of each variant."""
+    work = WORKLOADS[workload]
+    found, every = {}, {name: variant(work, name) for name in names}
+
+    def repeated(call: Call, count: int) -> Call:
+        return lambda: [call() for _ in range(count)]
+
+    calls = {name: repeated(*pair) for name, pair in every.items()}
+    for name, seconds in in_turns(calls, rounds=rounds).items():
+        repeat = every[name][1]
+        found[name] = {k: v / repeat for k, v in dataclasses.asdict(seconds).items()}
+    return found
+
+
+def memory(workload: str, name: str) -> int:
+    """Return the peak memory of a step of one variant, in bytes."""
+    return peak_bytes(variant(WORKLOADS[workload], name)[0])
+
+
+def unroll(workload: str, length: int, name: str, rounds: int) -> dict[str, Any]:
+    """Return seconds and peak bytes of an unroll through many steps."""
+    work = WORKLOADS[workload]
+    if name == "higher":
+        call: Call = rivals.with_higher(work, device(), unroll=length)
+    else:
+        compiled = "on" if name == "compiled" else "off"
+        call = ours.steps(
+            work, "schedule=online", f"compile={compiled}", f"schedule.unroll={length}"
+        )
+    call()
+    peak = peak_bytes(call, calls=1)
+    seconds = in_turns({name: call}, rounds=rounds)[name]
+    return {**dataclasses.asdict(seconds), "peak": peak}
+
+
+def seeds(count: int, compiled: bool, rounds: int) -> dict[str, Any]:
+    """Return the seconds of a step of ten seeds: each in turn, and all in one program."""
+    words = ("schedule=online", f"compile={'on' if compiled else 'off'}")
+    alone = [ours.digits([seed], *words) for seed in range(count)]
+    if compiled:
+        # One program is what ten runs of one process would share as well.
+        for one in alone[1:]:
+            one.advance = dataclasses.replace(one.advance, step=alone[0].advance.step)
+    together = ours.digits(range(count), *words)
+    calls: dict[str, Call] = {"in turn": lambda: [one() for one in alone], "together": together}
+    for call in calls.values():
+        for _ in range(3):
+            call()
+    found = in_turns(calls, rounds=rounds, repeat=5)
+    return {name: dataclasses.asdict(seconds) for name, seconds in found.items()}
+
+
+def loss(rows: int, classes: int, rounds: int, compiled: bool = True) -> dict[str, Any]:
+    """Return the seconds of a loss and its two derivatives, against a loop over classes."""
+    calls = {
+        "per class": rivals.derivatives(rivals.PerClass(), rows, classes),
+        "at once": rivals.derivatives(MLPLoss(), rows, classes),
+    }
+    if compiled:
+        calls["compiled"] = rivals.derivatives(MLPLoss(), rows, classes, compiled=True)
+    for call in calls.values():
+        call()
+    found = in_turns(calls, rounds=rounds)
+    return {name: dataclasses.asdict(seconds) for name, seconds in found.items()}
+
+
+def long(steps: int) -> dict[str, Any]:
+    """Return what many online steps leave behind: programs, and memory over time."""
+    run = ours.steps(WORKLOADS["LeNet-5, batch 128"], *ONLINE)
+    for _ in range(50):
+        run()
+    before = resident_bytes()
+    for _ in range(steps):
+        run()
+    programs = len(run.setups[0].advance.step.whole.programs)  # type: ignore[attr-defined]
+    return {"programs": programs, "grown": resident_bytes() - before}
+
+
+def flops(workload: str) -> dict[str, Any]:
+    """Return the operations of a step, in forward passes of the network."""
+    work = WORKLOADS[workload]
+    # The traced graphs are counted as they are: what the compiler would be given.
+    torch._inductor.compile = lambda graph, tensors, options: graph
+    run = ours.steps(work, "schedule=static", "loss=cross_entropy", "compile=on")
+    setup, inner = run.setups[0], run.state.inner
+    batch, key = setup.advance.streams["train"][0], setup.advance.key("probe", 0)
+    with torch.no_grad():
+        one = _operations(
+            lambda: setup.problem.predict(inner.params, inner.buffers, batch, key), None
+        )
+    found = {}
+    for name, words in (
+        ("plain", ("schedule=static", "loss=cross_entropy")),
+        ("online", ("schedule=online",)),
+        ("online, next", ("schedule=online", "schedule.meta_batch=next")),
+        ("online, differences", ("schedule=online", "meta_optimizer=finite_difference")),
+    ):
+        run = ours.steps(work, *words, "compile=on")
+        for _ in range(2):
+            run()
+        found[name] = _operations(run, one)
+    return found
+
+
+def _operations(call: Call, unit: float | None) -> float:
+    with FlopCounterMode(display=False) as counter:
+        call()
+    return counter.get_total_flops() / (unit or 1.0)
+
+
+def population(size: int, steps: int, rounds: int) -> dict[str, Any]:
+    """Return the seconds of a generation of CMA-ES: its candidates in turn, and together."""
+    words = ["tracker=[]", "task=digits", "loss=taylor", "schedule=offline"]
+    search = ["meta_optimizer=cmaes", f"meta_optimizer.population={size}"]
+    fitness = [f"meta_optimizer.fitness_steps={steps}", "meta_optimizer.fitness=task_loss"]
+    setup = prepare(compose([*words, *search, *fitness, "meta_optimizer.early_end=0"]))
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        every = [Taylor(link="softmax") for _ in range(size)]
+    candidates = [
+        Candidate(phi={name: 0.3 * value.detach() for name, value in one.named_parameters()})
+        for one in every
+    ]
+    fitnesses: dict[str, list[float]] = {}
+
+    def judged(name: str, group: int) -> Call:
+        def call() -> object:
+            jobs = grouped(candidates, group)
+            fitnesses[name] = [one.fitness for job in jobs for one in judge_job(setup, job)]
+            return fitnesses[name]
+
+        return call
+
+    calls = {"in turn": judged("in turn", 1), "together": judged("together", size)}
+    found = in_turns(calls, rounds=rounds)
+    pairs = zip(fitnesses["in turn"], fitnesses["together"], strict=True)
+    apart = max(abs(a - b) / abs(a) if a != b else 0.0 for a, b in pairs)
+    return {
+        **{name: dataclasses.asdict(seconds) for name, seconds in found.items()},
+        "apart": apart,
+    }

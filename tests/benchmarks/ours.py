@@ -1,0 +1,59 @@
+"""The steps of a real run: the core's own, with batches, guard and everything."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import torch
+
+from metaloss.compose import compose
+from metaloss.contracts import Progress
+from metaloss.core.group import StackedAdvance, check_stackable
+from metaloss.core.setup import Setup, prepare
+from metaloss.inner.stacked import stack
+
+from .workloads import Workload
+
+WORDS = ("tracker=[]", "start=random", "inner.lr=0.01", "steps=1000000")
+
+
+class Steps:
+    """A run that goes on for as long as it is called: one call is one plan of its schedule."""
+
+    def __init__(self, setups: Sequence[Setup]) -> None:
+        self.setups = list(setups)
+        self.progress = Progress()
+        states = [setup.state(setup.advance.fresh("train", 0), phi_of(setup)) for setup in setups]
+        if len(setups) == 1:
+            self.advance, self.state = setups[0].advance, states[0]
+        else:
+            check_stackable(setups)
+            self.advance = StackedAdvance([setup.advance for setup in setups])  # type: ignore[assignment]
+            self.state = stack(states)
+
+    def __call__(self) -> object:
+        setup = self.setups[0]
+        plan = setup.schedule.plan(self.progress, setup.config.steps)
+        assert plan is not None
+        self.state = self.advance(self.state, plan, self.progress)
+        self.progress = replace(self.progress, train=self.progress.train + plan.unroll)
+        return self.state
+
+
+def steps(work: Workload, *words: str) -> Steps:
+    """Return the steps of a run on a workload."""
+    sizes = (f"batch_size={work.batch}", f"meta_batch_size={work.batch}")
+    config = compose([*WORDS, *sizes, "loss=mlp", *words])
+    return Steps([prepare(config, task=work.task(), model=work.build())])
+
+
+def digits(seeds: Sequence[int], *words: str) -> Steps:
+    """Return the steps of many seeds of the digits MLP, together where there are more than one."""
+    setups = [prepare(compose([*WORDS, "task=digits", f"seed={s}", *words])) for s in seeds]
+    return Steps(setups)
+
+
+def phi_of(setup: Setup) -> dict[str, torch.Tensor]:
+    """Return the loss's parameters as it was built."""
+    return {name: value.detach().clone() for name, value in setup.loss.named_parameters()}

@@ -1,0 +1,162 @@
+"""What was measured, as a page."""
+
+from __future__ import annotations
+
+import os
+import platform
+import subprocess
+from collections.abc import Mapping, Sequence
+from datetime import date
+from importlib.metadata import version
+from typing import Any
+
+import torch
+
+PACKAGES = ("torch", "higher", "torchopt")
+
+
+def machine() -> dict[str, str]:
+    """Return where and with what things are measured."""
+    commit = subprocess.run(
+        ["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True
+    ).stdout.strip()
+    device = torch.cuda.get_device_name() if torch.cuda.is_available() else _processor()
+    return {
+        "device": device,
+        "threads": str(torch.get_num_threads()),
+        "python": platform.python_version(),
+        **{name: version(name) for name in PACKAGES},
+        "commit": commit,
+        "date": date.today().isoformat(),
+    }
+
+
+def page(found: Mapping[str, Any]) -> str:
+    """Return the tables in Markdown."""
+    parts = ["Measured on " + ", ".join(f"{k} {v}" for k, v in found["machine"].items()) + "."]
+    for name, value in found.items():
+        kind, _, rest = name.partition("/")
+        if kind == "step":
+            parts += [f"### {rest}", _steps(value) if value else "not measured: it failed"]
+    parts += [
+        "### Peak memory of a step above what lies there between two, MB",
+        _memory(found),
+        "### An unroll of 20 steps, ResNet-18",
+        _unroll(found),
+        "### The rest",
+        _rest(found),
+        "### Operations of a step, in forward passes of the network",
+        _flops(found),
+    ]
+    return "\n\n".join(parts) + "\n"
+
+
+def _steps(seconds: Mapping[str, Mapping[str, float]]) -> str:
+    plain = seconds["plain, compiled"]["median"]
+    library = min(seconds["higher"]["median"], seconds["torchopt"]["median"])
+    rows = [
+        [
+            name,
+            f"{1e3 * one['median']:.1f}",
+            f"{1e3 * one['low']:.1f} – {1e3 * one['high']:.1f}",
+            f"{one['median'] / plain:.2f} ×",
+            f"{one['median'] / library:.2f} ×",
+        ]
+        for name, one in seconds.items()
+    ]
+    head = ["a training step", "ms", "quartiles", "÷ plain, compiled", "÷ the faster library"]
+    return _table(head, rows)
+
+
+def _memory(found: Mapping[str, Any]) -> str:
+    names = [name for name in found if name.startswith("memory/")]
+    plain = next((found[n] for n in names if n.endswith("/plain, compiled") and found[n]), None)
+    rows = [
+        [
+            name.rpartition("/")[2],
+            _number(found[name], 1e6),
+            f"{found[name] / plain:.2f} ×" if plain and found[name] else "–",
+        ]
+        for name in names
+    ]
+    return _table(["a training step", "MB", "÷ plain, compiled"], rows)
+
+
+def _unroll(found: Mapping[str, Any]) -> str:
+    base = found.get("unroll/higher")
+    rows = []
+    for name in ("higher", "compiled", "eager"):
+        one = found.get(f"unroll/{name}")
+        if not one:
+            rows.append([name, "not measured", "", "", ""])
+            continue
+        row = [name, f"{one['median']:.2f}", f"{one['peak'] / 1e6:.0f}"]
+        if base:
+            row += [
+                f"{one['median'] / base['median']:.2f} ×",
+                f"{one['peak'] / base['peak']:.2f} ×",
+            ]
+        rows.append(row)
+    return _table(["", "seconds", "MB", "time ÷ higher", "memory ÷ higher"], rows)
+
+
+def _rest(found: Mapping[str, Any]) -> str:
+    rows = []
+    for name, title, slow, fast in (
+        ("loss", "a loss and its two derivatives, 128 × 100", "per class", "at once"),
+        ("loss", "the same, as it is in a compiled step", "per class", "compiled"),
+        ("seeds/compiled", "ten seeds of the digits MLP, compiled", "in turn", "together"),
+        ("seeds/eager", "ten seeds of the digits MLP, eager", "in turn", "together"),
+        ("population", "25 Taylor losses × 100 steps of the digits MLP", "in turn", "together"),
+    ):
+        one = found.get(name)
+        if not one:
+            rows.append([title, "not measured", "", ""])
+            continue
+        times = [one[which]["median"] for which in (slow, fast)]
+        shown = [f"{1e3 * seconds:.1f} ms" for seconds in times]
+        rows.append([title, f"{slow}: {shown[0]}", f"{fast}: {shown[1]}", _ratio(times)])
+    if one := found.get("population"):
+        rows.append(["its fitness, largest relative difference", f"{one['apart']:.1e}", "", ""])
+    if one := found.get("long"):
+        grown = f"memory grown by {one['grown'] / 1e6:.1f} MB"
+        rows.append(["500 online steps", f"{one['programs']} program", grown, ""])
+    return _table(["", "", "", "faster by"], rows)
+
+
+def _flops(found: Mapping[str, Any]) -> str:
+    names = [name for name in found if name.startswith("flops/") and found[name]]
+    if not names:
+        return "not measured"
+    kinds = list(found[names[0]])
+    rows = [[n.partition("/")[2], *(f"{found[n][kind]:.2f}" for kind in kinds)] for n in names]
+    return _table(["", *kinds], rows)
+
+
+def _ratio(times: Sequence[float]) -> str:
+    return f"{times[0] / times[1]:.1f} ×"
+
+
+def _number(value: float | None, unit: float) -> str:
+    return "not measured" if value is None else f"{value / unit:.0f}"
+
+
+def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    full = [[*row, *[""] * (len(head) - len(row))] for row in rows]
+    widths = [max(len(row[i]) for row in [head, *full]) for i in range(len(head))]
+
+    def line(cells: Sequence[str]) -> str:
+        shown = (
+            c.ljust(w) if not i else c.rjust(w)
+            for i, (c, w) in enumerate(zip(cells, widths, strict=True))
+        )
+        return "| " + " | ".join(shown) + " |"
+
+    rule = "|" + "|".join("-" * (w + 1) + (":" if i else "-") for i, w in enumerate(widths)) + "|"
+    return "\n".join([line(head), rule, *map(line, full)])
+
+
+def _processor() -> str:
+    with open("/proc/cpuinfo") as file:
+        names = [line.partition(":")[2].strip() for line in file if line.startswith("model name")]
+    return f"{names[0] if names else platform.machine()} ({os.cpu_count()} cores)"

@@ -1,0 +1,100 @@
+"""The harness itself: turns, memory, pages. How long things take is for ``make bench`` alone."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+import torch
+
+import metaloss
+from metaloss.inner import SGD
+
+from . import cases, rivals
+from .__main__ import plan
+from .measure import in_turns, peak_bytes
+from .report import page
+from .workloads import WORKLOADS
+
+MACHINE = {"device": "one", "torch": "2"}
+
+
+def test_calls_take_turns():
+    order = []
+    calls = {"a": lambda: order.append("a"), "b": lambda: order.append("b")}
+    found = in_turns(calls, rounds=3, repeat=2)
+    assert "".join(order) == "aabb" * 3
+    assert all(0 <= one.low <= one.median <= one.high for one in found.values())
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="measures the process's own memory")
+def test_the_peak_is_what_a_call_allocates_and_lets_go():
+    def call():
+        torch.ones(64_000_000)
+
+    assert peak_bytes(call) == pytest.approx(256e6, rel=0.1)
+
+
+def test_every_case_is_there_and_every_workload_can_be_built():
+    for _, function, _ in plan():
+        assert callable(getattr(cases, function))
+    for work in WORKLOADS.values():
+        inputs, targets = work.rows(2)
+        outputs = work.build()(inputs)
+        assert outputs.shape[:2] == (2, work.outputs)
+        assert work.task_loss(outputs, targets).isfinite()
+
+
+def test_candidates_have_the_same_fitness_together_as_in_turn():
+    found = cases.population(3, 5, 1)
+    assert found["apart"] < 1e-4
+
+
+def test_the_loop_over_classes_is_the_loss_at_once():
+    slow, fast = rivals.PerClass().double(), cases.MLPLoss().double()
+    fast.load_state_dict({k: v for k, v in slow.state_dict().items() if k != "layers.2.bias"})
+    outputs, targets = torch.randn(6, 4, dtype=torch.float64), torch.tensor([0, 1, 2, 3, 0, 1])
+    # The loop has a last bias, which moves no gradient.
+    torch.testing.assert_close(
+        slow(outputs, targets) - slow.layers[-1].bias.squeeze(), fast(outputs, targets)
+    )
+
+
+@pytest.mark.parametrize("rival", [rivals.with_higher, rivals.with_torchopt])
+def test_the_rivals_compute_the_meta_gradient_that_we_do(rival):
+    work = WORKLOADS["LeNet-5, batch 128"]
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        moved = rival(work, torch.device("cpu"))()
+        torch.manual_seed(0)
+        loss = cases.MLPLoss()
+    expected = metaloss.meta_gradient(
+        work.build(),
+        loss,
+        [work.rows(work.batch, 0)],
+        work.rows(work.batch, 1),
+        inner=SGD(lr=rivals.RATE),
+        task_loss=work.task_loss,
+    )
+    for name, value in moved.named_parameters():
+        assert value.grad.abs().max() > 0
+        torch.testing.assert_close(value.grad, expected[name], rtol=1e-3, atol=1e-9)
+
+
+def test_the_page_says_what_was_not_measured():
+    second = {"median": 2.0, "low": 1.9, "high": 2.1}
+    steps = dict.fromkeys(("plain, compiled", "higher", "torchopt", "online"), second)
+    found = {"machine": MACHINE, "step/net": steps, "step/other": None, "memory/net/higher": None}
+    text = page(found)
+    assert "Measured on device one, torch 2." in text
+    assert "| online          | 2000.0 |" in text
+    assert "1.00 ×" in text
+    assert text.count("not measured") >= 6
+
+
+def test_a_case_is_a_process_of_its_own():
+    case = json.dumps(["loss", [4, 3, 1, False]])
+    words = [sys.executable, "-m", "tests.benchmarks", "--one", case]
+    found = json.loads(subprocess.run(words, capture_output=True, check=True).stdout)
+    assert found.keys() == {"per class", "at once"}
+    assert found["at once"]["median"] > 0
