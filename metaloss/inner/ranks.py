@@ -88,7 +88,7 @@ class Ranks:
             self._speak(lambda flat=flat: dist.all_reduce(flat))  # type: ignore[misc]
             parts = flat.split([values[index].numel() for index in places])
             for index, part in zip(places, parts, strict=True):
-                found[index] = part.view_as(values[index])
+                found[index] = _like(values[index], part)
         return found
 
     def agreed(self, tree: T) -> T:
@@ -103,7 +103,7 @@ class Ranks:
         self._speak(lambda: dist.broadcast(flat, 0))
         for index, part in zip(places, flat.split([len(one) for one in raw]), strict=True):
             # A copy: a view as another type must begin at a multiple of its size.
-            leaves[index] = part.clone().view(leaves[index].dtype).view_as(leaves[index])
+            leaves[index] = _like(leaves[index], part.clone().view(leaves[index].dtype))
         return pytree.tree_unflatten(leaves, spec)
 
     def same(self, value: T) -> T:
@@ -141,3 +141,9 @@ class Ranks:
 
 
 ALONE = Ranks()
+
+
+def _like(value: Tensor, flat: Tensor) -> Tensor:
+    """Return flat numbers in a value's shape, and in its order in memory (channels last)."""
+    shaped = flat.view(value.shape)
+    return shaped if value.is_contiguous() else torch.empty_like(value).copy_(shaped)

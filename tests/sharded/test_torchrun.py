@@ -18,9 +18,9 @@ WORDS = (
     "model.batch_norm=true",
     "model.dropout=0.2",
     "start.steps=300",
-    "log_every=5",
-    "eval_every=10",
-    "checkpoint_every=10",
+    "log_every=3",
+    "eval_every=6",
+    "checkpoint_every=6",
     "device=cpu",
     "tracker=[]",
 )
@@ -51,7 +51,7 @@ def said(errors):
 def test_torchrun_trains_the_run_of_one_process(tmp_path):
     summaries, journals = [], []
     for name, command in (("alone", ALONE), ("launched", LAUNCHED)):
-        process = start(tmp_path, command, "steps=40", f"output={name}")
+        process = start(tmp_path, command, "steps=12", f"output={name}")
         out, err = process.communicate(timeout=600)
         assert process.returncode == 0, err
         assert out.count(f"{name}: ok, ") == 1
@@ -62,7 +62,7 @@ def test_torchrun_trains_the_run_of_one_process(tmp_path):
     assert {path.name for path in tmp_path.iterdir()} == {"alone", "launched"}
     alone, launched = summaries
     assert launched["metrics"] == pytest.approx(alone["metrics"], abs=1e-6)
-    assert launched["steps"] == alone["steps"] == 40
+    assert launched["steps"] == alone["steps"] == 12
     assert [row["step"] for row in journals[1]] == [row["step"] for row in journals[0]]
     assert journals[1][-1]["test/task_loss"] == pytest.approx(
         journals[0][-1]["test/task_loss"], rel=1e-4
