@@ -7,15 +7,16 @@ all of these are plain operations on tensors, and the graph is handed to the com
 
 from __future__ import annotations
 
+import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, fx
-from torch._inductor.custom_graph_pass import CustomGraphPass
 from torch.fx.experimental.proxy_tensor import make_fx
 from torch.utils import _pytree as pytree
 
@@ -40,12 +41,9 @@ class Program:
         self.graph, leaves, self._structure = _traced(function, tensors)
         self._leaves = leaves
         self._copies = tensors[0].is_cuda
-        options = {
-            "post_grad_custom_pre_pass": ComputedOnce(),
-            # CUDA graphs replay a whole program at the price of one launch.
-            "triton.cudagraphs": self._copies,
-        }
-        with torch.no_grad():
+        # CUDA graphs replay a whole program at the price of one launch.
+        options = {"triton.cudagraphs": self._copies}
+        with torch.no_grad(), _without_chatter():
             self._run = torch._inductor.compile(self.graph, list(tensors), options)
 
     def __call__(self, tensors: Sequence[Tensor]) -> Any:
@@ -62,33 +60,6 @@ class Program:
             for leaf in self._leaves
         ]  # fmt: skip
         return pytree.tree_unflatten(leaves, self._structure)
-
-
-class ComputedOnce(CustomGraphPass):
-    """Computes once what a graph computes twice: the forward-mode pass runs the primal again.
-
-    The compiler runs it where a graph is purely functional: a node with the same operation and the
-    same inputs as one before it has the same result.
-    """
-
-    def __call__(self, graph: fx.Graph) -> None:
-        """Take the second of two equal nodes out, in place."""
-        first: dict[Any, fx.Node] = {}
-        for node in list(graph.nodes):
-            if node.op != "call_function" or node.is_impure():
-                continue
-            leaves, structure = pytree.tree_flatten((node.args, node.kwargs))
-            # With their types: 1, 1.0 and True are equal.
-            form = (node.target, structure, tuple((type(leaf), leaf) for leaf in leaves))
-            if form in first:
-                node.replace_all_uses_with(first[form])
-                graph.erase_node(node)
-            else:
-                first[form] = node
-
-    def uuid(self) -> str:
-        """Return what the compiler's cache knows this pass by: changed with every change of it."""
-        return "metaloss: computed once, 1"
 
 
 class Compiled:
@@ -221,6 +192,18 @@ class InParts:
             return self._problem.judge(state, batch, key, forward)
         judged: tuple[Tensors, Tensor] = self.run(type(self._problem).judge, state, batch, key)
         return judged
+
+
+@contextmanager
+def _without_chatter() -> Iterator[None]:
+    # Where a compiler for CUDA is installed and no GPU, the first compilation in a process says so.
+    logger = logging.getLogger("torch.utils.cpp_extension")
+    before = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(before)
 
 
 @dataclass(frozen=True)

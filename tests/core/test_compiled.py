@@ -1,5 +1,7 @@
 """Compiled steps against eager ones, in float64; what is compiled, and how often."""
 
+from collections import Counter
+
 import pytest
 import torch
 from torch import nn
@@ -138,6 +140,26 @@ def test_other_shapes_and_other_words_are_other_programs(uncompiled):
     for size, factor in ((2, 1.0), (2, 1.0), (3, 1.0), (3, 5.0), (3, 1.0)):
         torch.testing.assert_close(function(torch.ones(size), factor), torch.ones(size) * factor)
     assert len(function.programs) == 3
+
+
+def test_a_step_runs_the_model_as_often_as_the_method_says(uncompiled):
+    """Two layers: 2 convolutions in each of the inner pass, the judgement and the primal of the
+    forward-mode pass, which has two tangents a layer: its input's and its filters'.
+    """
+    model = nn.Sequential(
+        nn.Unflatten(1, (1, 2, 2)), nn.Conv2d(1, 2, 1), nn.Conv2d(2, 3, 2), nn.Flatten()
+    )
+    counts = {}
+    for judge in ("validation", "next"):
+        words = ("schedule=online", f"schedule.meta_batch={judge}", "start=random", "compile=on")
+        made = setup(*words, model=model)
+        *_, _ = run(made, 3)
+        (program,) = made.advance.step.whole.programs.values()
+        counts[judge] = Counter(str(node.target) for node in program.graph.graph.nodes)
+    assert counts["validation"]["aten.convolution.default"] == 2 + 2 + 2 + 4
+    assert counts["next"]["aten.convolution.default"] == 2 + 2 + 4
+    for found in counts.values():
+        assert found["aten.convolution_backward.default"] == 4
 
 
 # --------------------------------------------------------------------------- the host's share

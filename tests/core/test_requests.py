@@ -101,7 +101,11 @@ def _loaded():
         ((), {"model": nn.Linear(7, 3)}, r"cannot take inputs of shape \(B, 4\)"),
         ((), {"model": Blind()}, "the model has no parameters to train"),
         (("schedule=offline",), {"model": Stubborn()}, r"Stubborn\) owns parameters but has no re"),
-        (("compile=on",), {}, "compile=on: this version runs eagerly"),
+        (
+            ("schedule=online", "compile=on", "meta_optimizer=torchopt"),
+            {},
+            "compile=on: only the engines mixed and finite_difference can be compiled",
+        ),
         (("device=cuda:99",), {}, r"device=cuda:99: this machine has \d+ CUDA devices"),
         (("schedule=load",), {}, "unknown schedule 'load'"),
         (("inner.lr=-1",), {}, "lr=-1"),

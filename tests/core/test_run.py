@@ -90,6 +90,8 @@ def test_the_summary_is_complete(run):
         "steps": 40,
         "status": "ok",
         "guard_events": [],
+        "compile": "off",
+        "compile_seconds": 0.0,
         "goal": "min",
         "plugins": {},
         "device": "cpu",
