@@ -178,7 +178,7 @@ def population(size: int, steps: int, rounds: int) -> dict[str, Any]:
         torch.manual_seed(0)
         every = [Taylor(link="softmax") for _ in range(size)]
     candidates = [
-        Candidate(phi={name: 0.3 * value.detach() for name, value in one.named_parameters()})
+        Candidate(phi={name: 1.2 * value.detach() for name, value in one.named_parameters()})
         for one in every
     ]
     fitnesses: dict[str, list[float]] = {}
