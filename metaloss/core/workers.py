@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import multiprocessing
 import signal
+import socket
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
@@ -22,6 +23,7 @@ from metaloss.core.setup import Setup
 from metaloss.errors import MetalossError
 
 _TRIES = 3
+_PATIENCE_SECONDS = 10.0
 
 
 class Workers(ABC):
@@ -164,8 +166,9 @@ def _ray(address: str | None) -> Iterator[Any]:
     begun = not ray.is_initialized()
     if begun:
         try:
+            _knock(address)
             ray.init(address=address, log_to_driver=False, configure_logging=False)
-        except (ConnectionError, ValueError, RuntimeError) as error:
+        except (OSError, ValueError, RuntimeError) as error:
             reason = str(error).split("\n")[0]
             raise MetalossError(
                 f"meta_optimizer.address={address}: no Ray cluster answers ({reason})"
@@ -175,6 +178,13 @@ def _ray(address: str | None) -> Iterator[Any]:
     finally:
         if begun:
             ray.shutdown()
+
+
+def _knock(address: str | None) -> None:
+    """Raise OSError if nobody listens at HOST:PORT: Ray itself would try for many minutes."""
+    host, colon, port = (address or "").removeprefix("ray://").rpartition(":")
+    if colon and port.isdigit():
+        socket.create_connection((host, int(port)), timeout=_PATIENCE_SECONDS).close()
 
 
 def _waited(future: Future[list[Judged]], between: Callable[[], None]) -> list[Judged]:

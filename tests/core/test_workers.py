@@ -1,12 +1,13 @@
 """Who judges the groups of a search: the order of results, and workers that are lost."""
 
+import socket
 from types import SimpleNamespace
 
 import pytest
 
 from metaloss.contracts import Candidate
 from metaloss.core.jobs import Job, grouped
-from metaloss.core.workers import OnRay
+from metaloss.core.workers import OnRay, _knock
 from metaloss.errors import MetalossError
 
 
@@ -71,3 +72,12 @@ def test_groups_follow_the_order_of_the_candidates_alone():
     found = grouped(candidates, 2)
     numbers = [[options["number"] for options, _ in job.candidates] for job in found]
     assert numbers == [[0, 1], [2, 3], [4]]
+
+
+def test_a_cluster_is_knocked_at_before_ray_tries_for_minutes():
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+        for address in (f"127.0.0.1:{port}", f"ray://127.0.0.1:{port}", None, "auto"):
+            _knock(address)
+    with pytest.raises(OSError, match="refused"):
+        _knock(f"127.0.0.1:{port}")
