@@ -19,8 +19,8 @@ from metaloss.types import Batch, InnerState
 WORTH_SECONDS = 300.0
 # Seconds that a step takes at the least (plain, and with a moving φ) and operations in a second.
 # Rough, and not measured on the machine at hand: the same run must always be decided alike.
-_LEAST_SECONDS = {"cpu": (1e-3, 8e-3), "cuda": (3e-3, 2e-2)}
-_RATES = {"cpu": 2e10, "cuda": 2e13}
+_LEAST_SECONDS = (1e-3, 8e-3)
+_RATE = 2e10
 # In forward passes of the model: a plain step, and one with a moving φ.
 _PASSES = (3, 9)
 
@@ -55,26 +55,25 @@ def choose(
         return Compile.off
     operations = _operations(problem, inner, batch)
     if config.compile is Compile.auto:
-        worth = expected_seconds(config.steps, operations, schedule, inner) >= WORTH_SECONDS
+        # On CUDA no compiled program has been run yet: there it must be asked for.
+        known = batch.targets.device.type == "cpu"
+        worth = known and expected_seconds(config.steps, operations, schedule) >= WORTH_SECONDS
         return Compile.on if worth and not _obstacle(problem, schedule, engine) else Compile.off
     if obstacle := _obstacle(problem, schedule, engine):
         raise MetalossError(f"compile=on: {obstacle}: use compile=off")
     return Compile.on
 
 
-def expected_seconds(steps: int, operations: float, schedule: Schedule, inner: InnerState) -> float:
-    """Return roughly how long a run's training takes when it is not compiled.
+def expected_seconds(steps: int, operations: float, schedule: Schedule) -> float:
+    """Return roughly how long a run's training takes on a CPU when it is not compiled.
 
     Args:
         steps: Training steps.
         operations: Floating-point operations of a forward pass over a batch.
         schedule: Whether φ moves.
-        inner: θ, for its device.
     """
-    device = next(iter(inner.params.values())).device.type
     kind = 1 if schedule.moves_in("train") else 0
-    least, rate = _LEAST_SECONDS[device][kind], _RATES[device]
-    return steps * max(least, _PASSES[kind] * operations / rate)
+    return steps * max(_LEAST_SECONDS[kind], _PASSES[kind] * operations / _RATE)
 
 
 @torch.no_grad()
