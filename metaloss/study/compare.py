@@ -16,7 +16,8 @@ from metaloss.study.groups import groups_of_folders, groups_of_jobs
 from metaloss.study.jobs import plan_jobs
 from metaloss.study.launch import ProcessTrainer, Train, train_missing
 from metaloss.study.progress import Display
-from metaloss.study.spec import Study, load_study, parse_row, parse_seeds, to_yaml
+from metaloss.study.spec import Study, parse_row, parse_seeds
+from metaloss.study.study_file import load_study, to_yaml
 from metaloss.study.table import Group, Table, make_table
 
 STUDY_FILE = "study.yaml"

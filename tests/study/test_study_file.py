@@ -1,0 +1,46 @@
+import pytest
+
+from metaloss.errors import MetalossError
+from metaloss.study.study_file import load_study, shipped_studies, to_yaml
+
+
+def test_the_demo_is_shipped_with_its_six_rows():
+    assert "demo" in shipped_studies()
+    study = load_study("demo")
+    assert len(study.rows) == 6
+    assert study.seeds == (0, 1, 2)
+    assert "task.label_noise=0.5" in study.common
+    assert study.reference == study.rows[0].name
+
+
+def test_a_study_survives_its_file(tmp_path):
+    study = load_study("demo")
+    path = tmp_path / "again.yaml"
+    path.write_text(to_yaml(study))
+    assert load_study(path) == study
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("rows: {a: [loss=mlp], a: [loss=mse]}", "duplicate key"),
+        ("row: {a: [loss=mlp]}", "unknown key in study .*did you mean 'rows'"),
+        ("rows: [a]", "expected names with lists"),
+        ("rows: {a: loss=mlp}", "expected a list of KEY=VALUE"),
+        ("rows: {a: [loss=mlp]}\nseeds: x", "expected a number or a range"),
+        ("rows: [", "is no plain YAML"),
+        ("- a", "expected blocks, common, description"),
+    ],
+)
+def test_study_files_that_cannot_be_read(tmp_path, text, said):
+    path = tmp_path / "study.yaml"
+    path.write_text(text)
+    with pytest.raises(MetalossError, match=said):
+        load_study(path)
+
+
+def test_unknown_studies(tmp_path):
+    with pytest.raises(MetalossError, match=r"unknown study 'dmeo': did you mean 'demo'\?"):
+        load_study("dmeo")
+    with pytest.raises(MetalossError, match=r"cannot read the study .*No such file"):
+        load_study(tmp_path / "none.yaml")
