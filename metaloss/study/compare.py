@@ -10,15 +10,13 @@ from rich.console import Console
 
 from metaloss.core.files import write_atomically
 from metaloss.errors import MetalossError
-from metaloss.study import render
-from metaloss.study.comparison_plot import plot_comparison
 from metaloss.study.groups import groups_of_folders, groups_of_jobs
 from metaloss.study.jobs import plan_jobs
 from metaloss.study.launch import ProcessTrainer, Train, train_missing
+from metaloss.study.outputs import Comparison, Finished, write_blocks, write_table
 from metaloss.study.progress import Display
 from metaloss.study.spec import Study, parse_row, parse_seeds
 from metaloss.study.study_file import load_study, to_yaml
-from metaloss.study.table import Group, Table, make_table
 
 STUDY_FILE = "study.yaml"
 
@@ -50,23 +48,6 @@ class Options:
         for name in ("jobs", "threads"):
             if getattr(self, name) < 1:
                 raise MetalossError(f"{name}={getattr(self, name)}: expected a number ≥ 1")
-
-
-@dataclass(frozen=True, kw_only=True)
-class Comparison:
-    """What came out. ``files``: what was written; ``notes``: what was left out, and why.
-
-    ``tables``: one for each block, by name; a study without blocks has one without a name.
-    """
-
-    tables: dict[str, Table]
-    files: tuple[Path, ...]
-    notes: tuple[str, ...]
-
-    @property
-    def table(self) -> Table:
-        """The table of a study without blocks."""
-        return self.tables[""]
 
 
 def compare(
@@ -114,14 +95,18 @@ def compare(
     ]
     with Display(named, console) as display:
         train_missing(named, train, workers=options.jobs, watch=display, together=together)
-    options = replace(options, reference=reference)
     found = {}
     for name, (part, folder) in parts.items():
         groups, notes = groups_of_jobs(jobs[name])
-        found[name] = _finish(
-            groups, notes, folder, options=options, title=part.description, console=console
+        finished = Finished(
+            groups=groups,
+            notes=notes,
+            title=part.description,
+            reference=reference,
+            metric=options.metric,
         )
-    return found[""] if not study.blocks else _joined(found, out, console)
+        found[name] = write_table(finished, folder, console)
+    return found[""] if not study.blocks else write_blocks(found, out, console)
 
 
 def _parts(study: Study, out: Path) -> dict[str, tuple[Study, Path]]:
@@ -129,24 +114,6 @@ def _parts(study: Study, out: Path) -> dict[str, tuple[Study, Path]]:
     if not study.blocks:
         return {"": (study, out)}
     return {block.name: (study.of_block(block), out / block.slug) for block in study.blocks}
-
-
-def _joined(found: dict[str, Comparison], out: Path, console: Console) -> Comparison:
-    """Write the tables of all blocks together."""
-    tables = {name: one.tables[""] for name, one in found.items()}
-    notes = tuple(f"{name}: {note}" for name, one in found.items() for note in one.notes)
-    texts = {
-        "table.csv": render.blocks_to_csv(tables),
-        "table.md": render.blocks_to_markdown(tables, notes),
-    }
-    for name, text in texts.items():
-        write_atomically(out / name, text.encode())
-        console.print(f"wrote {out / name}", markup=False, highlight=False, soft_wrap=True)
-    files = (
-        *(out / name for name in texts),
-        *(file for one in found.values() for file in one.files),
-    )
-    return Comparison(tables=tables, files=files, notes=notes)
 
 
 def compare_folders(
@@ -172,9 +139,11 @@ def compare_folders(
             f"OUT={out} is a run's folder: name a folder for the table first, then the runs"
         )
     groups, notes = groups_of_folders(folders)
-    return _finish(
-        groups, notes, out, options=options or Options(), title="", console=console or Console()
+    options = options or Options()
+    finished = Finished(
+        groups=groups, notes=notes, reference=options.reference, metric=options.metric
     )
+    return write_table(finished, out, console or Console())
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -230,33 +199,3 @@ def _study(request: Request) -> Study:
         seeds=study.seeds if request.seeds is None else parse_seeds(request.seeds),
         common=(*study.common, *request.words),
     )
-
-
-def _finish(
-    groups: Sequence[Group],
-    notes: list[str],
-    out: Path,
-    *,
-    options: Options,
-    title: str,
-    console: Console,
-) -> Comparison:
-    table = make_table(groups, reference=options.reference, metric=options.metric)
-    picture = plot_comparison(groups, table, out / "comparison.png", title=title)
-    texts = {
-        "table.csv": render.to_csv(table),
-        "table.json": render.to_json(table, notes),
-        "table.md": render.to_markdown(table, notes),
-    }
-    for name, text in texts.items():
-        write_atomically(out / name, text.encode())
-    files = (*(out / name for name in texts), picture)
-    if console.is_terminal:
-        console.print(render.to_rich(table))
-        for line in [*render.legend(table), *notes]:
-            console.print(line, style="dim", highlight=False, markup=False)
-    else:
-        console.print(texts["table.md"], markup=False, highlight=False, soft_wrap=True)
-    for file in files:
-        console.print(f"wrote {file}", markup=False, highlight=False, soft_wrap=True)
-    return Comparison(tables={"": table}, files=files, notes=tuple(notes))
