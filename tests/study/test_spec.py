@@ -1,7 +1,9 @@
+from dataclasses import replace
+
 import pytest
 
 from metaloss.errors import MetalossError
-from metaloss.study.spec import Row, Study, parse_row, parse_seeds
+from metaloss.study.spec import Block, Row, Study, parse_row, parse_seeds
 
 
 @pytest.mark.parametrize(
@@ -73,3 +75,67 @@ def test_a_rows_words_win_over_the_common_ones_and_the_seed_comes_last():
 def test_studies_that_make_no_sense(changes, said):
     with pytest.raises(MetalossError, match=said):
         Study(**({"rows": (Row(name="online"),)} | changes))
+
+
+TUNED = Row(name="CE", tune=(("inner.lr=0.1",), ("inner.lr=0.2",)))
+LIKE = Row(name="like it", tuned_as="CE")
+TUNING = {"rows": (TUNED, LIKE, Row(name="plain")), "tuning_seeds": (100, 101)}
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        (
+            {"rows": (TUNED, Row(name="gce", tune=((),)))},
+            "row 'gce' has 1 settings to tune, row 'CE' 2: expected the same number",
+        ),
+        (
+            {"tuning_seeds": ()},
+            r"row 'CE' is tuned: expected tuning seeds, such as tuning: \{seeds",
+        ),
+        ({"rows": (Row(name="a"),)}, "tuning seeds, but no row with settings"),
+        ({"seeds": (3, 101)}, "seed 101 is in the study's seeds and in its tuning seeds"),
+        ({"rows": (TUNED, Row(name="b", tuned_as="C"))}, "unknown row that 'b' is tuned as 'C'"),
+        (
+            {"rows": (TUNED, LIKE, Row(name="b", tuned_as="like it"))},
+            "row 'b' is tuned as 'like it', which has no settings to tune",
+        ),
+        ({"rows": (replace(TUNED, name="Tuning"),)}, "the folder 'tuning' is for the tuning runs"),
+        (
+            {"blocks": (Block(name="b", without=("plian",)),)},
+            "unknown row that block 'b' is without 'plian': did you mean 'plain'",
+        ),
+        (
+            {"blocks": (Block(name="b", without=("plain",)),), "reference": "plain"},
+            "block 'b' is without the reference row 'plain'",
+        ),
+        (
+            {"blocks": (Block(name="b", without=("CE", "like it", "plain")),)},
+            "block 'b' is without any row",
+        ),
+        (
+            {"blocks": (Block(name="b", without=("CE",)),)},
+            "block 'b' is without 'CE', but not without 'like it', which is tuned as it",
+        ),
+    ],
+)
+def test_tuning_and_blocks_that_make_no_sense(changes, said):
+    Study(**TUNING)
+    with pytest.raises(MetalossError, match=said):
+        Study(**(TUNING | changes))
+
+
+def test_a_row_is_tuned_or_tuned_as_another():
+    with pytest.raises(MetalossError, match="row 'a': has both tune and tuned_as"):
+        Row(name="a", tune=((),), tuned_as="b")
+    with pytest.raises(MetalossError, match=r"row 'a', setting 1: .*expected KEY=VALUE"):
+        Row(name="a", tune=((), ("lr",)))
+
+
+def test_a_block_is_a_study_without_the_rows_that_it_leaves_out():
+    block = Block(name="b", overrides=("task=digits",), without=("CE", "like it"))
+    study = Study(**TUNING, common=("steps=5",), blocks=(block,))
+    part = study.of_block(block)
+    assert [row.name for row in part.rows] == ["plain"]
+    assert part.common == ("steps=5", "task=digits")
+    assert part.tuning_seeds == (), "nothing is tuned there"
