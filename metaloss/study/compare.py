@@ -2,21 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
 
 from rich.console import Console
 
+from metaloss.compose import compose
 from metaloss.core.files import write_atomically
 from metaloss.errors import MetalossError
 from metaloss.study.groups import groups_of_folders, groups_of_jobs
-from metaloss.study.jobs import plan_jobs
+from metaloss.study.jobs import Job, plan_jobs
 from metaloss.study.launch import ProcessTrainer, Train, train_missing
-from metaloss.study.outputs import Comparison, Finished, write_blocks, write_table
+from metaloss.study.outputs import Comparison, Finished, write_blocks, write_table, write_text
 from metaloss.study.progress import Display
 from metaloss.study.spec import Study, parse_row, parse_seeds
 from metaloss.study.study_file import load_study, to_yaml
+from metaloss.study.tuning import check_finals, judge, plan_trials, settle
+from metaloss.study.tuning_render import (
+    choice_lines,
+    choices_to_markdown,
+    scores_to_csv,
+    unsound_lines,
+)
 
 STUDY_FILE = "study.yaml"
 
@@ -64,11 +73,15 @@ def compare(
     place is an error. Unfinished runs go on from their checkpoints. After Ctrl-C the same call
     goes on.
 
+    Rows with settings to tune are tuned first, in every block by themselves: see
+    `metaloss.study.tuning`.
+
     Args:
         study: Rows and seeds.
         out: Runs lie in ``out/<row>/seed<k>``; ``table.csv``, ``table.json``, ``table.md``,
             ``comparison.png`` and ``study.yaml`` beside them. With blocks each has such a folder
-            of its own, ``out/<block>``, and the tables are in ``out`` once more, together.
+            of its own, ``out/<block>``, and the tables are in ``out`` once more, together. Tuning
+            runs lie in ``tuning/<row>/<setting>/seed<k>`` there; ``out/tuning.csv`` is on all.
         options: How.
         train: Trains one run; default: ``python -m metaloss train`` in a process of its own.
         console: Where people read.
@@ -79,34 +92,59 @@ def compare(
     """
     options = options or Options()
     console = console or Console()
-    reference = options.reference or study.reference
-    together = options.together or study.together
-    # Checked before hours of training.
-    study = replace(study, reference=reference, together=together)
-    parts = _parts(study, out)
-    jobs = {name: plan_jobs(part, folder) for name, (part, folder) in parts.items()}
-    write_atomically(out / STUDY_FILE, to_yaml(study).encode())
+    study = replace(
+        study,
+        reference=options.reference or study.reference,
+        together=options.together or study.together,
+    )
     if train is None:
         train = ProcessTrainer(threads=options.threads, arguments=options.arguments)
-    named = [
-        replace(job, row=f"{name} · {job.row}" if name else job.row)
-        for name, part in jobs.items()
-        for job in part
-    ]
-    with Display(named, console) as display:
-        train_missing(named, train, workers=options.jobs, watch=display, together=together)
+    resolve = cache(compose)
+    parts = _parts(study, out)
+    # Checked before hours of training.
+    trials = {name: plan_trials(part, folder, resolve) for name, (part, folder) in parts.items()}
+    for part, folder in parts.values():
+        check_finals(part, folder, resolve)
+    write_atomically(out / STUDY_FILE, to_yaml(study).encode())
+
+    def run(jobs: Mapping[str, Sequence[Job]], what: str, split: str) -> None:
+        named = [
+            replace(job, row=f"{name} · {job.row}" if name else job.row)
+            for name, some in jobs.items()
+            for job in some
+        ]
+        with Display(named, console, what=what, split=split) as display:
+            train_missing(
+                named, train, workers=options.jobs, watch=display, together=study.together
+            )
+
+    if study.tuning_seeds:
+        tried = {name: [job for one in some for job in one.jobs] for name, some in trials.items()}
+        run(tried, "tuning runs", "valid")
+    scores = {name: judge(some) for name, some in trials.items()}
+    jobs = {
+        name: plan_jobs(settle(part, scores[name]), folder, resolve=resolve)
+        for name, (part, folder) in parts.items()
+    }
+    run(jobs, "runs", "test")
     found = {}
     for name, (part, folder) in parts.items():
         groups, notes = groups_of_jobs(jobs[name])
         finished = Finished(
             groups=groups,
-            notes=notes,
+            notes=[*unsound_lines(scores[name]), *notes],
+            choices=choice_lines(part, scores[name]),
             title=part.description,
-            reference=reference,
+            reference=study.reference,
             metric=options.metric,
         )
         found[name] = write_table(finished, folder, console)
-    return found[""] if not study.blocks else write_blocks(found, out, console)
+    sections = [choices_to_markdown(study, scores)] if study.tuning_seeds else []
+    whole = write_blocks(found, out, console, sections=sections) if study.blocks else found[""]
+    if study.tuning_seeds:
+        file = write_text(out / "tuning.csv", scores_to_csv(scores), console)
+        whole = replace(whole, files=(*whole.files, file))
+    return whole
 
 
 def _parts(study: Study, out: Path) -> dict[str, tuple[Study, Path]]:
