@@ -43,7 +43,7 @@ def train(runs):
 def no_picture(monkeypatch):
     """Pictures take most of a comparison's time: leave them out where they are not the subject."""
     monkeypatch.setattr(
-        "metaloss.study.compare.plot_comparison", lambda groups, table, path, **_: path
+        "metaloss.study.outputs.plot_comparison", lambda groups, table, path, **_: path
     )
 
 
