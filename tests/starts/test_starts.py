@@ -98,13 +98,7 @@ def test_losses_that_begin_together_begin_as_they_would_alone(start, link):
     )
     for seed, loss, found, rows in zip((3, 4, 5), losses, together, told, strict=True):
         alone_told = []
-        alone = start.begin(
-            loss,
-            TASK_LOSSES[link],
-            5,
-            seed,
-            lambda step, numbers: alone_told.append((step, numbers)),
-        )
+        alone = start.begin(loss, TASK_LOSSES[link], 5, seed, _into(alone_told))
         assert alone.keys() == found.keys()
         for name, value in alone.items():
             torch.testing.assert_close(found[name], value, rtol=1e-9, atol=1e-9)
