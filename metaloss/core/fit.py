@@ -50,8 +50,10 @@ def check_kinds(config: RunConfig, task: object, model: object, loss: object) ->
 
 
 @torch.no_grad()
-def check_outputs(model: FunctionalModel, task: Task, device: torch.device) -> None:
-    """Try the model on two rows, so that a misfit is told before anything is written."""
+def check_outputs(
+    model: FunctionalModel, loss: LearnedLoss, task: Task, device: torch.device
+) -> None:
+    """Try model and loss on two rows, so that a misfit is told before anything is written."""
     params, buffers = model.state()
     params = {name: value.to(device) for name, value in params.items()}
     buffers = {name: value.to(device) for name, value in buffers.items()}
@@ -70,3 +72,5 @@ def check_outputs(model: FunctionalModel, task: Task, device: torch.device) -> N
             f"the model returns outputs of shape {tuple(outputs.shape)}; the task {task.name} "
             f"needs (B, {task.outputs}, *)"
         )
+    like = next(loss.parameters(), outputs)
+    loss(outputs.to(like.dtype), task.train.targets[: len(outputs)].to(device))

@@ -130,7 +130,7 @@ def prepare(
     problem = (partial(ShardedProblem, ranks=ranks) if several else InnerProblem)(
         model=functional, loss=loss, task_loss=task.task_loss, optimizer=optimizer
     )
-    check_outputs(functional, task, device)
+    check_outputs(functional, loss, task, device)
 
     def fresh(phase: str, number: int) -> InnerState:
         params, buffers = functional.state(weights(phase, number))

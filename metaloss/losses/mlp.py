@@ -18,6 +18,10 @@ from metaloss.losses.base import ClassReduction, LearnedLoss
 from metaloss.losses.smooth_leaky_relu import smooth_leaky_relu
 from metaloss.types import Link
 
+# An offset's effect for each unit of its parameter: an offset of log 50, for a class fifty times
+# rarer than another, is to be in reach of the same rate as the network's weights.
+OFFSET_UNIT = 4.0
+
 
 class Activation(Enum):
     """Activations of the hidden layers."""
@@ -54,6 +58,12 @@ class MLPLossConfig:
     class_reduction: ClassReduction = field(
         default=ClassReduction.mean, metadata={"help": "how the outputs of a row are combined"}
     )
+    class_offsets: int = field(
+        default=0,
+        metadata={
+            "help": "classes of the task: φ shifts each one's output, for rare ones; 0: none"
+        },
+    )
 
     def __post_init__(self) -> None:
         """Check the ranges."""
@@ -63,6 +73,10 @@ class MLPLossConfig:
             raise MetalossError(f"loss.beta={self.beta}: expected a positive number")
         if not 0 <= self.gamma <= 1:
             raise MetalossError(f"loss.gamma={self.gamma}: expected a number from 0 to 1")
+        if self.class_offsets < 0:
+            raise MetalossError(
+                f"loss.class_offsets={self.class_offsets}: expected the number of classes, or 0"
+            )
 
 
 class MLPLoss(LearnedLoss):
@@ -70,6 +84,10 @@ class MLPLoss(LearnedLoss):
 
     The smooth leaky ReLU is ``(1/β) log(exp(βx) + 1) (1 − γ) + γ x``: unlike ML³'s ReLU with a
     softplus output it does not make flat losses.
+
+    ``class_offsets=C`` adds C parameters o to φ, which shift the raw outputs before the link:
+    ``ℓ_φ(t, link(z + 4 o))``. A network alone treats all classes alike; with offsets the loss can
+    ask a wider margin of rare ones. They begin at 0, and are no part of ``pointwise``.
 
     Args:
         config: The options.
@@ -79,7 +97,8 @@ class MLPLoss(LearnedLoss):
         Raymond, Chen, Xue & Zhang, "Meta-Learning Adaptive Loss Functions", TMLR 2025, section 3
         (the network, the activation; γ and β as remembered, not re-read). With ``activation=relu
         output=softplus bias=false hidden=[50,50]``: Bechtle et al., "Meta Learning via Learned
-        Loss", 2021.
+        Loss", 2021. On offsets that are not learned but the logarithms of the classes' shares: Menon
+        et al., "Long-Tail Learning via Logit Adjustment", ICLR 2021.
 
     Example:
         >>> loss = MLPLoss()
@@ -102,6 +121,20 @@ class MLPLoss(LearnedLoss):
             # It would add a constant to the loss, which moves no gradient: no dead φ.
             self.layers[-1].register_parameter("bias", None)
         self.activation = _activation(config)
+        if config.class_offsets:
+            self.offsets = nn.Parameter(torch.zeros(config.class_offsets))
+
+    def forward(self, prediction: Tensor, target: Tensor, weight: Tensor | None = None) -> Tensor:
+        """Return the scalar loss of a batch; see `LearnedLoss`."""
+        if count := self.config.class_offsets:
+            if prediction.dim() < 2 or prediction.shape[1] != count:
+                raise MetalossError(
+                    f"loss.class_offsets={count}: expected the number of the task's outputs, which "
+                    f"have shape {tuple(prediction.shape)}; 0 for none"
+                )
+            classes = (1, -1, *[1] * (prediction.dim() - 2))
+            prediction = prediction + OFFSET_UNIT * self.offsets.view(classes)
+        return super().forward(prediction, target, weight)
 
     def pointwise(self, prediction: Tensor, target: Tensor) -> Tensor:
         """Return ℓ_φ(prediction, target); all shapes (B, C, *)."""

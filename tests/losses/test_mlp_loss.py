@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 import torch
 
+from metaloss import train
 from metaloss.errors import MetalossError
 from metaloss.losses import ClassReduction
 from metaloss.losses.mlp import Activation, MLPLossConfig, Output
@@ -92,9 +93,53 @@ def test_adalfl_is_the_default_without_the_one_parameter_that_moves_nothing():
         ({"beta": 0.0}, "loss.beta=0.0: expected a positive number"),
         ({"beta": float("nan")}, "loss.beta=nan: expected a positive number"),
         ({"gamma": -0.1}, "loss.gamma=-0.1: expected a number from 0 to 1"),
+        ({"class_offsets": -1}, "loss.class_offsets=-1: expected the number of classes, or 0"),
         ({"gamma": 1.1}, "loss.gamma=1.1: expected a number from 0 to 1"),
     ],
 )
 def test_options_out_of_range_are_refused(options, message):
     with pytest.raises(MetalossError, match=message):
         MLPLossConfig(**options)
+
+
+@pytest.mark.parametrize("link", Link)
+@pytest.mark.parametrize("shape", [(6, 4), (3, 4, 5)])
+def test_offsets_shift_the_raw_outputs_of_their_classes(link, shape):
+    plain, shifted = build("mlp", link), build("mlp", link, class_offsets=4)
+    offsets = torch.tensor([0.3, -0.2, 0.0, 0.7], dtype=torch.float64)
+    with torch.no_grad():
+        shifted.offsets.copy_(offsets)
+    outputs, targets = rows(link, shape)
+    outputs.requires_grad_()
+    moved = outputs + 4 * offsets.view(1, 4, *[1] * (len(shape) - 2))
+    expected = plain(moved, targets)
+    found = shifted(outputs, targets)
+    torch.testing.assert_close(found, expected, rtol=1e-12, atol=1e-12)
+    (slope,) = torch.autograd.grad(expected, moved)
+    (of_offsets,) = torch.autograd.grad(found, shifted.offsets)
+    by_class = slope.transpose(0, 1).reshape(4, -1).sum(1)
+    assert by_class.abs().max() > 0
+    torch.testing.assert_close(of_offsets, 4 * by_class, rtol=1e-10, atol=1e-12)
+
+
+def test_offsets_for_another_number_of_classes_are_refused_before_anything_is_written(tmp_path):
+    words = ["task=digits", "loss=mlp", "loss.class_offsets=7", f"output={tmp_path / 'run'}"]
+    with pytest.raises(MetalossError, match=r"class_offsets=7: expected the number of the task"):
+        train(words)
+    assert not (tmp_path / "run").exists()
+
+
+def test_offsets_learn_which_classes_are_rare(tmp_path):
+    words = ["task=digits", "task.imbalance=20", "model=linear", "schedule=online", "loss=mlp"]
+    more = [
+        "loss.class_offsets=10",
+        "loss.hidden=[8]",
+        "start.steps=300",
+        "steps=250",
+        "tracker=[]",
+    ]
+    run = train([*words, *more, "meta_optimizer.lr=1e-2", f"output={tmp_path / 'run'}"])
+    # Class 0 is the largest, the last one twenty times smaller: a falling line.
+    ranks = run.loss.offsets.detach().argsort().argsort().double()
+    expected = torch.arange(10.0, dtype=torch.float64).flip(0)
+    assert torch.corrcoef(torch.stack([ranks, expected]))[0, 1] > 0.7
