@@ -97,8 +97,8 @@ class MLPLoss(LearnedLoss):
         Raymond, Chen, Xue & Zhang, "Meta-Learning Adaptive Loss Functions", TMLR 2025, section 3
         (the network, the activation; γ and β as remembered, not re-read). With ``activation=relu
         output=softplus bias=false hidden=[50,50]``: Bechtle et al., "Meta Learning via Learned
-        Loss", 2021. On offsets that are not learned but the logarithms of the classes' shares: Menon
-        et al., "Long-Tail Learning via Logit Adjustment", ICLR 2021.
+        Loss", 2021. On offsets that are not learned but the logarithms of the classes' shares:
+        Menon et al., "Long-Tail Learning via Logit Adjustment", ICLR 2021.
 
     Example:
         >>> loss = MLPLoss()
