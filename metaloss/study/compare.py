@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -104,14 +105,17 @@ def compare(
     parts = _parts(study, out)
     jobs = {name: plan_jobs(part, folder) for name, (part, folder) in parts.items()}
     write_atomically(out / STUDY_FILE, to_yaml(study).encode())
-    if train is None:
-        train = ProcessTrainer(threads=options.threads, arguments=options.arguments)
     named = [
         replace(job, row=f"{name} · {job.row}" if name else job.row)
         for name, part in jobs.items()
         for job in part
     ]
-    with Display(named, console) as display:
+    with ExitStack() as entered:
+        if train is None:
+            train = entered.enter_context(
+                ProcessTrainer(threads=options.threads, arguments=options.arguments)
+            )
+        display = entered.enter_context(Display(named, console))
         train_missing(named, train, workers=options.jobs, watch=display, together=together)
     options = replace(options, reference=reference)
     found = {}
