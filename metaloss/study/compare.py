@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
@@ -97,8 +98,6 @@ def compare(
         reference=options.reference or study.reference,
         together=options.together or study.together,
     )
-    if train is None:
-        train = ProcessTrainer(threads=options.threads, arguments=options.arguments)
     resolve = cache(compose)
     parts = _parts(study, out)
     # Checked before hours of training.
@@ -108,6 +107,7 @@ def compare(
     write_atomically(out / STUDY_FILE, to_yaml(study).encode())
 
     def run(jobs: Mapping[str, Sequence[Job]], what: str, split: str) -> None:
+        assert train is not None
         named = [
             replace(job, row=f"{name} · {job.row}" if name else job.row)
             for name, some in jobs.items()
@@ -118,15 +118,22 @@ def compare(
                 named, train, workers=options.jobs, watch=display, together=study.together
             )
 
-    if study.tuning_seeds:
-        tried = {name: [job for one in some for job in one.jobs] for name, some in trials.items()}
-        run(tried, "tuning runs", "valid")
-    scores = {name: judge(some) for name, some in trials.items()}
-    jobs = {
-        name: plan_jobs(settle(part, scores[name]), folder, resolve=resolve)
-        for name, (part, folder) in parts.items()
-    }
-    run(jobs, "runs", "test")
+    with ExitStack() as entered:
+        if train is None:
+            train = entered.enter_context(
+                ProcessTrainer(threads=options.threads, arguments=options.arguments)
+            )
+        if study.tuning_seeds:
+            tried = {
+                name: [job for one in some for job in one.jobs] for name, some in trials.items()
+            }
+            run(tried, "tuning runs", "valid")
+        scores = {name: judge(some) for name, some in trials.items()}
+        jobs = {
+            name: plan_jobs(settle(part, scores[name]), folder, resolve=resolve)
+            for name, (part, folder) in parts.items()
+        }
+        run(jobs, "runs", "test")
     found = {}
     for name, (part, folder) in parts.items():
         groups, notes = groups_of_jobs(jobs[name])

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
-import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
@@ -17,9 +16,11 @@ from metaloss.compose import to_overrides
 from metaloss.errors import MetalossError
 from metaloss.study.folders import read_summary
 from metaloss.study.jobs import Job, State, can_resume, clear
+from metaloss.study.warm import Run, Server, begin_cold, can_fork
 
 # How long an interrupted run may take to write its checkpoint.
 _PATIENCE_SECONDS = 30.0
+_THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS")
 _FINISHED, _REFUSED, _DIVERGED = 0, 2, 3
 
 
@@ -51,15 +52,28 @@ class ProcessTrainer:
     Args:
         threads: Threads of each process.
         arguments: Further words for the command line, such as ``--plugin FILE.py``.
+        warm: Fork the processes from one that has imported everything (`warm.Server`); None: where
+            the system can. They see the environment that the first of them saw.
 
-    What a run prints goes to ``<folder>.log``, beside the folder.
+    What a run prints goes to ``<folder>.log``, beside the folder. Use it in a ``with`` statement,
+    which ends what is left.
     """
 
-    def __init__(self, *, threads: int = 1, arguments: Sequence[str] = ()) -> None:
-        self._threads, self._arguments = threads, list(arguments)
-        self._lock = threading.Lock()
-        self._running: set[subprocess.Popen[bytes]] = set()
+    def __init__(
+        self, *, threads: int = 1, arguments: Sequence[str] = (), warm: bool | None = None
+    ) -> None:
+        self._threads, self._arguments = str(threads), list(arguments)
+        self._warm = can_fork() if warm is None else warm
+        self._server: Server | None = None
+        self._changed = threading.Condition()
+        self._running: set[subprocess.Popen[bytes] | Run] = set()
         self._stopped = False
+
+    def __enter__(self) -> ProcessTrainer:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
 
     def __call__(self, overrides: list[str], folder: Path, *, resume: bool) -> str:
         """Train; see `Train`."""
@@ -68,13 +82,14 @@ class ProcessTrainer:
         )
         log = folder.with_name(f"{folder.name}.log")
         log.parent.mkdir(parents=True, exist_ok=True)
-        with log.open("ab") as output:
-            process = self._begin([*words, *self._arguments], output.fileno())
+        words = ["train", *words, *self._arguments]
+        with log.open("ab") as output, self._begin(words, output.fileno()) as process:
             try:
                 status = process.wait()
             finally:
-                with self._lock:
+                with self._changed:
                     self._running.discard(process)
+                    self._changed.notify_all()
         if status in (_FINISHED, _DIVERGED):
             return "ok" if status == _FINISHED else "diverged"
         kind = RefusedError if status == _REFUSED else MetalossError
@@ -82,33 +97,30 @@ class ProcessTrainer:
 
     def stop(self) -> None:
         """End what runs, as Ctrl-C does: each writes a checkpoint. Start nothing more."""
-        with self._lock:
+        with self._changed:
             self._stopped = True
-            running = list(self._running)
-        for process in running:
-            process.send_signal(signal.SIGINT)
-        for process in running:
+            for process in self._running:
+                process.send_signal(signal.SIGINT)
             try:
-                process.wait(_PATIENCE_SECONDS)
-            except (subprocess.TimeoutExpired, KeyboardInterrupt):
-                process.kill()
-                process.wait()
+                self._changed.wait_for(lambda: not self._running, _PATIENCE_SECONDS)
+            finally:  # also after a second Ctrl-C
+                for process in self._running:
+                    process.kill()
+                self._changed.wait_for(lambda: not self._running)
+                if self._server is not None:
+                    self._server.close()
 
-    def _begin(self, words: list[str], output: int) -> subprocess.Popen[bytes]:
-        threads = str(self._threads)
-        environment = os.environ | {"OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads}
-        with self._lock:
+    def _begin(self, words: list[str], output: int) -> subprocess.Popen[bytes] | Run:
+        environment = os.environ | dict.fromkeys(_THREADS, self._threads)
+        process: subprocess.Popen[bytes] | Run
+        with self._changed:
             if self._stopped:
                 raise MetalossError("stopped")
-            # A process group of its own: the terminal's Ctrl-C reaches it through us, once.
-            process = subprocess.Popen(
-                [sys.executable, "-m", "metaloss", "train", *words],
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=subprocess.STDOUT,
-                env=environment,
-                process_group=0,
-            )
+            if self._warm:
+                self._server = self._server or Server(environment)
+                process = self._server.begin(words, output)
+            else:
+                process = begin_cold(words, output, environment)
             self._running.add(process)
         return process
 

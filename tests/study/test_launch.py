@@ -255,7 +255,7 @@ def fake_python(tmp_path, monkeypatch):
 def test_a_process_gets_the_words_and_tells_how_it_ended(tmp_path, fake_python, status, word):
     words = fake_python(f"exit {status}")
     folder = tmp_path / "a run" / "seed0"
-    train = ProcessTrainer(threads=3, arguments=["--plugin", "mine.py"])
+    train = ProcessTrainer(threads=3, arguments=["--plugin", "mine.py"], warm=False)
     assert train(["loss=mlp", "seed=0"], folder, resume=False) == word
     assert words() == [
         "-m", "metaloss", "train", "loss=mlp", "seed=0", f"output='{folder}'",
@@ -265,14 +265,14 @@ def test_a_process_gets_the_words_and_tells_how_it_ended(tmp_path, fake_python, 
 
 def test_a_process_resumes_with_nothing_but_the_folder(tmp_path, fake_python):
     words = fake_python("exit 0")
-    ProcessTrainer()(["loss=mlp"], tmp_path / "run", resume=True)
+    ProcessTrainer(warm=False)(["loss=mlp"], tmp_path / "run", resume=True)
     assert words()[2:5] == ["train", "--resume", str(tmp_path / "run")]
 
 
 def test_a_process_that_fails_says_why(tmp_path, fake_python):
     fake_python("echo working; echo 'metaloss: error: steps=0' >&2; exit 2")
     with pytest.raises(RefusedError, match=r"exit status 2: metaloss: error: steps=0 \(see .*log"):
-        ProcessTrainer()([], tmp_path / "run", resume=False)
+        ProcessTrainer(warm=False)([], tmp_path / "run", resume=False)
 
 
 def test_stop_interrupts_the_process_and_lets_it_finish(tmp_path, fake_python):
@@ -280,7 +280,7 @@ def test_stop_interrupts_the_process_and_lets_it_finish(tmp_path, fake_python):
         f"trap 'echo saved > {tmp_path}/saved; exit 130' INT\n"
         f"touch {tmp_path}/ready\nwhile :; do sleep 0.05; done"
     )
-    train, caught = ProcessTrainer(), []
+    train, caught = ProcessTrainer(warm=False), []
 
     def call():
         try:

@@ -1,0 +1,225 @@
+"""Runs that are forked off a warm process, against the same by the command line."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+
+import pytest
+
+from metaloss.cli.main import main
+from metaloss.errors import MetalossError
+from metaloss.study import launch
+from metaloss.study.launch import ProcessTrainer, RefusedError
+from metaloss.study.warm import can_fork
+
+pytestmark = pytest.mark.skipif(not can_fork(), reason="needs Linux")
+
+WORDS = ["schedule=static", "loss=cross_entropy", "steps=20", "tracker=[]", "device=cpu"]
+LONG = [*WORDS, "steps=200", "log_every=10"]
+
+# Its product is large enough for a team of threads.
+PLUGIN = """
+import os, torch
+from metaloss.models.linear import Linear
+from metaloss.registry import register
+
+@register("model", "mine")
+class Mine(Linear):
+    pass
+
+(torch.ones(700, 700) @ torch.ones(700, 700)).sum().item()
+tasks = len(os.listdir(f"/proc/{os.getppid()}/task"))
+print("found", torch.get_num_threads(), torch.cuda._is_in_bad_fork(), tasks, os.read(0, 1), end=" ")
+print(os.getpgid(0) == os.getpid(), sorted(map(int, os.listdir("/proc/self/fd")))[:-1])
+"""
+
+
+@pytest.fixture(scope="module")
+def plugin(tmp_path_factory):
+    path = tmp_path_factory.mktemp("plugin") / "mine.py"
+    path.write_text(PLUGIN)
+    return ["--plugin", str(path)]
+
+
+@pytest.fixture(scope="module")
+def train(plugin):
+    with pytest.MonkeyPatch.context() as patch:
+        # Two threads that wait for each other on a busy machine may sleep meanwhile.
+        patch.setenv("OMP_WAIT_POLICY", "PASSIVE")
+        with ProcessTrainer(threads=2, arguments=plugin, warm=True) as trainer:
+            yield trainer
+
+
+class Calling(threading.Thread):
+    """Trains beside the test; remembers the error."""
+
+    def __init__(self, train, words, folder):
+        super().__init__(daemon=True)
+        self.error = None
+        self._call = (train, words, folder)
+        self.start()
+
+    def run(self):
+        train, words, folder = self._call
+        try:
+            train(words, folder, resume=False)
+        except MetalossError as error:
+            self.error = error
+
+
+def wait_for(condition, *, seconds=300):
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+def is_training(folder):
+    journal = folder / "journal.jsonl"
+    return journal.exists() and len(journal.read_text().splitlines()) > 1
+
+
+def has_ended(pid):
+    try:
+        with open(f"/proc/{pid}/stat") as file:
+            return file.read().rpartition(")")[2].split()[0] == "Z"
+    except FileNotFoundError:
+        return True
+
+
+def test_a_forked_run_is_the_run_of_the_command_line(tmp_path, train, plugin):
+    words = [*WORDS, "model=mine"]
+    with ProcessTrainer(threads=2, arguments=plugin, warm=False) as cold:
+        assert cold(words, tmp_path / "cold", resume=False) == "ok"
+    assert train(words, tmp_path / "warm", resume=False) == "ok"
+    found = {}
+    for name in ("cold", "warm"):
+        found[name] = json.loads((tmp_path / name / "summary.json").read_text())
+        assert found[name].pop("seconds") > 0
+    assert found["warm"] == found["cold"]
+    assert found["warm"]["metrics"]["test/error"] < 1
+    files = [sorted(path.name for path in (tmp_path / name).iterdir()) for name in found]
+    assert files[0] == files[1]
+    weights = [(tmp_path / name / "model.safetensors").read_bytes() for name in found]
+    assert weights[0] == weights[1]
+    logs = [(tmp_path / f"{name}.log").read_text().replace(name, "") for name in found]
+    last = [log.splitlines()[-1] for log in logs]
+    assert last[0] == last[1] != ""
+
+
+def test_a_forked_run_has_threads_and_files_of_its_own(tmp_path, train):
+    with pytest.raises(RefusedError):
+        train(["loss=nosuch"], tmp_path / "run", resume=False)
+    found = (tmp_path / "run.log").read_text().splitlines()[0]
+    assert found == "found 2 False 1 b'' True [0, 1, 2]"
+
+
+def test_a_bad_request_is_refused_in_the_same_words(tmp_path, train, capsys):
+    words = ["loss=nosuch", f"output={tmp_path / 'run'}"]
+    assert main(["train", *words]) == 2
+    line = capsys.readouterr().err.strip()
+    with pytest.raises(RefusedError) as caught:
+        train(words[:1], tmp_path / "run", resume=False)
+    assert f": exit status 2: {line} (see " in str(caught.value)
+
+
+def test_a_run_that_diverges_says_so(tmp_path, train):
+    words = [*WORDS, "model=mlp", "inner.lr=1e30", "schedule=static"]
+    assert train(words, tmp_path / "run", resume=False) == "diverged"
+
+
+def test_a_process_that_a_signal_ends_has_its_number_for_a_status(tmp_path, train, plugin):
+    kill = tmp_path / "kill.py"
+    kill.write_text("import os\nos.kill(os.getpid(), 9)\n")
+    with pytest.raises(MetalossError, match="exit status -9: "):
+        train([*WORDS, "--plugin", str(kill)], tmp_path / "run", resume=False)
+
+
+@pytest.mark.slow
+def test_an_interrupted_run_goes_on_from_its_checkpoint(tmp_path, train):
+    folder = tmp_path / "run"
+    with ProcessTrainer(warm=True) as stopped:
+        calling = Calling(stopped, LONG, folder)
+        wait_for(lambda: is_training(folder))
+        stopped.stop()
+        calling.join(60)
+    assert "exit status 130: metaloss: interrupted: " in str(calling.error)
+    assert list((folder / "checkpoints").glob("*.pt"))
+    assert not (folder / "summary.json").exists()
+    assert train(LONG, folder, resume=True) == "ok"
+    assert json.loads((folder / "summary.json").read_text())["steps"] == 200
+
+
+@pytest.mark.slow
+def test_a_run_that_does_not_hear_is_killed(tmp_path, monkeypatch):
+    deaf = tmp_path / "deaf.py"
+    deaf.write_text(
+        "import pathlib, signal, time\nsignal.signal(signal.SIGINT, signal.SIG_IGN)\n"
+        f"pathlib.Path({str(tmp_path / 'ready')!r}).touch()\ntime.sleep(600)\n"
+    )
+    monkeypatch.setattr(launch, "_PATIENCE_SECONDS", 0.5)
+    with ProcessTrainer(arguments=["--plugin", str(deaf)], warm=True) as train:
+        calling = Calling(train, WORDS, tmp_path / "run")
+        wait_for((tmp_path / "ready").exists)
+    calling.join(60)
+    assert "exit status -9" in str(calling.error)
+
+
+@pytest.mark.slow
+def test_the_server_and_its_runs_end_with_whoever_asked_for_them(tmp_path):
+    folder = tmp_path / "run"
+    script = (
+        "import threading, pathlib\n"
+        "from metaloss.study.launch import ProcessTrainer\n"
+        "train = ProcessTrainer(warm=True)\n"
+        f"words, folder = {LONG!r}, pathlib.Path({str(folder)!r})\n"
+        "threading.Thread(target=train, args=(words, folder), kwargs={'resume': False}).start()\n"
+        "while train._server is None: pass\n"
+        "print(train._server._process.pid, flush=True)\n"
+    )
+    parent = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True)
+    with parent:
+        server = int(parent.stdout.readline())
+        wait_for(lambda: is_training(folder))
+        parent.kill()
+    wait_for(lambda: has_ended(server))  # it waits for its runs
+    assert list((folder / "checkpoints").glob("*.pt"))
+    assert not (folder / "summary.json").exists()
+    assert "metaloss: interrupted: " in (tmp_path / "run.log").read_text()
+
+
+@pytest.mark.slow
+def test_a_run_does_not_outlive_its_server(tmp_path):
+    tell = tmp_path / "tell.py"
+    tell.write_text(
+        "import os, pathlib, time\n"
+        f"path = pathlib.Path({str(tmp_path / 'pid')!r})\n"
+        "path.with_suffix('.new').write_text(str(os.getpid()))\n"
+        "path.with_suffix('.new').rename(path)\ntime.sleep(600)\n"
+    )
+    with ProcessTrainer(arguments=["--plugin", str(tell)], warm=True) as train:
+        calling = Calling(train, WORDS, tmp_path / "run")
+        wait_for((tmp_path / "pid").exists)
+        os.kill(train._server._process.pid, signal.SIGKILL)
+        calling.join(60)
+        assert "is gone" in str(calling.error)
+        wait_for(lambda: has_ended(int((tmp_path / "pid").read_text())))
+        with pytest.raises(MetalossError, match="is gone"):
+            train(WORDS, tmp_path / "other", resume=False)
+
+
+def test_preloading_starts_no_thread_and_leaves_cuda_alone():
+    script = (
+        "import os, torch\n"
+        "def touched(*_): os._exit(9)\n"
+        "torch._C._cuda_getDeviceCount = torch._C._cuda_init = touched\n"
+        "from metaloss.study.warm import preload\n"
+        "preload()\n"
+        "print(len(os.listdir('/proc/self/task')), torch.cuda.is_initialized())\n"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "1 False\n", "")
