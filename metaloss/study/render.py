@@ -63,7 +63,11 @@ def to_markdown(table: Table, notes: list[str]) -> str:
 
 
 def _markdown_table(table: Table) -> str:
-    head, rows = cells(table)
+    return aligned(*cells(table))
+
+
+def aligned(head: list[str], rows: list[list[str]]) -> str:
+    """Return a Markdown table whose columns align as text too: the first left, the others right."""
     widths = [max(len(row[i]) for row in [head, *rows]) for i in range(len(head))]
 
     def show(row: list[str]) -> str:

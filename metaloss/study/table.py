@@ -102,16 +102,25 @@ def make_table(
     goals = sorted({str(summary.get("goal", "min")) for summary in summaries})
     if len(goals) > 1:
         raise MetalossError(f"runs disagree about which values of {metric} are better: {goals}")
-    lines = [_line(group, metric) for group in groups]
-    base = lines[names.index(reference)]
-    compared = [_against(base, line) for line in lines]
+    lines = tuple(_line(group, metric) for group in groups)
+    table = Table(metric=metric, goal=goals[0], reference=reference, lines=lines)
+    return refer(table, reference)
+
+
+def refer(table: Table, reference: str) -> Table:
+    """Return the table with its rows tested against ``reference``, corrected for their number.
+
+    Raises:
+        MetalossError: If the reference is no row.
+    """
+    names = [line.name for line in table.lines]
+    if reference not in names:
+        raise unknown_name("reference row", reference, names)
+    base = table.lines[names.index(reference)]
+    compared = [_against(base, line) for line in table.lines]
     corrected = holm([line.p for line in compared])
-    return Table(
-        metric=metric,
-        goal=goals[0],
-        reference=reference,
-        lines=tuple(replace(line, p_holm=p) for line, p in zip(compared, corrected, strict=True)),
-    )
+    lines = (replace(line, p_holm=p) for line, p in zip(compared, corrected, strict=True))
+    return replace(table, reference=reference, lines=tuple(lines))
 
 
 def _line(group: Group, metric: str) -> Line:
@@ -136,16 +145,19 @@ def _line(group: Group, metric: str) -> Line:
     )
 
 
-def _against(base: Line, line: Line) -> Line:
-    if line is base:
-        return line
-    pairs = [
+def paired(line: Line, base: Line) -> list[tuple[float, float]]:
+    """Return the finite values of two rows, by the seeds that both have."""
+    return [
         (value, there)
         for seed, value in line.values.items()
         if value is not None and (there := base.values.get(seed)) is not None
     ]
-    if not pairs:
-        return line
+
+
+def _against(base: Line, line: Line) -> Line:
+    pairs = paired(line, base)
+    if line is base or not pairs:
+        return replace(line, difference=None, pairs=0, p=None)
     return replace(
         line,
         difference=math.fsum(here - there for here, there in pairs) / len(pairs),

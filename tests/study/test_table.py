@@ -11,7 +11,7 @@ from metaloss.errors import MetalossError
 from metaloss.study import render
 from metaloss.study.folders import RunFolder
 from metaloss.study.statistics import holm, paired_wilcoxon
-from metaloss.study.table import Group, make_table
+from metaloss.study.table import Group, make_table, refer
 
 
 def run(final, *, best=None, status="ok", seconds=1.0, goal="min", metric="test/error"):
@@ -92,6 +92,15 @@ def test_the_reference_may_be_chosen():
     assert make_table(groups, reference="gce").lines[0].difference > 0
     with pytest.raises(MetalossError, match="unknown reference row 'gc': did you mean 'gce'"):
         make_table(groups, reference="gc")
+
+
+def test_a_table_may_be_referred_to_another_row(table):
+    groups = [group("online", ONLINE, static=False, best=0.04, seconds=5.0)]
+    groups += [group("ce", CE), group("gce", GCE)]
+    assert refer(table, "gce") == make_table(groups, reference="gce") != table
+    assert refer(refer(table, "gce"), "ce") == table
+    with pytest.raises(MetalossError, match="unknown reference row 'gc'"):
+        refer(table, "gc")
 
 
 def test_without_a_static_row_the_first_is_the_reference():
