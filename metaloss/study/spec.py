@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import re
 import shlex
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,9 @@ from omegaconf.errors import OmegaConfBaseException
 from metaloss.errors import MetalossError, unknown_name
 
 SHIPPED = Path(__file__).parent / "studies"
-_KEYS = ("blocks", "common", "description", "reference", "rows", "seeds", "together")
+_KEYS = (
+    "aside", "blocks", "common", "description", "groups", "reference", "rows", "seeds", "together",
+)  # fmt: skip
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,10 +63,12 @@ class Study:
         blocks: What all rows are trained on, one after the other, such as several tasks; each has
             a table and tests of its own. None: a single one, without a name.
         together: Seeds of a row that are trained as one vectorised program, where its parts allow.
+        groups: Names of blocks by label: they are summarized on their own, beside all blocks.
+        aside: Names of rows that are no rivals of the reference in the summary over blocks.
 
     Raises:
-        MetalossError: If there are no rows or seeds, a name or folder occurs twice, or the
-            reference is no row.
+        MetalossError: If there are no rows or seeds, a name or folder occurs twice, the reference
+            is no row, or a group or ``aside`` names what is not there.
     """
 
     rows: tuple[Row, ...]
@@ -74,6 +78,8 @@ class Study:
     description: str = ""
     blocks: tuple[Row, ...] = ()
     together: int = 1
+    groups: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    aside: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         """Check the whole."""
@@ -93,12 +99,17 @@ class Study:
         if not isinstance(self.together, int) or self.together < 1:
             raise MetalossError(f"together={self.together}: expected a number ≥ 1")
         check_words(self.common, "the common words")
+        _check_names("aside: row", self.aside, self.rows)
+        for label, blocks in self.groups.items():
+            if label == "all" or not blocks:
+                raise MetalossError(f"group {label!r}: expected blocks, and a label other than all")
+            _check_names(f"group {label!r}: block", blocks, self.blocks)
 
     def of_block(self, block: Row) -> Study:
         """Return one block as a study of its own."""
         title = f"{self.description}: {block.name}" if self.description else block.name
         common = (*self.common, *block.overrides)
-        return replace(self, blocks=(), common=common, description=title)
+        return replace(self, blocks=(), groups={}, aside=(), common=common, description=title)
 
     def overrides(self, row: Row, seed: int) -> list[str]:
         """Return the words of one run; a later word on the same key replaces an earlier one.
@@ -161,7 +172,8 @@ def load_study(name_or_path: str | Path) -> Study:
     """Return a shipped study by name, or one from a YAML file.
 
     The file holds ``rows`` (name → list of ``KEY=VALUE`` words) and, if wanted, ``blocks`` (the
-    same), ``seeds``, ``common`` (a list of words), ``reference``, ``together`` and ``description``.
+    same), ``groups`` (label → list of blocks), ``seeds``, ``common`` (a list of words),
+    ``reference``, ``aside`` (a list of rows), ``together`` and ``description``.
 
     Raises:
         MetalossError: If there is no such study, or the file does not hold one.
@@ -205,6 +217,10 @@ def to_yaml(study: Study) -> str:
         values["together"] = study.together
     if study.blocks:
         values["blocks"] = {block.name: list(block.overrides) for block in study.blocks}
+    if study.groups:
+        values["groups"] = {label: list(names) for label, names in study.groups.items()}
+    if study.aside:
+        values["aside"] = list(study.aside)
     return yaml.safe_dump(values, sort_keys=False, allow_unicode=True)
 
 
@@ -231,7 +247,28 @@ def _study(path: Path, values: Mapping[str, Any]) -> Study:
         reference=None if reference is None else str(reference),
         together=values.get("together", 1),
         description=str(values.get("description") or ""),
+        groups=_groups(path, values.get("groups")),
+        aside=_words(path, "aside", values.get("aside"), of="row names"),
     )
+
+
+def _groups(path: Path, groups: Any) -> dict[str, tuple[str, ...]]:
+    if not isinstance(groups, dict | None):
+        raise MetalossError(f"study {path}: groups={groups}: expected labels with lists of blocks")
+    return {
+        str(label): _words(path, f"groups.{label}", names, of="block names")
+        for label, names in (groups or {}).items()
+    }
+
+
+def _check_names(what: str, names: Sequence[str], rows: Sequence[Row]) -> None:
+    """Raise unless every name is that of a row (or block), and occurs once."""
+    known = [row.name for row in rows]
+    for index, name in enumerate(names):
+        if name not in known:
+            raise unknown_name(what, name, known)
+        if name in names[:index]:
+            raise MetalossError(f"{what} {name!r} occurs twice")
 
 
 def _rows(path: Path, key: str, rows: Any) -> tuple[Row, ...]:
@@ -243,9 +280,9 @@ def _rows(path: Path, key: str, rows: Any) -> tuple[Row, ...]:
     )
 
 
-def _words(path: Path, key: str, words: Any) -> tuple[str, ...]:
+def _words(path: Path, key: str, words: Any, *, of: str = "KEY=VALUE words") -> tuple[str, ...]:
     if words is None:
         return ()
     if not isinstance(words, list) or not all(isinstance(word, str) for word in words):
-        raise MetalossError(f"study {path}: {key}={words}: expected a list of KEY=VALUE words")
+        raise MetalossError(f"study {path}: {key}={words}: expected a list of {of}")
     return tuple(words)

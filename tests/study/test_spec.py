@@ -76,6 +76,11 @@ def test_a_rows_words_win_over_the_common_ones_and_the_seed_comes_last():
         ({"rows": (Row(name="a b"), Row(name="A, b"))}, "two rows are called 'A, b'"),
         ({"reference": "onlin"}, "unknown reference row 'onlin': did you mean 'online'"),
         ({"common": ("steps",)}, "expected KEY=VALUE"),
+        ({"aside": ("onlin",)}, "unknown aside: row 'onlin': did you mean 'online'"),
+        ({"aside": ("online", "online")}, "aside: row 'online' occurs twice"),
+        ({"groups": {"g": ("clean",)}}, "unknown group 'g': block 'clean'"),
+        ({"groups": {"all": ("b",)}, "blocks": (Row(name="b"),)}, "a label other than all"),
+        ({"groups": {"g": ()}}, "group 'g': expected blocks"),
     ],
 )
 def test_studies_that_make_no_sense(changes, said):
@@ -99,6 +104,20 @@ def test_a_study_survives_its_file(tmp_path):
     assert load_study(path) == study
 
 
+def test_groups_of_blocks_and_rows_aside_survive_the_file(tmp_path):
+    study = Study(
+        rows=(Row(name="a"), Row(name="b")),
+        blocks=(Row(name="clean"), Row(name="40 % wrong"), Row(name="80 % wrong")),
+        groups={"noisy": ("40 % wrong", "80 % wrong")},
+        aside=("b",),
+    )
+    path = tmp_path / "study.yaml"
+    path.write_text(to_yaml(study))
+    assert load_study(path) == study
+    alone = study.of_block(study.blocks[0])
+    assert (alone.groups, alone.aside) == ({}, ()), "they are about the whole"
+
+
 @pytest.mark.parametrize(
     ("text", "said"),
     [
@@ -108,7 +127,10 @@ def test_a_study_survives_its_file(tmp_path):
         ("rows: {a: loss=mlp}", "expected a list of KEY=VALUE"),
         ("rows: {a: [loss=mlp]}\nseeds: x", "expected a number or a range"),
         ("rows: [", "is no plain YAML"),
-        ("- a", "expected blocks, common, description"),
+        ("rows: {a: []}\ngroups: [b]", "expected labels with lists of blocks"),
+        ("rows: {a: []}\ngroups: {g: b}", "groups.g=b: expected a list of block names"),
+        ("rows: {a: []}\naside: a", "aside=a: expected a list of row names"),
+        ("- a", "expected aside, blocks, common, description"),
     ],
 )
 def test_study_files_that_cannot_be_read(tmp_path, text, said):
