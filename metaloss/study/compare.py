@@ -17,6 +17,7 @@ from metaloss.study.jobs import plan_jobs
 from metaloss.study.launch import ProcessTrainer, Train, train_missing
 from metaloss.study.progress import Display
 from metaloss.study.spec import Study, load_study, parse_row, parse_seeds, to_yaml
+from metaloss.study.summary_files import write_summary
 from metaloss.study.table import Group, Table, make_table
 
 STUDY_FILE = "study.yaml"
@@ -86,7 +87,9 @@ def compare(
         study: Rows and seeds.
         out: Runs lie in ``out/<row>/seed<k>``; ``table.csv``, ``table.json``, ``table.md``,
             ``comparison.png`` and ``study.yaml`` beside them. With blocks each has such a folder
-            of its own, ``out/<block>``, and the tables are in ``out`` once more, together.
+            of its own, ``out/<block>``, and the tables are in ``out`` once more, together, with a
+            summary over several blocks: ``summary.md``, ``summary.csv``, ``ranks.png`` and
+            ``overview.png``.
         options: How.
         train: Trains one run; default: ``python -m metaloss train`` in a process of its own.
         console: Where people read.
@@ -120,7 +123,7 @@ def compare(
         found[name] = _finish(
             groups, notes, folder, options=options, title=part.description, console=console
         )
-    return found[""] if not study.blocks else _joined(found, out, console)
+    return found[""] if not study.blocks else _joined(found, study, out, console)
 
 
 def _parts(study: Study, out: Path) -> dict[str, tuple[Study, Path]]:
@@ -130,8 +133,8 @@ def _parts(study: Study, out: Path) -> dict[str, tuple[Study, Path]]:
     return {block.name: (study.of_block(block), out / block.slug) for block in study.blocks}
 
 
-def _joined(found: dict[str, Comparison], out: Path, console: Console) -> Comparison:
-    """Write the tables of all blocks together."""
+def _joined(found: dict[str, Comparison], study: Study, out: Path, console: Console) -> Comparison:
+    """Write the tables of all blocks together, and what they say as a whole."""
     tables = {name: one.tables[""] for name, one in found.items()}
     notes = tuple(f"{name}: {note}" for name, one in found.items() for note in one.notes)
     texts = {
@@ -140,9 +143,15 @@ def _joined(found: dict[str, Comparison], out: Path, console: Console) -> Compar
     }
     for name, text in texts.items():
         write_atomically(out / name, text.encode())
-        console.print(f"wrote {out / name}", markup=False, highlight=False, soft_wrap=True)
+    written = [out / name for name in texts]
+    if len(tables) > 1:
+        written += write_summary(
+            tables, out, reference=study.reference, groups=study.groups, aside=study.aside
+        )
+    for file in written:
+        console.print(f"wrote {file}", markup=False, highlight=False, soft_wrap=True)
     files = (
-        *(out / name for name in texts),
+        *written,
         *(file for one in found.values() for file in one.files),
     )
     return Comparison(tables=tables, files=files, notes=notes)
