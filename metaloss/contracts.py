@@ -7,7 +7,7 @@ dataclass: its fields are its options, in the config file and in Python alike.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
@@ -222,6 +222,23 @@ class Start(ABC):
         ``loss`` holds freshly drawn or loaded parameters; ``seed`` decides every draw; ``report``
         is told (step, numbers) now and then, out of ``total`` steps.
         """
+
+    def begin_together(
+        self,
+        losses: Sequence[LearnedLoss],
+        task_loss: Callable[[Tensor, Tensor], Tensor],
+        outputs: int,
+        seeds: Sequence[int],
+        reports: Sequence[Report],
+    ) -> list[Tensors]:
+        """Return what :meth:`begin` returns for each of many losses that are alike in structure.
+
+        A start with work to do may do it for all at once.
+        """
+        return [
+            self.begin(loss, task_loss, outputs, seed, report)
+            for loss, seed, report in zip(losses, seeds, reports, strict=True)
+        ]
 
 
 # ------------------------------------------------------------------------------------------ search

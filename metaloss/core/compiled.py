@@ -17,7 +17,10 @@ from typing import Any
 
 import torch
 from torch import Tensor, fx
+from torch._guards import TracingContext, tracing
+from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.fx.experimental.proxy_tensor import make_fx
+from torch.fx.experimental.symbolic_shapes import ShapeEnv
 from torch.utils import _pytree as pytree
 
 from metaloss.contracts import Plan
@@ -43,8 +46,12 @@ class Program:
         self._copies = tensors[0].is_cuda
         # CUDA graphs replay a whole program at the price of one launch.
         options = {"triton.cudagraphs": self._copies}
-        with torch.no_grad(), _without_chatter():
-            self._run = torch._inductor.compile(self.graph, list(tensors), options)
+        # The compiler keeps what it made on the disk, for the next process too, but only where it
+        # is told that no shape is symbolic.
+        fake = FakeTensorMode(shape_env=ShapeEnv(), allow_non_fake_inputs=True)
+        likes: list[Any] = [fake.from_tensor(tensor, static_shapes=True) for tensor in tensors]
+        with torch.no_grad(), _without_chatter(), tracing(TracingContext(fake)):
+            self._run = torch._inductor.compile(self.graph, likes, options)
 
     def __call__(self, tensors: Sequence[Tensor]) -> Any:
         """Return what the function returns."""

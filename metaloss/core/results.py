@@ -40,8 +40,13 @@ class Run:
         return read_rows(self.folder / "journal.jsonl")
 
 
-def write_results(trainer: Trainer, folder: Path, seconds: float) -> tuple[Run, dict[str, Path]]:
-    """Write the model, the loss and, last, the summary; return the run and its files by role."""
+def write_results(
+    trainer: Trainer, folder: Path, seconds: float, plain: float | None
+) -> tuple[Run, dict[str, Path]]:
+    """Write the model, the loss and, last, the summary; return the run and its files by role.
+
+    ``seconds``: what the run took; ``plain``: what a plain step takes, if that is known.
+    """
     setup, state = trainer.setup, trainer.state
     model = setup.problem.model.module_with(state.inner.params, state.inner.buffers)
     weights = {name: value.clone().contiguous() for name, value in model.state_dict().items()}
@@ -58,7 +63,7 @@ def write_results(trainer: Trainer, folder: Path, seconds: float) -> tuple[Run, 
         "schedule": config.schedule.name,
         "steps": trainer.progress.train,
     }
-    summary = summarize(trainer, seconds, read_json(folder / "plugins.json"))
+    summary = summarize(trainer, seconds, plain, read_json(folder / "plugins.json"))
     summary = setup.ranks.same(summary)
     provenance["versions"] = summary["versions"]
     if family_of(loss) is not None:

@@ -25,6 +25,7 @@ from metaloss.core.opening import (
     open_trackers,
     started,
 )
+from metaloss.core.plain import plain_seconds
 from metaloss.core.recorder import Recorder
 from metaloss.core.results import Run, write_results
 from metaloss.core.setup import Setup, prepare
@@ -218,7 +219,9 @@ def _go(
                 trainer.run()
             finally:
                 recorder.close()
-            run, files = write_results(trainer, folder, recorder.seconds())
+            learns = setup.schedule.learns and trainer.progress.train > 0
+            plain = plain_seconds(setup.advance, trainer.state) if learns else None
+            run, files = write_results(trainer, folder, recorder.seconds(), plain)
             fanout.handle(RunFinished(summary=run.summary, files=files))
     finally:
         fanout.close()

@@ -15,7 +15,7 @@ from metaloss.compose import compose, to_overrides
 from metaloss.config import RunConfig
 from metaloss.contracts import RunFinished, Task
 from metaloss.core import checkpoint
-from metaloss.core.group import check_stackable, train_together
+from metaloss.core.group import StackedAdvance, check_stackable, train_together
 from metaloss.core.interrupt import Interrupt
 from metaloss.core.joined import refuse_several
 from metaloss.core.opening import (
@@ -25,12 +25,14 @@ from metaloss.core.opening import (
     open_trackers,
     started,
 )
+from metaloss.core.plain import plain_seconds
 from metaloss.core.recorder import Recorder
 from metaloss.core.results import Run, write_results
 from metaloss.core.run import with_custom
 from metaloss.core.setup import Setup, prepare
 from metaloss.core.trainer import Trainer
 from metaloss.errors import MetalossError
+from metaloss.inner.stacked import stack
 from metaloss.losses.base import LearnedLoss
 from metaloss.tracking.fanout import Fanout
 
@@ -184,7 +186,9 @@ def _go(members: Sequence[_Member]) -> list[Run]:
             trainers.append(Trainer(one.setup, one.folder, recorder, interrupt))
             recorders.append(recorder)
         for one, trainer, recorder in zip(members, trainers, recorders, strict=True):
-            _begin(one, trainer, recorder)
+            _announce(one, trainer, recorder)
+        if first.content is None:
+            _begin(trainers)
         train_together(trainers, lambda: interrupt.asked)
         if interrupt.asked:
             for trainer in trainers:
@@ -193,13 +197,14 @@ def _go(members: Sequence[_Member]) -> list[Run]:
             interrupt.check(
                 f"checkpoints were written; go on with metaloss train --resume {folder}"
             )
+        plain = _plain_seconds(trainers)
         return [
-            _end(one, trainer, recorder, len(members))
+            _end(one, trainer, recorder, len(members), plain)
             for one, trainer, recorder in zip(members, trainers, recorders, strict=True)
         ]
 
 
-def _begin(one: _Member, trainer: Trainer, recorder: Recorder) -> None:
+def _announce(one: _Member, trainer: Trainer, recorder: Recorder) -> None:
     if one.content is not None:
         trainer.restore(one.content)
     resumed_from = trainer.step if one.content else None
@@ -207,13 +212,39 @@ def _begin(one: _Member, trainer: Trainer, recorder: Recorder) -> None:
     one.fanout.handle(started(one.setup, one.folder, resumed_from, group))
     for message in one.messages:
         recorder.notice(trainer.step, message)
-    if one.content is None:
-        trainer.begin()
 
 
-def _end(one: _Member, trainer: Trainer, recorder: Recorder, members: int) -> Run:
+def _begin(trainers: Sequence[Trainer]) -> None:
+    """Start every member's φ, all in one program where the start can."""
+    setups = [trainer.setup for trainer in trainers]
+    first = setups[0]
+    phis = first.start.begin_together(
+        [setup.loss for setup in setups],
+        first.task.task_loss,
+        first.task.outputs,
+        [setup.config.seed for setup in setups],
+        [trainer.report for trainer in trainers],
+    )
+    for trainer, phi in zip(trainers, phis, strict=True):
+        trainer.begin(phi)
+
+
+def _plain_seconds(trainers: Sequence[Trainer]) -> float | None:
+    """Return a member's share of what a plain step of all together takes, None if unknown."""
+    setup = trainers[0].setup
+    if not setup.schedule.learns or not all(trainer.progress.train for trainer in trainers):
+        return None
+    advance = StackedAdvance([trainer.setup.advance for trainer in trainers])
+    # A member that moves its loss on the next batch may have ended without one that waits.
+    states = stack([trainer.state._replace(pending=None) for trainer in trainers])
+    return plain_seconds(advance, states) / len(trainers)
+
+
+def _end(
+    one: _Member, trainer: Trainer, recorder: Recorder, members: int, plain: float | None
+) -> Run:
     trainer.end()
     # A member's share of the time that all took together.
-    run, files = write_results(trainer, one.folder, recorder.seconds() / members)
+    run, files = write_results(trainer, one.folder, recorder.seconds() / members, plain)
     one.fanout.handle(RunFinished(summary=run.summary, files=files))
     return run

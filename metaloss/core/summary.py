@@ -4,23 +4,20 @@ from __future__ import annotations
 
 import platform
 import subprocess
-import time
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import torch
-
 import metaloss
-from metaloss.contracts import Plan, Progress
 from metaloss.core.trainer import Trainer
 
 _PACKAGES = ("torch", "torchvision", "torchopt", "higher", "hydra-core", "numpy", "scikit-learn")
-_TIMED_STEPS = 20
 
 
-def summarize(trainer: Trainer, seconds: float, plugins: dict[str, str]) -> dict[str, Any]:
-    """Return the summary of a finished run: plain values."""
+def summarize(
+    trainer: Trainer, seconds: float, plain: float | None, plugins: dict[str, str]
+) -> dict[str, Any]:
+    """Return the summary of a finished run: plain values. ``plain``: seconds of a plain step."""
     setup, config = trainer.setup, trainer.setup.config
     names = ("task", "model", "loss", "schedule", "start", "meta_optimizer")
     metric = setup.task.metric_name
@@ -33,7 +30,7 @@ def summarize(trainer: Trainer, seconds: float, plugins: dict[str, str]) -> dict
         "seed": config.seed,
         "steps": trainer.progress.train,
         "seconds": round(seconds, 3),
-        "meta_overhead": meta_overhead(trainer),
+        "meta_overhead": meta_overhead(trainer, plain),
         "compile": config.compile.value,
         "compile_seconds": round(trainer.compile_seconds, 3),
         **({"search": setup.found} if setup.found else {}),
@@ -54,25 +51,11 @@ def summarize(trainer: Trainer, seconds: float, plugins: dict[str, str]) -> dict
     }
 
 
-def meta_overhead(trainer: Trainer) -> float | None:
-    """Return seconds of a training step of this run ÷ seconds of a plain step, None if unknown.
-
-    The plain step is timed here, at the run's final state; its results are thrown away.
-    """
+def meta_overhead(trainer: Trainer, plain: float | None) -> float | None:
+    """Return seconds of a training step of this run ÷ seconds of a plain step, None if unknown."""
     steps = trainer.progress.train
-    if not trainer.setup.schedule.learns or not steps:
+    if plain is None or not trainer.setup.schedule.learns or not steps:
         return None
-    advance, state = trainer.setup.advance, trainer.state
-    inner = state.inner
-    plan = Plan(phase="train")
-    seconds = []
-    for number in range(_TIMED_STEPS):
-        began = time.perf_counter()
-        state = advance(state._replace(inner=inner, pending=None), plan, Progress(train=number))
-        if trainer.setup.device.type == "cuda":
-            torch.cuda.synchronize(trainer.setup.device)
-        seconds.append(time.perf_counter() - began)
-    plain = sorted(seconds)[_TIMED_STEPS // 2]
     return round(trainer.train_seconds / steps / plain, 3)
 
 

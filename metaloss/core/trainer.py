@@ -26,7 +26,7 @@ from metaloss.core.saved import (
 )
 from metaloss.core.setup import Setup
 from metaloss.core.state import Meter, TrainState, snapshot
-from metaloss.types import InnerState
+from metaloss.types import InnerState, Tensors
 
 
 @dataclass(kw_only=True)
@@ -67,17 +67,13 @@ class Trainer:
         ladder = Ladder(learns=setup.schedule.learns, good=start, start=start)
         self.recovery = Recovery(setup, recorder, ladder)
 
-    def begin(self) -> None:
-        """Start φ, log the start, and write the first checkpoint."""
+    def begin(self, phi: Tensors | None = None) -> None:
+        """Log the start, and write the first checkpoint. ``phi``: its start, else found here."""
         setup = self.setup
-
-        def report(step: int, numbers: Any) -> None:
-            self._interrupt.check(f"no checkpoint yet; start over with {self._hint}")
-            self.recorder.log(step, "start", step, numbers)
-
-        phi = setup.start.begin(
-            setup.loss, setup.task.task_loss, setup.task.outputs, setup.config.seed, report
-        )
+        if phi is None:
+            phi = setup.start.begin(
+                setup.loss, setup.task.task_loss, setup.task.outputs, setup.config.seed, self.report
+            )
         self.state = self.setup.state(self.state.inner, phi)
         self.ladder.phase_begins(self.state)
         if setup.search is not None:
@@ -87,6 +83,11 @@ class Trainer:
         else:
             self._train_begins()
         self.save()
+
+    def report(self, step: int, numbers: Any) -> None:
+        """Log how φ's start gets on."""
+        self._interrupt.check(f"no checkpoint yet; start over with {self._hint}")
+        self.recorder.log(step, "start", step, numbers)
 
     def run(self) -> None:
         """Go on until the schedule ends, early stopping ends it, or the ladder gives up."""

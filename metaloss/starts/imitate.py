@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
 import torch
 from torch import Tensor
-from torch.func import functional_call
+from torch.func import functional_call, grad, vmap
 
 from metaloss.contracts import Report, Start
 from metaloss.errors import MetalossError
@@ -60,6 +61,37 @@ class Imitate(Start):
             return current(loss)
         return self.fit(loss, task_loss, outputs, seed, report)
 
+    def begin_together(
+        self,
+        losses: Sequence[LearnedLoss],
+        task_loss: Callable[[Tensor, Tensor], Tensor],
+        outputs: int,
+        seeds: Sequence[int],
+        reports: Sequence[Report],
+    ) -> list[Tensors]:
+        """Return what :meth:`begin` returns for each member, fitted in one vectorised program."""
+        first = losses[0]
+        refuse_loaded(first, "imitate")
+        phis = [current(loss) for loss in losses]
+        if first.given or not phis[0]:
+            return phis
+        stacked = {name: torch.stack([phi[name] for phi in phis]) for name in phis[0]}
+        draws = [generator(seed, "imitate") for seed in seeds]
+        like = next(iter(phis[0].values()))
+
+        def draw() -> Batch:
+            batches = [self._draw(first.link, outputs, one, like) for one in draws]
+            return Batch(*(torch.stack(values) for values in zip(*batches, strict=True)))
+
+        misfit = vmap(partial(self._misfit, first, task_loss))
+
+        def report(step: int, misfits: Tensor) -> None:
+            for one, value in zip(reports, misfits.tolist(), strict=True):
+                one(step, {"start/misfit": value})
+
+        fitted = self._fitted(stacked, draw, misfit, report)
+        return [{name: value[k] for name, value in fitted.items()} for k in range(len(losses))]
+
     def fit(
         self,
         loss: LearnedLoss,
@@ -69,26 +101,53 @@ class Imitate(Start):
         report: Report | None = None,
     ) -> Tensors:
         """Do what :meth:`begin` does, to a loaded or given φ as well: for the guard."""
-        phi = {name: value.requires_grad_() for name, value in current(loss).items()}
+        phi = current(loss)
         if not phi:
             return phi
-        like = next(iter(phi.values()))
+        draws, like = generator(seed, "imitate"), next(iter(phi.values()))
+        draw = partial(self._draw, loss.link, outputs, draws, like)
+        misfit = partial(self._misfit, loss, task_loss)
+
+        def tell(step: int, value: Tensor) -> None:
+            if report is not None:
+                report(step, {"start/misfit": value.item()})
+
+        return self._fitted(phi, draw, misfit, tell)
+
+    def _fitted(
+        self,
+        phi: Tensors,
+        draw: Callable[[], Batch],
+        misfit: Callable[[Tensors, Batch], Tensor],
+        report: Callable[[int, Tensor], None],
+    ) -> Tensors:
+        """Return φ, of one loss or of many, after the fit; ``misfit`` is of one or of many."""
+        phi = {name: value.requires_grad_() for name, value in phi.items()}
         optimizer = torch.optim.Adam(list(phi.values()), lr=self.lr)
         cooling = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=self.steps)
-        draws = generator(seed, "imitate")
         for step in range(self.steps):
-            batch = self._draw(loss.link, outputs, draws, like)
-            aim = _slope(lambda z, y: task_loss(z, y), batch)
-            got = _slope(lambda z, y: functional_call(loss, phi, (z, y)), batch, graph=True)
-            # A batch's mean has slopes of order 1/rows: bring both back to order 1.
-            misfit = ((got - aim) * self.rows).square().mean()
+            found = misfit(phi, draw())
             optimizer.zero_grad()
-            misfit.backward(inputs=list(phi.values()))
+            # Members never touch each other: the sum's gradient is each member's own.
+            found.sum().backward(inputs=list(phi.values()))
             optimizer.step()
             cooling.step()
-            if report is not None and (step + 1) % _REPORT_EVERY == 0:
-                report(step + 1, {"start/misfit": misfit.item()})
+            if (step + 1) % _REPORT_EVERY == 0:
+                report(step + 1, found.detach())
         return {name: value.detach() for name, value in phi.items()}
+
+    def _misfit(
+        self,
+        loss: LearnedLoss,
+        task_loss: Callable[[Tensor, Tensor], Tensor],
+        phi: Tensors,
+        batch: Batch,
+    ) -> Tensor:
+        outputs, targets = batch
+        aim = grad(lambda z: task_loss(z, targets))(outputs)
+        got = grad(lambda z: functional_call(loss, phi, (z, targets)))(outputs)
+        # A batch's mean has slopes of order 1/rows: bring both back to order 1.
+        return ((got - aim) * self.rows).square().mean()
 
     def _draw(self, link: Link, outputs: int, draws: torch.Generator, like: Tensor) -> Batch:
         normal = torch.randn(self.rows, outputs, generator=draws)
@@ -136,12 +195,3 @@ def imitate(
         for name, value in loss.named_parameters():
             value.copy_(phi[name])
     return loss
-
-
-def _slope(
-    loss: Callable[[Tensor, Tensor], Tensor], batch: Batch, *, graph: bool = False
-) -> Tensor:
-    outputs = batch.inputs.detach().requires_grad_()
-    with torch.enable_grad():
-        (slope,) = torch.autograd.grad(loss(outputs, batch.targets), outputs, create_graph=graph)
-    return slope

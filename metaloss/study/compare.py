@@ -2,23 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
 
 from rich.console import Console
 
+from metaloss.compose import compose
 from metaloss.core.files import write_atomically
 from metaloss.errors import MetalossError
-from metaloss.study import render
-from metaloss.study.comparison_plot import plot_comparison
 from metaloss.study.groups import groups_of_folders, groups_of_jobs
-from metaloss.study.jobs import plan_jobs
+from metaloss.study.jobs import Job, plan_jobs
 from metaloss.study.launch import ProcessTrainer, Train, train_missing
+from metaloss.study.outputs import Comparison, Finished, write_blocks, write_table, write_text
 from metaloss.study.progress import Display
-from metaloss.study.spec import Study, load_study, parse_row, parse_seeds, to_yaml
-from metaloss.study.summary_files import write_summary
-from metaloss.study.table import Group, Table, make_table
+from metaloss.study.spec import Study, parse_row, parse_seeds
+from metaloss.study.study_file import load_study, to_yaml
+from metaloss.study.tuning import check_finals, judge, plan_trials, settle
+from metaloss.study.tuning_render import (
+    choice_lines,
+    choices_to_markdown,
+    scores_to_csv,
+    unsound_lines,
+)
 
 STUDY_FILE = "study.yaml"
 
@@ -52,23 +59,6 @@ class Options:
                 raise MetalossError(f"{name}={getattr(self, name)}: expected a number ≥ 1")
 
 
-@dataclass(frozen=True, kw_only=True)
-class Comparison:
-    """What came out. ``files``: what was written; ``notes``: what was left out, and why.
-
-    ``tables``: one for each block, by name; a study without blocks has one without a name.
-    """
-
-    tables: dict[str, Table]
-    files: tuple[Path, ...]
-    notes: tuple[str, ...]
-
-    @property
-    def table(self) -> Table:
-        """The table of a study without blocks."""
-        return self.tables[""]
-
-
 def compare(
     study: Study,
     out: Path,
@@ -83,13 +73,17 @@ def compare(
     place is an error. Unfinished runs go on from their checkpoints. After Ctrl-C the same call
     goes on.
 
+    Rows with settings to tune are tuned first, in every block by themselves: see
+    `metaloss.study.tuning`.
+
     Args:
         study: Rows and seeds.
         out: Runs lie in ``out/<row>/seed<k>``; ``table.csv``, ``table.json``, ``table.md``,
             ``comparison.png`` and ``study.yaml`` beside them. With blocks each has such a folder
             of its own, ``out/<block>``, and the tables are in ``out`` once more, together, with a
             summary over several blocks: ``summary.md``, ``summary.csv``, ``ranks.png`` and
-            ``overview.png``.
+            ``overview.png``. Tuning runs lie in ``tuning/<row>/<setting>/seed<k>`` there;
+            ``out/tuning.csv`` is on all.
         options: How.
         train: Trains one run; default: ``python -m metaloss train`` in a process of its own.
         console: Where people read.
@@ -100,30 +94,63 @@ def compare(
     """
     options = options or Options()
     console = console or Console()
-    reference = options.reference or study.reference
-    together = options.together or study.together
-    # Checked before hours of training.
-    study = replace(study, reference=reference, together=together)
-    parts = _parts(study, out)
-    jobs = {name: plan_jobs(part, folder) for name, (part, folder) in parts.items()}
-    write_atomically(out / STUDY_FILE, to_yaml(study).encode())
+    study = replace(
+        study,
+        reference=options.reference or study.reference,
+        together=options.together or study.together,
+    )
     if train is None:
         train = ProcessTrainer(threads=options.threads, arguments=options.arguments)
-    named = [
-        replace(job, row=f"{name} · {job.row}" if name else job.row)
-        for name, part in jobs.items()
-        for job in part
-    ]
-    with Display(named, console) as display:
-        train_missing(named, train, workers=options.jobs, watch=display, together=together)
-    options = replace(options, reference=reference)
+    resolve = cache(compose)
+    parts = _parts(study, out)
+    # Checked before hours of training.
+    trials = {name: plan_trials(part, folder, resolve) for name, (part, folder) in parts.items()}
+    for part, folder in parts.values():
+        check_finals(part, folder, resolve)
+    write_atomically(out / STUDY_FILE, to_yaml(study).encode())
+
+    def run(jobs: Mapping[str, Sequence[Job]], what: str, split: str) -> None:
+        named = [
+            replace(job, row=f"{name} · {job.row}" if name else job.row)
+            for name, some in jobs.items()
+            for job in some
+        ]
+        with Display(named, console, what=what, split=split) as display:
+            train_missing(
+                named, train, workers=options.jobs, watch=display, together=study.together
+            )
+
+    if study.tuning_seeds:
+        tried = {name: [job for one in some for job in one.jobs] for name, some in trials.items()}
+        run(tried, "tuning runs", "valid")
+    scores = {name: judge(some) for name, some in trials.items()}
+    jobs = {
+        name: plan_jobs(settle(part, scores[name]), folder, resolve=resolve)
+        for name, (part, folder) in parts.items()
+    }
+    run(jobs, "runs", "test")
     found = {}
     for name, (part, folder) in parts.items():
         groups, notes = groups_of_jobs(jobs[name])
-        found[name] = _finish(
-            groups, notes, folder, options=options, title=part.description, console=console
+        finished = Finished(
+            groups=groups,
+            notes=[*unsound_lines(scores[name]), *notes],
+            choices=choice_lines(part, scores[name]),
+            title=part.description,
+            reference=study.reference,
+            metric=options.metric,
         )
-    return found[""] if not study.blocks else _joined(found, study, out, console)
+        found[name] = write_table(finished, folder, console)
+    sections = [choices_to_markdown(study, scores)] if study.tuning_seeds else []
+    whole = (
+        found[""]
+        if not study.blocks
+        else write_blocks(study, found, out, console, sections=sections)
+    )
+    if study.tuning_seeds:
+        file = write_text(out / "tuning.csv", scores_to_csv(scores), console)
+        whole = replace(whole, files=(*whole.files, file))
+    return whole
 
 
 def _parts(study: Study, out: Path) -> dict[str, tuple[Study, Path]]:
@@ -131,30 +158,6 @@ def _parts(study: Study, out: Path) -> dict[str, tuple[Study, Path]]:
     if not study.blocks:
         return {"": (study, out)}
     return {block.name: (study.of_block(block), out / block.slug) for block in study.blocks}
-
-
-def _joined(found: dict[str, Comparison], study: Study, out: Path, console: Console) -> Comparison:
-    """Write the tables of all blocks together, and what they say as a whole."""
-    tables = {name: one.tables[""] for name, one in found.items()}
-    notes = tuple(f"{name}: {note}" for name, one in found.items() for note in one.notes)
-    texts = {
-        "table.csv": render.blocks_to_csv(tables),
-        "table.md": render.blocks_to_markdown(tables, notes),
-    }
-    for name, text in texts.items():
-        write_atomically(out / name, text.encode())
-    written = [out / name for name in texts]
-    if len(tables) > 1:
-        written += write_summary(
-            tables, out, reference=study.reference, groups=study.groups, aside=study.aside
-        )
-    for file in written:
-        console.print(f"wrote {file}", markup=False, highlight=False, soft_wrap=True)
-    files = (
-        *written,
-        *(file for one in found.values() for file in one.files),
-    )
-    return Comparison(tables=tables, files=files, notes=notes)
 
 
 def compare_folders(
@@ -180,9 +183,11 @@ def compare_folders(
             f"OUT={out} is a run's folder: name a folder for the table first, then the runs"
         )
     groups, notes = groups_of_folders(folders)
-    return _finish(
-        groups, notes, out, options=options or Options(), title="", console=console or Console()
+    options = options or Options()
+    finished = Finished(
+        groups=groups, notes=notes, reference=options.reference, metric=options.metric
     )
+    return write_table(finished, out, console or Console())
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -238,33 +243,3 @@ def _study(request: Request) -> Study:
         seeds=study.seeds if request.seeds is None else parse_seeds(request.seeds),
         common=(*study.common, *request.words),
     )
-
-
-def _finish(
-    groups: Sequence[Group],
-    notes: list[str],
-    out: Path,
-    *,
-    options: Options,
-    title: str,
-    console: Console,
-) -> Comparison:
-    table = make_table(groups, reference=options.reference, metric=options.metric)
-    picture = plot_comparison(groups, table, out / "comparison.png", title=title)
-    texts = {
-        "table.csv": render.to_csv(table),
-        "table.json": render.to_json(table, notes),
-        "table.md": render.to_markdown(table, notes),
-    }
-    for name, text in texts.items():
-        write_atomically(out / name, text.encode())
-    files = (*(out / name for name in texts), picture)
-    if console.is_terminal:
-        console.print(render.to_rich(table))
-        for line in [*render.legend(table), *notes]:
-            console.print(line, style="dim", highlight=False, markup=False)
-    else:
-        console.print(texts["table.md"], markup=False, highlight=False, soft_wrap=True)
-    for file in files:
-        console.print(f"wrote {file}", markup=False, highlight=False, soft_wrap=True)
-    return Comparison(tables={"": table}, files=files, notes=tuple(notes))

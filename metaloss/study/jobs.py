@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from enum import Enum
 from pathlib import Path
@@ -14,13 +14,13 @@ from metaloss.config import RunConfig
 from metaloss.errors import MetalossError
 from metaloss.meta_optimizers.search import SearchRule
 from metaloss.study.folders import read_summary
-from metaloss.study.spec import Study
+from metaloss.study.spec import Row, Study
 
 # They change where a run lies, who watches it, where it computes and what a kill costs; not what
 # it is.
 IGNORED = ("output", "tracker", "device", "compile", "checkpoint_every")
 
-Resolve = Callable[[Sequence[str]], RunConfig]
+Resolve = Callable[[tuple[str, ...]], RunConfig]
 
 
 class State(Enum):
@@ -60,7 +60,7 @@ def plan_jobs(study: Study, out: Path, *, resolve: Resolve = compose) -> list[Jo
     """Return every run of a study, in the order of rows and seeds; changes nothing.
 
     Args:
-        study: What to compare.
+        study: What to compare, its rows' settings chosen.
         out: Runs lie in ``out/<row>/seed<k>``.
         resolve: Makes a configuration from words.
 
@@ -68,28 +68,40 @@ def plan_jobs(study: Study, out: Path, *, resolve: Resolve = compose) -> list[Jo
         MetalossError: If a word is wrong, or a folder holds a run with another configuration: it
             is never silently reused.
     """
+    return [job for row in study.rows for job in plan_row(study, row, out / row.slug, resolve)]
+
+
+def plan_row(study: Study, row: Row, folder: Path, resolve: Resolve = compose) -> list[Job]:
+    """Return the runs of one row over the study's seeds, in ``folder/seed<k>``; see `plan_jobs`."""
+    config = config_of(study, row, resolve)
     jobs: list[Job] = []
-    for row in study.rows:
-        try:
-            config = resolve(study.overrides(row, study.seeds[0]))
-        except MetalossError as error:
-            raise MetalossError(f"row {row.name!r}: {error}") from error
-        for seed in study.seeds:
-            folder = out / row.slug / f"seed{seed}"
-            plain = to_dict(replace(config, seed=seed))
-            jobs.append(
-                Job(
-                    row=row.name,
-                    seed=seed,
-                    overrides=tuple(study.overrides(row, seed)),
-                    folder=folder,
-                    config=plain,
-                    steps=_start_steps(config) + _offline_steps(config) + config.steps,
-                    cost=_cost(config),
-                    state=state_of(folder, plain),
-                )
+    for seed in study.seeds:
+        plain = to_dict(replace(config, seed=seed))
+        jobs.append(
+            Job(
+                row=row.name,
+                seed=seed,
+                overrides=tuple(study.overrides(row, seed)),
+                folder=folder / f"seed{seed}",
+                config=plain,
+                steps=_start_steps(config) + _offline_steps(config) + config.steps,
+                cost=_cost(config),
+                state=state_of(folder / f"seed{seed}", plain),
             )
+        )
     return jobs
+
+
+def config_of(study: Study, row: Row, resolve: Resolve = compose) -> RunConfig:
+    """Return a row's configuration with the study's first seed.
+
+    Raises:
+        MetalossError: If a word is wrong.
+    """
+    try:
+        return resolve(tuple(study.overrides(row, study.seeds[0])))
+    except MetalossError as error:
+        raise MetalossError(f"row {row.name!r}: {error}") from error
 
 
 def state_of(folder: Path, config: Mapping[str, Any]) -> State:

@@ -131,6 +131,8 @@ def train_missing(
 ) -> None:
     """Train every job that is not finished, the costly ones first, ``workers`` at a time.
 
+    Those of equal cost begin in the given order: the rows of a study's first block first.
+
     Up to ``together`` seeds of a row are one program, and one of the ``workers``; where its parts
     do not allow that they are trained one after the other. Ctrl-C (or SIGTERM) ends what runs and
     starts nothing more: the same call goes on later.
@@ -140,7 +142,7 @@ def train_missing(
         KeyboardInterrupt: After Ctrl-C.
     """
     units = programs([job for job in jobs if job.state is not State.finished], together)
-    units.sort(key=lambda unit: -sum(job.cost for job in unit))  # stable: rows and seeds in order
+    units.sort(key=lambda unit: -sum(job.cost for job in unit))  # stable: as given
     failures: list[str] = []
     with (
         _termination_as_interrupt(),

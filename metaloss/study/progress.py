@@ -28,10 +28,14 @@ class Display:
     Args:
         jobs: Every run of the study.
         console: Where to; bars only if it is a terminal.
+        what: What people call these runs.
+        split: Which metrics are shown: those on ``"test"`` or on ``"valid"`` rows.
     """
 
-    def __init__(self, jobs: Sequence[Job], console: Console) -> None:
-        self._console = console
+    def __init__(
+        self, jobs: Sequence[Job], console: Console, *, what: str = "runs", split: str = "test"
+    ) -> None:
+        self._console, self._what, self._split = console, what, f"{split}/"
         self._jobs = jobs
         self._total = len(jobs)
         self._finished = sum(job.state is State.finished for job in jobs)
@@ -49,12 +53,12 @@ class Display:
             disable=not console.is_terminal,
         )
         self._all = self._bars.add_task(
-            "runs".ljust(self._width), total=self._total, completed=self._finished, numbers=""
+            what.ljust(self._width), total=self._total, completed=self._finished, numbers=""
         )
 
     def __enter__(self) -> Display:
         if self._finished:
-            self._console.print(f"{self._finished} of {self._total} runs are here already")
+            self._console.print(f"{self._finished} of {self._total} {self._what} are here already")
         self._bars.start()
         return self
 
@@ -69,8 +73,8 @@ class Display:
             # Some may have ended after nobody listened any more.
             self._finished = sum(read_summary(job.folder) is not None for job in self._jobs)
             self._console.print(
-                f"stopped: {self._finished} of {self._total} runs are finished; the same command "
-                "goes on from here"
+                f"stopped: {self._finished} of {self._total} {self._what} are finished; "
+                "the same command goes on from here"
             )
 
     def started(self, job: Job) -> None:
@@ -90,7 +94,7 @@ class Display:
         self._bars.update(self._all, completed=self._finished)
         count = f"[{self._finished:>{len(str(self._total))}}/{self._total}]"
         seconds = time.monotonic() - began
-        result = f"failed: {message}" if message else _result(job)
+        result = f"failed: {message}" if message else _result(job, self._split)
         self._console.print(
             f"{count} {_label(job).ljust(self._width)}  {result}  ({seconds:.0f} s)",
             markup=False,
@@ -107,7 +111,8 @@ class Display:
         for folder, bar in running.items():
             row = last_row(folder)
             if row is not None:
-                shown = {n: v for n, v in row.numbers.items() if n.startswith(("train/", "test/"))}
+                names = ("train/", self._split)
+                shown = {n: v for n, v in row.numbers.items() if n.startswith(names)}
                 numbers = "  ".join(f"{name} {value:.3g}" for name, value in shown.items())
                 self._bars.update(bar, completed=row.step, numbers=f"{row.phase}  {numbers}")
 
@@ -116,11 +121,11 @@ def _label(job: Job) -> str:
     return f"{job.row}, seed {job.seed}"
 
 
-def _result(job: Job) -> str:
+def _result(job: Job, split: str) -> str:
     summary = read_summary(job.folder) or {}
     numbers = [
         f"{name} {value:.4g}"
         for name, value in summary.get("metrics", {}).items()
-        if name.startswith("test/") and isinstance(value, int | float)
+        if name.startswith(split) and isinstance(value, int | float)
     ]
     return "  ".join([*(["diverged"] if summary.get("status") == "diverged" else []), *numbers])

@@ -5,6 +5,7 @@ from collections import Counter
 import pytest
 import torch
 from torch import nn
+from torch._dynamo.utils import counters
 from torch.overrides import TorchFunctionMode
 from torch.utils import _pytree as pytree
 
@@ -102,6 +103,7 @@ def test_many_seeds_are_traced_as_one(case, uncompiled):
 def test_a_compiled_run_equals_an_eager_one_and_is_compiled_once():
     """The one test here that waits for the real compiler."""
     eager, compiled = noisy("online"), noisy("online", "compile=on")
+    counters["inductor"].clear()
     compiled_states = run(compiled, 500)
     for (_, expected), (_, found) in zip(run(eager, 20), compiled_states, strict=False):
         same(found, expected)
@@ -110,6 +112,9 @@ def test_a_compiled_run_equals_an_eager_one_and_is_compiled_once():
         pass
     assert len(compiled.advance.step.whole.programs) == 1
     assert compiled.advance.step.compile_seconds == seconds
+    # Another process finds on the disk what the compiler made here.
+    assert not counters["inductor"]["fxgraph_cache_bypass"]
+    assert counters["inductor"]["fxgraph_cache_hit"] + counters["inductor"]["fxgraph_cache_miss"]
 
 
 def noisy(case, *more):

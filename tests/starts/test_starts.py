@@ -42,6 +42,10 @@ def _slope(loss, z, target):
     return slope
 
 
+def _into(rows):
+    return lambda step, numbers: rows.append((step, numbers))
+
+
 def _filled(loss, phi):
     loss = copy.deepcopy(loss)
     loss.load_state_dict(phi, strict=False)
@@ -78,6 +82,29 @@ def test_imitation_of_the_loss_itself_finds_the_factor_one(link):
     loss = Scaled(ScaledConfig(scale=3.0), link=link)
     phi = Imitate(steps=300, lr=0.05).begin(loss, TASK_LOSSES[link], 4, seed=0)
     torch.testing.assert_close(phi["scale"], torch.tensor(1.0), rtol=1e-2, atol=0)
+
+
+@pytest.mark.parametrize("link", Link)
+@pytest.mark.parametrize("start", [Imitate(steps=260), Keep(), Random()])
+def test_losses_that_begin_together_begin_as_they_would_alone(start, link):
+    losses = [_loss(link, seed).double() for seed in (3, 4, 5)]
+    told = [[], [], []]
+    together = start.begin_together(
+        losses,
+        TASK_LOSSES[link],
+        5,
+        (3, 4, 5),
+        [_into(one) for one in told],
+    )
+    for seed, loss, found, rows in zip((3, 4, 5), losses, together, told, strict=True):
+        alone_told = []
+        alone = start.begin(loss, TASK_LOSSES[link], 5, seed, _into(alone_told))
+        assert alone.keys() == found.keys()
+        for name, value in alone.items():
+            torch.testing.assert_close(found[name], value, rtol=1e-9, atol=1e-9)
+        assert [step for step, _ in rows] == [step for step, _ in alone_told]
+        for (_, here), (_, there) in zip(rows, alone_told, strict=True):
+            assert here == pytest.approx(there, rel=1e-9)
 
 
 @pytest.mark.parametrize("start", STARTS)

@@ -145,8 +145,10 @@ def _write_lines(path: Path, rows: Sequence[dict[str, object]]) -> None:
 
 @pytest.fixture
 def runs() -> SimpleNamespace:
-    """What makes run folders: ``write_run``, ``set_metrics``, ``Shape``."""
-    return SimpleNamespace(write_run=write_run, set_metrics=set_metrics, Shape=Shape)
+    """What makes run folders: ``write_run``, ``set_metrics``, ``Shape``, a fast ``compose``."""
+    return SimpleNamespace(
+        write_run=write_run, set_metrics=set_metrics, Shape=Shape, compose=_composed
+    )
 
 
 def make_block(

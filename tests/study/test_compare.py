@@ -10,7 +10,7 @@ from rich.console import Console
 
 from metaloss.errors import MetalossError
 from metaloss.study.compare import Options, Request, compare, compare_folders, run_request
-from metaloss.study.spec import Row, Study
+from metaloss.study.spec import Block, Row, Study
 
 STUDY = Study(
     rows=(
@@ -44,7 +44,7 @@ def train(runs):
 def no_picture(monkeypatch):
     """Pictures take most of a comparison's time: leave them out where they are not the subject."""
     monkeypatch.setattr(
-        "metaloss.study.compare.plot_comparison", lambda groups, table, path, **_: path
+        "metaloss.study.outputs.plot_comparison", lambda groups, table, path, **_: path
     )
 
 
@@ -197,7 +197,7 @@ def blocks(train, runs):
 def test_a_study_in_blocks_is_summarized(tmp_path, blocks, console):
     study = replace(
         STUDY,
-        blocks=(Row(name="easy"), Row(name="Hard", overrides=("task.label_noise=0.4",))),
+        blocks=(Block(name="easy"), Block(name="Hard", overrides=("task.label_noise=0.4",))),
         groups={"with noise": ("Hard",)},
         aside=("CE, stopped",),
         reference="online",
@@ -217,8 +217,20 @@ def test_a_study_in_blocks_is_summarized(tmp_path, blocks, console):
 
 
 @pytest.mark.usefixtures("no_picture")
+def test_a_row_that_a_block_is_without_is_met_in_the_others_alone(tmp_path, blocks, console):
+    easy, hard = Block(name="easy", without=("CE",)), Block(name="Hard")
+    study = replace(STUDY, blocks=(easy, hard), reference="online")
+    compare(study, tmp_path, train=blocks, console=console)
+    rows = list(csv.DictReader(io.StringIO((tmp_path / "summary.csv").read_text())))
+    assert {row["row"]: row["blocks"] for row in rows if row["row"] != "online"} == {
+        "CE, stopped": "2",
+        "CE": "1",
+    }
+
+
+@pytest.mark.usefixtures("no_picture")
 def test_one_block_has_no_summary(tmp_path, blocks, console):
-    compare(replace(STUDY, blocks=(Row(name="easy"),)), tmp_path, train=blocks, console=console)
+    compare(replace(STUDY, blocks=(Block(name="easy"),)), tmp_path, train=blocks, console=console)
     assert (tmp_path / "table.md").is_file()
     assert not list(tmp_path.glob("summary*"))
 

@@ -79,6 +79,24 @@ def test_missing_runs_are_trained_costly_ones_first(tmp_path, runs):
     assert watch.looks > 0
 
 
+def test_at_the_same_cost_runs_come_in_the_given_order(tmp_path, runs):
+    blocks = ["zebra", "ant"]
+    jobs = [job for block in blocks for job in plan_jobs(STUDY, tmp_path / block)]
+    folders = []
+
+    def train(overrides, folder, *, resume):
+        folders.append(folder.relative_to(tmp_path).as_posix())
+        runs.write_run(folder, overrides)
+
+    train_missing(jobs, train, workers=1, watch=Watch())
+    assert folders == [
+        f"{block}/{row}/seed{seed}"
+        for row in ("online", "ce")
+        for block in blocks
+        for seed in (0, 1)
+    ]
+
+
 def test_finished_runs_are_not_trained_again(tmp_path, runs):
     train_missing(plan_jobs(STUDY, tmp_path), FakeTrainer(runs), workers=2, watch=Watch())
     again = FakeTrainer(runs)

@@ -1,15 +1,9 @@
+from dataclasses import replace
+
 import pytest
 
 from metaloss.errors import MetalossError
-from metaloss.study.spec import (
-    Row,
-    Study,
-    load_study,
-    parse_row,
-    parse_seeds,
-    shipped_studies,
-    to_yaml,
-)
+from metaloss.study.spec import Block, Row, Study, parse_row, parse_seeds
 
 
 @pytest.mark.parametrize(
@@ -79,7 +73,7 @@ def test_a_rows_words_win_over_the_common_ones_and_the_seed_comes_last():
         ({"aside": ("onlin",)}, "unknown aside: row 'onlin': did you mean 'online'"),
         ({"aside": ("online", "online")}, "aside: row 'online' occurs twice"),
         ({"groups": {"g": ("clean",)}}, "unknown group 'g': block 'clean'"),
-        ({"groups": {"all": ("b",)}, "blocks": (Row(name="b"),)}, "a label other than all"),
+        ({"groups": {"all": ("b",)}, "blocks": (Block(name="b"),)}, "a label other than all"),
         ({"groups": {"g": ()}}, "group 'g': expected blocks"),
     ],
 )
@@ -88,60 +82,73 @@ def test_studies_that_make_no_sense(changes, said):
         Study(**({"rows": (Row(name="online"),)} | changes))
 
 
-def test_the_demo_is_shipped_with_its_six_rows():
-    assert "demo" in shipped_studies()
-    study = load_study("demo")
-    assert len(study.rows) == 6
-    assert study.seeds == (0, 1, 2)
-    assert "task.label_noise=0.5" in study.common
-    assert study.reference == study.rows[0].name
-
-
-def test_a_study_survives_its_file(tmp_path):
-    study = load_study("demo")
-    path = tmp_path / "again.yaml"
-    path.write_text(to_yaml(study))
-    assert load_study(path) == study
-
-
-def test_groups_of_blocks_and_rows_aside_survive_the_file(tmp_path):
-    study = Study(
-        rows=(Row(name="a"), Row(name="b")),
-        blocks=(Row(name="clean"), Row(name="40 % wrong"), Row(name="80 % wrong")),
-        groups={"noisy": ("40 % wrong", "80 % wrong")},
-        aside=("b",),
-    )
-    path = tmp_path / "study.yaml"
-    path.write_text(to_yaml(study))
-    assert load_study(path) == study
-    alone = study.of_block(study.blocks[0])
-    assert (alone.groups, alone.aside) == ({}, ()), "they are about the whole"
+TUNED = Row(name="CE", tune=(("inner.lr=0.1",), ("inner.lr=0.2",)))
+LIKE = Row(name="like it", tuned_as="CE")
+TUNING = {"rows": (TUNED, LIKE, Row(name="plain")), "tuning_seeds": (100, 101)}
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("changes", "said"),
     [
-        ("rows: {a: [loss=mlp], a: [loss=mse]}", "duplicate key"),
-        ("row: {a: [loss=mlp]}", "unknown key in study .*did you mean 'rows'"),
-        ("rows: [a]", "expected names with lists"),
-        ("rows: {a: loss=mlp}", "expected a list of KEY=VALUE"),
-        ("rows: {a: [loss=mlp]}\nseeds: x", "expected a number or a range"),
-        ("rows: [", "is no plain YAML"),
-        ("rows: {a: []}\ngroups: [b]", "expected labels with lists of blocks"),
-        ("rows: {a: []}\ngroups: {g: b}", "groups.g=b: expected a list of block names"),
-        ("rows: {a: []}\naside: a", "aside=a: expected a list of row names"),
-        ("- a", "expected aside, blocks, common, description"),
+        (
+            {"rows": (TUNED, Row(name="gce", tune=((),)))},
+            "row 'gce' has 1 settings to tune, row 'CE' 2: expected the same number",
+        ),
+        (
+            {"tuning_seeds": ()},
+            r"row 'CE' is tuned: expected tuning seeds, such as tuning: \{seeds",
+        ),
+        ({"rows": (Row(name="a"),)}, "tuning seeds, but no row with settings"),
+        ({"seeds": (3, 101)}, "seed 101 is in the study's seeds and in its tuning seeds"),
+        ({"rows": (TUNED, Row(name="b", tuned_as="C"))}, "unknown row that 'b' is tuned as 'C'"),
+        (
+            {"rows": (TUNED, LIKE, Row(name="b", tuned_as="like it"))},
+            "row 'b' is tuned as 'like it', which has no settings to tune",
+        ),
+        ({"rows": (replace(TUNED, name="Tuning"),)}, "the folder 'tuning' is for the tuning runs"),
+        (
+            {"blocks": (Block(name="b", without=("plian",)),)},
+            "unknown row that block 'b' is without 'plian': did you mean 'plain'",
+        ),
+        (
+            {"blocks": (Block(name="b", without=("plain",)),), "reference": "plain"},
+            "block 'b' is without the reference row 'plain'",
+        ),
+        (
+            {"blocks": (Block(name="b", without=("CE", "like it", "plain")),)},
+            "block 'b' is without any row",
+        ),
+        (
+            {"blocks": (Block(name="b", without=("CE",)),)},
+            "block 'b' is without 'CE', but not without 'like it', which is tuned as it",
+        ),
     ],
 )
-def test_study_files_that_cannot_be_read(tmp_path, text, said):
-    path = tmp_path / "study.yaml"
-    path.write_text(text)
+def test_tuning_and_blocks_that_make_no_sense(changes, said):
+    Study(**TUNING)
     with pytest.raises(MetalossError, match=said):
-        load_study(path)
+        Study(**(TUNING | changes))
 
 
-def test_unknown_studies(tmp_path):
-    with pytest.raises(MetalossError, match=r"unknown study 'dmeo': did you mean 'demo'\?"):
-        load_study("dmeo")
-    with pytest.raises(MetalossError, match=r"cannot read the study .*No such file"):
-        load_study(tmp_path / "none.yaml")
+def test_a_row_is_tuned_or_tuned_as_another():
+    with pytest.raises(MetalossError, match="row 'a': has both tune and tuned_as"):
+        Row(name="a", tune=((),), tuned_as="b")
+    with pytest.raises(MetalossError, match=r"row 'a', setting 1: .*expected KEY=VALUE"):
+        Row(name="a", tune=((), ("lr",)))
+
+
+def test_a_block_is_a_study_without_the_rows_that_it_leaves_out():
+    block = Block(name="b", overrides=("task=digits",), without=("CE", "like it"))
+    study = Study(**TUNING, common=("steps=5",), blocks=(block,))
+    part = study.of_block(block)
+    assert [row.name for row in part.rows] == ["plain"]
+    assert part.common == ("steps=5", "task=digits")
+    assert part.tuning_seeds == (), "nothing is tuned there"
+
+
+def test_a_block_is_about_itself_alone():
+    block = Block(name="b")
+    rows = (Row(name="a"), Row(name="c"))
+    study = Study(rows=rows, blocks=(block,), groups={"g": ("b",)}, aside=("c",))
+    alone = study.of_block(block)
+    assert (alone.blocks, alone.groups, alone.aside) == ((), {}, ())
