@@ -139,6 +139,7 @@ def compare(
             title=part.description,
             reference=study.reference,
             metric=options.metric,
+            aside=part.aside,
         )
         found[name] = write_table(finished, folder, console)
     sections = [choices_to_markdown(study, scores)] if study.tuning_seeds else []

@@ -27,6 +27,7 @@ class Finished:
         title: The picture's.
         reference: The row that the others are tested against; None: the first static one.
         metric: What is compared; None: the task's own metric.
+        aside: Rows that are no rivals of the reference.
     """
 
     groups: Sequence[Group]
@@ -35,6 +36,7 @@ class Finished:
     title: str = ""
     reference: str | None = None
     metric: str | None = None
+    aside: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,7 +63,9 @@ def write_table(finished: Finished, out: Path, console: Console) -> Comparison:
         MetalossError: If the reference is no row, or the runs share no such metric.
     """
     groups, below = finished.groups, [*finished.choices, *finished.notes]
-    table = make_table(groups, reference=finished.reference, metric=finished.metric)
+    table = make_table(
+        groups, reference=finished.reference, metric=finished.metric, aside=finished.aside
+    )
     picture = plot_comparison(groups, table, out / "comparison.png", title=finished.title)
     texts = {
         "table.csv": render.to_csv(table),

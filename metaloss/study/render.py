@@ -129,6 +129,12 @@ def legend(table: Table) -> list[str]:
             f"difference, p: paired by seed against {table.reference!r}; exact two-sided Wilcoxon "
             f"signed-rank test, Holm-corrected; 'n too small' below {FEWEST_PAIRS} pairs"
         )
+    aside = [name for name in table.aside if name != table.reference]
+    if aside:
+        lines.append(
+            f"aside, no rivals of {table.reference!r}: {', '.join(map(repr, aside))}; Holm's "
+            "correction counts these among themselves, and the rivals without them"
+        )
     if any(line.final is None or line.final.n < line.n for line in table.lines):
         lines.append("runs without a finite number are left out of mean, difference and test")
     return lines

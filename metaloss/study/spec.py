@@ -99,7 +99,8 @@ class Study:
         together: Seeds of a row that are trained as one vectorised program, where its parts allow.
         tuning_seeds: Seeds, none of them in ``seeds``, over which rows with ``tune`` are tuned.
         groups: Names of blocks by label: they are summarized on their own, beside all blocks.
-        aside: Names of rows that are no rivals of the reference in the summary over blocks.
+        aside: Names of rows that are no rivals of the reference, such as its ablations: the tests
+            of rivals are not corrected for them, and the summary over blocks leaves them out.
 
     Raises:
         MetalossError: If there are no rows or seeds, a name or folder occurs twice, the reference
@@ -148,7 +149,7 @@ class Study:
             rows=rows,
             blocks=(),
             groups={},
-            aside=(),
+            aside=tuple(name for name in self.aside if name not in block.without),
             common=(*self.common, *block.overrides),
             description=title,
             tuning_seeds=self.tuning_seeds if tuned else (),

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from metaloss.errors import MetalossError, unknown_name
 from metaloss.study.ranks import Ranks, average_ranks
 from metaloss.study.statistics import SIGNIFICANT, TIE, paired_wilcoxon
-from metaloss.study.table import Line, Table, paired, refer
+from metaloss.study.table import Line, Table, paired, refer, set_aside
 
 # The group that every study has: all of its blocks.
 ALL = "all"
@@ -23,7 +23,7 @@ class Duel:
     Attributes:
         sign: 1 where the reference is better, -1 where it is worse, 0 for a tie: by the mean
             paired difference, or because one of them has no finite value.
-        significant: Whether the block's test, corrected for its rows, says so.
+        significant: Whether the block's test, corrected as in its table, says so.
         means: Of the other row and of the reference, over the seeds that both have, turned such
             that lower is better; None without such a seed.
     """
@@ -127,7 +127,8 @@ def summarize(
             theirs.
         groups: Names of blocks by label.
         aside: Rows that are no rivals, such as ablations of the reference: they are compared with
-            it, but do not decide whether it is first, and have no rank.
+            it, but do not decide whether it is first, have no rank, and the blocks' tests of
+            rivals are not corrected for them.
 
     Raises:
         MetalossError: If there are no tables, or a group names a block that is not there.
@@ -145,6 +146,7 @@ def summarize(
         **{label: tuple(names) for label, names in (groups or {}).items()},
     }
     others = tuple(name for name in dict.fromkeys(aside) if name != reference)
+    tables = {name: set_aside(table, others) for name, table in tables.items()}
     summaries = {}
     for label, names in chosen.items():
         part = {name: tables[name] for name in names}

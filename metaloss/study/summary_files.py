@@ -10,7 +10,7 @@ from metaloss.study import summary_render
 from metaloss.study.overview_plot import plot_overview
 from metaloss.study.rank_plot import plot_ranks
 from metaloss.study.summary import ALL, summarize
-from metaloss.study.table import Table
+from metaloss.study.table import Table, set_aside
 
 
 def write_summary(
@@ -42,6 +42,7 @@ def write_summary(
         write_atomically(out / name, text.encode())
     files = [out / name for name in texts]
     reference, aside = summaries[ALL].reference, summaries[ALL].aside
+    tables = {name: set_aside(table, aside) for name, table in tables.items()}
     ranks = {label: one.ranks for label, one in summaries.items() if one.ranks is not None}
     if ranks:
         files.append(plot_ranks(ranks, out / "ranks.png", reference=reference))

@@ -81,7 +81,10 @@ def legend(summary: Summary) -> list[str]:
         "difference is Nemenyi's (Demšar, JMLR 7, 2006)",
     ]
     if summary.aside:
-        lines.append(f"aside, no rivals and without a rank: {', '.join(summary.aside)}")
+        lines.append(
+            f"aside, no rivals and without a rank: {', '.join(summary.aside)}; Holm's correction "
+            "counts these among themselves, and the rivals without them"
+        )
     return lines
 
 

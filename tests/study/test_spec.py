@@ -146,9 +146,9 @@ def test_a_block_is_a_study_without_the_rows_that_it_leaves_out():
     assert part.tuning_seeds == (), "nothing is tuned there"
 
 
-def test_a_block_is_about_itself_alone():
-    block = Block(name="b")
-    rows = (Row(name="a"), Row(name="c"))
-    study = Study(rows=rows, blocks=(block,), groups={"g": ("b",)}, aside=("c",))
+def test_a_block_knows_no_other_block_and_of_the_rows_aside_those_that_it_has():
+    block = Block(name="b", without=("d",))
+    rows = (Row(name="a"), Row(name="c"), Row(name="d"))
+    study = Study(rows=rows, blocks=(block,), groups={"g": ("b",)}, aside=("c", "d"))
     alone = study.of_block(block)
-    assert (alone.blocks, alone.groups, alone.aside) == ((), {}, ())
+    assert (alone.blocks, alone.groups, alone.aside) == ((), {}, ("c",))

@@ -59,6 +59,16 @@ def test_only_seeds_that_both_have_are_paired(block):
     assert (found.wins, found.gain) == (1, pytest.approx(0.1))
 
 
+def test_rows_aside_do_not_weaken_the_tests_of_rivals(block):
+    # Six seeds: p = 2 / 2⁶ is below 0.05 for one rival, and no longer for two.
+    ours, theirs = SEEDS[:6], shifted(0.1)[:6]
+    tables = {"b": block({"ours": ours, "x": theirs, "ablation": theirs})}
+    assert [one.clear_wins for one in summarize(tables)["all"].against] == [0, 0]
+    found = summarize(tables, aside=("ablation",))["all"]
+    assert [one.clear_wins for one in found.against] == [1, 1]
+    assert found.standings["b"].clearly_first
+
+
 def test_more_is_better_where_the_goal_says_so(block):
     table = block({"ours": shifted(0.5), "x": SEEDS}, goal="max")
     (found,) = against({"b": table}, "ours")

@@ -11,7 +11,7 @@ from metaloss.errors import MetalossError
 from metaloss.study import render
 from metaloss.study.folders import RunFolder
 from metaloss.study.statistics import holm, paired_wilcoxon
-from metaloss.study.table import Group, make_table, refer
+from metaloss.study.table import Group, make_table, refer, set_aside
 
 
 def run(final, *, best=None, status="ok", seconds=1.0, goal="min", metric="test/error"):
@@ -67,6 +67,28 @@ def test_p_values_are_against_the_reference_and_corrected(table):
     assert [online.p, gce.p] == expected
     assert expected == [pytest.approx(4 / 2**7), pytest.approx(2 / 2**7)]
     assert [online.p_holm, gce.p_holm] == holm(expected)
+
+
+def test_rows_aside_are_corrected_among_themselves():
+    groups = [group("ce", CE), group("gce", GCE), group("ours", ONLINE, static=False)]
+    groups += [group("ablation", ONLINE, static=False), group("other", GCE, static=False)]
+    table = make_table(groups, aside=("other", "ablation"))
+    assert table.aside == ("ablation", "other")
+    _, gce, ours, ablation, other = table.lines
+    assert [gce.p_holm, ours.p_holm] == holm([gce.p, ours.p])
+    assert [ablation.p_holm, other.p_holm] == holm([ablation.p, other.p])
+    assert (ablation.p, other.p) == (ours.p, gce.p), "they are tested like any other"
+    assert any("aside, no rivals of 'ce': 'ablation', 'other'" in t for t in render.legend(table))
+
+
+def test_rows_may_be_set_aside_after_the_fact(table):
+    groups = [group("online", ONLINE, static=False, best=0.04, seconds=5.0)]
+    groups += [group("ce", CE), group("gce", GCE)]
+    apart = set_aside(table, ["gce", "of another block"])
+    assert apart == make_table(groups, aside=["gce"]) != table
+    assert apart.lines[0].p_holm == apart.lines[0].p
+    assert set_aside(apart, ()) == table
+    assert refer(apart, "online").aside == ("gce",)
 
 
 def test_pairs_are_by_seed():
