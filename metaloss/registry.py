@@ -114,6 +114,13 @@ def names(group: str) -> list[str]:
     return sorted({*_announced(group), *(name for g, name in _registered if g == group)})
 
 
+def is_known(group: str, name: str) -> bool:
+    """Whether a name is in a group, even if it fails to load."""
+    _check_group(group)
+    # Announcements are read from the disk each time: only where nothing is registered.
+    return (group, name) in _registered or name in _announced(group)
+
+
 def get(group: str, name: str) -> Part:
     """Return a part by name.
 

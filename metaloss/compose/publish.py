@@ -90,9 +90,12 @@ def published_root(
         for group in GROUPS:
             # A table of our own: what a file fills in is gone afterwards. It is there even where
             # no part could load, so that a word on the group is a choice.
-            files = {f"{name}.yaml" for name in registry.names(group)}
             table = store.repo.get(group, {})
-            store.repo[group] = {file: node for file, node in table.items() if file in files}
+            store.repo[group] = {
+                file: node
+                for file, node in table.items()
+                if registry.is_known(group, file.removesuffix(".yaml"))
+            }
         for name, preset in PRESETS.items():
             _store_added("preset", name, preset, preset.options)
         root = _settings_node()

@@ -19,7 +19,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
 from metaloss import registry
-from metaloss.compose import publish, words
+from metaloss.compose import memo, publish, words
 from metaloss.compose.added import ADDED
 from metaloss.compose.explain import explain
 from metaloss.compose.mapping import to_overrides
@@ -60,15 +60,18 @@ def compose(
         # A group that is switched leaves nothing of the file's: not even a part that is not known.
         if _name_in(values.get(group)) not in (None, name):
             del values[group]
+
+    def in_full(overrides: Sequence[Override]) -> DictConfig:
+        publish_chosen(overrides)
+        with root(values, str(config_file)) as name, own_hydra():
+            return hydra.compose(name, words.for_hydra(overrides))
+
     with publish.lock:
-        publish_chosen(parsed)
-        with root(values, str(config_file)) as name:
-            try:
-                with own_hydra():
-                    composed = hydra.compose(name, words.for_hydra(parsed))
-                return from_hydra(composed)
-            except (HydraException, OmegaConfBaseException) as error:
-                raise explain(error) from error
+        try:
+            composed = in_full(parsed) if values else memo.composed(parsed, in_full)
+        except (HydraException, OmegaConfBaseException) as error:
+            raise explain(error) from error
+        return from_hydra(composed)
 
 
 def publish_chosen(overrides: Iterable[Override]) -> None:

@@ -81,8 +81,10 @@ def compare(
         study: Rows and seeds.
         out: Runs lie in ``out/<row>/seed<k>``; ``table.csv``, ``table.json``, ``table.md``,
             ``comparison.png`` and ``study.yaml`` beside them. With blocks each has such a folder
-            of its own, ``out/<block>``, and the tables are in ``out`` once more, together. Tuning
-            runs lie in ``tuning/<row>/<setting>/seed<k>`` there; ``out/tuning.csv`` is on all.
+            of its own, ``out/<block>``, and the tables are in ``out`` once more, together, with a
+            summary over several blocks: ``summary.md``, ``summary.csv``, ``ranks.png`` and
+            ``overview.png``. Tuning runs lie in ``tuning/<row>/<setting>/seed<k>`` there;
+            ``out/tuning.csv`` is on all.
         options: How.
         train: Trains one run; default: ``python -m metaloss train`` in a process of its own.
         console: Where people read.
@@ -144,10 +146,15 @@ def compare(
             title=part.description,
             reference=study.reference,
             metric=options.metric,
+            aside=part.aside,
         )
         found[name] = write_table(finished, folder, console)
     sections = [choices_to_markdown(study, scores)] if study.tuning_seeds else []
-    whole = write_blocks(found, out, console, sections=sections) if study.blocks else found[""]
+    whole = (
+        found[""]
+        if not study.blocks
+        else write_blocks(study, found, out, console, sections=sections)
+    )
     if study.tuning_seeds:
         file = write_text(out / "tuning.csv", scores_to_csv(scores), console)
         whole = replace(whole, files=(*whole.files, file))

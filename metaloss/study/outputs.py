@@ -11,6 +11,8 @@ from rich.console import Console
 from metaloss.core.files import write_atomically
 from metaloss.study import render
 from metaloss.study.comparison_plot import plot_comparison
+from metaloss.study.spec import Study
+from metaloss.study.summary_files import write_summary
 from metaloss.study.table import Group, Table, make_table
 
 
@@ -25,6 +27,7 @@ class Finished:
         title: The picture's.
         reference: The row that the others are tested against; None: the first static one.
         metric: What is compared; None: the task's own metric.
+        aside: Rows that are no rivals of the reference.
     """
 
     groups: Sequence[Group]
@@ -33,6 +36,7 @@ class Finished:
     title: str = ""
     reference: str | None = None
     metric: str | None = None
+    aside: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,7 +63,9 @@ def write_table(finished: Finished, out: Path, console: Console) -> Comparison:
         MetalossError: If the reference is no row, or the runs share no such metric.
     """
     groups, below = finished.groups, [*finished.choices, *finished.notes]
-    table = make_table(groups, reference=finished.reference, metric=finished.metric)
+    table = make_table(
+        groups, reference=finished.reference, metric=finished.metric, aside=finished.aside
+    )
     picture = plot_comparison(groups, table, out / "comparison.png", title=finished.title)
     texts = {
         "table.csv": render.to_csv(table),
@@ -76,14 +82,27 @@ def write_table(finished: Finished, out: Path, console: Console) -> Comparison:
     else:
         console.print(texts["table.md"], markup=False, highlight=False, soft_wrap=True)
     for file in files:
-        console.print(f"wrote {file}", markup=False, highlight=False, soft_wrap=True)
+        _say_written(file, console)
     return Comparison(tables={"": table}, files=files, notes=tuple(finished.notes))
 
 
 def write_blocks(
-    found: Mapping[str, Comparison], out: Path, console: Console, *, sections: Sequence[str] = ()
+    study: Study,
+    found: Mapping[str, Comparison],
+    out: Path,
+    console: Console,
+    *,
+    sections: Sequence[str] = (),
 ) -> Comparison:
-    """Write the tables of all blocks together, Markdown ``sections`` below them."""
+    """Write the tables of all blocks together, and what several of them say as a whole.
+
+    Args:
+        study: What was compared.
+        found: What came out of each block, by name.
+        out: The folder.
+        console: Where people read.
+        sections: Markdown below the tables.
+    """
     tables = {name: one.tables[""] for name, one in found.items()}
     notes = tuple(f"{name}: {note}" for name, one in found.items() for note in one.notes)
     texts = {
@@ -91,6 +110,13 @@ def write_blocks(
         "table.md": "\n".join([render.blocks_to_markdown(tables, notes), *sections]),
     }
     written = [write_text(out / name, text, console) for name, text in texts.items()]
+    if len(tables) > 1:
+        summary = write_summary(
+            tables, out, reference=study.reference, groups=study.groups, aside=study.aside
+        )
+        for file in summary:
+            _say_written(file, console)
+        written += summary
     files = (*written, *(file for one in found.values() for file in one.files))
     return Comparison(tables=tables, files=files, notes=notes)
 
@@ -98,5 +124,9 @@ def write_blocks(
 def write_text(path: Path, text: str, console: Console) -> Path:
     """Write a file and say so; return its path."""
     write_atomically(path, text.encode())
-    console.print(f"wrote {path}", markup=False, highlight=False, soft_wrap=True)
+    _say_written(path, console)
     return path
+
+
+def _say_written(path: Path, console: Console) -> None:
+    console.print(f"wrote {path}", markup=False, highlight=False, soft_wrap=True)

@@ -63,7 +63,11 @@ def to_markdown(table: Table, notes: list[str]) -> str:
 
 
 def _markdown_table(table: Table) -> str:
-    head, rows = cells(table)
+    return aligned(*cells(table))
+
+
+def aligned(head: list[str], rows: list[list[str]]) -> str:
+    """Return a Markdown table whose columns align as text too: the first left, the others right."""
     widths = [max(len(row[i]) for row in [head, *rows]) for i in range(len(head))]
 
     def show(row: list[str]) -> str:
@@ -124,6 +128,12 @@ def legend(table: Table) -> list[str]:
         lines.append(
             f"difference, p: paired by seed against {table.reference!r}; exact two-sided Wilcoxon "
             f"signed-rank test, Holm-corrected; 'n too small' below {FEWEST_PAIRS} pairs"
+        )
+    aside = [name for name in table.aside if name != table.reference]
+    if aside:
+        lines.append(
+            f"aside, no rivals of {table.reference!r}: {', '.join(map(repr, aside))}; Holm's "
+            "correction counts these among themselves, and the rivals without them"
         )
     if any(line.final is None or line.final.n < line.n for line in table.lines):
         lines.append("runs without a finite number are left out of mean, difference and test")

@@ -1,8 +1,8 @@
-"""What a study may say about its words, its tuning and its blocks."""
+"""What a study may say about its words, its tuning, its blocks and its summary."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from metaloss.errors import MetalossError, unknown_name
@@ -83,3 +83,26 @@ def check_without(study: Study, block: Block) -> None:
                 f"{where} is without {row.tuned_as!r}, but not without {row.name!r}, which is "
                 "tuned as it"
             )
+
+
+def check_groups(study: Study) -> None:
+    """Raise unless every group has a label of its own and names blocks of the study."""
+    blocks = [block.name for block in study.blocks]
+    for label, names in study.groups.items():
+        if label == "all" or not names:
+            raise MetalossError(f"group {label!r}: expected blocks, and a label other than all")
+        _check_known(f"group {label!r}: block", names, blocks)
+
+
+def check_aside(study: Study) -> None:
+    """Raise unless what is aside are rows of the study."""
+    _check_known("aside: row", study.aside, [row.name for row in study.rows])
+
+
+def _check_known(what: str, names: Sequence[str], known: Sequence[str]) -> None:
+    """Raise unless every name is known, and occurs once."""
+    for index, name in enumerate(names):
+        if name not in known:
+            raise unknown_name(what, name, known)
+        if name in names[:index]:
+            raise MetalossError(f"{what} {name!r} occurs twice")

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import re
 import shlex
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 from metaloss.errors import MetalossError, unknown_name
-from metaloss.study.rules import check_tuning, check_without, check_words
+from metaloss.study.rules import check_aside, check_groups, check_tuning, check_without, check_words
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -98,10 +98,14 @@ class Study:
             a table and tests of its own. None: a single one, without a name.
         together: Seeds of a row that are trained as one vectorised program, where its parts allow.
         tuning_seeds: Seeds, none of them in ``seeds``, over which rows with ``tune`` are tuned.
+        groups: Names of blocks by label: they are summarized on their own, beside all blocks.
+        aside: Names of rows that are no rivals of the reference, such as its ablations: the tests
+            of rivals are not corrected for them, and the summary over blocks leaves them out.
 
     Raises:
         MetalossError: If there are no rows or seeds, a name or folder occurs twice, the reference
-            is no row, or what is said about tuning cannot be done or would be unequal.
+            is no row, a group or ``aside`` names what is not there, or what is said about tuning
+            cannot be done or would be unequal.
     """
 
     rows: tuple[Row, ...]
@@ -112,6 +116,8 @@ class Study:
     blocks: tuple[Block, ...] = ()
     together: int = 1
     tuning_seeds: tuple[int, ...] = ()
+    groups: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    aside: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         """Check the whole."""
@@ -130,6 +136,8 @@ class Study:
         check_tuning(self)
         for block in self.blocks:
             check_without(self, block)
+        check_groups(self)
+        check_aside(self)
 
     def of_block(self, block: Block) -> Study:
         """Return one block as a study of its own."""
@@ -140,6 +148,8 @@ class Study:
             self,
             rows=rows,
             blocks=(),
+            groups={},
+            aside=tuple(name for name in self.aside if name not in block.without),
             common=(*self.common, *block.overrides),
             description=title,
             tuning_seeds=self.tuning_seeds if tuned else (),

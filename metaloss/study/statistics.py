@@ -15,6 +15,8 @@ from metaloss.errors import MetalossError
 FEWEST_PAIRS = 6
 # Metrics are means in float32: differences closer than this share of the largest value are ties.
 TIE = 1e-6
+# The level that is called significant.
+SIGNIFICANT = 0.05
 
 
 @dataclass(frozen=True, kw_only=True)

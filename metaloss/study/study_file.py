@@ -15,7 +15,10 @@ from metaloss.errors import MetalossError, unknown_name
 from metaloss.study.spec import Block, Row, Study, parse_seeds
 
 SHIPPED = Path(__file__).parent / "studies"
-_KEYS = ("blocks", "common", "description", "reference", "rows", "seeds", "together", "tuning")
+_KEYS = (
+    "aside", "blocks", "common", "description", "groups", "reference", "rows", "seeds", "together",
+    "tuning",
+)  # fmt: skip
 
 
 def shipped_studies() -> list[str]:
@@ -27,10 +30,11 @@ def load_study(name_or_path: str | Path) -> Study:
     """Return a shipped study by name, or one from a YAML file.
 
     The file holds ``rows`` and, if wanted, ``blocks``, ``seeds``, ``common`` (a list of
-    ``KEY=VALUE`` words), ``reference``, ``together``, ``description`` and ``tuning`` (with
-    ``seeds``). A row is a list of words, or a mapping with ``words`` and ``tune`` (lists of words)
-    or ``tuned_as`` (a row's name); a block is a list of words, or a mapping with ``words`` and
-    ``without`` (names of rows).
+    ``KEY=VALUE`` words), ``reference``, ``together``, ``description``, ``tuning`` (with
+    ``seeds``), ``groups`` (lists of blocks by label) and ``aside`` (a list of rows). A row is a
+    list of words, or a mapping with ``words`` and ``tune`` (lists of words) or ``tuned_as`` (a
+    row's name); a block is a list of words, or a mapping with ``words`` and ``without`` (names of
+    rows).
 
     Raises:
         MetalossError: If there is no such study, or the file does not hold one.
@@ -76,6 +80,10 @@ def to_yaml(study: Study) -> str:
         values["tuning"] = {"seeds": list(study.tuning_seeds)}
     if study.blocks:
         values["blocks"] = {block.name: _block_values(block) for block in study.blocks}
+    if study.groups:
+        values["groups"] = {label: list(names) for label, names in study.groups.items()}
+    if study.aside:
+        values["aside"] = list(study.aside)
     return yaml.safe_dump(values, sort_keys=False, allow_unicode=True)
 
 
@@ -114,6 +122,8 @@ def _study(path: Path, values: Mapping[str, Any]) -> Study:
         together=values.get("together", 1),
         description=str(values.get("description") or ""),
         tuning_seeds=_tuning_seeds(path, values.get("tuning")),
+        groups=_groups(path, values.get("groups")),
+        aside=_words(path, "aside", values.get("aside"), "rows' names"),
     )
 
 
@@ -153,6 +163,15 @@ def _tuning_seeds(path: Path, tuning: Any) -> tuple[int, ...]:
     if not isinstance(tuning, dict) or set(tuning) != {"seeds"}:
         raise MetalossError(f"study {path}: tuning={tuning}: expected for example seeds: 100-102")
     return parse_seeds(tuning["seeds"])
+
+
+def _groups(path: Path, groups: Any) -> dict[str, tuple[str, ...]]:
+    if not isinstance(groups, dict | None):
+        raise MetalossError(f"study {path}: groups={groups}: expected labels with lists of blocks")
+    return {
+        str(label): _words(path, f"groups.{label}", names, "blocks' names")
+        for label, names in (groups or {}).items()
+    }
 
 
 def _words(path: Path, key: str, words: Any, expected: str = "KEY=VALUE words") -> tuple[str, ...]:

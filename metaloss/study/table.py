@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -42,7 +42,8 @@ class Line:
         values: The final test metric by seed; None where it is not finite.
         difference: Mean paired difference to the reference; None for the reference itself.
         pairs: Seeds that the difference and the test are over.
-        p, p_holm: Exact two-sided Wilcoxon signed-rank test against the reference; corrected.
+        p, p_holm: Exact two-sided Wilcoxon signed-rank test against the reference; corrected
+            for the number of rows that are not aside, those aside for their own.
     """
 
     name: str
@@ -61,12 +62,21 @@ class Line:
 
 @dataclass(frozen=True, kw_only=True)
 class Table:
-    """A comparison's numbers. ``goal``: ``"min"`` or ``"max"``, which values are better."""
+    """A comparison's numbers.
+
+    Attributes:
+        metric: What is compared.
+        goal: ``"min"`` or ``"max"``, which values are better.
+        reference: The row that the others are tested against.
+        lines: The rows.
+        aside: Those of them that are no rivals of the reference.
+    """
 
     metric: str
     goal: str
     reference: str
     lines: tuple[Line, ...]
+    aside: tuple[str, ...] = ()
 
     @property
     def best(self) -> str | None:
@@ -77,7 +87,11 @@ class Table:
 
 
 def make_table(
-    groups: Sequence[Group], *, reference: str | None = None, metric: str | None = None
+    groups: Sequence[Group],
+    *,
+    reference: str | None = None,
+    metric: str | None = None,
+    aside: Collection[str] = (),
 ) -> Table:
     """Return the table of finished runs.
 
@@ -86,6 +100,7 @@ def make_table(
         reference: The row that others are tested against; None: the first static one, else the
             first.
         metric: For example ``"test/error"``; None: the runs' own test metric.
+        aside: Rows that are no rivals of the reference, such as its ablations.
 
     Raises:
         MetalossError: If the reference is no row, or the runs share no such metric or goal.
@@ -102,16 +117,29 @@ def make_table(
     goals = sorted({str(summary.get("goal", "min")) for summary in summaries})
     if len(goals) > 1:
         raise MetalossError(f"runs disagree about which values of {metric} are better: {goals}")
-    lines = [_line(group, metric) for group in groups]
-    base = lines[names.index(reference)]
-    compared = [_against(base, line) for line in lines]
-    corrected = holm([line.p for line in compared])
-    return Table(
-        metric=metric,
-        goal=goals[0],
-        reference=reference,
-        lines=tuple(replace(line, p_holm=p) for line, p in zip(compared, corrected, strict=True)),
-    )
+    lines = tuple(_line(group, metric) for group in groups)
+    table = Table(metric=metric, goal=goals[0], reference=reference, lines=lines)
+    return refer(set_aside(table, aside), reference)
+
+
+def refer(table: Table, reference: str) -> Table:
+    """Return the table with its rows tested against ``reference``.
+
+    Raises:
+        MetalossError: If the reference is no row.
+    """
+    names = [line.name for line in table.lines]
+    if reference not in names:
+        raise unknown_name("reference row", reference, names)
+    base = table.lines[names.index(reference)]
+    compared = tuple(_against(base, line) for line in table.lines)
+    return _corrected(replace(table, reference=reference, lines=compared))
+
+
+def set_aside(table: Table, names: Collection[str]) -> Table:
+    """Return the table with other rows aside: those of ``names`` that it has."""
+    aside = tuple(line.name for line in table.lines if line.name in names)
+    return table if aside == table.aside else _corrected(replace(table, aside=aside))
 
 
 def _line(group: Group, metric: str) -> Line:
@@ -136,22 +164,36 @@ def _line(group: Group, metric: str) -> Line:
     )
 
 
-def _against(base: Line, line: Line) -> Line:
-    if line is base:
-        return line
-    pairs = [
+def paired(line: Line, base: Line) -> list[tuple[float, float]]:
+    """Return the finite values of two rows, by the seeds that both have."""
+    return [
         (value, there)
         for seed, value in line.values.items()
         if value is not None and (there := base.values.get(seed)) is not None
     ]
-    if not pairs:
-        return line
+
+
+def _against(base: Line, line: Line) -> Line:
+    pairs = paired(line, base)
+    if line is base or not pairs:
+        return replace(line, difference=None, pairs=0, p=None)
     return replace(
         line,
         difference=math.fsum(here - there for here, there in pairs) / len(pairs),
         pairs=len(pairs),
         p=paired_wilcoxon([here for here, _ in pairs], [there for _, there in pairs]),
     )
+
+
+def _corrected(table: Table) -> Table:
+    """Correct the p values: an ablation of the reference must not weaken the tests of rivals."""
+    ps: dict[str, float | None] = {}
+    for apart in (False, True):
+        family = [line for line in table.lines if (line.name in table.aside) is apart]
+        corrected = holm([line.p for line in family])
+        ps |= {line.name: p for line, p in zip(family, corrected, strict=True)}
+    lines = tuple(replace(line, p_holm=ps[line.name]) for line in table.lines)
+    return replace(table, lines=lines)
 
 
 def _metric(summaries: Sequence[Mapping[str, Any]], metric: str | None) -> str:

@@ -6,6 +6,7 @@ import csv
 import io
 from collections.abc import Iterable, Mapping, Sequence
 
+from metaloss.study.render import aligned
 from metaloss.study.spec import Study
 from metaloss.study.tuning import Score
 
@@ -35,10 +36,7 @@ def choices_to_markdown(study: Study, scores: Mapping[str, Sequence[Score]]) -> 
     tuned = [row for row in study.rows if row.tune]
     lines = [["", *scores]]
     lines += [[row.name, *(chosen.get((b, row.name), "–") for b in scores)] for row in tuned]
-    rule = "|" + "---|" * (len(scores) + 1)
-    head, *rows = (
-        "| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines
-    )
+    head, *rows = ([cell.replace("|", "\\|") for cell in line] for line in lines)
     every = [one for some in scores.values() for one in some]
     below = [
         f"- {row.name!r} takes what was chosen for {row.tuned_as!r}"
@@ -51,9 +49,7 @@ def choices_to_markdown(study: Study, scores: Mapping[str, Sequence[Score]]) -> 
             "",
             f"{len(tuned[0].tune)} settings a row, {_budget(study, every)}.",
             "",
-            head,
-            rule,
-            *rows,
+            aligned(head, rows),
             *(["", *below] if below else []),
             "",
         ]

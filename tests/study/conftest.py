@@ -15,6 +15,8 @@ import pytest
 
 from metaloss.compose import compose, to_yaml
 from metaloss.config import RunConfig
+from metaloss.study.statistics import MeanStd
+from metaloss.study.table import Line, Table, refer
 
 START, OFFLINE = 2000, 2500
 
@@ -147,3 +149,34 @@ def runs() -> SimpleNamespace:
     return SimpleNamespace(
         write_run=write_run, set_metrics=set_metrics, Shape=Shape, compose=_composed
     )
+
+
+def make_block(
+    rows: dict[str, Sequence[float]],
+    *,
+    reference: str | None = None,
+    goal: str = "min",
+    metric: str = "test/error",
+) -> Table:
+    """Return the table of one block from each row's values by seed."""
+    lines = tuple(
+        Line(
+            name=name,
+            n=len(values),
+            final=MeanStd.of(values),
+            best=None,
+            valid=None,
+            diverged=0,
+            seconds=None,
+            values={seed: v if math.isfinite(v) else None for seed, v in enumerate(values)},
+        )
+        for name, values in rows.items()
+    )
+    reference = reference or next(iter(rows))
+    return refer(Table(metric=metric, goal=goal, reference=reference, lines=lines), reference)
+
+
+@pytest.fixture
+def block():
+    """What makes a block's table: ``make_block``."""
+    return make_block

@@ -2,6 +2,7 @@ import csv
 import io
 import json
 import struct
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -9,7 +10,7 @@ from rich.console import Console
 
 from metaloss.errors import MetalossError
 from metaloss.study.compare import Options, Request, compare, compare_folders, run_request
-from metaloss.study.spec import Row, Study
+from metaloss.study.spec import Block, Row, Study
 
 STUDY = Study(
     rows=(
@@ -176,6 +177,62 @@ def test_a_terminal_gets_bars_and_a_table(tmp_path, train):
     assert "━" in text
     assert "online, seed 2" in text
     assert "at best validation" in text
+
+
+@pytest.fixture
+def blocks(train, runs):
+    """Train a row in two blocks: the second is twice as hard."""
+
+    def in_blocks(overrides, folder, *, resume):
+        status = train(overrides, folder, resume=resume)
+        hard = folder.parent.parent.name == "hard"
+        final = FINALS[folder.parent.name][int(folder.name.removeprefix("seed"))]
+        runs.set_metrics(folder, final * (2 if hard else 1))
+        return status
+
+    return in_blocks
+
+
+@pytest.mark.usefixtures("no_picture")
+def test_a_study_in_blocks_is_summarized(tmp_path, blocks, console):
+    study = replace(
+        STUDY,
+        blocks=(Block(name="easy"), Block(name="Hard", overrides=("task.label_noise=0.4",))),
+        groups={"with noise": ("Hard",)},
+        aside=("CE, stopped",),
+        reference="online",
+    )
+    found = compare(study, tmp_path, train=blocks, console=console)
+    names = ["table.csv", "table.md", "summary.md", "summary.csv", "ranks.png", "overview.png"]
+    assert [file.name for file in found.files[:6]] == names
+    assert all(file.stat().st_size for file in found.files[:6])
+    text = (tmp_path / "summary.md").read_text()
+    assert "online beats every rival in 2 of 2 blocks (100%)" in text
+    assert "## with noise: 1 block\n" in text
+    rows = list(csv.DictReader(io.StringIO((tmp_path / "summary.csv").read_text())))
+    (against_ce,) = (row for row in rows if (row["group"], row["row"]) == ("all", "CE"))
+    gain = np.mean(np.subtract(FINALS["ce"], FINALS["online"])) * 1.5
+    assert float(against_ce["gain"]) == pytest.approx(gain, rel=1e-12)
+    assert f"wrote {tmp_path / 'ranks.png'}" in console.file.getvalue()
+
+
+@pytest.mark.usefixtures("no_picture")
+def test_a_row_that_a_block_is_without_is_met_in_the_others_alone(tmp_path, blocks, console):
+    easy, hard = Block(name="easy", without=("CE",)), Block(name="Hard")
+    study = replace(STUDY, blocks=(easy, hard), reference="online")
+    compare(study, tmp_path, train=blocks, console=console)
+    rows = list(csv.DictReader(io.StringIO((tmp_path / "summary.csv").read_text())))
+    assert {row["row"]: row["blocks"] for row in rows if row["row"] != "online"} == {
+        "CE, stopped": "2",
+        "CE": "1",
+    }
+
+
+@pytest.mark.usefixtures("no_picture")
+def test_one_block_has_no_summary(tmp_path, blocks, console):
+    compare(replace(STUDY, blocks=(Block(name="easy"),)), tmp_path, train=blocks, console=console)
+    assert (tmp_path / "table.md").is_file()
+    assert not list(tmp_path.glob("summary*"))
 
 
 @pytest.mark.parametrize("name", ["jobs", "threads"])

@@ -70,6 +70,11 @@ def test_a_rows_words_win_over_the_common_ones_and_the_seed_comes_last():
         ({"rows": (Row(name="a b"), Row(name="A, b"))}, "two rows are called 'A, b'"),
         ({"reference": "onlin"}, "unknown reference row 'onlin': did you mean 'online'"),
         ({"common": ("steps",)}, "expected KEY=VALUE"),
+        ({"aside": ("onlin",)}, "unknown aside: row 'onlin': did you mean 'online'"),
+        ({"aside": ("online", "online")}, "aside: row 'online' occurs twice"),
+        ({"groups": {"g": ("clean",)}}, "unknown group 'g': block 'clean'"),
+        ({"groups": {"all": ("b",)}, "blocks": (Block(name="b"),)}, "a label other than all"),
+        ({"groups": {"g": ()}}, "group 'g': expected blocks"),
     ],
 )
 def test_studies_that_make_no_sense(changes, said):
@@ -139,3 +144,11 @@ def test_a_block_is_a_study_without_the_rows_that_it_leaves_out():
     assert [row.name for row in part.rows] == ["plain"]
     assert part.common == ("steps=5", "task=digits")
     assert part.tuning_seeds == (), "nothing is tuned there"
+
+
+def test_a_block_knows_no_other_block_and_of_the_rows_aside_those_that_it_has():
+    block = Block(name="b", without=("d",))
+    rows = (Row(name="a"), Row(name="c"), Row(name="d"))
+    study = Study(rows=rows, blocks=(block,), groups={"g": ("b",)}, aside=("c", "d"))
+    alone = study.of_block(block)
+    assert (alone.blocks, alone.groups, alone.aside) == ((), {}, ("c",))

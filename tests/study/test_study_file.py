@@ -46,6 +46,16 @@ def test_tuning_and_blocks_are_read_and_survive_their_file(tmp_path):
     assert load_study(path) == study
 
 
+def test_groups_of_blocks_and_rows_aside_survive_the_file(tmp_path):
+    path = tmp_path / "study.yaml"
+    path.write_text(TUNED + "groups: {wrong labels: [noisy]}\naside: [plain]\n")
+    study = load_study(path)
+    assert study.groups == {"wrong labels": ("noisy",)}
+    assert study.aside == ("plain",)
+    path.write_text(to_yaml(study))
+    assert load_study(path) == study
+
+
 @pytest.mark.parametrize(
     ("text", "said"),
     [
@@ -60,7 +70,10 @@ def test_tuning_and_blocks_are_read_and_survive_their_file(tmp_path):
         ("rows: {a: {tune: [inner.lr=1]}}", r"rows\.a\.tune\[0\]=inner\.lr=1: expected a list"),
         ("rows: {a: []}\nblocks: {b: {without: a}}", "expected a list of rows' names"),
         ("rows: {a: {tune: [[]]}}\ntuning: 100-102", "tuning=100-102: expected for example seeds"),
-        ("- a", "expected blocks, common, description"),
+        ("rows: {a: []}\ngroups: [b]", "expected labels with lists of blocks"),
+        ("rows: {a: []}\ngroups: {g: b}", "groups.g=b: expected a list of blocks' names"),
+        ("rows: {a: []}\naside: a", "aside=a: expected a list of rows' names"),
+        ("- a", "expected aside, blocks, common, description"),
     ],
 )
 def test_study_files_that_cannot_be_read(tmp_path, text, said):

@@ -11,7 +11,7 @@ from metaloss.errors import MetalossError
 from metaloss.study import render
 from metaloss.study.folders import RunFolder
 from metaloss.study.statistics import holm, paired_wilcoxon
-from metaloss.study.table import Group, make_table
+from metaloss.study.table import Group, make_table, refer, set_aside
 
 
 def run(final, *, best=None, status="ok", seconds=1.0, goal="min", metric="test/error"):
@@ -69,6 +69,28 @@ def test_p_values_are_against_the_reference_and_corrected(table):
     assert [online.p_holm, gce.p_holm] == holm(expected)
 
 
+def test_rows_aside_are_corrected_among_themselves():
+    groups = [group("ce", CE), group("gce", GCE), group("ours", ONLINE, static=False)]
+    groups += [group("ablation", ONLINE, static=False), group("other", GCE, static=False)]
+    table = make_table(groups, aside=("other", "ablation"))
+    assert table.aside == ("ablation", "other")
+    _, gce, ours, ablation, other = table.lines
+    assert [gce.p_holm, ours.p_holm] == holm([gce.p, ours.p])
+    assert [ablation.p_holm, other.p_holm] == holm([ablation.p, other.p])
+    assert (ablation.p, other.p) == (ours.p, gce.p), "they are tested like any other"
+    assert any("aside, no rivals of 'ce': 'ablation', 'other'" in t for t in render.legend(table))
+
+
+def test_rows_may_be_set_aside_after_the_fact(table):
+    groups = [group("online", ONLINE, static=False, best=0.04, seconds=5.0)]
+    groups += [group("ce", CE), group("gce", GCE)]
+    apart = set_aside(table, ["gce", "of another block"])
+    assert apart == make_table(groups, aside=["gce"]) != table
+    assert apart.lines[0].p_holm == apart.lines[0].p
+    assert set_aside(apart, ()) == table
+    assert refer(apart, "online").aside == ("gce",)
+
+
 def test_pairs_are_by_seed():
     few = Group(name="few", static=False, runs={5: run(0.1), 2: run(0.2)})
     line = make_table([group("ce", CE), few]).lines[1]
@@ -92,6 +114,15 @@ def test_the_reference_may_be_chosen():
     assert make_table(groups, reference="gce").lines[0].difference > 0
     with pytest.raises(MetalossError, match="unknown reference row 'gc': did you mean 'gce'"):
         make_table(groups, reference="gc")
+
+
+def test_a_table_may_be_referred_to_another_row(table):
+    groups = [group("online", ONLINE, static=False, best=0.04, seconds=5.0)]
+    groups += [group("ce", CE), group("gce", GCE)]
+    assert refer(table, "gce") == make_table(groups, reference="gce") != table
+    assert refer(refer(table, "gce"), "ce") == table
+    with pytest.raises(MetalossError, match="unknown reference row 'gc'"):
+        refer(table, "gc")
 
 
 def test_without_a_static_row_the_first_is_the_reference():

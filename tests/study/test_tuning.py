@@ -14,7 +14,12 @@ from metaloss.study.compare import Options, Request, compare, run_request
 from metaloss.study.jobs import State, plan_jobs
 from metaloss.study.spec import Block, Row, Study
 from metaloss.study.tuning import Score, check_finals, judge, plan_trials, settle
-from metaloss.study.tuning_render import choice_lines, scores_to_csv, show_seeds
+from metaloss.study.tuning_render import (
+    choice_lines,
+    choices_to_markdown,
+    scores_to_csv,
+    show_seeds,
+)
 
 LOW, HIGH = ("inner.lr=0.01",), ("inner.lr=0.5",)
 CE = Row(name="CE", overrides=("schedule=static", "loss=cross_entropy"), tune=(LOW, HIGH))
@@ -348,6 +353,19 @@ def test_a_setting_without_words_and_a_missing_number_have_a_look():
         "'CE' is tuned: as listed (of 2 settings, seeds 100–101, chosen by the validation mse)"
     ]
     assert scores_to_csv({"": scores}).splitlines()[2] == ",CE,1,inner.lr=0.5,1,valid/mse,,1,no"
+
+
+def test_the_table_of_choices_is_aligned():
+    study = replace(STUDY, rows=(CE,))
+    score = Score(row="CE", setting=0, words=HIGH, n=1, metric="valid/mse", mean=0.1, diverged=0,
+                  chosen=True)  # fmt: skip
+    text = choices_to_markdown(study, {"a | b": [score], "a much longer name": []})
+    table = [line for line in text.splitlines() if line.startswith("|")]
+    assert table == [
+        "|    |       a \\| b | a much longer name |",
+        "|----|-------------:|-------------------:|",
+        "| CE | inner.lr=0.5 |                  – |",
+    ]
 
 
 def test_seeds_are_shown_as_ranges():

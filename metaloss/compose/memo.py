@@ -1,0 +1,102 @@
+"""What Hydra composed from choices alone, kept in the process: of values a study has thousands.
+
+Hydra first composes what is chosen (``loss=mlp``, ``+preset=adalfl``), then sets values
+(``loss.hidden=[8]``) in the result, one after the other. The first takes nearly all of the time and
+is the same for all settings of a row, so it is done once.
+"""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+from collections import OrderedDict
+from collections.abc import Callable, Iterable, Iterator, Sequence
+
+from hydra._internal.config_loader_impl import ConfigLoaderImpl
+from hydra.core.override_parser.types import Override
+from hydra.errors import HydraException
+from omegaconf import DictConfig
+from omegaconf.errors import OmegaConfBaseException
+
+from metaloss import registry
+from metaloss.config import Settings
+from metaloss.errors import MetalossError
+from metaloss.registry import GROUPS
+
+Compose = Callable[[Sequence[Override]], DictConfig]
+
+# Each takes about a tenth of a megabyte.
+_MOST = 1024
+_SETTINGS = frozenset(setting.name for setting in dataclasses.fields(Settings))
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class _Kept:
+    """A composed configuration, and the options class of each part in it by group and name."""
+
+    config: DictConfig
+    classes: dict[tuple[str, str], type]
+
+    @property
+    def holds(self) -> bool:
+        """Whether the names still stand for the same parts."""
+        try:
+            return all(
+                registry.get(*part).config_class is known for part, known in self.classes.items()
+            )
+        except MetalossError:
+            return False
+
+
+_kept: OrderedDict[tuple[str, ...], _Kept] = OrderedDict()
+
+
+def composed(overrides: Sequence[Override], compose: Compose) -> DictConfig:
+    """Return what ``compose`` makes of words, asking it only for choices that are new.
+
+    What goes wrong is composed again as a whole: errors are those of ``compose``.
+
+    Args:
+        overrides: Parsed and checked words.
+        compose: Composes words in full, with the defaults alone beneath them.
+    """
+    values = [override for override in overrides if _sets_value(override)]
+    choices = [override for override in overrides if not _sets_value(override)]
+    try:
+        config = copy.deepcopy(_chosen(choices, compose))
+        ConfigLoaderImpl._apply_overrides_to_config(values, config)
+    except (HydraException, OmegaConfBaseException):
+        return compose(overrides)
+    return config
+
+
+def forget() -> None:
+    """Forget everything: the next words are composed in full."""
+    _kept.clear()
+
+
+def _chosen(choices: Sequence[Override], compose: Compose) -> DictConfig:
+    key = tuple(str(override.input_line) for override in choices)
+    kept = _kept.get(key)
+    if kept is None or not kept.holds:
+        config = compose(choices)
+        classes = {part: registry.get(*part).config_class for part in _parts(config)}
+        kept = _kept[key] = _Kept(config=config, classes=classes)
+        while len(_kept) > _MOST:
+            _kept.popitem(last=False)
+    _kept.move_to_end(key)
+    return kept.config
+
+
+def _sets_value(override: Override) -> bool:
+    """Whether Hydra applies a word after composing; a mapping is merged into its group."""
+    key = override.key_or_group
+    if key in GROUPS:
+        return isinstance(override.value(), dict)
+    return key.partition(".")[0] in (GROUPS if "." in key else _SETTINGS)
+
+
+def _parts(config: DictConfig) -> Iterator[tuple[str, str]]:
+    for group in GROUPS:
+        names: Iterable[object] = config[group] if group == "tracker" else [config[group]["name"]]
+        yield from ((group, str(name)) for name in names)

@@ -1,0 +1,152 @@
+"""Average ranks over the blocks of a study: Friedman's test, Nemenyi's critical difference."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.stats import friedmanchisquare, rankdata, studentized_range
+
+from metaloss.errors import MetalossError
+from metaloss.study.statistics import SIGNIFICANT, TIE
+from metaloss.study.table import Table
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ranks:
+    """How k rows rank over N blocks. Rank 1 is the best.
+
+    Attributes:
+        means: Mean rank by row, the best first.
+        blocks: The N blocks that they are over.
+        critical: Mean ranks closer than this are not told apart (Nemenyi).
+        statistic, p: Friedman's χ² and its p; None for fewer than three rows, or if no block tells
+            any rows apart.
+        alpha: The level of ``critical``.
+    """
+
+    means: dict[str, float]
+    blocks: tuple[str, ...]
+    critical: float
+    statistic: float | None
+    p: float | None
+    alpha: float
+
+
+def average_ranks(
+    tables: Mapping[str, Table], *, aside: Collection[str] = (), alpha: float = SIGNIFICANT
+) -> Ranks | None:
+    """Return the mean ranks of rows over blocks.
+
+    Rows are ranked by their mean in each block; ties share their mean rank, and rows without a
+    finite mean share the last ones. Ranks are comparable only where the same rows compete: what
+    counts is the largest number of blocks that have exactly the same rows (of equally many, those
+    with more rows, then those named first).
+
+    Args:
+        tables: One for each block, by name.
+        aside: Rows that do not compete.
+        alpha: The level of the critical difference.
+
+    Returns:
+        The ranks; None without two rows that share two blocks.
+
+    Reference:
+        Demšar, "Statistical comparisons of classifiers over multiple data sets", JMLR 7, 2006,
+        section 3.2.2.
+    """
+    shared: dict[frozenset[str], list[str]] = {}
+    for name, table in tables.items():
+        competing = frozenset(line.name for line in table.lines) - set(aside)
+        if len(competing) > 1:
+            shared.setdefault(competing, []).append(name)
+    if not shared:
+        return None
+    rows, blocks = max(shared.items(), key=lambda item: (len(item[1]), len(item[0])))
+    if len(blocks) < 2:
+        return None
+    # In the order of the first table: sets have none.
+    names = [line.name for line in tables[blocks[0]].lines if line.name in rows]
+    ranks = np.array([_ranks(tables[block], names) for block in blocks])  # (N, k)
+    statistic, p = _friedman(ranks)
+    means = dict(zip(names, ranks.mean(axis=0).tolist(), strict=True))
+    return Ranks(
+        means=dict(sorted(means.items(), key=lambda item: item[1])),
+        blocks=tuple(blocks),
+        critical=critical_difference(len(names), len(blocks), alpha=alpha),
+        statistic=statistic,
+        p=p,
+        alpha=alpha,
+    )
+
+
+def critical_difference(k: int, n: int, *, alpha: float = SIGNIFICANT) -> float:
+    """Return the difference of mean ranks from which Nemenyi's test tells two of k rows apart.
+
+    CD = q_{α,k} √(k(k + 1) / (6N)); q is the 1 − α quantile of the studentized range with infinite
+    degrees of freedom, divided by √2.
+
+    Args:
+        k: Rows, ≥ 2.
+        n: Blocks, ≥ 1.
+        alpha: The level, in (0, 1).
+
+    Raises:
+        MetalossError: If a number is out of its range.
+
+    Reference:
+        Demšar 2006, section 3.2.2 and table 5(a).
+
+    Example:
+        >>> round(critical_difference(4, 14), 2)
+        1.25
+    """
+    if k < 2 or n < 1 or not 0 < alpha < 1:
+        raise MetalossError(f"critical difference: got {k} rows, {n} blocks, α={alpha}")
+    q = float(studentized_range.ppf(1 - alpha, k, math.inf)) / math.sqrt(2)
+    return q * math.sqrt(k * (k + 1) / (6 * n))
+
+
+def not_told_apart(ranks: Sequence[float], critical: float) -> list[tuple[int, int]]:
+    """Return the widest spans of sorted ranks within the critical difference: (first, last).
+
+    Spans of a single rank, or inside another one, are left out.
+
+    Example:
+        >>> not_told_apart([1.0, 2.0, 2.5, 5.0], 1.5)
+        [(0, 2)]
+    """
+    spans: list[tuple[int, int]] = []
+    for first, rank in enumerate(ranks):
+        last = max(i for i in range(first, len(ranks)) if ranks[i] - rank <= critical)
+        if last > first and (not spans or last > spans[-1][1]):
+            spans.append((first, last))
+    return spans
+
+
+def _ranks(table: Table, names: Sequence[str]) -> np.ndarray:
+    """Return the ranks (k,) of rows in one block."""
+    sign = 1 if table.goal == "min" else -1
+    finals = {line.name: line.final for line in table.lines}
+    means = np.array(
+        [math.inf if (final := finals[name]) is None else sign * final.mean for name in names]
+    )
+    finite = np.isfinite(means)
+    tolerance = TIE * np.abs(means[finite]).max(initial=0.0)
+    order = np.argsort(means, kind="stable")
+    sorted_means = means[order]
+    # Neighbours within float noise are a tie; so are two infinities, whose difference is NaN.
+    with np.errstate(invalid="ignore"):
+        gaps = np.diff(sorted_means) > tolerance
+    level = np.empty(len(names), dtype=int)
+    level[order] = np.concatenate([[0], np.cumsum(gaps)])
+    return rankdata(level)
+
+
+def _friedman(ranks: np.ndarray) -> tuple[float | None, float | None]:
+    if ranks.shape[1] < 3 or (ranks == ranks[:, :1]).all():
+        return None, None
+    found = friedmanchisquare(*ranks.T)
+    return float(found.statistic), float(found.pvalue)
