@@ -203,8 +203,12 @@ def _train_meta_steps(schedule: Schedule, steps: int) -> int:
 
 def build_loss(chosen: Selected, task: Task, seed: int) -> LearnedLoss:
     """Make a loss by name, its parameters drawn from the seed."""
+    options = chosen.options
+    if hasattr(options, "for_task"):
+        # What only the task can say, such as how many classes there are.
+        options = options.for_task(task.link, task.outputs)
     with seeded(seed, "loss"):
-        loss = registry.get("loss", chosen.name).build(chosen.options, link=task.link)
+        loss = registry.get("loss", chosen.name).build(options, link=task.link)
     if loss.family is None:
         loss.family = chosen.name
     return loss

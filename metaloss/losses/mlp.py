@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import Enum
 from functools import partial
 from itertools import pairwise
@@ -21,6 +21,7 @@ from metaloss.types import Link
 # An offset's effect for each unit of its parameter: an offset of log 50, for a class fifty times
 # rarer than another, is to be in reach of the same rate as the network's weights.
 OFFSET_UNIT = 4.0
+TASKS_CLASSES = -1
 
 
 class Activation(Enum):
@@ -73,10 +74,17 @@ class MLPLossConfig:
             raise MetalossError(f"loss.beta={self.beta}: expected a positive number")
         if not 0 <= self.gamma <= 1:
             raise MetalossError(f"loss.gamma={self.gamma}: expected a number from 0 to 1")
-        if self.class_offsets < 0:
+        if self.class_offsets < TASKS_CLASSES:
             raise MetalossError(
-                f"loss.class_offsets={self.class_offsets}: expected the number of classes, or 0"
+                f"loss.class_offsets={self.class_offsets}: expected the number of classes, 0 for "
+                "none, or -1 for as many as the task has"
             )
+
+    def for_task(self, link: Link, outputs: int) -> MLPLossConfig:
+        """Return the options with the task's number of classes, which is none in regression."""
+        if self.class_offsets != TASKS_CLASSES:
+            return self
+        return replace(self, class_offsets=0 if link is Link.identity else outputs)
 
 
 class MLPLoss(LearnedLoss):
@@ -114,6 +122,10 @@ class MLPLoss(LearnedLoss):
         self, config: MLPLossConfig | None = None, *, link: Link | str = Link.softmax
     ) -> None:
         config = config or MLPLossConfig()
+        if config.class_offsets == TASKS_CLASSES:
+            raise MetalossError(
+                "loss.class_offsets=-1: there is no task here to ask: give the number of classes"
+            )
         super().__init__(config, link=link, class_reduction=config.class_reduction)
         widths = [2, *config.hidden, 1]
         self.layers = nn.ModuleList(nn.Linear(i, o, bias=config.bias) for i, o in pairwise(widths))

@@ -4,7 +4,7 @@ import torch
 
 from metaloss import train
 from metaloss.errors import MetalossError
-from metaloss.losses import ClassReduction
+from metaloss.losses import ClassReduction, MLPLoss
 from metaloss.losses.mlp import Activation, MLPLossConfig, Output
 from metaloss.types import Link
 
@@ -93,7 +93,10 @@ def test_adalfl_is_the_default_without_the_one_parameter_that_moves_nothing():
         ({"beta": 0.0}, "loss.beta=0.0: expected a positive number"),
         ({"beta": float("nan")}, "loss.beta=nan: expected a positive number"),
         ({"gamma": -0.1}, "loss.gamma=-0.1: expected a number from 0 to 1"),
-        ({"class_offsets": -1}, "loss.class_offsets=-1: expected the number of classes, or 0"),
+        (
+            {"class_offsets": -2},
+            "loss.class_offsets=-2: expected the number of classes, 0 for none",
+        ),
         ({"gamma": 1.1}, "loss.gamma=1.1: expected a number from 0 to 1"),
     ],
 )
@@ -140,6 +143,16 @@ def test_offsets_learn_which_classes_are_rare(tmp_path):
     ]
     run = train([*words, *more, "meta_optimizer.lr=1e-2", f"output={tmp_path / 'run'}"])
     # Class 0 is the largest, the last one twenty times smaller: a falling line.
+    assert run.loss.config.class_offsets == 10
     ranks = run.loss.offsets.detach().argsort().argsort().double()
     expected = torch.arange(10.0, dtype=torch.float64).flip(0)
     assert torch.corrcoef(torch.stack([ranks, expected]))[0, 1] > 0.7
+
+
+def test_the_task_says_how_many_classes_there_are_and_regression_has_none():
+    options = MLPLossConfig(class_offsets=-1)
+    assert options.for_task(Link.softmax, 7).class_offsets == 7
+    assert options.for_task(Link.sigmoid, 3).class_offsets == 3
+    assert options.for_task(Link.identity, 1).class_offsets == 0
+    with pytest.raises(MetalossError, match="no task here to ask"):
+        MLPLoss(options)
