@@ -9,6 +9,7 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 
+from metaloss.errors import MetalossError
 from metaloss.models.options import check_dropout, check_positive, check_shapes
 
 
@@ -18,6 +19,9 @@ class GRUConfig:
 
     hidden: int = field(default=64, metadata={"help": "width of the state"})
     layers: int = field(default=1, metadata={"help": "recurrent layers on top of each other"})
+    chunk: int = field(
+        default=1, metadata={"help": "values of a sequence (L,) that are one step; divides L"}
+    )
     dropout: float = field(
         default=0.0, metadata={"help": "on the output of every recurrent layer, 0 to below 1"}
     )
@@ -26,6 +30,7 @@ class GRUConfig:
         """Check the ranges."""
         check_positive("model.hidden", self.hidden)
         check_positive("model.layers", self.layers)
+        check_positive("model.chunk", self.chunk)
         check_dropout(self.dropout)
 
 
@@ -34,9 +39,9 @@ class GRU(nn.Module):
 
     Args:
         config: The options.
-        input_shape: (L,): L steps of one feature. (L, F): L steps of F features; a signal with
-            channels first must be transposed. (C, H, W): H rows from top to bottom, each with
-            C · W features.
+        input_shape: (L,): L / chunk steps of ``chunk`` features. (L, F): L steps of F features; a
+            signal with channels first must be transposed. (C, H, W): H rows from top to bottom,
+            each with C · W features.
         outputs: C, the number of outputs.
 
     Raises:
@@ -53,7 +58,12 @@ class GRU(nn.Module):
     def __init__(self, config: GRUConfig, *, input_shape: tuple[int, ...], outputs: int) -> None:
         super().__init__()
         check_shapes("gru", input_shape, outputs, (1, 2, 3))
-        features = {1: 1, 2: input_shape[-1], 3: input_shape[0] * input_shape[-1]}
+        if len(input_shape) == 1 and input_shape[0] % config.chunk:
+            raise MetalossError(
+                f"model.chunk={config.chunk}: expected a divisor of the sequence's {input_shape[0]}"
+            )
+        self.chunk = config.chunk
+        features = {1: config.chunk, 2: input_shape[-1], 3: input_shape[0] * input_shape[-1]}
         widths = [features[len(input_shape)], *[config.hidden] * config.layers]
         self.layers = nn.ModuleList(GRULayer(before, after) for before, after in pairwise(widths))
         self.dropouts = nn.ModuleList(
@@ -63,7 +73,7 @@ class GRU(nn.Module):
 
     def forward(self, inputs: Tensor) -> Tensor:
         """Return raw outputs (B, C) for ``inputs`` (B, *input_shape)."""
-        steps = _as_sequence(inputs)
+        steps = _as_sequence(inputs, self.chunk)
         for index, layer in enumerate(self.layers):
             steps = layer(steps)
             if self.dropouts:
@@ -128,10 +138,10 @@ class GRULayer(nn.Module):
         return new + keep * (state - new)
 
 
-def _as_sequence(inputs: Tensor) -> Tensor:
+def _as_sequence(inputs: Tensor, chunk: int) -> Tensor:
     """Return (B, L, F): see the model's ``input_shape``."""
     if inputs.ndim == 2:
-        return inputs.unsqueeze(-1)
+        return inputs.unflatten(1, (-1, chunk))
     if inputs.ndim == 4:
         return inputs.transpose(1, 2).flatten(2)
     return inputs

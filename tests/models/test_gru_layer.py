@@ -5,6 +5,7 @@ import torch
 from torch import nn
 from torch.func import functional_call, grad, vmap
 
+from metaloss.errors import MetalossError
 from metaloss.models.gru import GRU, GRUConfig, GRULayer
 
 
@@ -100,3 +101,18 @@ def test_a_signal_is_read_value_by_value():
     inputs = drawn(6, 7)
     expected = model.head(model.layers[0](inputs[..., None])[:, -1])
     torch.testing.assert_close(model(inputs), expected)
+
+
+def test_a_chunk_of_a_sequence_is_one_step():
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(2)
+        chunked = GRU(GRUConfig(hidden=4, chunk=3), input_shape=(12,), outputs=2).double()
+        rows = torch.randn(5, 12, dtype=torch.float64)
+    as_rows = GRU(GRUConfig(hidden=4), input_shape=(4, 3), outputs=2).double()
+    as_rows.load_state_dict(chunked.state_dict())
+    torch.testing.assert_close(chunked(rows), as_rows(rows.reshape(5, 4, 3)), rtol=0, atol=0)
+
+
+def test_a_chunk_must_divide_the_sequence():
+    with pytest.raises(MetalossError, match=r"model\.chunk=5: expected a divisor of .* 12"):
+        GRU(GRUConfig(hidden=4, chunk=5), input_shape=(12,), outputs=2)

@@ -297,6 +297,7 @@ BAD_OPTIONS = [
     (CNNConfig, {"kernel": -1}, "model.kernel=-1: expected a whole number, at least 1"),
     (CNNConfig, {"dropout": -0.1}, "model.dropout=-0.1: expected a number ≥ 0 and < 1"),
     (GRUConfig, {"hidden": 0}, "model.hidden=0: expected a whole number, at least 1"),
+    (GRUConfig, {"chunk": 0}, "model.chunk=0: expected a whole number, at least 1"),
     (GRUConfig, {"layers": 0}, "model.layers=0: expected a whole number, at least 1"),
     (GRUConfig, {"dropout": 2}, "model.dropout=2: expected a number ≥ 0 and < 1"),
 ]
