@@ -46,6 +46,13 @@ class Taken(NamedTuple):
     grads: Tensors
 
 
+class Seen(NamedTuple):
+    """An inner step that was taken and can be taken again: what it saw, without its state."""
+
+    batch: Batch
+    key: Tensor
+
+
 class Judgement(NamedTuple):
     """Who judged the steps before, and how: the meta-batch, its key, ∇_θ of the task loss."""
 

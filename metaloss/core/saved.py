@@ -9,7 +9,7 @@ from torch.utils import _pytree as pytree
 from metaloss.core.guard import GuardState
 from metaloss.core.ladder import Ladder
 from metaloss.core.state import Meter, Pending, Snapshot, TrainState
-from metaloss.types import Batch, Taken
+from metaloss.types import Batch, Seen, Taken
 
 # torch.load(weights_only=True) takes no classes: trees are stored as their leaves, and rebuilt
 # over a template of the same structure.
@@ -24,6 +24,8 @@ def pack_state(state: TrainState) -> dict[str, Any]:
         and [
             [
                 [pytree.tree_leaves(one.state), list(one.batch), one.key, one.grads]
+                if isinstance(one, Taken)
+                else [None, list(one.batch), one.key, None]
                 for one in pending.steps
             ],
             pending.passed,
@@ -40,7 +42,9 @@ def unpack_state(content: dict[str, Any], template: TrainState) -> TrainState:
     if content["pending"] is not None:
         steps, passed = content["pending"]
         taken = (
-            Taken(_like(template.inner, leaves), Batch(*batch), key, grads)
+            Seen(Batch(*batch), key)
+            if leaves is None
+            else Taken(_like(template.inner, leaves), Batch(*batch), key, grads)
             for leaves, batch, key, grads in steps
         )
         pending = Pending(tuple(taken), passed)

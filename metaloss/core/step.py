@@ -19,7 +19,7 @@ from metaloss.core.state import Meter, Pending, TrainState
 from metaloss.inner.norms import norm
 from metaloss.inner.problem import Forward, InnerProblem
 from metaloss.meta_optimizers.outer import OuterRule
-from metaloss.types import Judgement, StepLosses, Taken, Tensors, Window
+from metaloss.types import Judgement, Seen, StepLosses, Taken, Tensors, Window
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,11 +83,18 @@ class Step:
             result = self.engine.meta_gradient(self.problem, state.phi, state.inner, window)
             state, size = self._move_phi(state, result.gradient, plan.phase)
             return state._replace(inner=result.state), result.losses, size
-        taken, inner, task = [], [], []
-        for batch, key in zip(window.batches, window.keys, strict=True):
+        taken: list[Taken | Seen] = []
+        inner, task = [], []
+        shared = False
+        for index, (batch, key) in enumerate(zip(window.batches, window.keys, strict=True)):
             stepped = self.problem.step(state.phi, state.inner, batch, key, forward)
-            forward = None
-            taken.append(Taken(state.inner, batch, key, stepped.grads))
+            # A step on a pass that was shared is compiled otherwise than the step taken again: what
+            # it led to is kept, not computed anew with other rounding.
+            kept = shared or self.engine.keeps(index, plan.unroll)
+            shared, forward = forward is not None, None
+            taken.append(
+                Taken(state.inner, batch, key, stepped.grads) if kept else Seen(batch, key)
+            )
             state = state._replace(inner=stepped.state)
             inner.append(stepped.loss)
             task.append(stepped.task)

@@ -14,6 +14,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from metaloss.inner.batch_norm import SharedBatchNorm, with_shared_batch_norm
 from metaloss.inner.keys import uniform
 from metaloss.inner.ranks import Share
+from metaloss.inner.wide_norms import with_wide_norms
 from metaloss.types import Tensors
 
 
@@ -65,6 +66,8 @@ class FunctionalModel:
         self._norms: list[SharedBatchNorm] = []
         if shared:
             self._module, self._norms = with_shared_batch_norm(self._module)
+        if autocast is not None:
+            self._module = with_wide_norms(self._module)
         self._autocast = autocast
         self._channels_last = channels_last
         self._foreign: bool | None = None

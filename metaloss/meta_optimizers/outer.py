@@ -16,7 +16,7 @@ from metaloss.contracts import GradientMetaOptimizer
 from metaloss.errors import MetalossError
 from metaloss.inner.norms import norm
 from metaloss.inner.problem import InnerProblem
-from metaloss.types import Judgement, Taken, Tensors, Window
+from metaloss.types import Judgement, Seen, Taken, Tensors, Window
 
 
 class Rule(Enum):
@@ -75,20 +75,33 @@ class OuterRule(GradientMetaOptimizer):
         if not self.clip >= 0:
             raise MetalossError(f"meta_optimizer.clip={self.clip}: expected a number ≥ 0")
 
+    def keeps(self, index: int, unroll: int) -> bool:
+        """Return whether the record of a step of an unroll holds the step's state (`Taken`).
+
+        The first one's always does. What is not kept (`Seen`) is taken again.
+        """
+        return True
+
     def gradient_back(
-        self, problem: InnerProblem, phi: Tensors, steps: Sequence[Taken], judgement: Judgement
+        self,
+        problem: InnerProblem,
+        phi: Tensors,
+        steps: Sequence[Taken | Seen],
+        judgement: Judgement,
     ) -> Tensors:
         """Return d(task loss)/dφ through steps that were taken before they were judged.
 
         An engine that keeps no records of its own takes them again.
         """
+        first = steps[0]
+        assert isinstance(first, Taken), "an unroll begins with a state"
         window = Window(
             tuple(step.batch for step in steps),
             tuple(step.key for step in steps),
             judgement.batch,
             judgement.key,
         )
-        return self.meta_gradient(problem, phi, steps[0].state, window).gradient
+        return self.meta_gradient(problem, phi, first.state, window).gradient
 
     def outer_init(self, phi: Tensors) -> OuterState:
         """Return the state before the first meta-step of a phase."""

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from abc import abstractmethod
 from collections.abc import Sequence
+from dataclasses import dataclass, field
+from enum import Enum
 from typing import Any, ClassVar
 
 import torch
@@ -15,6 +18,7 @@ from metaloss.types import (
     InnerState,
     Judgement,
     MetaGradient,
+    Seen,
     StepLosses,
     Taken,
     Tensors,
@@ -22,6 +26,14 @@ from metaloss.types import (
 )
 
 
+class KeepStates(Enum):
+    """Which states of an unroll are kept to walk back over."""
+
+    all = "all"
+    sqrt = "sqrt"
+
+
+@dataclass(frozen=True, kw_only=True)
 class WalkBack(OuterRule):
     r"""An engine that stores the θ_k of the unroll and goes back over them, one step at a time.
 
@@ -29,10 +41,26 @@ class WalkBack(OuterRule):
     The step's share of the meta-gradient is ∂/∂φ ⟨∇_θ L_φ, ḡ⟩, and the adjoint of θ is what comes
     through U directly plus the Hessian-vector product ∇²_θθ L_φ ḡ. An engine supplies these two
     products; memory holds the activations of one step. Buffers count as constants.
+
+    Of the K states (θ_k, buffers, optimizer) ``keep_states=sqrt`` keeps one in ⌈√K⌉ and those of
+    the last segment. The others are computed again from the one before them, a segment at a time,
+    by the inner step that computed them first: the same numbers out of O(√K) states, for up to one
+    more inner step a step.
+
+    Reference:
+        Chen, Xu, Zhang & Guestrin, "Training Deep Nets with Sublinear Memory Cost", 2016,
+        arXiv 1604.06174: there for layers, here for steps.
     """
 
     stacks: ClassVar[bool] = True
     compiles: ClassVar[bool] = True
+
+    keep_states: KeepStates = field(
+        default=KeepStates.all,
+        metadata={
+            "help": "states of an unroll kept in memory: all, or √K of K (recompute the rest)"
+        },
+    )
 
     @abstractmethod
     def share_of_phi(
@@ -46,15 +74,24 @@ class WalkBack(OuterRule):
     ) -> tuple[Tensors, Tensors]:
         """Return (∇²_θθ L_φ · direction, ∂/∂φ ⟨∇_θ L_φ, direction⟩) at the step's θ."""
 
+    def keeps(self, index: int, unroll: int) -> bool:
+        """Return whether the state before step ``index`` of an unroll is kept in its record."""
+        if self.keep_states is KeepStates.all:
+            return True
+        length = math.isqrt(unroll - 1) + 1  # ⌈√K⌉
+        # The last segment is the first to be walked back over: nothing would be saved there.
+        return index % length == 0 or index // length == (unroll - 1) // length
+
     def meta_gradient(
         self, problem: InnerProblem, phi: Tensors, state: InnerState, window: Window
     ) -> MetaGradient:
         """Take K inner steps from ``state``; return d(task loss)/dφ there. See the contract."""
-        steps: list[Taken] = []
+        steps: list[Taken | Seen] = []
         inner, train_task = [], []
-        for batch, key in zip(window.batches, window.keys, strict=True):
+        for index, (batch, key) in enumerate(zip(window.batches, window.keys, strict=True)):
             stepped = problem.step(phi, state, batch, key)
-            steps.append(Taken(state, batch, key, stepped.grads))
+            kept = self.keeps(index, len(window.batches))
+            steps.append(Taken(state, batch, key, stepped.grads) if kept else Seen(batch, key))
             state = stepped.state
             inner.append(stepped.loss)
             train_task.append(stepped.task)
@@ -64,22 +101,33 @@ class WalkBack(OuterRule):
         return MetaGradient(gradient, state, losses)
 
     def gradient_back(
-        self, problem: InnerProblem, phi: Tensors, steps: Sequence[Taken], judgement: Judgement
+        self,
+        problem: InnerProblem,
+        phi: Tensors,
+        steps: Sequence[Taken | Seen],
+        judgement: Judgement,
     ) -> Tensors:
-        """Return d(task loss)/dφ through steps that were taken: nothing is run again."""
-        return self._walk(problem, phi, steps, judgement.adjoint)
+        """Return d(task loss)/dφ through steps that were taken: what was kept is not run again."""
+        return self._walk(problem, phi, list(steps), judgement.adjoint)
 
     def _walk(
-        self, problem: InnerProblem, phi: Tensors, steps: Sequence[Taken], adjoint: Tensors
+        self, problem: InnerProblem, phi: Tensors, steps: list[Taken | Seen], adjoint: Tensors
     ) -> Tensors:
-        """Return the sum of the steps' shares of d(task loss)/dφ, from the last θ's adjoint."""
+        """Return the sum of the steps' shares of d(task loss)/dφ, from the last θ's adjoint.
+
+        Records are taken off the list, so that they go when they are done with.
+        """
         total = {name: torch.zeros_like(value) for name, value in phi.items()}
         state_adjoint: Any = None
-        for index in reversed(range(len(steps))):
-            adjoint, state_adjoint, share = problem.run(
-                self._back, phi, steps[index], adjoint, state_adjoint, index == 0
-            )
-            total = {name: total[name] + share[name] for name in total}
+        while steps:
+            segment = _last_segment(problem, phi, steps)
+            while segment:
+                step = segment.pop()
+                first = not segment and not steps
+                adjoint, state_adjoint, share = problem.run(
+                    self._back, phi, step, adjoint, state_adjoint, first
+                )
+                total = {name: total[name] + share[name] for name in total}
         return total
 
     def _back(
@@ -100,6 +148,21 @@ class WalkBack(OuterRule):
             return direct, state_adjoint, self.share_of_phi(problem, phi, step, direction)
         curved, share = self.curvature_and_share(problem, phi, step, direction)
         return {name: direct[name] + curved[name] for name in direct}, state_adjoint, share
+
+
+def _last_segment(problem: InnerProblem, phi: Tensors, steps: list[Taken | Seen]) -> list[Taken]:
+    """Take a kept step and all that follow it off the list; return them with their states."""
+    after: list[Seen] = []
+    while not isinstance(kept := steps.pop(), Taken):
+        after.insert(0, kept)
+    if not after:
+        return [kept]
+    segment, state = [], kept.state
+    for batch, key in [Seen(kept.batch, kept.key), *after]:
+        stepped = problem.step(phi, state, batch, key)
+        segment.append(Taken(state, batch, key, stepped.grads))
+        state = stepped.state
+    return segment
 
 
 def pull_update(

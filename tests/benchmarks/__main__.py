@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from . import cases, report
+from .precision import NETWORKS
 from .workloads import WORKLOADS
 
 RESNET, LENET, MLP, TRANSFORMER = WORKLOADS
@@ -28,6 +29,10 @@ def plan() -> Iterator[tuple[str, str, list[Any]]]:
         yield f"memory/{RESNET}/{name}", "memory", [RESNET, name]
     for name in ("higher", "compiled", "eager"):
         yield f"unroll/{name}", "unroll", [RESNET, 20, name, 3]
+    for workload, length in ((RESNET, 20), (MLP, 50)):
+        for keep in ("all", "sqrt"):
+            case = [workload, length, "eager", 1, keep]
+            yield f"states/{workload}, unroll of {length}/{keep}", "unroll", case
     for workload in (LENET, MLP, TRANSFORMER):
         yield "step/" + workload, "step", [workload, SOME, 25]
     yield "loss", "loss", [128, 100, 15]
@@ -35,6 +40,8 @@ def plan() -> Iterator[tuple[str, str, list[Any]]]:
     yield "seeds/eager", "seeds", [10, False, 15]
     yield "population", "population", [25, 100, 3]
     yield "long", "long", [500]
+    for network in NETWORKS:
+        yield "precision/" + network, "precision", [network, 200, 5]
     for workload in WORKLOADS:
         yield "flops/" + workload, "flops", [workload]
 

@@ -18,7 +18,10 @@ from metaloss.losses.taylor import Taylor
 
 from . import ours, rivals
 from .measure import Call, in_turns, peak_bytes, resident_bytes
+from .precision import precision
 from .workloads import WORKLOADS, Workload
+
+__all__ = ["flops", "long", "loss", "memory", "population", "precision", "seeds", "step", "unroll"]
 
 ONLINE = ("schedule=online", "compile=on")
 # By name: the words of a run, and how many of its plans are one round.
@@ -77,16 +80,15 @@ def memory(workload: str, name: str) -> int:
     return peak_bytes(variant(WORKLOADS[workload], name)[0])
 
 
-def unroll(workload: str, length: int, name: str, rounds: int) -> dict[str, Any]:
+def unroll(workload: str, length: int, name: str, rounds: int, keep: str = "all") -> dict[str, Any]:
     """Return seconds and peak bytes of an unroll through many steps."""
     work = WORKLOADS[workload]
     if name == "higher":
         call: Call = rivals.with_higher(work, device(), unroll=length)
     else:
         compiled = "on" if name == "compiled" else "off"
-        call = ours.steps(
-            work, "schedule=online", f"compile={compiled}", f"schedule.unroll={length}"
-        )
+        words = (f"compile={compiled}", f"meta_optimizer.keep_states={keep}")
+        call = ours.steps(work, "schedule=online", f"schedule.unroll={length}", *words)
     call()
     peak = peak_bytes(call, calls=1)
     seconds = in_turns({name: call}, rounds=rounds)[name]

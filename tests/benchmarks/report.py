@@ -43,8 +43,12 @@ def page(found: Mapping[str, Any]) -> str:
         _memory(found),
         "### An unroll of 20 steps, ResNet-18",
         _unroll(found),
+        "### Unrolls out of all their states, and out of √K of them",
+        _states(found),
         "### The rest",
         _rest(found),
+        "### The meta-gradient's distance from double precision's",
+        _precision(found),
         "### Operations of a step, in forward passes of the network",
         _flops(found),
     ]
@@ -100,6 +104,25 @@ def _unroll(found: Mapping[str, Any]) -> str:
     return _table(["", "seconds", "MB", "time ÷ higher", "memory ÷ higher"], rows)
 
 
+def _states(found: Mapping[str, Any]) -> str:
+    rows = []
+    for name, one in found.items():
+        kind, _, rest = name.partition("/")
+        if kind != "states" or not one:
+            continue
+        work, _, keep = rest.rpartition("/")
+        row = [work, keep, f"{one['median']:.2f}", f"{one['peak'] / 1e6:.0f}"]
+        if base := found.get(f"states/{work}/all"):
+            row += [
+                f"{one['median'] / base['median']:.2f} ×",
+                f"{one['peak'] / base['peak']:.2f} ×",
+            ]
+        rows.append(row)
+    if not rows:
+        return "not measured"
+    return _table(["", "keep_states", "seconds", "MB", "time ÷ all", "memory ÷ all"], rows)
+
+
 def _rest(found: Mapping[str, Any]) -> str:
     rows = []
     for name, title, slow, fast in (
@@ -122,6 +145,22 @@ def _rest(found: Mapping[str, Any]) -> str:
         grown = f"memory grown by {one['grown'] / 1e6:.1f} MB"
         rows.append(["500 online steps", f"{one['programs']} program", grown, ""])
     return _table(["", "", "", "faster by"], rows)
+
+
+def _precision(found: Mapping[str, Any]) -> str:
+    rows, kinds = [], []
+    for name, moments in found.items():
+        kind, _, rest = name.partition("/")
+        if kind != "precision" or not moments:
+            continue
+        for moment, numbers in moments.items():
+            kinds = list(numbers)
+            shown = (
+                f"{value:.1e}" if which.endswith("error") else f"{value:.4f}"
+                for which, value in numbers.items()
+            )
+            rows.append([rest, moment, *shown])
+    return _table(["", "", *kinds], rows) if rows else "not measured"
 
 
 def _flops(found: Mapping[str, Any]) -> str:

@@ -92,6 +92,27 @@ def test_the_page_says_what_was_not_measured():
     assert text.count("not measured") >= 6
 
 
+def test_the_page_shows_unrolls_and_rounding():
+    one = {"median": 4.0, "low": 4.0, "high": 4.0, "peak": 2e6}
+    found = {
+        "machine": MACHINE,
+        "states/net, unroll of 9/all": one,
+        "states/net, unroll of 9/sqrt": {**one, "median": 5.0, "peak": 1e6},
+        "precision/net": {"at the start": {"bf16, error": 0.0123, "bf16, cosine": 0.99991}},
+    }
+    lines = [[cell.strip() for cell in line.split("|")[1:-1]] for line in page(found).split("\n")]
+    assert ["net, unroll of 9", "sqrt", "5.00", "1", "1.25 ×", "0.50 ×"] in lines
+    assert ["net", "at the start", "1.2e-02", "0.9999"] in lines
+
+
+def test_rounding_is_measured_before_and_after_training():
+    found = cases.precision("digits MLP, batch 64", 2, 2)
+    assert list(found) == ["at the start", "after 2 steps"]
+    for one in found.values():
+        assert 0 < one["single, error"] < 1e-3 < one["bf16, error"] < 0.2
+        assert one["bf16, cosine"] > 0.98
+
+
 def test_a_case_is_a_process_of_its_own():
     case = json.dumps(["loss", [4, 3, 1, False]])
     words = [sys.executable, "-m", "tests.benchmarks", "--one", case]

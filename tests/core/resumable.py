@@ -13,6 +13,12 @@ from .worlds import blobs, fast, net
 RUNS = {
     "online after offline": ("schedule=online", "schedule.offline_steps=4", "schedule.unroll=2"),
     "next": ("schedule=online", "schedule.meta_batch=next"),
+    "next, few states": (
+        "schedule=online",
+        "schedule.meta_batch=next",
+        "schedule.unroll=3",
+        "meta_optimizer.keep_states=sqrt",
+    ),
     "static": ("schedule=static", "loss=cross_entropy", "schedule.early_stopping=2"),
 }
 

@@ -20,6 +20,7 @@ from metaloss.errors import MetalossError
 from metaloss.inner.stacked import member, stack
 from metaloss.losses import MLPLoss
 from metaloss.losses.mlp import MLPLossConfig
+from metaloss.types import Taken
 
 from .hand import double_setup, first_state, run
 from .worlds import blobs, net, setup, train
@@ -78,12 +79,27 @@ def test_traced_steps_equal_eager_ones(case, uncompiled):
     assert traced.advance.step.compile_seconds > 0
 
 
-@pytest.mark.parametrize("case", ["online", "next", "unroll"])
-def test_traced_steps_keep_buffers_and_draw_the_same_masks(case, uncompiled):
-    eager, traced = noisy(case), noisy(case, "compile=on")
+FEW = "meta_optimizer.keep_states=sqrt"
+
+
+@pytest.mark.parametrize("words", [("online",), ("next",), ("unroll",), ("unroll", FEW)])
+def test_traced_steps_keep_buffers_and_draw_the_same_masks(words, uncompiled):
+    eager, traced = noisy(words[0]), noisy(*words, "compile=on")
     for (_, expected), (_, found) in zip(run(eager, 6), run(traced, 6), strict=True):
         same(found, expected)
     assert int(found.inner.buffers["1.num_batches_tracked"]) == 6
+
+
+def test_traced_steps_that_wait_to_be_judged_are_taken_again_as_they_were(uncompiled):
+    """What follows a step that shared the judge's pass, which no program holds, is kept."""
+    words = ("schedule=online", "schedule.unroll=5", "schedule.meta_batch=next")
+    eager, traced = double_setup(*words), double_setup(*words, FEW, "compile=on")
+    kept = []
+    for (_, expected), (_, found) in zip(run(eager, 11), run(traced, 11), strict=True):
+        same((found.phi, found.inner), (expected.phi, expected.inner))
+        if found.pending is not None:
+            kept.append([isinstance(one, Taken) for one in found.pending.steps])
+    assert kept == [[True, False, False, True, True], [True, True, False, True, True]]
 
 
 @pytest.mark.parametrize("case", ["online", "unroll"])

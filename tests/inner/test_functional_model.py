@@ -1,6 +1,7 @@
 """A module as a pure function gives what the module itself gives."""
 
 import copy
+import functools
 
 import pytest
 import torch
@@ -292,6 +293,38 @@ def test_autocast_computes_in_bfloat16_and_returns_the_parameters_type():
     exact, _ = model(params, buffers, x, train=False)
     assert not torch.equal(exact, outputs)
     torch.testing.assert_close(exact, outputs, rtol=0.05, atol=0.05)
+
+
+NORMS = {
+    "batch": lambda: nn.BatchNorm2d(6),
+    "batch, frozen": lambda: nn.BatchNorm2d(6).eval(),
+    "batch, no weights": lambda: nn.BatchNorm2d(6, affine=False),
+    "instance": lambda: nn.InstanceNorm2d(6, affine=True),
+    "group": lambda: nn.GroupNorm(2, 6),
+}
+
+
+@pytest.mark.parametrize("shared", [False, True])
+@pytest.mark.parametrize("norm", NORMS)
+def test_forward_mode_goes_through_normalisations_under_autocast(norm, shared):
+    module = seeded(
+        lambda: nn.Sequential(nn.Conv2d(2, 6, 3), NORMS[norm](), nn.ReLU(), nn.Conv2d(6, 2, 2))
+    ).float()
+    x = inputs(8, 2, 6, 6).float()
+    moved = {}
+    for kind in (None, torch.bfloat16):
+        model = FunctionalModel(module, autocast=kind, shared=shared)
+        params, buffers = model.state()
+        direction = {
+            name: torch.linspace(-1, 1, value.numel()).view(value.shape)
+            for name, value in params.items()
+        }
+        at = functools.partial(lambda m, b, p: m(p, b, x)[0], model, buffers)
+        outputs, moved[kind] = jvp(at, (params,), (direction,))
+        assert outputs.dtype == moved[kind].dtype == torch.float32
+    assert moved[None].abs().max() > 0.1
+    found, expected = moved[torch.bfloat16].flatten(), moved[None].flatten()
+    assert torch.nn.functional.cosine_similarity(found, expected, dim=0) > 0.99
 
 
 def test_channels_last_lays_out_and_changes_no_number():
