@@ -99,6 +99,7 @@ def test_every_option_comes_back(tmp_path):
         gamma=0.25,
         beta=3.0,
         class_reduction=ClassReduction.sum,
+        class_offsets=3,
     )
     assert all(
         getattr(config, name) != getattr(MLPLossConfig(), name) for name in vars(MLPLossConfig())

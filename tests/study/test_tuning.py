@@ -2,6 +2,7 @@ import csv
 import io
 import json
 from collections import Counter
+from contextlib import nullcontext
 from dataclasses import replace
 
 import pytest
@@ -261,7 +262,7 @@ def test_the_same_call_again_trains_nothing_and_writes_the_same(tmp_path, whole,
 def test_other_seeds_change_the_final_runs_alone(tmp_path, whole, console, monkeypatch):
     _, train = whole
     train.calls.clear()
-    monkeypatch.setattr("metaloss.study.compare.ProcessTrainer", lambda **_: train)
+    monkeypatch.setattr("metaloss.study.compare.ProcessTrainer", lambda **_: nullcontext(train))
     run_request(Request(out=tmp_path, seeds="0-2"), console=console)
     assert sorted(train.calls) == [
         (f"{row}/seed2", 1)
