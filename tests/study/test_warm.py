@@ -34,7 +34,9 @@ class Mine(Linear):
 (torch.ones(700, 700) @ torch.ones(700, 700)).sum().item()
 tasks = len(os.listdir(f"/proc/{os.getppid()}/task"))
 print("found", torch.get_num_threads(), torch.cuda._is_in_bad_fork(), tasks, os.read(0, 1), end=" ")
-print(os.getpgid(0) == os.getpid(), sorted(map(int, os.listdir("/proc/self/fd")))[:-1])
+files = sorted(map(int, os.listdir("/proc/self/fd")))[:-1]
+# Before what the run says itself.
+print(os.getpgid(0) == os.getpid(), files, flush=True)
 """
 
 
