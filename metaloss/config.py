@@ -18,10 +18,11 @@ class Precision(Enum):
 
 
 class Compile(Enum):
-    """Whether the meta-step is compiled; ``auto`` decides before step 0."""
+    """Whether the step is one program; ``auto`` decides before step 0."""
 
     auto = "auto"
     on = "on"
+    trace = "trace"
     off = "off"
 
 
@@ -86,7 +87,10 @@ class Settings:
         default=False, metadata={"help": "lay pictures and filters out with channels last"}
     )
     compile: Compile = field(
-        default=Compile.auto, metadata={"help": "compile the meta-step: auto, on or off"}
+        default=Compile.auto,
+        metadata={
+            "help": "compile the step: auto, on or off; trace: run its graph without a compiler"
+        },
     )
     guard: GuardMode = field(
         default=GuardMode["on"],

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 from torch import Tensor
 
@@ -76,6 +76,14 @@ class TaskSource(ABC):
     @abstractmethod
     def build(self, seed: int) -> Task:
         """Load and split the rows, on the CPU; the same seed gives the same task."""
+
+
+class TaskOptions(ABC):
+    """Options of a loss that take from the task what is not given, such as how many classes."""
+
+    @abstractmethod
+    def for_task(self, task: Task) -> Self:
+        """Return the options, complete; unchanged where everything was given."""
 
 
 # ----------------------------------------------------------------------------- inner optimization

@@ -62,8 +62,8 @@ class Part:
     def build(self, config: Any, **context: Any) -> Any:
         """Make the object from an instance of ``config_class``.
 
-        Losses get ``link=``, and their options are those ``for_task(link, outputs)``, if they have
-        that; models get ``input_shape=`` and ``outputs=``; the others nothing.
+        Losses get ``link=``, their options completed by the task (`TaskOptions`); models get
+        ``input_shape=`` and ``outputs=``; the others nothing.
         """
         if self.config_class is self.cls:
             return config

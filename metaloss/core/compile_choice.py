@@ -33,7 +33,7 @@ def choose(
     inner: InnerState,
     batch: Batch,
 ) -> Compile:
-    """Return ``on`` or ``off`` for a run.
+    """Return ``on``, ``trace`` or ``off`` for a run.
 
     Args:
         config: The run's.
@@ -44,14 +44,15 @@ def choose(
         batch: A batch to try it on.
 
     Raises:
-        MetalossError: If ``compile=on`` was asked for and cannot be.
+        MetalossError: If ``compile=on`` or ``compile=trace`` was asked for and cannot be.
     """
     if config.compile is Compile.off:
         return Compile.off
+    asked = f"compile={config.compile.value}"
     if isinstance(problem, ShardedProblem):
         # What processes exchange is no operation that a program could hold.
-        if config.compile is Compile.on:
-            raise MetalossError("compile=on: a run in several processes is eager: use compile=off")
+        if config.compile is not Compile.auto:
+            raise MetalossError(f"{asked}: a run in several processes is eager: use compile=off")
         return Compile.off
     operations = _operations(problem, inner, batch)
     if config.compile is Compile.auto:
@@ -60,8 +61,8 @@ def choose(
         worth = known and expected_seconds(config.steps, operations, schedule) >= WORTH_SECONDS
         return Compile.on if worth and not _obstacle(problem, schedule, engine) else Compile.off
     if obstacle := _obstacle(problem, schedule, engine):
-        raise MetalossError(f"compile=on: {obstacle}: use compile=off")
-    return Compile.on
+        raise MetalossError(f"{asked}: {obstacle}: use compile=off")
+    return config.compile
 
 
 def expected_seconds(steps: int, operations: float, schedule: Schedule) -> float:

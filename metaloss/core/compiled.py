@@ -36,14 +36,22 @@ class Program:
     Args:
         function: From tensors to a list of tensors and other leaves.
         tensors: What it is traced on.
+        compiles: Hand the traced graph to the compiler; else it is run as it is.
     """
 
     def __init__(
-        self, function: Callable[..., tuple[list[Any], Any]], tensors: Sequence[Tensor]
+        self,
+        function: Callable[..., tuple[list[Any], Any]],
+        tensors: Sequence[Tensor],
+        *,
+        compiles: bool = True,
     ) -> None:
         self.graph, leaves, self._structure = _traced(function, tensors)
         self._leaves = leaves
-        self._copies = tensors[0].is_cuda
+        self._copies = compiles and tensors[0].is_cuda
+        self._run = self._compiled(tensors) if compiles else self.graph.forward
+
+    def _compiled(self, tensors: Sequence[Tensor]) -> Callable[..., Any]:
         # CUDA graphs replay a whole program at the price of one launch.
         options = {"triton.cudagraphs": self._copies}
         # The compiler keeps what it made on the disk, for the next process too, but only where it
@@ -51,7 +59,8 @@ class Program:
         fake = FakeTensorMode(shape_env=ShapeEnv(), allow_non_fake_inputs=True)
         likes: list[Any] = [fake.from_tensor(tensor, static_shapes=True) for tensor in tensors]
         with torch.no_grad(), _without_chatter(), tracing(TracingContext(fake)):
-            self._run = torch._inductor.compile(self.graph, likes, options)
+            compiled: Callable[..., Any] = torch._inductor.compile(self.graph, likes, options)
+        return compiled
 
     def __call__(self, tensors: Sequence[Tensor]) -> Any:
         """Return what the function returns."""
@@ -75,6 +84,7 @@ class Compiled:
     Args:
         function: Tensors in its arguments are inputs; everything else in them decides the form,
             and must be hashable.
+        compiles: See `Program`.
 
     Attributes:
         programs: By form: as many as were ever compiled.
@@ -86,8 +96,8 @@ class Compiled:
         ({'twice': tensor([2., 2.])}, 1)
     """
 
-    def __init__(self, function: Callable[..., Any]) -> None:
-        self._function = function
+    def __init__(self, function: Callable[..., Any], *, compiles: bool = True) -> None:
+        self._function, self._compiles = function, compiles
         self.programs: dict[Any, Program] = {}
         self.seconds = 0.0
 
@@ -105,7 +115,8 @@ class Compiled:
         program = self.programs.get(form)
         if program is None:
             began = time.perf_counter()
-            program = Program(partial(_flat, self._function, leaves, structure), tensors)
+            flat = partial(_flat, self._function, leaves, structure)
+            program = Program(flat, tensors, compiles=self._compiles)
             self.programs[form] = program
             self.seconds += time.perf_counter() - began
         return program(tensors)
@@ -117,15 +128,19 @@ class CompiledStep(Step):
 
     An unroll of many steps would be one program of many times the size: there the inner step, the
     judgement and the step back are programs of their own, run as often as needed.
+
+    Args:
+        compiles: See `Program`.
     """
 
+    compiles: bool = True
     whole: Compiled = field(init=False, repr=False, compare=False)
     parts: InParts = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         """Make the programs' places: a step with another problem has programs of its own."""
-        object.__setattr__(self, "whole", Compiled(self.eager()))
-        object.__setattr__(self, "parts", InParts(self.problem))
+        object.__setattr__(self, "whole", Compiled(self.eager(), compiles=self.compiles))
+        object.__setattr__(self, "parts", InParts(self.problem, self.compiles))
 
     def __call__(self, state: TrainState, window: Window, plan: Plan) -> TrainState:
         """Return the state after the plan's steps; see `Step`."""
@@ -159,8 +174,8 @@ class CompiledStep(Step):
 class InParts:
     """A problem whose inner steps, judgements and steps back are compiled, each by itself."""
 
-    def __init__(self, problem: InnerProblem) -> None:
-        self._problem = problem
+    def __init__(self, problem: InnerProblem, compiles: bool = True) -> None:
+        self._problem, self._compiles = problem, compiles
         self._compiled: dict[Callable[..., Any], Compiled] = {}
 
     def __getattr__(self, name: str) -> Any:
@@ -174,7 +189,8 @@ class InParts:
     def run(self, function: Callable[..., Any], *arguments: Any) -> Any:
         """Return ``function(problem, *arguments)``, compiled."""
         if function not in self._compiled:
-            self._compiled[function] = Compiled(partial(function, self._problem))
+            bound = partial(function, self._problem)
+            self._compiled[function] = Compiled(bound, compiles=self._compiles)
         return self._compiled[function](*arguments)
 
     def step(

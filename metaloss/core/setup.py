@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from functools import partial
@@ -13,7 +14,7 @@ from torch import nn
 
 from metaloss import registry
 from metaloss.config import Compile, Precision, RunConfig, Selected
-from metaloss.contracts import MetaBatch, Progress, Schedule, Start, Task
+from metaloss.contracts import MetaBatch, Progress, Schedule, Start, Task, TaskOptions
 from metaloss.core.advance import Advance
 from metaloss.core.batches import BatchStream, joined
 from metaloss.core.compile_choice import choose
@@ -143,7 +144,12 @@ def prepare(
     # Decided here, before step 0, and stored with the config.
     compiles = choose(config, problem, schedule, engine, fresh("train", 0), streams["train"][0])
     config = replace(config, compile=compiles)
-    step = (CompiledStep if compiles is Compile.on else Step)(
+    kind: dict[Compile, Callable[..., Step]] = {
+        Compile.off: Step,
+        Compile.trace: partial(CompiledStep, compiles=False),
+        Compile.on: CompiledStep,
+    }
+    step = kind[compiles](
         problem=problem,
         engine=engine,
         schedule=schedule,
@@ -204,9 +210,8 @@ def _train_meta_steps(schedule: Schedule, steps: int) -> int:
 def build_loss(chosen: Selected, task: Task, seed: int) -> LearnedLoss:
     """Make a loss by name, its parameters drawn from the seed."""
     options = chosen.options
-    if hasattr(options, "for_task"):
-        # What only the task can say, such as how many classes there are.
-        options = options.for_task(task.link, task.outputs)
+    if isinstance(options, TaskOptions):
+        options = options.for_task(task)
     with seeded(seed, "loss"):
         loss = registry.get("loss", chosen.name).build(options, link=task.link)
     if loss.family is None:

@@ -8,6 +8,7 @@ from metaloss.losses.handcrafted import (
     Focal,
     GeneralizedCrossEntropy,
     LabelSmoothing,
+    LogitAdjusted,
 )
 from metaloss.losses.mlp import MLPLoss
 from metaloss.losses.scaled import Scaled
@@ -23,6 +24,7 @@ __all__ = [
     "GeneralizedCrossEntropy",
     "LabelSmoothing",
     "LearnedLoss",
+    "LogitAdjusted",
     "MLPLoss",
     "Scaled",
     "Symbolic",

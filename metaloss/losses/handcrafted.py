@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import math
 from abc import abstractmethod
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass, field, replace
+from typing import Any, Self
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from metaloss.contracts import Task, TaskOptions
 from metaloss.errors import MetalossError
 from metaloss.losses.base import ClassReduction, LearnedLoss, apply_link
 from metaloss.types import Link
@@ -165,6 +166,76 @@ class LabelSmoothing(CrossEntropy):
         share = self.config.smoothing
         classes = logits.shape[1] if self.link is Link.softmax else 2
         return super().per_output(logits, target * (1 - share) + share / classes)
+
+
+@dataclass(frozen=True, kw_only=True)
+class LogitAdjustedConfig(TaskOptions):
+    """Options of ``logit_adjusted``."""
+
+    tau: float = field(default=1.0, metadata={"help": "≥ 0; 0: cross-entropy"})
+    shares: list[float] = field(
+        default_factory=list,
+        metadata={"help": "each class's share of the rows, > 0; []: as in the training rows"},
+    )
+
+    def __post_init__(self) -> None:
+        """Check the ranges."""
+        if not 0 <= self.tau < math.inf:
+            raise MetalossError(f"loss.tau={self.tau}: expected a number ≥ 0")
+        if not all(0 < share < math.inf for share in self.shares):
+            raise MetalossError(f"loss.shares={self.shares}: expected positive numbers")
+
+    def for_task(self, task: Task) -> Self:
+        """Return the options with the shares of the training labels, the wrong ones included."""
+        targets = task.train.targets
+        if self.shares or task.link is not Link.softmax or targets.is_floating_point():
+            return self
+        counts = torch.bincount(targets[targets >= 0], minlength=task.outputs)
+        # A class without a row would have an infinite margin.
+        return replace(self, shares=(counts.clamp(min=1) / counts.sum()).tolist())
+
+
+class LogitAdjusted(CrossEntropy):
+    """Cross-entropy of z + τ log π, for classes with shares π of the rows: a long tail's baseline.
+
+    Rare classes get a wider margin, so that the outputs z themselves serve classes that are equally
+    frequent. ``shares`` are taken from the task, except outside of a run.
+
+    Reference:
+        Menon et al., "Long-Tail Learning via Logit Adjustment", ICLR 2021, equation 10.
+
+    Example:
+        >>> loss = LogitAdjusted(LogitAdjustedConfig(shares=[0.9, 0.1]))
+        >>> even = loss(torch.zeros(1, 2), torch.tensor([1]))
+        >>> bool(torch.isclose(even, -torch.tensor(0.1).log()))
+        True
+    """
+
+    Config = LogitAdjustedConfig
+
+    def __init__(self, config: Any = None, *, link: Link | str = Link.softmax) -> None:
+        super().__init__(config, link=link)
+        if self.link is not Link.softmax:
+            raise MetalossError(
+                f"loss=logit_adjusted: needs one class for each row: got link={self.link.value}"
+            )
+        if not self.config.shares:
+            raise MetalossError("loss.shares=[]: expected each class's share of the rows")
+        log_shares = torch.tensor(self.config.shares, dtype=torch.float32).log()
+        self.register_buffer("log_shares", log_shares, persistent=False)
+
+    log_shares: Tensor
+
+    def forward(self, prediction: Tensor, target: Tensor, weight: Tensor | None = None) -> Tensor:
+        """Return the scalar loss of a batch; see `LearnedLoss`."""
+        classes = len(self.log_shares)
+        if prediction.dim() < 2 or prediction.shape[1] != classes:
+            raise MetalossError(
+                f"loss.shares: {classes} classes: expected the number of the task's outputs, which "
+                f"have shape {tuple(prediction.shape)}"
+            )
+        margins = self.config.tau * self.log_shares.view(-1, *[1] * (prediction.dim() - 2))
+        return super().forward(prediction + margins.to(prediction.dtype), target, weight)
 
 
 class MSE(HandcraftedLoss):

@@ -8,11 +8,13 @@ from dataclasses import dataclass, field, replace
 from enum import Enum
 from functools import partial
 from itertools import pairwise
+from typing import Self
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from metaloss.contracts import Task, TaskOptions
 from metaloss.errors import MetalossError
 from metaloss.losses.base import ClassReduction, LearnedLoss
 from metaloss.losses.smooth_leaky_relu import smooth_leaky_relu
@@ -41,7 +43,7 @@ class Output(Enum):
 
 
 @dataclass(frozen=True, kw_only=True)
-class MLPLossConfig:
+class MLPLossConfig(TaskOptions):
     """Options of the ``mlp`` loss."""
 
     hidden: list[int] = field(
@@ -80,11 +82,11 @@ class MLPLossConfig:
                 "none, or -1 for as many as the task has"
             )
 
-    def for_task(self, link: Link, outputs: int) -> MLPLossConfig:
+    def for_task(self, task: Task) -> Self:
         """Return the options with the task's number of classes, which is none in regression."""
         if self.class_offsets != TASKS_CLASSES:
             return self
-        return replace(self, class_offsets=0 if link is Link.identity else outputs)
+        return replace(self, class_offsets=0 if task.link is Link.identity else task.outputs)
 
 
 class MLPLoss(LearnedLoss):

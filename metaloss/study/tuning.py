@@ -97,8 +97,8 @@ def judge(trials: Sequence[Trial]) -> list[Score]:
     """Return the trials' scores, of each row one of them chosen.
 
     Chosen is the best mean of the task's validation metric at the end of the runs. A setting with
-    a diverged run, or with one without a finite value, is worse than any other; of equal ones the
-    first listed is chosen.
+    more diverged runs is worse than one with fewer, one without a finite value worse still; of equal
+    ones the first listed is chosen.
 
     Args:
         trials: Those of one block; their runs have finished.
@@ -152,5 +152,7 @@ def _score(trial: Trial, summaries: Sequence[dict[str, Any]], metric: str) -> Sc
     )
 
 
-def _rank(score: Score, sign: float) -> float:
-    return sign * score.mean if score.mean is not None and score.sound else math.inf
+def _rank(score: Score, sign: float) -> tuple[float, float]:
+    if score.mean is None:
+        return (math.inf, math.inf)
+    return (score.diverged, sign * score.mean)

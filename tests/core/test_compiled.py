@@ -25,7 +25,6 @@ from metaloss.types import Taken
 from .hand import double_setup, first_state, run
 from .worlds import blobs, net, setup, train
 
-ONLINE = ("schedule=online", "compile=on")
 CASES = {
     "static": ("schedule=static",),
     "online": ("schedule=online",),
@@ -39,12 +38,6 @@ CASES = {
     "differences": ("schedule=online", "meta_optimizer=finite_difference"),
     "cosine": ("schedule=online", "meta_optimizer.rule=adam", "meta_optimizer.lr_schedule=cosine"),
 }
-
-
-@pytest.fixture
-def uncompiled(monkeypatch):
-    """Run the traced graphs as they are: what the compiler is given, without its minutes."""
-    monkeypatch.setattr(torch._inductor, "compile", lambda graph, tensors, options: graph)
 
 
 def same(found, expected):
@@ -68,8 +61,8 @@ def parts(case, *more, **given):
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_traced_steps_equal_eager_ones(case, uncompiled):
-    eager, traced = parts(case), parts(case, "compile=on")
+def test_traced_steps_equal_eager_ones(case):
+    eager, traced = parts(case), parts(case, "compile=trace")
     assert isinstance(traced.advance.step, CompiledStep)
     for (_, expected), (_, found) in zip(run(eager, 9), run(traced, 9), strict=True):
         if case == "adam":  # a run of the library's own, in single precision
@@ -83,17 +76,17 @@ FEW = "meta_optimizer.keep_states=sqrt"
 
 
 @pytest.mark.parametrize("words", [("online",), ("next",), ("unroll",), ("unroll", FEW)])
-def test_traced_steps_keep_buffers_and_draw_the_same_masks(words, uncompiled):
-    eager, traced = noisy(words[0]), noisy(*words, "compile=on")
+def test_traced_steps_keep_buffers_and_draw_the_same_masks(words):
+    eager, traced = noisy(words[0]), noisy(*words, "compile=trace")
     for (_, expected), (_, found) in zip(run(eager, 6), run(traced, 6), strict=True):
         same(found, expected)
     assert int(found.inner.buffers["1.num_batches_tracked"]) == 6
 
 
-def test_traced_steps_that_wait_to_be_judged_are_taken_again_as_they_were(uncompiled):
+def test_traced_steps_that_wait_to_be_judged_are_taken_again_as_they_were():
     """What follows a step that shared the judge's pass, which no program holds, is kept."""
     words = ("schedule=online", "schedule.unroll=5", "schedule.meta_batch=next")
-    eager, traced = double_setup(*words), double_setup(*words, FEW, "compile=on")
+    eager, traced = double_setup(*words), double_setup(*words, FEW, "compile=trace")
     kept = []
     for (_, expected), (_, found) in zip(run(eager, 11), run(traced, 11), strict=True):
         same((found.phi, found.inner), (expected.phi, expected.inner))
@@ -103,8 +96,8 @@ def test_traced_steps_that_wait_to_be_judged_are_taken_again_as_they_were(uncomp
 
 
 @pytest.mark.parametrize("case", ["online", "unroll"])
-def test_many_seeds_are_traced_as_one(case, uncompiled):
-    members = [parts(case, f"seed={seed}", "compile=on") for seed in (0, 1)]
+def test_many_seeds_are_traced_as_one(case):
+    members = [parts(case, f"seed={seed}", "compile=trace") for seed in (0, 1)]
     together = StackedAdvance([one.advance for one in members])
     states, progress = stack([first_state(one) for one in members]), Progress()
     alone = [run(parts(case, f"seed={seed}"), 8) for seed in (0, 1)]
@@ -143,8 +136,8 @@ def noisy(case, *more):
     return setup(*words, *CASES[case], *more, task=task, model=model, loss=loss)
 
 
-def test_an_input_that_comes_back_unchanged_is_no_work(uncompiled):
-    function = Compiled(lambda x, y: (x, y * 2, None, x))
+def test_an_input_that_comes_back_unchanged_is_no_work():
+    function = Compiled(lambda x, y: (x, y * 2, None, x), compiles=False)
     x, y = torch.ones(2), torch.ones(3)
     found = function(x, y)
     assert found[0] is x
@@ -156,14 +149,14 @@ def test_an_input_that_comes_back_unchanged_is_no_work(uncompiled):
     assert len(output.args[0]) == 1
 
 
-def test_other_shapes_and_other_words_are_other_programs(uncompiled):
-    function = Compiled(lambda x, factor: x * factor)
+def test_other_shapes_and_other_words_are_other_programs():
+    function = Compiled(lambda x, factor: x * factor, compiles=False)
     for size, factor in ((2, 1.0), (2, 1.0), (3, 1.0), (3, 5.0), (3, 1.0)):
         torch.testing.assert_close(function(torch.ones(size), factor), torch.ones(size) * factor)
     assert len(function.programs) == 3
 
 
-def test_a_step_runs_the_model_as_often_as_the_method_says(uncompiled):
+def test_a_step_runs_the_model_as_often_as_the_method_says():
     """Two layers: 2 convolutions in each of the inner pass, the judgement and the primal of the
     forward-mode pass, which has two tangents a layer: its input's and its filters'.
     """
@@ -172,7 +165,7 @@ def test_a_step_runs_the_model_as_often_as_the_method_says(uncompiled):
     )
     counts = {}
     for judge in ("validation", "next"):
-        words = ("schedule=online", f"schedule.meta_batch={judge}", "start=random", "compile=on")
+        words = ("schedule=online", f"schedule.meta_batch={judge}", "start=random", "compile=trace")
         made = setup(*words, model=model)
         *_, _ = run(made, 3)
         (program,) = made.advance.step.whole.programs.values()
@@ -200,8 +193,8 @@ class Waits(TorchFunctionMode):
         return function(*args, **(kwargs or {}))
 
 
-@pytest.mark.parametrize("words", [(), ("compile=on",)])
-def test_the_host_waits_once_for_each_line_of_the_journal(words, tmp_path, monkeypatch, uncompiled):
+@pytest.mark.parametrize("words", [(), ("compile=trace",)])
+def test_the_host_waits_once_for_each_line_of_the_journal(words, tmp_path, monkeypatch):
     steps = ["steps=200", "log_every=50", "eval_every=200", "checkpoint_every=1000"]
     counts = {}
     real = Trainer.took
@@ -256,6 +249,7 @@ class Jitter(nn.Module):
         return x + 0.01 * torch.randn_like(x)
 
 
+@pytest.mark.parametrize("asked", ["on", "trace"])
 @pytest.mark.parametrize(
     ("words", "model", "message"),
     [
@@ -263,6 +257,6 @@ class Jitter(nn.Module):
         ((), net(Jitter()), r"the model draws random numbers outside of nn\.Dropout"),
     ],
 )
-def test_what_cannot_be_compiled_is_refused_with_its_reason(words, model, message):
-    with pytest.raises(MetalossError, match=f"compile=on: {message}.*: use compile=off"):
-        setup(*ONLINE, *words, model=model)
+def test_what_cannot_be_compiled_is_refused_with_its_reason(words, model, message, asked):
+    with pytest.raises(MetalossError, match=f"compile={asked}: {message}.*: use compile=off"):
+        setup("schedule=online", f"compile={asked}", *words, model=model)

@@ -15,17 +15,23 @@ BUILT_IN = [
     if name != "load" and registry.get("loss", name).source.startswith("metaloss ")
 ]
 LINKS = list(Link)
+# What has no default outside of a run.
+NEEDED = {"logit_adjusted": {"shares": [0.4, 0.3, 0.2, 0.1]}}
 
 
 def build(name: str, link: Link | str = Link.softmax, *, seed: int = 0, **options) -> LearnedLoss:
     part = registry.get("loss", name)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        return part.build(part.config_class(**options), link=link).double()
+        return part.build(
+            part.config_class(**{**NEEDED.get(name, {}), **options}), link=link
+        ).double()
 
 
 def fits(name: str, link: Link) -> bool:
-    """Whether a family is meant for a link: likelihoods need probabilities."""
+    """Whether a family is meant for a link: likelihoods need probabilities, shares need classes."""
+    if name == "logit_adjusted":
+        return link is Link.softmax
     return link is not Link.identity or not issubclass(
         registry.get("loss", name).cls, LikelihoodLoss
     )

@@ -4,6 +4,9 @@ import torch
 from torch.nn import functional as F
 from torchvision.ops import sigmoid_focal_loss
 
+from metaloss import train
+from metaloss.errors import MetalossError
+from metaloss.registry import get
 from metaloss.types import Link
 
 from .families import build, rows
@@ -156,3 +159,45 @@ def test_scaled_is_a_factor_times_the_task_loss(link, theirs):
 def test_options_out_of_range_are_refused(name, options, message):
     with pytest.raises(ValueError, match=message):
         build(name, **options)
+
+
+# --------------------------------------------------------------------------------- logit adjustment
+
+
+def test_logit_adjusted_is_cross_entropy_of_shifted_outputs():
+    outputs, draw = _draw((7, 4), 3.0, torch.float64)
+    target = torch.randint(4, (7,), generator=draw)
+    shares = torch.tensor([0.4, 0.3, 0.2, 0.1])
+    for tau in (0.0, 1.0, 2.5):
+        loss = build("logit_adjusted", tau=tau)
+        _same(
+            lambda z, loss=loss: loss(z, target),
+            lambda z, tau=tau: F.cross_entropy(z + tau * shares.log().double(), target),
+            outputs,
+        )
+
+
+def test_logit_adjusted_takes_the_shares_of_the_training_rows(tmp_path):
+    words = ["task=digits", "task.imbalance=20", "loss=logit_adjusted", "schedule=static"]
+    quick = ["steps=2", "tracker=[]", f"output={tmp_path / 'run'}"]
+    run = train([*words, *quick])
+    targets = get("task", "digits").config_class(imbalance=20).build(0).train.targets
+    counts = torch.bincount(targets, minlength=10)
+    expected = (counts / counts.sum()).log()
+    torch.testing.assert_close(run.loss.log_shares.cpu(), expected)
+    assert expected.max() - expected.min() > 2.5  # log 20 is 3.0
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["loss.tau=-1"], "loss.tau=-1.0: expected a number ≥ 0"),
+        (["loss.shares=[0.5,0]"], r"loss.shares=\[0.5, 0.0\]: expected positive numbers"),
+        (["loss.shares=[0.5,0.5]"], "loss.shares: 2 classes: expected the number"),
+        (["task=diabetes"], "LogitAdjusted needs probabilities"),
+    ],
+)
+def test_logit_adjusted_refuses_what_does_not_fit(words, message, tmp_path):
+    base = ["task=digits", "loss=logit_adjusted", "schedule=static", "steps=2", "tracker=[]"]
+    with pytest.raises(MetalossError, match=message):
+        train([*base, *words, f"output={tmp_path / 'run'}"])

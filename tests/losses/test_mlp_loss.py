@@ -1,3 +1,5 @@
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
@@ -151,8 +153,12 @@ def test_offsets_learn_which_classes_are_rare(tmp_path):
 
 def test_the_task_says_how_many_classes_there_are_and_regression_has_none():
     options = MLPLossConfig(class_offsets=-1)
-    assert options.for_task(Link.softmax, 7).class_offsets == 7
-    assert options.for_task(Link.sigmoid, 3).class_offsets == 3
-    assert options.for_task(Link.identity, 1).class_offsets == 0
+    for link, outputs, expected in (
+        (Link.softmax, 7, 7),
+        (Link.sigmoid, 3, 3),
+        (Link.identity, 1, 0),
+    ):
+        task = SimpleNamespace(link=link, outputs=outputs)
+        assert options.for_task(task).class_offsets == expected
     with pytest.raises(MetalossError, match="no task here to ask"):
         MLPLoss(options)

@@ -155,6 +155,12 @@ def test_a_setting_that_went_wrong_loses(judged, bad):
     assert not scores[0].sound
 
 
+def test_where_every_setting_has_diverged_runs_fewer_are_better_and_then_the_value_counts(judged):
+    down = metrics(0.5, status="diverged")
+    assert chosen(judged(down, down, down, metrics(0.9))) == [1]
+    assert chosen(judged(down, metrics(0.5), metrics(0.1), metrics(0.1, status="diverged"))) == [1]
+
+
 def test_of_equal_settings_the_first_is_chosen(judged):
     assert chosen(judged(*(metrics(0.25) for _ in range(4)))) == [0]
 
