@@ -97,8 +97,8 @@ def judge(trials: Sequence[Trial]) -> list[Score]:
     """Return the trials' scores, of each row one of them chosen.
 
     Chosen is the best mean of the task's validation metric at the end of the runs. A setting with
-    more diverged runs is worse than one with fewer, one without a finite value worse still; of equal
-    ones the first listed is chosen.
+    more diverged runs is worse than one with fewer, one without a finite value worse still; of
+    equal ones the first listed is chosen.
 
     Args:
         trials: Those of one block; their runs have finished.

@@ -144,6 +144,9 @@ def test_more_is_better_where_the_goal_says_so(judged):
     assert chosen(judged(*(metrics(value, goal="max") for value in (0.9, 0.9, 0.8, 0.8)))) == [0]
 
 
+DOWN = metrics(0.5, status="diverged")
+
+
 @pytest.mark.parametrize(
     "bad",
     [metrics(0.0, status="diverged"), metrics(None), metrics(float("nan")), {"metrics": {}}],
@@ -155,10 +158,18 @@ def test_a_setting_that_went_wrong_loses(judged, bad):
     assert not scores[0].sound
 
 
-def test_where_every_setting_has_diverged_runs_fewer_are_better_and_then_the_value_counts(judged):
-    down = metrics(0.5, status="diverged")
-    assert chosen(judged(down, down, down, metrics(0.9))) == [1]
-    assert chosen(judged(down, metrics(0.5), metrics(0.1), metrics(0.1, status="diverged"))) == [1]
+@pytest.mark.parametrize(
+    "runs",
+    [
+        (DOWN, DOWN, DOWN, metrics(0.9)),
+        (DOWN, metrics(0.5), metrics(0.1), metrics(0.1, status="diverged")),
+    ],
+    ids=["fewer", "as many, and better"],
+)
+def test_where_every_setting_has_diverged_runs_the_least_bad_is_chosen(judged, runs):
+    scores = judged(*runs)
+    assert chosen(scores) == [1]
+    assert not any(score.sound for score in scores)
 
 
 def test_of_equal_settings_the_first_is_chosen(judged):
