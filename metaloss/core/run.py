@@ -219,9 +219,11 @@ def _go(
                 trainer.run()
             finally:
                 recorder.close()
+            # Before the plain step is timed, which is no part of the run.
+            seconds = recorder.seconds()
             learns = setup.schedule.learns and trainer.progress.train > 0
             plain = plain_seconds(setup.advance, trainer.state) if learns else None
-            run, files = write_results(trainer, folder, recorder.seconds(), plain)
+            run, files = write_results(trainer, folder, seconds, plain)
             fanout.handle(RunFinished(summary=run.summary, files=files))
     finally:
         fanout.close()

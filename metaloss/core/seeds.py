@@ -197,10 +197,12 @@ def _go(members: Sequence[_Member]) -> list[Run]:
             interrupt.check(
                 f"checkpoints were written; go on with metaloss train --resume {folder}"
             )
+        # A member's share of the time that all took together.
+        seconds = [recorder.seconds() / len(members) for recorder in recorders]
         plain = _plain_seconds(trainers)
         return [
-            _end(one, trainer, recorder, len(members), plain)
-            for one, trainer, recorder in zip(members, trainers, recorders, strict=True)
+            _end(one, trainer, share, plain)
+            for one, trainer, share in zip(members, trainers, seconds, strict=True)
         ]
 
 
@@ -240,11 +242,8 @@ def _plain_seconds(trainers: Sequence[Trainer]) -> float | None:
     return plain_seconds(advance, states) / len(trainers)
 
 
-def _end(
-    one: _Member, trainer: Trainer, recorder: Recorder, members: int, plain: float | None
-) -> Run:
+def _end(one: _Member, trainer: Trainer, seconds: float, plain: float | None) -> Run:
     trainer.end()
-    # A member's share of the time that all took together.
-    run, files = write_results(trainer, one.folder, recorder.seconds() / members, plain)
+    run, files = write_results(trainer, one.folder, seconds, plain)
     one.fanout.handle(RunFinished(summary=run.summary, files=files))
     return run

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +10,11 @@ import torch
 
 from metaloss.contracts import Plan, Progress
 from metaloss.core import checkpoint
+from metaloss.core.best import Best
 from metaloss.core.evaluate import evaluate
 from metaloss.core.interrupt import Interrupt
 from metaloss.core.ladder import Ladder
+from metaloss.core.place import after, crossed, steps_in
 from metaloss.core.recorder import Recorder, read_meter
 from metaloss.core.recovery import Recovery
 from metaloss.core.saved import (
@@ -26,17 +27,7 @@ from metaloss.core.saved import (
 )
 from metaloss.core.setup import Setup
 from metaloss.core.state import Meter, TrainState, snapshot
-from metaloss.types import InnerState, Tensors
-
-
-@dataclass(kw_only=True)
-class Best:
-    """The best validation moment so far; ``inner`` is kept only where training goes back to it."""
-
-    metrics: dict[str, float] | None = None
-    step: int = 0
-    waited: int = 0
-    inner: InnerState | None = None
+from metaloss.types import Tensors
 
 
 class Trainer:
@@ -114,14 +105,12 @@ class Trainer:
 
     def is_due(self, plan: Plan) -> bool:
         """Return whether the state after a plan will be looked at: logged, evaluated or saved."""
-        before, after = (
-            _place(plan.phase, self.progress),
-            _place(plan.phase, _after(plan, self.progress)),
-        )
+        last = steps_in(plan.phase, self.progress)
+        now = steps_in(plan.phase, after(plan, self.progress))
         every = (
             getattr(self.setup.config, f"{what}_every") for what in ("log", "eval", "checkpoint")
         )
-        return self._is_last(plan.phase, after) or any(_crossed(before, after, n) for n in every)
+        return self._is_last(plan.phase, now) or any(crossed(last, now, n) for n in every)
 
     def took(self, plan: Plan, state: TrainState, seconds: float, compiled: float = 0.0) -> None:
         """Take the state after a plan, and do what is due.
@@ -139,7 +128,7 @@ class Trainer:
             )
         due = self.is_due(plan)
         self.state = state
-        before, self.progress = self.progress, _after(plan, self.progress)
+        before, self.progress = self.progress, after(plan, self.progress)
         if plan.phase == "train":
             self.train_seconds += seconds
         if due:
@@ -176,16 +165,16 @@ class Trainer:
 
     def _record(self, plan: Plan, before: Progress) -> None:
         config = self.setup.config
-        last, now = _place(plan.phase, before), _place(plan.phase, self.progress)
+        last, now = steps_in(plan.phase, before), steps_in(plan.phase, self.progress)
         is_last = self._is_last(plan.phase, now)
         at_end, ends_offline = (is_last and plan.phase == name for name in ("train", "offline"))
-        evaluates = _crossed(last, now, config.eval_every) or at_end
+        evaluates = crossed(last, now, config.eval_every) or at_end
         # The offline phase's last numbers must not be counted with the first ones of training.
-        if evaluates or ends_offline or _crossed(last, now, config.log_every):
+        if evaluates or ends_offline or crossed(last, now, config.log_every):
             self._log(plan, evaluates)
         if ends_offline and not self.ladder.diverged:
             self._train_begins()
-        if _crossed(last, now, config.checkpoint_every) or ends_offline or at_end:
+        if crossed(last, now, config.checkpoint_every) or ends_offline or at_end:
             self.save()
 
     def _log(self, plan: Plan, evaluates: bool) -> None:
@@ -201,7 +190,7 @@ class Trainer:
                 numbers |= self.metrics
             if self.setup.schedule.learns:
                 self._curves(plan.phase)
-        self.recorder.log(self.step, plan.phase, _place(plan.phase, self.progress), numbers)
+        self.recorder.log(self.step, plan.phase, steps_in(plan.phase, self.progress), numbers)
         if evaluates and plan.phase == "train":
             self._note_best()
         found = self.metrics if evaluates and plan.phase == "train" else None
@@ -234,14 +223,9 @@ class Trainer:
 
     def _note_best(self) -> None:
         name = f"valid/{self.setup.task.metric_name}"
-        value = self.metrics[name]
-        best = self.best
-        if best.metrics is not None:
-            reference = best.metrics[name]
-            better = value < reference if self.setup.task.goal == "min" else value > reference
-            if not better:
-                best.waited += 1
-                return
+        if not self.best.is_beaten_by(self.metrics, name, self.setup.task.goal):
+            self.best.waited += 1
+            return
         keeps = self.setup.schedule.early_stopping > 0
         self.best = Best(
             metrics=dict(self.metrics),
@@ -292,20 +276,6 @@ class Trainer:
         self.train_seconds = content["train_seconds"]
 
 
-def _after(plan: Plan, progress: Progress) -> Progress:
-    if plan.phase == "offline":
-        return Progress(offline=progress.offline + 1, train=progress.train)
-    return Progress(offline=progress.offline, train=progress.train + plan.unroll)
-
-
 def _words(plan: Plan) -> str:
     kind = "a step with a moving loss" if plan.meta_step else "a step with the loss at rest"
     return f"{kind}, phase {plan.phase}"
-
-
-def _place(phase: str, progress: Progress) -> int:
-    return progress.offline if phase == "offline" else progress.train
-
-
-def _crossed(last: int, now: int, every: int) -> bool:
-    return now // every > last // every

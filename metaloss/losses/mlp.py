@@ -97,7 +97,7 @@ class MLPLoss(LearnedLoss):
 
     ``class_offsets=C`` adds C parameters o to φ, which shift the raw outputs before the link:
     ``ℓ_φ(t, link(z + 4 o))``. A network alone treats all classes alike; with offsets the loss can
-    ask a wider margin of rare ones. They begin at 0, and are no part of ``pointwise``.
+    ask a wider margin of rare ones. They are drawn as 0, and are no part of ``pointwise``.
 
     Args:
         config: The options.
@@ -141,13 +141,15 @@ class MLPLoss(LearnedLoss):
     def forward(self, prediction: Tensor, target: Tensor, weight: Tensor | None = None) -> Tensor:
         """Return the scalar loss of a batch; see `LearnedLoss`."""
         if count := self.config.class_offsets:
-            if prediction.dim() < 2 or prediction.shape[1] != count:
+            # (B,) is read as C = 1.
+            columns = prediction.shape[1] if prediction.dim() > 1 else 1
+            if columns != count:
                 raise MetalossError(
                     f"loss.class_offsets={count}: expected the number of the task's outputs, which "
                     f"have shape {tuple(prediction.shape)}; 0 for none"
                 )
-            classes = (1, -1, *[1] * (prediction.dim() - 2))
-            prediction = prediction + OFFSET_UNIT * self.offsets.view(classes)
+            offsets = self.offsets.view(-1, *[1] * (prediction.dim() - 2))
+            prediction = prediction + OFFSET_UNIT * offsets
         return super().forward(prediction, target, weight)
 
     def pointwise(self, prediction: Tensor, target: Tensor) -> Tensor:

@@ -162,3 +162,11 @@ def test_the_task_says_how_many_classes_there_are_and_regression_has_none():
         assert options.for_task(task).class_offsets == expected
     with pytest.raises(MetalossError, match="no task here to ask"):
         MLPLoss(options)
+
+
+def test_an_offset_shifts_a_single_output_without_a_class_axis():
+    loss = build("mlp", "sigmoid", class_offsets=1)
+    with torch.no_grad():
+        loss.offsets.fill_(0.3)
+    outputs, targets = rows(Link.sigmoid, (6, 1))
+    assert loss(outputs[:, 0], targets[:, 0]).item() == loss(outputs, targets).item()

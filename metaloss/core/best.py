@@ -1,0 +1,32 @@
+"""The best validation moment of a run."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from metaloss.types import InnerState
+
+
+@dataclass(kw_only=True)
+class Best:
+    """The best validation moment so far.
+
+    Attributes:
+        metrics: All metrics of that moment; None before the first.
+        step: The training step.
+        waited: Moments since then.
+        inner: Its θ, kept only where training goes back to it.
+    """
+
+    metrics: dict[str, float] | None = None
+    step: int = 0
+    waited: int = 0
+    inner: InnerState | None = None
+
+    def is_beaten_by(self, metrics: Mapping[str, float], name: str, goal: str) -> bool:
+        """Return whether metrics are better by ``name``; ``goal``: ``"min"`` or ``"max"``."""
+        if self.metrics is None:
+            return True
+        value, reference = metrics[name], self.metrics[name]
+        return value < reference if goal == "min" else value > reference
