@@ -159,15 +159,15 @@ def test_a_setting_that_went_wrong_loses(judged, bad):
 
 
 @pytest.mark.parametrize(
-    "runs",
+    "trials",
     [
         (DOWN, DOWN, DOWN, metrics(0.9)),
         (DOWN, metrics(0.5), metrics(0.1), metrics(0.1, status="diverged")),
     ],
     ids=["fewer", "as many, and better"],
 )
-def test_where_every_setting_has_diverged_runs_the_least_bad_is_chosen(judged, runs):
-    scores = judged(*runs)
+def test_where_every_setting_has_diverged_runs_the_least_bad_is_chosen(judged, trials):
+    scores = judged(*trials)
     assert chosen(scores) == [1]
     assert not any(score.sound for score in scores)
 
