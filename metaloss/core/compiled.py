@@ -263,7 +263,9 @@ def _traced(
         leaves, structure = function(*given)
         return leaves
 
-    traced = make_fx(tensors_of, tracing_mode="real")(*tensors)
+    # The tracer notes every result's form, in a mode that it makes anew each time if there is none.
+    with tracing(TracingContext(FakeTensorMode(allow_non_fake_inputs=True))):
+        traced = make_fx(tensors_of, tracing_mode="real")(*tensors)
     inputs = [node for node in traced.graph.nodes if node.op == "placeholder"]
     (output,) = (node for node in traced.graph.nodes if node.op == "output")
     computed: dict[fx.Node, _Computed] = {}
