@@ -47,7 +47,15 @@ def compare(
             "--runs", metavar="DIR", help="A finished run to compare; repeated.", show_default=False
         ),
     ] = None,
-    jobs: Annotated[int, typer.Option("--jobs", help="Runs trained at the same time.")] = 2,
+    jobs: Annotated[
+        int | None,
+        typer.Option(
+            "--jobs",
+            metavar="N",
+            help="Runs trained at the same time: 2, or what a Ray cluster has CPUs for.",
+            show_default=False,
+        ),
+    ] = None,
     threads: Annotated[int, typer.Option("--threads", help="Threads of each run.")] = 1,
     together: Annotated[
         int | None,
@@ -86,7 +94,8 @@ def compare(
     """
     from metaloss.cli import plugin_files
     from metaloss.core.joined import refuse_several
-    from metaloss.study.compare import Options, Request, run_request
+    from metaloss.study.compare import Request, run_request
+    from metaloss.study.options import Options
 
     refuse_several("compare", "start it by itself, without a launcher")
     hashes = plugin_files.load(plugin or [])

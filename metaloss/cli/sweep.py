@@ -7,6 +7,7 @@ import json
 import math
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -58,8 +59,7 @@ class Job:
         except MetalossError as error:
             complain(f"job {number}: {error}")
         line = {"job": number, "folder": str(folder), "status": status}
-        with (Path(place.sweep.dir) / _LEDGER).open("a") as ledger:
-            ledger.write(json.dumps(line) + "\n")
+        _append(Path(place.sweep.dir) / _LEDGER, json.dumps(line) + "\n")
         return value
 
 
@@ -112,6 +112,16 @@ def sweep(given: Sequence[str], file: Path | None, plugins: Sequence[Path]) -> i
     statuses = list(_statuses(folder))
     print(f"{folder}: {len(statuses)} jobs, {statuses.count(0)} of them finished")
     return max(statuses, default=BAD_REQUEST)
+
+
+def _append(path: Path, line: str) -> None:
+    with path.open("a") as file:
+        # Machines that share a file system do not see each other's end of it without a lock.
+        with suppress(ImportError, OSError):  # Windows, or a file system that has none
+            import fcntl
+
+            fcntl.flock(file, fcntl.LOCK_EX)
+        file.write(line)
 
 
 def _chooses_later(override: Override) -> bool:

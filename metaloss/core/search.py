@@ -8,7 +8,6 @@ import io
 import math
 from collections import Counter
 from dataclasses import dataclass, field, replace
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +20,7 @@ from metaloss.core.files import write_atomically
 from metaloss.core.interrupt import Interrupt
 from metaloss.core.jobs import candidate_loss, grouped
 from metaloss.core.population import Judged, local_engine
+from metaloss.core.ray_tasks import require_ray
 from metaloss.core.recorder import Recorder
 from metaloss.core.setup import Setup
 from metaloss.core.workers import Workers, open_workers
@@ -64,8 +64,8 @@ def check_search(setup: Setup) -> None:
             f"meta_optimizer.workers={rule.workers}: a task, model or loss of your own cannot be "
             "sent to other processes: register it, or use workers=1"
         )
-    if rule.workers == "ray" and find_spec("ray") is None:
-        raise MetalossError("meta_optimizer.workers=ray needs Ray: pip install 'metaloss[ray]'")
+    if rule.workers == "ray":
+        require_ray("meta_optimizer.workers=ray")
 
 
 def find_loss(

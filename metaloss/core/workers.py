@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import multiprocessing
 import signal
-import socket
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
@@ -19,11 +18,11 @@ import torch
 
 from metaloss.core.jobs import Job, judge_elsewhere, judge_job
 from metaloss.core.population import Judged
+from metaloss.core.ray_tasks import connected, lost_errors
 from metaloss.core.setup import Setup
 from metaloss.errors import MetalossError
 
 _TRIES = 3
-_PATIENCE_SECONDS = 10.0
 
 
 class Workers(ABC):
@@ -49,7 +48,7 @@ def open_workers(setup: Setup, config: str) -> Iterator[Workers]:
         yield Here(setup)
         return
     if asked == "ray":
-        with _ray(setup.search.address) as ray:
+        with connected(setup.search.address, "meta_optimizer.address") as ray:
             yield OnRay(ray, config)
         return
     processes = Processes(int(asked), config)
@@ -137,12 +136,7 @@ class OnRay(Workers):
                 number = waiting.pop(reference)
                 try:
                     results[number] = ray.get(reference)
-                except (
-                    ray.exceptions.WorkerCrashedError,
-                    ray.exceptions.NodeDiedError,
-                    ray.exceptions.OutOfMemoryError,
-                    ray.exceptions.ObjectLostError,
-                ) as error:
+                except lost_errors(ray) as error:
                     self.lost += 1
                     tries[number] += 1
                     if tries[number] == _TRIES:
@@ -157,34 +151,6 @@ class OnRay(Workers):
 def _judge_on_ray(config: str, job: Job) -> list[Judged]:
     torch.set_num_threads(1)
     return judge_elsewhere(config, job)
-
-
-@contextmanager
-def _ray(address: str | None) -> Iterator[Any]:
-    import ray
-
-    begun = not ray.is_initialized()
-    if begun:
-        try:
-            _knock(address)
-            ray.init(address=address, log_to_driver=False, configure_logging=False)
-        except (OSError, ValueError, RuntimeError) as error:
-            reason = str(error).split("\n")[0]
-            raise MetalossError(
-                f"meta_optimizer.address={address}: no Ray cluster answers ({reason})"
-            ) from error
-    try:
-        yield ray
-    finally:
-        if begun:
-            ray.shutdown()
-
-
-def _knock(address: str | None) -> None:
-    """Raise OSError if nobody listens at HOST:PORT: Ray itself would try for many minutes."""
-    host, colon, port = (address or "").removeprefix("ray://").rpartition(":")
-    if colon and port.isdigit():
-        socket.create_connection((host, int(port)), timeout=_PATIENCE_SECONDS).close()
 
 
 def _waited(future: Future[list[Judged]], between: Callable[[], None]) -> list[Judged]:

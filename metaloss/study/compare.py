@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from contextlib import AbstractContextManager, ExitStack
+from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
 
@@ -16,8 +16,10 @@ from metaloss.errors import MetalossError
 from metaloss.study.groups import groups_of_folders, groups_of_jobs
 from metaloss.study.jobs import Job, plan_jobs
 from metaloss.study.launch import ProcessTrainer, Train, train_missing
+from metaloss.study.options import Options, split_launcher
 from metaloss.study.outputs import Comparison, Finished, write_blocks, write_table, write_text
 from metaloss.study.progress import Display
+from metaloss.study.ray_trainer import RayTrainer, refuse_searches
 from metaloss.study.spec import Study, parse_row, parse_seeds
 from metaloss.study.study_file import load_study, to_yaml
 from metaloss.study.tuning import check_finals, judge, plan_trials, settle
@@ -29,35 +31,7 @@ from metaloss.study.tuning_render import (
 )
 
 STUDY_FILE = "study.yaml"
-
-
-@dataclass(frozen=True, kw_only=True)
-class Options:
-    """How to compare.
-
-    Attributes:
-        jobs: Runs trained at the same time, each in a process of its own.
-        threads: Threads of each.
-        together: Seeds of a row in one process, as one vectorised program, where its parts allow;
-            None: as the study says. The numbers are those of separate runs, but for rounding.
-        reference: The row that the others are tested against; None: as the study says, else the
-            first static row.
-        metric: What is compared, such as ``"test/error"``; None: the task's own metric.
-        arguments: Further words for every ``metaloss train``, such as ``--plugin FILE.py``.
-    """
-
-    jobs: int = 2
-    threads: int = 1
-    together: int | None = None
-    reference: str | None = None
-    metric: str | None = None
-    arguments: tuple[str, ...] = ()
-
-    def __post_init__(self) -> None:
-        """Check the ranges."""
-        for name in ("jobs", "threads"):
-            if getattr(self, name) < 1:
-                raise MetalossError(f"{name}={getattr(self, name)}: expected a number ≥ 1")
+_JOBS = 2
 
 
 def compare(
@@ -86,7 +60,8 @@ def compare(
             ``overview.png``. Tuning runs lie in ``tuning/<row>/<setting>/seed<k>`` there;
             ``out/tuning.csv`` is on all.
         options: How.
-        train: Trains one run; default: ``python -m metaloss train`` in a process of its own.
+        train: Trains one run; default: ``python -m metaloss train`` in a process of its own, here
+            or on Ray.
         console: Where people read.
 
     Raises:
@@ -115,16 +90,15 @@ def compare(
             for name, some in jobs.items()
             for job in some
         ]
+        if options.ray is not None:
+            refuse_searches(named)
         with Display(named, console, what=what, split=split) as display:
-            train_missing(
-                named, train, workers=options.jobs, watch=display, together=study.together
-            )
+            workers = options.jobs or int(getattr(train, "slots", _JOBS))
+            train_missing(named, train, workers=workers, watch=display, together=study.together)
 
     with ExitStack() as entered:
         if train is None:
-            train = entered.enter_context(
-                ProcessTrainer(threads=options.threads, arguments=options.arguments)
-            )
+            train = entered.enter_context(_trainer(options))
         if study.tuning_seeds:
             tried = {
                 name: [job for one in some for job in one.jobs] for name, some in trials.items()
@@ -159,6 +133,13 @@ def compare(
         file = write_text(out / "tuning.csv", scores_to_csv(scores), console)
         whole = replace(whole, files=(*whole.files, file))
     return whole
+
+
+def _trainer(options: Options) -> AbstractContextManager[Train]:
+    if options.ray is None:
+        return ProcessTrainer(threads=options.threads, arguments=options.arguments)
+    asked = replace(options.ray, num_cpus=options.threads)
+    return RayTrainer(asked, arguments=options.arguments)
 
 
 def _parts(study: Study, out: Path) -> dict[str, tuple[Study, Path]]:
@@ -204,7 +185,7 @@ class Request:
 
     Attributes:
         out: The output folder.
-        words: ``KEY=VALUE`` words for every row.
+        words: ``KEY=VALUE`` words for every row; ``hydra/launcher=ray`` trains them on Ray.
         rows: ``"NAME: KEY=VALUE ..."`` each.
         seeds: Such as ``0-4``; None: the study's, else 0.
         study: A shipped study's name or a YAML file; its rows come first.
@@ -218,7 +199,7 @@ class Request:
     seeds: str | None = None
     study: str | None = None
     runs: tuple[Path, ...] = ()
-    options: Options = Options()
+    options: Options = field(default_factory=Options)
 
 
 def run_request(request: Request, *, console: Console | None = None) -> Comparison:
@@ -234,7 +215,10 @@ def run_request(request: Request, *, console: Console | None = None) -> Comparis
         if request.words or request.rows or request.seeds or request.study:
             raise MetalossError("--runs compares finished runs: it takes no rows, seeds or words")
         return compare_folders(request.runs, request.out, options=request.options, console=console)
-    return compare(_study(request), request.out, options=request.options, console=console)
+    ray, words = split_launcher(request.words)
+    options = replace(request.options, ray=ray or request.options.ray)
+    study = _study(replace(request, words=words))
+    return compare(study, request.out, options=options, console=console)
 
 
 def _study(request: Request) -> Study:

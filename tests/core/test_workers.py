@@ -7,7 +7,8 @@ import pytest
 
 from metaloss.contracts import Candidate
 from metaloss.core.jobs import Job, grouped
-from metaloss.core.workers import OnRay, _knock
+from metaloss.core.ray_tasks import knock
+from metaloss.core.workers import OnRay
 from metaloss.errors import MetalossError
 
 
@@ -78,6 +79,6 @@ def test_a_cluster_is_knocked_at_before_ray_tries_for_minutes():
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
         for address in (f"127.0.0.1:{port}", f"ray://127.0.0.1:{port}", None, "auto"):
-            _knock(address)
+            knock(address)
     with pytest.raises(OSError, match="refused"):
-        _knock(f"127.0.0.1:{port}")
+        knock(f"127.0.0.1:{port}")

@@ -10,6 +10,7 @@ import typer
 from metaloss import registry
 from metaloss.cli.main import app
 from metaloss.compose import compose
+from metaloss.compose.words import parse
 from metaloss.study.spec import parse_row
 
 ROOT = Path(__file__).parents[2]
@@ -59,7 +60,9 @@ def test_commands_on_a_page_are_understood(words, registered, tmp_path, monkeypa
     if given.get("plugin"):
         exec(compile(plugins[0], "plugins.md", "exec"), {"__name__": "page"})
     if words[0] == "train" and given["multirun"]:
-        given["words"] = [word.split(",")[0] for word in given["words"]]
+        parse(given["words"], sweep=True)
+        own = [word for word in given["words"] if not word.startswith("hydra")]
+        given["words"] = [word.split(",")[0] for word in own]
     if words[0] == "train" and not given["resume"]:
         compose(given["words"])
     if words[0] == "compare":

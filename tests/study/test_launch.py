@@ -1,6 +1,5 @@
 import os
 import signal
-import sys
 import threading
 import time
 from dataclasses import replace
@@ -234,21 +233,6 @@ def test_an_interrupt_stops_what_runs_and_starts_nothing_more(tmp_path, number):
 
 
 # ---------------------------------------------------------------- processes, with a fake Python
-
-
-@pytest.fixture
-def fake_python(tmp_path, monkeypatch):
-    """Put a shell script in the place of Python; it notes its words and environment."""
-
-    def put(script):
-        path = tmp_path / "python"
-        note = f'printf "%s\\n" "$@" "threads $OMP_NUM_THREADS" > {tmp_path}/words\n'
-        path.write_text(f"#!/bin/sh\n{note}{script}\n")
-        path.chmod(0o755)
-        monkeypatch.setattr(sys, "executable", str(path))
-        return lambda: (tmp_path / "words").read_text().splitlines()
-
-    return put
 
 
 @pytest.mark.parametrize(("status", "word"), [(0, "ok"), (3, "diverged")])
