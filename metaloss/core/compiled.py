@@ -52,8 +52,14 @@ class Program:
         self._run = self._compiled(tensors) if compiles else self.graph.forward
 
     def _compiled(self, tensors: Sequence[Tensor]) -> Callable[..., Any]:
-        # CUDA graphs replay a whole program at the price of one launch.
-        options = {"triton.cudagraphs": self._copies}
+        options = {
+            # CUDA graphs replay a whole program at the price of one launch.
+            "triton.cudagraphs": self._copies,
+            # A program without autograd is taken for inference, where the CPU's convolutions get
+            # channels last: with their backward inside, each activation would be kept once in every
+            # layout that some operation wants.
+            "layout_optimization": tensors[0].is_cuda,
+        }
         # The compiler keeps what it made on the disk, for the next process too, but only where it
         # is told that no shape is symbolic.
         fake = FakeTensorMode(shape_env=ShapeEnv(), allow_non_fake_inputs=True)
