@@ -24,8 +24,8 @@ OPTIONS = {
     ("model", "gpt"): GPTConfig(layers=2, width=8, heads=2, dropout=0.2),
 }
 
-# What needs files is checked where the files are written, tests/data; what is made for one number of
-# classes, which these checks vary, in tests/losses.
+# What needs files is checked where the files are written, tests/data; what is made for one number
+# of classes, which these checks vary, in tests/losses.
 CHECKED_ELSEWHERE = {
     ("loss", "load"),
     ("loss", "logit_adjusted"),
