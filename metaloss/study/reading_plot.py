@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
+from matplotlib.ticker import LogLocator
 
 from metaloss.study.reading import Reading
 from metaloss.study.style import (
@@ -101,6 +102,8 @@ def _draw(
         axes.axhline(value, color=FAINT, linewidth=0.9, linestyle=(0, (3, 2)), zorder=1)
     if panel.log:
         axes.set_yscale("log")
+        # Half a decade, which is usual here, has a single power of ten.
+        axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
         axes.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
         axes.yaxis.set_minor_formatter("")
     axes.set_title(panel.title)
