@@ -89,6 +89,8 @@ def step(workload: str, names: list[str], rounds: int) -> dict[str, Any]:
     for name, seconds in in_turns(calls, rounds=rounds, repeat=turn).items():
         repeat = every[name][1]
         found[name] = {k: v / repeat for k, v in dataclasses.asdict(seconds).items()}
+        if isinstance(run := every[name][0], ours.Steps):
+            found[name]["compile"] = run.compile_seconds
     return found
 
 

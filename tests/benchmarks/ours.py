@@ -35,6 +35,11 @@ class Steps:
             self.advance = StackedAdvance([setup.advance for setup in setups])  # type: ignore[assignment]
             self.state = stack(states)
 
+    @property
+    def compile_seconds(self) -> float:
+        """Seconds that compiling took so far."""
+        return self.advance.step.compile_seconds
+
     def __call__(self) -> object:
         setup = self.setups[0]
         plan = setup.schedule.plan(self.progress, setup.config.steps)
