@@ -64,6 +64,9 @@ class Program:
         # is told that no shape is symbolic.
         fake = FakeTensorMode(shape_env=ShapeEnv(), allow_non_fake_inputs=True)
         likes: list[Any] = [fake.from_tensor(tensor, static_shapes=True) for tensor in tensors]
+        if self._copies:
+            # Graphs have memory of their own: what tracing took is of no use to them.
+            torch.cuda.empty_cache()
         with torch.no_grad(), _without_chatter(), tracing(TracingContext(fake)):
             compiled: Callable[..., Any] = torch._inductor.compile(self.graph, likes, options)
         return compiled

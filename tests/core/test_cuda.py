@@ -23,6 +23,7 @@ from .worlds import blobs, files_of, net, setup, train
 pytestmark = [
     pytest.mark.gpu,
     pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device"),
+    pytest.mark.filterwarnings("ignore:Synchronization debug mode is a prototype:UserWarning"),
 ]
 ENGINES = ("mixed", "torchopt", "higher", "finite_difference")
 GPU, CPU = "device=cuda", "device=cpu"
@@ -52,8 +53,8 @@ def compare(one, other, steps=6):
 def no_waiting():
     """Raise wherever the host waits for the device."""
     torch.cuda.synchronize()
-    torch.cuda.set_sync_debug_mode("error")
     try:
+        torch.cuda.set_sync_debug_mode("error")
         yield
     finally:
         torch.cuda.set_sync_debug_mode("default")
