@@ -89,7 +89,8 @@ def compare(
     """Train what is missing of a comparison, or read finished runs; print and write the table.
 
     OUT receives table.csv, table.json, table.md and comparison.png: final metrics as mean ± std
-    over seeds, a paired Wilcoxon test against the reference row, and the learning curves. The
+    over seeds, a paired Wilcoxon test against the reference row, and the learning curves; with
+    losses that move while they train also learned.csv and learned.png, what they ask for. The
     same call again trains only what is missing.
     """
     from metaloss.cli import plugin_files

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from metaloss.core.streaming import StreamedInputs
+from metaloss.core.streaming import StreamedInputs, sent
 from metaloss.inner.keys import generator, key_tensor
 from metaloss.types import Batch
 
@@ -92,7 +92,8 @@ class BatchStream:
             order = torch.randperm(self._count, generator=draw)
             # Two epochs at most: what is streamed is drawn one batch ahead.
             last = list(self._orders.items())[-1:]
-            self._orders = dict([*last, (epoch, (order, order.to(self.rows.targets.device)))])
+            there = sent(order, self.rows.targets.device)
+            self._orders = dict([*last, (epoch, (order, there))])
         part = slice(place * self.size, (place + 1) * self.size)
         here, there = self._orders[epoch]
         return here[part], there[part]

@@ -56,7 +56,8 @@ def choose(
         return Compile.off
     operations = _operations(problem, inner, batch)
     if config.compile is Compile.auto:
-        # On CUDA no compiled program has been run yet: there it must be asked for.
+        # On CUDA no compiled program has been compared with the eager one yet: there it must be
+        # asked for.
         known = batch.targets.device.type == "cpu"
         worth = known and expected_seconds(config.steps, operations, schedule) >= WORTH_SECONDS
         return Compile.on if worth and not _obstacle(problem, schedule, engine) else Compile.off

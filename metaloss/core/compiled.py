@@ -52,12 +52,21 @@ class Program:
         self._run = self._compiled(tensors) if compiles else self.graph.forward
 
     def _compiled(self, tensors: Sequence[Tensor]) -> Callable[..., Any]:
-        # CUDA graphs replay a whole program at the price of one launch.
-        options = {"triton.cudagraphs": self._copies}
+        options = {
+            # CUDA graphs replay a whole program at the price of one launch.
+            "triton.cudagraphs": self._copies,
+            # A program without autograd is taken for inference, where the CPU's convolutions get
+            # channels last: with their backward inside, each activation would be kept once in every
+            # layout that some operation wants.
+            "layout_optimization": tensors[0].is_cuda,
+        }
         # The compiler keeps what it made on the disk, for the next process too, but only where it
         # is told that no shape is symbolic.
         fake = FakeTensorMode(shape_env=ShapeEnv(), allow_non_fake_inputs=True)
         likes: list[Any] = [fake.from_tensor(tensor, static_shapes=True) for tensor in tensors]
+        if self._copies:
+            # Graphs have memory of their own: what tracing took is of no use to them.
+            torch.cuda.empty_cache()
         with torch.no_grad(), _without_chatter(), tracing(TracingContext(fake)):
             compiled: Callable[..., Any] = torch._inductor.compile(self.graph, likes, options)
         return compiled
@@ -68,7 +77,7 @@ class Program:
             found = self._run(*tensors)
             if self._copies:
                 # The next replay writes into the same memory.
-                found = [value.clone() for value in found]
+                found = _copied(found)
         leaves = [
             found[leaf.index] if isinstance(leaf, _Computed)
             else tensors[leaf.index] if isinstance(leaf, _Given)
@@ -215,6 +224,13 @@ class InParts:
             return self._problem.judge(state, batch, key, forward)
         judged: tuple[Tensors, Tensor] = self.run(type(self._problem).judge, state, batch, key)
         return judged
+
+
+def _copied(values: Sequence[Tensor]) -> list[Tensor]:
+    # Most are weights: all of them by one launch, where each would otherwise be one of its own.
+    alike = [value for value in values if value.dtype is torch.float32]
+    copies = iter(torch._foreach_mul(alike, 1.0) if alike else ())
+    return [next(copies) if value.dtype is torch.float32 else value.clone() for value in values]
 
 
 @contextmanager

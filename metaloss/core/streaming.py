@@ -54,10 +54,14 @@ class StreamedInputs:
         return number, self._pool.submit(self._gathered, self._indices(number))
 
     def _gathered(self, chosen: Tensor) -> Tensor:
-        batch = self._inputs[chosen]
-        if self._device.type == "cuda":
-            batch = batch.pin_memory()
-        return batch.to(self._device, non_blocking=True)
+        return sent(self._inputs[chosen], self._device)
+
+
+def sent(values: Tensor, device: torch.device) -> Tensor:
+    """Return values of the CPU on the device; a GPU is not waited for."""
+    if device.type == "cuda":
+        values = values.pin_memory()
+    return values.to(device, non_blocking=True)
 
 
 def placed(task: Task, device: torch.device) -> Task:

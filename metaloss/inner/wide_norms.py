@@ -24,18 +24,26 @@ def with_wide_norms(module: nn.Module) -> nn.Module:
     """
     for part in module.modules():
         if isinstance(part, _KINDS):
-            part.register_forward_pre_hook(_widened)
-            part.register_forward_hook(_narrowed)
+            widening = _Widening()
+            part.register_forward_pre_hook(widening.before)
+            part.register_forward_hook(widening.after)
     return module
 
 
-def _widened(module: nn.Module, given: tuple[Any, ...]) -> tuple[Any, ...]:
-    return tuple(
-        one.float() if isinstance(one, Tensor) and one.dtype in _NARROW else one for one in given
-    )
+class _Widening:
+    """The hooks of one module: what came in narrow goes out narrow, where it takes less memory."""
 
+    def __init__(self) -> None:
+        self._narrow: torch.dtype | None = None
 
-def _narrowed(module: nn.Module, given: tuple[Any, ...], output: Tensor) -> Tensor:
-    kind = output.device.type
-    # Where activations stay until the way back, they take half of the memory.
-    return output.to(torch.get_autocast_dtype(kind)) if torch.is_autocast_enabled(kind) else output
+    def before(self, module: nn.Module, given: tuple[Any, ...]) -> tuple[Any, ...] | None:
+        """Widen the input, unless the module is narrow itself."""
+        weight = getattr(module, "weight", None)
+        narrow = bool(given) and given[0].dtype in _NARROW
+        widens = narrow and (weight is None or weight.dtype not in _NARROW)
+        self._narrow = given[0].dtype if widens else None
+        return (given[0].float(), *given[1:]) if widens else None
+
+    def after(self, module: nn.Module, given: tuple[Any, ...], output: Tensor) -> Tensor:
+        """Narrow the output, if the input was widened."""
+        return output if self._narrow is None else output.to(self._narrow)

@@ -40,7 +40,8 @@ def refused_politely(engine: str, *, lacks: str, use: str) -> Iterator[None]:
     """
     try:
         yield
-    except RuntimeError as error:  # NotImplementedError is one
+    # PyTorch says it by this error, or by one derived from it; any other of them goes on below.
+    except RuntimeError as error:
         said = str(error).strip().split("\n")[0]
         if not any(words in str(error) for words in _NO_FORWARD_MODE + _NO_DOUBLE_BACKWARD):
             raise

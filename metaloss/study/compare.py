@@ -54,7 +54,8 @@ def compare(
     Args:
         study: Rows and seeds.
         out: Runs lie in ``out/<row>/seed<k>``; ``table.csv``, ``table.json``, ``table.md``,
-            ``comparison.png`` and ``study.yaml`` beside them. With blocks each has such a folder
+            ``comparison.png`` and ``study.yaml`` beside them, and ``learned.csv`` and
+            ``learned.png`` where losses move while they train. With blocks each has such a folder
             of its own, ``out/<block>``, and the tables are in ``out`` once more, together, with a
             summary over several blocks: ``summary.md``, ``summary.csv``, ``ranks.png`` and
             ``overview.png``. Tuning runs lie in ``tuning/<row>/<setting>/seed<k>`` there;

@@ -6,7 +6,7 @@ import os
 import signal
 import subprocess
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from pathlib import Path
@@ -112,17 +112,30 @@ class ProcessTrainer:
 
     def _begin(self, words: list[str], output: int) -> subprocess.Popen[bytes] | Run:
         environment = os.environ | dict.fromkeys(_THREADS, self._threads)
-        process: subprocess.Popen[bytes] | Run
+        process: subprocess.Popen[bytes] | Run | None
         with self._changed:
             if self._stopped:
                 raise MetalossError("stopped")
-            if self._warm:
-                self._server = self._server or Server(environment)
-                process = self._server.begin(words, output)
-            else:
+            process = self._begin_warm(words, output, environment)
+            if process is None:
                 process = begin_cold(words, output, environment)
             self._running.add(process)
         return process
+
+    def _begin_warm(
+        self, words: list[str], output: int, environment: Mapping[str, str]
+    ) -> Run | None:
+        """Begin a process by fork; None where that is not done, or not any more."""
+        if not self._warm:
+            return None
+        self._server = self._server or Server(environment)
+        try:
+            return self._server.begin(words, output)
+        except MetalossError:
+            # Killed from outside, say: what is still to be run does not need it.
+            self._server.close()
+            self._warm, self._server = False, None
+            return None
 
 
 class Watch(Protocol):

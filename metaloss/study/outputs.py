@@ -11,6 +11,9 @@ from rich.console import Console
 from metaloss.core.files import write_atomically
 from metaloss.study import render
 from metaloss.study.comparison_plot import plot_comparison
+from metaloss.study.reading import readings_of
+from metaloss.study.reading import to_csv as readings_to_csv
+from metaloss.study.reading_plot import plot_readings
 from metaloss.study.spec import Study
 from metaloss.study.summary_files import write_summary
 from metaloss.study.table import Group, Table, make_table
@@ -57,7 +60,7 @@ class Comparison:
 
 
 def write_table(finished: Finished, out: Path, console: Console) -> Comparison:
-    """Write the table and the picture of one block; print the table.
+    """Write the table and the pictures of one block; print the table.
 
     Raises:
         MetalossError: If the reference is no row, or the runs share no such metric.
@@ -72,9 +75,14 @@ def write_table(finished: Finished, out: Path, console: Console) -> Comparison:
         "table.json": render.to_json(table, below),
         "table.md": render.to_markdown(table, below),
     }
+    pictures = [picture]
+    if readings := readings_of(groups):
+        texts["learned.csv"] = readings_to_csv(readings)
+        regression = next(iter(groups[0].runs.values())).link == "identity"
+        pictures.append(plot_readings(readings, out / "learned.png", regression=regression))
     for name, text in texts.items():
         write_atomically(out / name, text.encode())
-    files = (*(out / name for name in texts), picture)
+    files = (*(out / name for name in texts), *pictures)
     if console.is_terminal:
         console.print(render.to_rich(table))
         for line in [*render.legend(table), *below]:

@@ -40,8 +40,8 @@ def average_ranks(
 ) -> Ranks | None:
     """Return the mean ranks of rows over blocks.
 
-    Rows are ranked by their mean in each block; ties share their mean rank, and rows without a
-    finite mean share the last ones. Ranks are comparable only where the same rows compete: what
+    Rows are ranked by their mean in each block, those with fewer runs without a finite value before
+    others; ties share their mean rank. Ranks are comparable only where the same rows compete: what
     counts is the largest number of blocks that have exactly the same rows (of equally many, those
     with more rows, then those named first).
 
@@ -129,17 +129,15 @@ def not_told_apart(ranks: Sequence[float], critical: float) -> list[tuple[int, i
 def _ranks(table: Table, names: Sequence[str]) -> np.ndarray:
     """Return the ranks (k,) of rows in one block."""
     sign = 1 if table.goal == "min" else -1
-    finals = {line.name: line.final for line in table.lines}
-    means = np.array(
-        [math.inf if (final := finals[name]) is None else sign * final.mean for name in names]
-    )
-    finite = np.isfinite(means)
-    tolerance = TIE * np.abs(means[finite]).max(initial=0.0)
-    order = np.argsort(means, kind="stable")
-    sorted_means = means[order]
+    lines = {line.name: line for line in table.lines}
+    finals = [lines[name].final for name in names]
+    means = np.array([math.inf if final is None else sign * final.mean for final in finals])
+    lost = np.array([lines[name].lost for name in names])
+    tolerance = TIE * np.abs(means[np.isfinite(means)]).max(initial=0.0)
+    order = np.lexsort((means, lost))
     # Neighbours within float noise are a tie; so are two infinities, whose difference is NaN.
     with np.errstate(invalid="ignore"):
-        gaps = np.diff(sorted_means) > tolerance
+        gaps = (np.diff(means[order]) > tolerance) | (np.diff(lost[order]) > 0)
     level = np.empty(len(names), dtype=int)
     level[order] = np.concatenate([[0], np.cumsum(gaps)])
     return rankdata(level)

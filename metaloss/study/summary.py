@@ -21,8 +21,8 @@ class Duel:
     """The reference and another row in one block.
 
     Attributes:
-        sign: 1 where the reference is better, -1 where it is worse, 0 for a tie: by the mean
-            paired difference, or because one of them has no finite value.
+        sign: 1 where the reference is better, -1 where it is worse, 0 for a tie: by the number of
+            runs without a finite value; of equally many, by the mean paired difference.
         significant: Whether the block's test, corrected as in its table, says so.
         means: Of the other row and of the reference, over the seeds that both have, turned such
             that lower is better; None without such a seed.
@@ -212,16 +212,20 @@ def _duel(line: Line, base: Line, goal: str) -> Duel | None:
     if not pairs:
         if line.final is not None and base.final is not None:
             return None  # Both have values, of different seeds: not comparable.
-        # Who has no number at all has failed.
-        sign = (base.final is not None) - (line.final is not None)
-        return Duel(sign=sign, significant=False, means=None)
+        return Duel(sign=_sign(line.lost - base.lost), significant=False, means=None)
     turn = 1 if goal == "min" else -1
     here, there = (turn * math.fsum(values) / len(pairs) for values in zip(*pairs, strict=True))
     difference = here - there
     tie = TIE * max(abs(value) for pair in pairs for value in pair)
-    sign = 0 if abs(difference) <= tie else 1 if difference > 0 else -1
+    by_value = 0 if abs(difference) <= tie else _sign(difference)
+    # The runs without a number are not among the pairs: they must not leave a row the better.
+    sign = _sign(line.lost - base.lost) or by_value
     significant = line.p_holm is not None and line.p_holm < SIGNIFICANT
-    return Duel(sign=sign, significant=significant and sign != 0, means=(here, there))
+    return Duel(sign=sign, significant=significant and sign == by_value != 0, means=(here, there))
+
+
+def _sign(difference: float) -> int:
+    return (difference > 0) - (difference < 0)
 
 
 def _against(rival: str, found: Sequence[tuple[str, Duel]]) -> Against:

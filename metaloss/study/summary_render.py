@@ -70,7 +70,7 @@ def legend(summary: Summary) -> list[str]:
     reference = summary.reference
     lines = [
         f"wins, ties, losses: blocks where {reference} is better, equal, worse by the mean paired "
-        "difference; a row without a finite number loses to one that has any",
+        "difference; of two rows the one with more runs without a finite number is the worse",
         f"clear: significant in its block (paired by seed, Holm-corrected p < {SIGNIFICANT})",
         f"gain: mean over n blocks of the mean paired difference, positive where {reference} is "
         "better; n: the blocks of one metric where both rows have numbers",

@@ -59,6 +59,11 @@ class Line:
     p: float | None = None
     p_holm: float | None = None
 
+    @property
+    def lost(self) -> int:
+        """Runs whose final metric is no finite number."""
+        return sum(value is None for value in self.values.values())
+
 
 @dataclass(frozen=True, kw_only=True)
 class Table:

@@ -119,10 +119,11 @@ class Run:
         """
         with self._channel.makefile() as answers:
             pid, status = answers.readline(), answers.readline()
+        if not pid:
+            raise MetalossError("no process could be begun: too many, or too little memory")
         if not status:
-            if pid:
-                with suppress(ProcessLookupError):
-                    os.kill(int(pid), signal.SIGKILL)
+            with suppress(ProcessLookupError):
+                os.kill(int(pid), signal.SIGKILL)
             raise MetalossError("the process that begins runs is gone")
         return int(status)
 
@@ -185,7 +186,12 @@ def _serve(requests: socket.socket) -> list[str] | None:
                 selector.unregister(requests)
                 continue
             output, channel = handed
-            pid = os.fork()
+            try:
+                pid = os.fork()
+            except OSError:
+                for number in handed:
+                    os.close(number)
+                continue
             if pid == 0:
                 requests.detach()
                 others = [entry.fd for entry in selector.get_map().values() if entry.data]

@@ -13,17 +13,25 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from . import cases, report
 from .precision import NETWORKS
-from .workloads import WORKLOADS
+from .workloads import LARGE, WORKLOADS
 
 RESNET, LENET, MLP, TRANSFORMER = WORKLOADS
-STEPS = ["plain, eager", cases.PLAIN, "higher", "torchopt", *cases.OURS]
-SOME = ["plain, eager", cases.PLAIN, "higher", "torchopt", *cases.FEW]
+RIVALS = ["plain, eager", cases.PLAIN, "higher", "torchopt"]
+STEPS = [*RIVALS, *cases.OURS]
+SOME = [*RIVALS, *cases.FEW]
 
 
 def plan() -> Iterator[tuple[str, str, list[Any]]]:
     """Yield (name, function, arguments) of every case, the telling ones first."""
+    return on_gpu() if torch.cuda.is_available() else on_cpu()
+
+
+def on_cpu() -> Iterator[tuple[str, str, list[Any]]]:
+    """Yield what is measured where there is no GPU."""
     yield "step/" + RESNET, "step", [RESNET, STEPS, 15]
     for name in (cases.PLAIN, "online, compiled", "online, eager", "higher", "torchopt"):
         yield f"memory/{RESNET}/{name}", "memory", [RESNET, name]
@@ -35,15 +43,37 @@ def plan() -> Iterator[tuple[str, str, list[Any]]]:
             yield f"states/{workload}, unroll of {length}/{keep}", "unroll", case
     for workload in (LENET, MLP, TRANSFORMER):
         yield "step/" + workload, "step", [workload, SOME, 25]
+    yield from anywhere()
+    yield "population", "population", [25, 100, 3]
+    for workload in WORKLOADS:
+        yield "flops/" + workload, "flops", [workload]
+
+
+def on_gpu() -> Iterator[tuple[str, str, list[Any]]]:
+    """Yield what is measured on a GPU."""
+    for workload in LARGE:
+        if "WRN" not in workload:
+            yield "step/" + workload, "step", [workload, [cases.GRAPHS, *STEPS], 15]
+    for workload in LARGE:
+        if "WRN" in workload:
+            for name in (cases.PLAIN, "online, compiled", "online, eager"):
+                yield f"total/{workload}/{name}", "total_memory", [workload, name]
+    yield "data", "data", [50_000, 128, 60, 3]
+    for workload in (MLP, TRANSFORMER):
+        yield "step/" + workload, "step", [workload, [cases.GRAPHS, *SOME], 15]
+    yield from anywhere()
+    for name in ("higher", "compiled", "eager"):
+        yield f"unroll/{name}", "unroll", [RESNET, 20, name, 3]
+
+
+def anywhere() -> Iterator[tuple[str, str, list[Any]]]:
+    """Yield what is measured with a GPU and without one."""
     yield "loss", "loss", [128, 100, 15]
     yield "seeds/compiled", "seeds", [10, True, 15]
     yield "seeds/eager", "seeds", [10, False, 15]
-    yield "population", "population", [25, 100, 3]
     yield "long", "long", [500]
     for network in NETWORKS:
         yield "precision/" + network, "precision", [network, 200, 5]
-    for workload in WORKLOADS:
-        yield "flops/" + workload, "flops", [workload]
 
 
 def main() -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import torch
@@ -17,11 +18,23 @@ from metaloss.losses import MLPLoss
 from metaloss.losses.taylor import Taylor
 
 from . import ours, rivals
-from .measure import Call, in_turns, peak_bytes, resident_bytes
+from .measure import Call, in_turns, peak_bytes, resident_bytes, wait
 from .precision import precision
-from .workloads import WORKLOADS, Workload
+from .workloads import EVERY, Workload
 
-__all__ = ["flops", "long", "loss", "memory", "population", "precision", "seeds", "step", "unroll"]
+__all__ = [
+    "data",
+    "flops",
+    "long",
+    "loss",
+    "memory",
+    "population",
+    "precision",
+    "seeds",
+    "step",
+    "total_memory",
+    "unroll",
+]
 
 ONLINE = ("schedule=online", "compile=on")
 # By name: the words of a run, and how many of its plans are one round.
@@ -34,6 +47,7 @@ OURS: dict[str, tuple[tuple[str, ...], int]] = {
     "plain, our core, compiled": (("schedule=static", "loss=cross_entropy", "compile=on"), 1),
 }
 PLAIN = "plain, compiled"
+GRAPHS = "plain, compiled, CUDA graphs"
 FEW = ("online, eager", "online, compiled")
 
 
@@ -47,6 +61,7 @@ def variant(work: Workload, name: str) -> tuple[Call, int]:
     calls: dict[str, Callable[[], Call]] = {
         "plain, eager": lambda: rivals.plain(work, device(), compiled=False),
         PLAIN: lambda: rivals.plain(work, device(), compiled=True),
+        GRAPHS: lambda: rivals.plain(work, device(), compiled=True, graphs=True),
         "higher": lambda: rivals.with_higher(work, device()),
         "torchopt": lambda: rivals.with_torchopt(work, device()),
     }
@@ -62,27 +77,58 @@ def variant(work: Workload, name: str) -> tuple[Call, int]:
 
 def step(workload: str, names: list[str], rounds: int) -> dict[str, Any]:
     """Return the seconds of one training step of each variant."""
-    work = WORKLOADS[workload]
+    work = EVERY[workload]
     found, every = {}, {name: variant(work, name) for name in names}
 
     def repeated(call: Call, count: int) -> Call:
         return lambda: [call() for _ in range(count)]
 
     calls = {name: repeated(*pair) for name, pair in every.items()}
-    for name, seconds in in_turns(calls, rounds=rounds).items():
+    # A GPU is waited for at the end of a turn only, as between two lines of a journal.
+    turn = 10 if torch.cuda.is_available() else 1
+    for name, seconds in in_turns(calls, rounds=rounds, repeat=turn).items():
         repeat = every[name][1]
         found[name] = {k: v / repeat for k, v in dataclasses.asdict(seconds).items()}
+        if isinstance(run := every[name][0], ours.Steps):
+            found[name]["compile"] = run.compile_seconds
     return found
 
 
 def memory(workload: str, name: str) -> int:
     """Return the peak memory of a step of one variant, in bytes."""
-    return peak_bytes(variant(WORKLOADS[workload], name)[0])
+    return peak_bytes(variant(EVERY[workload], name)[0])
+
+
+def total_memory(workload: str, name: str) -> dict[str, int]:
+    """Return what a variant ever took of a GPU's memory: in tensors, and from the driver."""
+    call, _ = variant(EVERY[workload], name)
+    for _ in range(5):
+        call()
+    wait()
+    return {
+        "tensors": torch.cuda.max_memory_allocated(),
+        "driver": torch.cuda.max_memory_reserved(),
+    }
+
+
+def data(rows: int, batch: int, batches: int, rounds: int) -> dict[str, Any]:
+    """Return the seconds of a batch of cropped and flipped pictures, resident and loaded."""
+    calls = {"resident": ours.pictures(device(), rows, batch, batches)}
+    for workers in (0, 8):
+        name = f"DataLoader, {workers} workers"
+        calls[name] = rivals.pictures(device(), rows, batch, batches, workers)
+    for call in calls.values():
+        call()
+    found = in_turns(calls, rounds=rounds)
+    return {
+        name: {key: value / batches for key, value in dataclasses.asdict(seconds).items()}
+        for name, seconds in found.items()
+    }
 
 
 def unroll(workload: str, length: int, name: str, rounds: int, keep: str = "all") -> dict[str, Any]:
     """Return seconds and peak bytes of an unroll through many steps."""
-    work = WORKLOADS[workload]
+    work = EVERY[workload]
     if name == "higher":
         call: Call = rivals.with_higher(work, device(), unroll=length)
     else:
@@ -114,21 +160,20 @@ def seeds(count: int, compiled: bool, rounds: int) -> dict[str, Any]:
 
 def loss(rows: int, classes: int, rounds: int, compiled: bool = True) -> dict[str, Any]:
     """Return the seconds of a loss and its two derivatives, against a loop over classes."""
-    calls = {
-        "per class": rivals.derivatives(rivals.PerClass(), rows, classes),
-        "at once": rivals.derivatives(MLPLoss(), rows, classes),
-    }
+    derivatives = partial(rivals.derivatives, rows=rows, classes=classes, device=device())
+    calls = {"per class": derivatives(rivals.PerClass()), "at once": derivatives(MLPLoss())}
     if compiled:
-        calls["compiled"] = rivals.derivatives(MLPLoss(), rows, classes, compiled=True)
+        calls["compiled"] = derivatives(MLPLoss(), compiled=True)
     for call in calls.values():
-        call()
+        for _ in range(3):
+            call()
     found = in_turns(calls, rounds=rounds)
     return {name: dataclasses.asdict(seconds) for name, seconds in found.items()}
 
 
 def long(steps: int) -> dict[str, Any]:
     """Return what many online steps leave behind: programs, and memory over time."""
-    run = ours.steps(WORKLOADS["LeNet-5, batch 128"], *ONLINE)
+    run = ours.steps(EVERY["LeNet-5, batch 128"], *ONLINE)
     for _ in range(50):
         run()
     before = resident_bytes()
@@ -140,7 +185,7 @@ def long(steps: int) -> dict[str, Any]:
 
 def flops(workload: str) -> dict[str, Any]:
     """Return the operations of a step, in forward passes of the network."""
-    work = WORKLOADS[workload]
+    work = EVERY[workload]
     # The traced graphs are counted as they are: what the compiler would be given.
     torch._inductor.compile = lambda graph, tensors, options: graph
     run = ours.steps(work, "schedule=static", "loss=cross_entropy", "compile=on")

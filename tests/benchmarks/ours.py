@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import torch
 
 from metaloss.compose import compose
 from metaloss.contracts import Progress
+from metaloss.core.batches import BatchStream
 from metaloss.core.group import StackedAdvance, check_stackable
 from metaloss.core.setup import Setup, prepare
+from metaloss.data.augment import CropFlipCutout
 from metaloss.inner.stacked import stack
+from metaloss.types import Batch
 
 from .workloads import Workload
 
@@ -32,6 +35,11 @@ class Steps:
             self.advance = StackedAdvance([setup.advance for setup in setups])  # type: ignore[assignment]
             self.state = stack(states)
 
+    @property
+    def compile_seconds(self) -> float:
+        """Seconds that compiling took so far."""
+        return self.advance.step.compile_seconds
+
     def __call__(self) -> object:
         setup = self.setups[0]
         plan = setup.schedule.plan(self.progress, setup.config.steps)
@@ -43,8 +51,7 @@ class Steps:
 
 def steps(work: Workload, *words: str) -> Steps:
     """Return the steps of a run on a workload."""
-    sizes = (f"batch_size={work.batch}", f"meta_batch_size={work.batch}")
-    config = compose([*WORDS, *sizes, "loss=mlp", *words])
+    config = compose([*WORDS, *work.words, "loss=mlp", *words])
     return Steps([prepare(config, task=work.task(), model=work.build())])
 
 
@@ -57,3 +64,14 @@ def digits(seeds: Sequence[int], *words: str) -> Steps:
 def phi_of(setup: Setup) -> dict[str, torch.Tensor]:
     """Return the loss's parameters as it was built."""
     return {name: value.detach().clone() for name, value in setup.loss.named_parameters()}
+
+
+def pictures(device: torch.device, rows: int, batch: int, batches: int) -> Callable[[], object]:
+    """Return a call that draws some batches out of resident pictures, cropped and flipped."""
+    inputs = torch.randn(rows, 3, 32, 32, device=device)
+    labels = torch.zeros(rows, dtype=torch.int64, device=device)
+    augment = CropFlipCutout(padding=4, flip=True)
+    stream = BatchStream(
+        Batch(inputs, labels), size=batch, seed=0, purpose="train", augment=augment
+    )
+    return lambda: [stream[number] for number in range(batches)]

@@ -41,6 +41,8 @@ def page(found: Mapping[str, Any]) -> str:
     parts += [
         "### Peak memory of a step above what lies there between two, MB",
         _memory(found),
+        "### What a run takes of a GPU's memory, MB",
+        _total(found),
         "### An unroll of 20 steps, ResNet-18",
         _unroll(found),
         "### Unrolls out of all their states, and out of √K of them",
@@ -58,11 +60,12 @@ def page(found: Mapping[str, Any]) -> str:
 def _steps(seconds: Mapping[str, Mapping[str, float]]) -> str:
     plain = seconds["plain, compiled"]["median"]
     library = min(seconds["higher"]["median"], seconds["torchopt"]["median"])
+    digits = 1 if plain > 1e-2 else 2
     rows = [
         [
             name,
-            f"{1e3 * one['median']:.1f}",
-            f"{1e3 * one['low']:.1f} – {1e3 * one['high']:.1f}",
+            f"{1e3 * one['median']:.{digits}f}",
+            f"{1e3 * one['low']:.{digits}f} – {1e3 * one['high']:.{digits}f}",
             f"{one['median'] / plain:.2f} ×",
             f"{one['median'] / library:.2f} ×",
         ]
@@ -84,6 +87,21 @@ def _memory(found: Mapping[str, Any]) -> str:
         for name in names
     ]
     return _table(["a training step", "MB", "÷ plain, compiled"], rows)
+
+
+def _total(found: Mapping[str, Any]) -> str:
+    rows = []
+    for name, one in found.items():
+        kind, _, rest = name.partition("/")
+        if kind != "total" or not one:
+            continue
+        work, _, variant = rest.rpartition("/")
+        row = [work, variant, *(_number(one[which], 1e6) for which in ("tensors", "driver"))]
+        if base := found.get(f"total/{work}/plain, compiled"):
+            row += [f"{one[which] / base[which]:.2f} ×" for which in ("tensors", "driver")]
+        rows.append(row)
+    head = ["", "a training step", "in tensors", "reserved", "÷ plain", "÷ plain"]
+    return _table(head, rows) if rows else "not measured"
 
 
 def _unroll(found: Mapping[str, Any]) -> str:
@@ -139,6 +157,12 @@ def _rest(found: Mapping[str, Any]) -> str:
         times = [one[which]["median"] for which in (slow, fast)]
         shown = [f"{1e3 * seconds:.1f} ms" for seconds in times]
         rows.append([title, f"{slow}: {shown[0]}", f"{fast}: {shown[1]}", _ratio(times)])
+    if one := found.get("data"):
+        for name in list(one)[1:]:
+            times = [one[which]["median"] for which in (name, "resident")]
+            shown = [f"{1e3 * seconds:.2f} ms" for seconds in times]
+            row = [f"{name}: {shown[0]}", f"resident: {shown[1]}", _ratio(times)]
+            rows.append(["128 pictures of 32×32, cropped and flipped", *row])
     if one := found.get("population"):
         rows.append(["its fitness, largest relative difference", f"{one['apart']:.1e}", "", ""])
     if one := found.get("long"):

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from itertools import pairwise
 
+import numpy as np
 import torch
+from PIL import Image
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.utils.data import DataLoader, Dataset
+from torchvision import transforms
 
 from metaloss.core.compiled import Compiled
 from metaloss.losses import MLPLoss
@@ -17,22 +21,30 @@ from .workloads import Workload
 RATE, OUTER_RATE = 0.01, 1e-3
 
 
-def plain(work: Workload, device: torch.device, *, compiled: bool) -> Callable[[], object]:
-    """Return a training step under cross-entropy, with torch's own SGD."""
-    model, (batch,) = work.build().to(device), _batches(work, device, 1)
+def plain(
+    work: Workload, device: torch.device, *, compiled: bool, graphs: bool = False
+) -> Callable[[], object]:
+    """Return a training step under cross-entropy, with torch's own SGD.
+
+    ``graphs``: replay its passes as CUDA graphs.
+    """
+    model, (batch,) = work.there(device), work.batches(device, 1)
     optimizer = torch.optim.SGD(model.parameters(), lr=RATE)
 
     def loss_of(inputs: Tensor, targets: Tensor) -> Tensor:
-        return F.cross_entropy(model(inputs), targets)
+        with work.arithmetic(device):
+            return F.cross_entropy(model(inputs), targets)
 
-    forward = torch.compile(loss_of, fullgraph=True, dynamic=False) if compiled else loss_of
+    mode = "reduce-overhead" if graphs else None
+    forward = torch.compile(loss_of, fullgraph=True, dynamic=False, mode=mode)
+    forward = forward if compiled else loss_of
 
     def step() -> object:
         optimizer.zero_grad()
         loss = forward(*batch)
         loss.backward()
         optimizer.step()
-        return loss
+        return loss.detach().clone()
 
     return step
 
@@ -43,17 +55,18 @@ def with_higher(
     """Return an online step as higher's users write it: unroll, judge, go back, keep θ."""
     import higher
 
-    model, batches = work.build().to(device), _batches(work, device, unroll + 1)
+    model, batches = work.there(device), work.batches(device, unroll + 1)
     loss = MLPLoss().to(device)
     inner = torch.optim.SGD(model.parameters(), lr=RATE)
     outer = torch.optim.Adam(loss.parameters(), lr=OUTER_RATE)
 
     def step() -> nn.Module:
         with higher.innerloop_ctx(model, inner) as (patched, stepper):
+            predict = _narrowly(patched, work, device)
             for inputs, targets in batches[:-1]:
-                stepper.step(loss(patched(inputs), targets))
+                stepper.step(loss(predict(inputs), targets))
             inputs, targets = batches[-1]
-            judged = F.cross_entropy(patched(inputs), targets)
+            judged = F.cross_entropy(predict(inputs), targets)
             outer.zero_grad()
             judged.backward()
             outer.step()
@@ -69,15 +82,16 @@ def with_torchopt(work: Workload, device: torch.device) -> Callable[[], nn.Modul
     """Return an online step as torchopt's users write it."""
     import torchopt
 
-    model, batches = work.build().to(device), _batches(work, device, 2)
+    model, batches = work.there(device), work.batches(device, 2)
     loss = MLPLoss().to(device)
     inner = torchopt.MetaSGD(model, lr=RATE)
     outer = torch.optim.Adam(loss.parameters(), lr=OUTER_RATE)
+    predict = _narrowly(model, work, device)
 
     def step() -> nn.Module:
         (inputs, targets), (judges, answers) = batches
-        inner.step(loss(model(inputs), targets))
-        judged = F.cross_entropy(model(judges), answers)
+        inner.step(loss(predict(inputs), targets))
+        judged = F.cross_entropy(predict(judges), answers)
         outer.zero_grad()
         judged.backward()
         outer.step()
@@ -86,6 +100,16 @@ def with_torchopt(work: Workload, device: torch.device) -> Callable[[], nn.Modul
         return loss
 
     return step
+
+
+def _narrowly(
+    model: Callable[[Tensor], Tensor], work: Workload, device: torch.device
+) -> Callable[[Tensor], Tensor]:
+    def predict(inputs: Tensor) -> Tensor:
+        with work.arithmetic(device):
+            return model(inputs).float()
+
+    return predict
 
 
 class PerClass(nn.Module):
@@ -109,14 +133,14 @@ class PerClass(nn.Module):
 
 
 def derivatives(
-    loss: nn.Module, rows: int, classes: int, *, compiled: bool = False
+    loss: nn.Module, *, rows: int, classes: int, device: torch.device, compiled: bool = False
 ) -> Callable[[], object]:
     """Return a call that takes L, ∂L/∂z and ∂/∂φ⟨∂L/∂z, u⟩: what a meta-step asks of a loss."""
     draw = torch.Generator().manual_seed(0)
-    outputs = torch.randn(rows, classes, generator=draw)
-    targets = torch.randint(classes, (rows,), generator=draw)
-    direction = torch.randn(rows, classes, generator=draw)
-    phi = {name: value.detach() for name, value in loss.named_parameters()}
+    outputs = torch.randn(rows, classes, generator=draw).to(device)
+    targets = torch.randint(classes, (rows,), generator=draw).to(device)
+    direction = torch.randn(rows, classes, generator=draw).to(device)
+    phi = {name: value.detach() for name, value in loss.to(device).named_parameters()}
 
     def function(
         phi: dict[str, Tensor], outputs: Tensor, targets: Tensor, direction: Tensor
@@ -136,6 +160,53 @@ def derivatives(
     return lambda: whole(phi, outputs, targets, direction)
 
 
-def _batches(work: Workload, device: torch.device, count: int) -> list[tuple[Tensor, Tensor]]:
-    rows = [work.rows(work.batch, seed) for seed in range(count)]
-    return [(inputs.to(device), targets.to(device)) for inputs, targets in rows]
+class Pictures(Dataset):
+    """Pictures as a data set of torchvision's holds them, with the usual transforms."""
+
+    def __init__(self, rows: int) -> None:
+        draw = np.random.default_rng(0)
+        self.pictures = draw.integers(256, size=(rows, 32, 32, 3), dtype=np.uint8)
+        mean = std = (0.5, 0.5, 0.5)
+        self.transform = transforms.Compose(
+            [
+                transforms.RandomCrop(32, padding=4),
+                transforms.RandomHorizontalFlip(),
+                transforms.ToTensor(),
+                transforms.Normalize(mean, std),
+            ]
+        )
+
+    def __len__(self) -> int:
+        return len(self.pictures)
+
+    def __getitem__(self, index: int) -> tuple[Tensor, int]:
+        return self.transform(Image.fromarray(self.pictures[index])), 0
+
+
+def pictures(
+    device: torch.device, rows: int, batch: int, batches: int, workers: int
+) -> Callable[[], object]:
+    """Return a call that takes some batches from a `DataLoader` to the device."""
+    loader = DataLoader(
+        Pictures(rows),
+        batch_size=batch,
+        shuffle=True,
+        drop_last=True,
+        num_workers=workers,
+        persistent_workers=workers > 0,
+        pin_memory=device.type == "cuda",
+    )
+
+    def forever() -> Iterator[tuple[Tensor, Tensor]]:
+        while True:
+            yield from loader
+
+    endless = forever()
+
+    def call() -> object:
+        for _ in range(batches):
+            inputs, labels = next(endless)
+            moved = inputs.to(device, non_blocking=True), labels.to(device, non_blocking=True)
+        return moved
+
+    return call

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -25,6 +26,7 @@ class Workload:
     outputs: int
     batch: int
     tokens: bool = False
+    narrow: bool = False  # bf16 arithmetic, and pictures with channels last
 
     def build(self) -> nn.Module:
         """Return the network; the same weights every time."""
@@ -44,6 +46,29 @@ class Workload:
         inputs = torch.randn(count, *self.row, generator=draw)
         return inputs, torch.randint(self.outputs, (count,), generator=draw)
 
+    def there(self, device: torch.device) -> nn.Module:
+        """Return the network on a device, laid out as it is run."""
+        network = self.build().to(device)
+        # Only filters have a place for channels that could be last.
+        layout = torch.channels_last if self.narrow else torch.preserve_format
+        return network.to(memory_format=layout)  # type: ignore[call-overload]
+
+    def batches(self, device: torch.device, count: int) -> list[tuple[Tensor, Tensor]]:
+        """Return batches on a device, laid out as they are used."""
+        rows = [self.rows(self.batch, seed) for seed in range(count)]
+        layout = torch.channels_last if self.narrow else torch.preserve_format
+        return [(x.to(device, memory_format=layout), targets.to(device)) for x, targets in rows]
+
+    def arithmetic(self, device: torch.device) -> AbstractContextManager[object]:
+        """Return the type that forward passes run in, as a context."""
+        return torch.autocast(device.type, torch.bfloat16) if self.narrow else nullcontext()
+
+    @property
+    def words(self) -> tuple[str, ...]:
+        """What a run of ours on it is told."""
+        sizes = (f"batch_size={self.batch}", f"meta_batch_size={self.batch}")
+        return (*sizes, "precision=bf16", "channels_last=true") if self.narrow else sizes
+
     def task(self) -> Task:
         """Return a task of four batches each."""
         parts = [self.rows(4 * self.batch, seed) for seed in range(3)]
@@ -55,6 +80,10 @@ class Workload:
         return F.cross_entropy
 
 
+RESNET = Workload(model="resnet18", options={"width": 64}, row=(3, 32, 32), outputs=10, batch=128)
+WRN = Workload(
+    model="wrn", options={"depth": 28, "widen": 10}, row=(3, 32, 32), outputs=10, batch=128
+)
 WORKLOADS = {
     "ResNet-18, width 16, 32×32, batch 64": Workload(
         model="resnet18", options={"width": 16}, row=(3, 32, 32), outputs=10, batch=64
@@ -67,3 +96,12 @@ WORKLOADS = {
         model="gpt", row=(128,), outputs=65, batch=16, tokens=True
     ),
 }
+# The sizes of the literature, for a GPU.
+LARGE = {
+    "LeNet-5, batch 100": Workload(model="lenet5", row=(1, 32, 32), outputs=10, batch=100),
+    "ResNet-18, 32×32, batch 128, bf16": replace(RESNET, narrow=True),
+    "ResNet-18, 32×32, batch 128, fp32": RESNET,
+    "WRN-28-10, batch 128, bf16": replace(WRN, narrow=True),
+    "WRN-28-10, batch 128, fp32": WRN,
+}
+EVERY = WORKLOADS | LARGE

@@ -12,8 +12,6 @@ from metaloss.losses.mlp import MLPLossConfig
 
 from .worlds import blobs, net, setup
 
-CPU = torch.device("cpu")
-
 
 def double_setup(*words):
     """Return a set-up in float64 without dropout, so that a loop by hand is exact."""
@@ -37,9 +35,8 @@ def first_state(parts):
     phi = {name: value.detach().clone() for name, value in parts.loss.named_parameters()}
     outer = parts.engine.outer_init(phi) if parts.schedule.learns else None
     inner = parts.advance.fresh("train", 0)
-    return TrainState(
-        inner, phi, outer, None, GuardState.fresh(CPU, parts.task.constant_loss), Meter.fresh(CPU)
-    )
+    guard = GuardState.fresh(parts.device, parts.task.constant_loss)
+    return TrainState(inner, phi, outer, None, guard, Meter.fresh(parts.device))
 
 
 def run(parts, steps, state=None, progress=None):

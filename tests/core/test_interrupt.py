@@ -14,8 +14,8 @@ from .resumable import RUNS, interrupting, resume, train
 def test_ctrl_c_writes_a_checkpoint_and_the_run_goes_on(words, tmp_path):
     train(tmp_path / "whole", *words)
     learns = "schedule=online" in words
-    # After the 20 questions of the start, in the middle of training.
-    task = interrupting(at=20 + 18 if learns else 8)
+    # After the start, which is traced and asks once, in the middle of training.
+    task = interrupting(at=1 + 18 if learns else 8)
     before = signal.getsignal(signal.SIGINT)
     with pytest.raises(KeyboardInterrupt, match=r"go on with:? metaloss train --resume"):
         train(tmp_path / "run", *words, task=task)
@@ -30,7 +30,7 @@ def test_ctrl_c_in_the_start_begins_anew(tmp_path):
     words = ("schedule=online", "start.steps=500")
     train(tmp_path / "whole", *words)
     with pytest.raises(KeyboardInterrupt):
-        train(tmp_path / "run", *words, task=interrupting(at=300))
+        train(tmp_path / "run", *words, task=interrupting(at=1))
     assert not (tmp_path / "run/checkpoints").exists()
     resume(tmp_path / "run")
     assert_same_ending(tmp_path / "run", tmp_path / "whole")
@@ -38,7 +38,7 @@ def test_ctrl_c_in_the_start_begins_anew(tmp_path):
 
 def test_a_second_ctrl_c_acts_at_once(tmp_path):
     with pytest.raises(KeyboardInterrupt) as caught:
-        train(tmp_path, *RUNS["next"], task=interrupting(at=20 + 10, times=2))
+        train(tmp_path, *RUNS["next"], task=interrupting(at=1 + 10, times=2))
     assert not caught.value.args
     resume(tmp_path)
 

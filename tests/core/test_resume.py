@@ -49,7 +49,7 @@ def test_a_damaged_newest_checkpoint_falls_back_and_says_so(tmp_path, spy):
     words = RUNS["next"]
     train(tmp_path / "whole", *words)
     with pytest.raises(KeyboardInterrupt):
-        train(tmp_path / "run", *words, task=interrupting(at=20 + 18))
+        train(tmp_path / "run", *words, task=interrupting(at=1 + 18))
     newest = max((tmp_path / "run/checkpoints").iterdir())
     newest.write_bytes(newest.read_bytes()[:-100])
     resume(tmp_path / "run", tracker={"spy": Spy()})
@@ -61,7 +61,7 @@ def test_a_damaged_newest_checkpoint_falls_back_and_says_so(tmp_path, spy):
 
 def test_events_of_a_resumed_run_go_on_growing(tmp_path, spy):
     with pytest.raises(KeyboardInterrupt):
-        train(tmp_path, *RUNS["next"], "tracker=[spy]", task=interrupting(at=20 + 18))
+        train(tmp_path, *RUNS["next"], "tracker=[spy]", task=interrupting(at=1 + 18))
     steps = [event.step for event in spy if hasattr(event, "numbers")]
     began = len(spy)
     resume(tmp_path)
@@ -98,7 +98,7 @@ def test_what_cannot_be_resumed_says_why(tmp_path):
 
 def test_a_run_that_lost_its_checkpoints_is_not_started_over_in_silence(tmp_path):
     with pytest.raises(KeyboardInterrupt):
-        train(tmp_path, *RUNS["next"], task=interrupting(at=20 + 18))
+        train(tmp_path, *RUNS["next"], task=interrupting(at=1 + 18))
     for path in (tmp_path / "checkpoints").iterdir():
         path.unlink()
     before = (tmp_path / "journal.jsonl").read_bytes()
@@ -125,7 +125,7 @@ def test_a_run_that_still_goes_on_is_not_resumed_beside_itself(tmp_path):
 
 def test_a_journal_that_lost_lines_is_not_resumed(tmp_path):
     with pytest.raises(KeyboardInterrupt):
-        train(tmp_path, *RUNS["next"], task=interrupting(at=20 + 18))
+        train(tmp_path, *RUNS["next"], task=interrupting(at=1 + 18))
     journal = tmp_path / "journal.jsonl"
     journal.write_bytes(journal.read_bytes()[:100])
     with pytest.raises(MetalossError, match="it was cut or replaced"):

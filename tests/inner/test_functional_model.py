@@ -11,6 +11,7 @@ from torch.utils import _pytree as pytree
 
 from metaloss.inner import FunctionalModel
 from metaloss.inner.functional import write_back
+from metaloss.inner.wide_norms import with_wide_norms
 from metaloss.meta_optimizers.forward_mode import jvp
 
 
@@ -325,6 +326,24 @@ def test_forward_mode_goes_through_normalisations_under_autocast(norm, shared):
     assert moved[None].abs().max() > 0.1
     found, expected = moved[torch.bfloat16].flatten(), moved[None].flatten()
     assert torch.nn.functional.cosine_similarity(found, expected, dim=0) > 0.99
+
+
+@pytest.mark.parametrize("norm", NORMS)
+def test_normalisations_give_the_precision_that_they_get(norm):
+    seen = {}
+    for name, kind in (("wide", torch.float32), ("narrow", torch.bfloat16)):
+        layer = with_wide_norms(seeded(NORMS[norm]).float())
+        with torch.autocast("cpu", torch.bfloat16):
+            seen[name] = layer(inputs(8, 6, 4, 4).to(kind))
+        assert seen[name].dtype == kind
+    torch.testing.assert_close(seen["narrow"].float(), seen["wide"], rtol=0.02, atol=0.02)
+
+
+def test_a_normalisation_that_is_narrow_itself_stays_so():
+    layer = with_wide_norms(seeded(lambda: nn.GroupNorm(2, 6)).bfloat16())
+    x = inputs(8, 6, 4, 4).bfloat16()
+    assert layer(x).dtype == torch.bfloat16
+    assert layer(input=x).dtype == torch.bfloat16
 
 
 def test_channels_last_lays_out_and_changes_no_number():

@@ -64,9 +64,9 @@ def _asked(at, act):
 
 def interrupted(folder):
     """A run with Ctrl-C in the middle of training, in one of its processes."""
-    # After the 20 questions of the start.
+    # The start is traced and asks once.
     with pytest.raises(KeyboardInterrupt, match="a checkpoint was written") as caught:
-        _train(folder, judge=_asked(38, lambda: signal.raise_signal(signal.SIGINT)))
+        _train(folder, judge=_asked(1 + 18, lambda: signal.raise_signal(signal.SIGINT)))
     return str(caught.value)
 
 
@@ -83,7 +83,7 @@ def fails(folder):
     def act():
         raise OSError("boom")
 
-    _train(folder, judge=_asked(38, act))
+    _train(folder, judge=_asked(1 + 18, act))
 
 
 def waits(folder):

@@ -1,4 +1,5 @@
 import copy
+import sys
 
 import pytest
 import torch
@@ -6,6 +7,7 @@ from torch.nn import functional as F
 
 from metaloss.errors import MetalossError
 from metaloss.losses import CrossEntropy, MLPLoss, Scaled
+from metaloss.losses.mlp import MLPLossConfig
 from metaloss.losses.scaled import ScaledConfig
 from metaloss.starts import Imitate, Keep, Random, imitate
 from metaloss.types import Link
@@ -190,3 +192,41 @@ def test_a_loss_for_ones_own_loop_is_filled_in_place():
     assert found is loss
     assert all(torch.equal(value, expected[name]) for name, value in loss.named_parameters())
     assert all(value.requires_grad for value in loss.parameters())
+
+
+def fitted(task_loss, *, traces, monkeypatch):
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        loss = MLPLoss(MLPLossConfig(hidden=[5])).double()
+    with monkeypatch.context() as patch:
+        if not traces:
+            patch.setattr(sys.modules[Imitate.__module__], "_traced", lambda function, *_: function)
+        imitate(loss, task_loss, 4, config=Imitate(steps=40))
+    return torch.cat([value.detach().flatten() for value in loss.parameters()])
+
+
+def test_the_traced_fit_is_the_untraced_one_to_the_bit(monkeypatch):
+    asked = []
+
+    def judge(outputs, targets):
+        asked.append(1)
+        return F.cross_entropy(outputs, targets)
+
+    found = fitted(judge, traces=True, monkeypatch=monkeypatch)
+    assert len(asked) == 1
+    expected = fitted(judge, traces=False, monkeypatch=monkeypatch)
+    assert len(asked) == 1 + 40
+    assert torch.equal(found, expected)
+
+
+def test_a_task_loss_that_looks_at_its_numbers_is_asked_every_time(monkeypatch):
+    ways = []
+
+    def judge(outputs, targets):
+        value = F.cross_entropy(outputs, targets)
+        ways.append(bool(value.detach() < 2))
+        return value if ways[-1] else 2 * value
+
+    found = fitted(judge, traces=True, monkeypatch=monkeypatch)
+    assert set(ways) == {True, False}
+    assert torch.equal(found, fitted(judge, traces=False, monkeypatch=monkeypatch))

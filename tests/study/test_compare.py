@@ -148,12 +148,17 @@ def test_a_request_for_nothing_says_what_to_give(tmp_path):
 def test_given_runs_are_compared_without_training(tmp_path, train, console):
     compare(STUDY, tmp_path / "study", train=train, console=console)
     folders = tuple((tmp_path / "study").glob("*/seed*/"))
+    for folder in folders:
+        (folder / "loss.json").write_text('{"link": "softmax"}')
     found = run_request(Request(out=tmp_path / "again", runs=folders), console=console)
     assert len(found.table.lines) == 3
     by_name = {line.name: line for line in found.table.lines}
     online = by_name["loss=mlp, schedule=online"]
     assert online.final.mean == pytest.approx(np.mean(FINALS["online"]), rel=1e-12)
-    assert (tmp_path / "again" / "comparison.png").is_file()
+    assert {file.name for file in found.files} >= {"comparison.png", "learned.png", "learned.csv"}
+    assert all(file.is_file() for file in found.files)
+    learned = csv.DictReader(io.StringIO((tmp_path / "again" / "learned.csv").read_text()))
+    assert {line["row"] for line in learned} == {"loss=mlp, schedule=online"}
     with pytest.raises(MetalossError, match="it takes no rows, seeds or words"):
         run_request(Request(out=tmp_path, runs=folders, seeds="0"))
 

@@ -59,6 +59,16 @@ def test_only_seeds_that_both_have_are_paired(block):
     assert (found.wins, found.gain) == (1, pytest.approx(0.1))
 
 
+def test_more_lost_runs_are_worse_whatever_the_others_came_to(block):
+    better, worse = ([*shifted(by)[:6], math.nan] for by in (-0.1, 0.1))
+    table = block({"ours": SEEDS, "x": better})
+    (x,) = against({"b": table}, "ours")
+    assert (x.wins, x.clear_wins, x.losses, x.gain) == (1, 0, 0, pytest.approx(-0.1))
+    assert standings({"b": table}, "x")["b"].beaten_by == ("ours",)
+    (y,) = against({"b": block({"ours": SEEDS, "y": worse})}, "ours")
+    assert (y.wins, y.clear_wins) == (1, 1)
+
+
 def test_rows_aside_do_not_weaken_the_tests_of_rivals(block):
     # Six seeds: p = 2 / 2⁶ is below 0.05 for one rival, and no longer for two.
     ours, theirs = SEEDS[:6], shifted(0.1)[:6]

@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -12,7 +13,7 @@ import pytest
 
 from metaloss.cli.main import main
 from metaloss.errors import MetalossError
-from metaloss.study import launch
+from metaloss.study import launch, warm
 from metaloss.study.launch import ProcessTrainer, RefusedError
 from metaloss.study.warm import can_fork
 
@@ -195,13 +196,15 @@ def test_the_server_and_its_runs_end_with_whoever_asked_for_them(tmp_path):
 
 
 @pytest.mark.slow
-def test_a_run_does_not_outlive_its_server(tmp_path):
+def test_a_run_does_not_outlive_its_server_and_others_begin_without_it(tmp_path):
     tell = tmp_path / "tell.py"
     tell.write_text(
         "import os, pathlib, time\n"
         f"path = pathlib.Path({str(tmp_path / 'pid')!r})\n"
-        "path.with_suffix('.new').write_text(str(os.getpid()))\n"
-        "path.with_suffix('.new').rename(path)\ntime.sleep(600)\n"
+        "if not path.exists():\n"
+        "    path.with_suffix('.new').write_text(str(os.getpid()))\n"
+        "    path.with_suffix('.new').rename(path)\n"
+        "    time.sleep(600)\n"
     )
     with ProcessTrainer(arguments=["--plugin", str(tell)], warm=True) as train:
         calling = Calling(train, WORDS, tmp_path / "run")
@@ -210,8 +213,25 @@ def test_a_run_does_not_outlive_its_server(tmp_path):
         calling.join(60)
         assert "is gone" in str(calling.error)
         wait_for(lambda: has_ended(int((tmp_path / "pid").read_text())))
-        with pytest.raises(MetalossError, match="is gone"):
-            train(WORDS, tmp_path / "other", resume=False)
+        assert train(WORDS, tmp_path / "other", resume=False) == "ok"
+
+
+def test_a_process_that_cannot_be_forked_is_told_and_the_server_lives_on(monkeypatch):
+    def full():
+        raise BlockingIOError("Resource temporarily unavailable")
+
+    monkeypatch.setattr(os, "fork", full)
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    channels = [socket.socketpair() for _ in range(2)]
+    for _, channel in channels:
+        with channel, open(os.devnull, "w") as output:
+            socket.send_fds(ours, [b"[]"], [output.fileno(), channel.fileno()])
+    ours.close()
+    with theirs:
+        assert warm._serve(theirs) is None  # after both requests
+    for channel, _ in channels:
+        with warm.Run(channel) as run, pytest.raises(MetalossError, match="could be begun"):
+            run.wait()
 
 
 def test_preloading_starts_no_thread_and_leaves_cuda_alone():
