@@ -1,4 +1,4 @@
-"""What ``hydra/launcher=ray`` does: the jobs of a sweep, each a Ray task."""
+"""``hydra/launcher=ray``: the jobs of a sweep, each a Ray task."""
 
 from __future__ import annotations
 
@@ -6,52 +6,69 @@ import io
 import pickle
 import sys
 import weakref
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import redirect_stderr, redirect_stdout
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TextIO
 
+from hydra.core.config_store import ConfigStore
 from hydra.core.hydra_config import HydraConfig
+from hydra.core.plugins import Plugins
 from hydra.core.singleton import Singleton
 from hydra.core.utils import JobReturn, JobStatus, configure_log, run_job, setup_globals
+from hydra.plugins.launcher import Launcher
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, open_dict
 
-from metaloss.core.ray_tasks import Asked, LostError, Place, StoppedError, Tasks, require_ray
+from metaloss.core.ray_cluster import require_ray
+from metaloss.core.ray_tasks import Asked, LostError, Place, StoppedError, Tasks
 from metaloss.errors import MetalossError
 
+# Hydra takes no launcher by a name of any other package.
+_NAME = "hydra_plugins.metaloss.RayLauncher"
 
-class Jobs:
-    """Runs jobs on Ray: what Hydra's launcher of that name is.
 
-    Args:
-        options: Those of `Asked`.
-        hydra_context: See Hydra's ``Launcher``, as for the others.
-        task_function: What a job calls.
-        config: The sweep's.
+@dataclass
+class RayLauncherConf:
+    """The launcher's options: see `metaloss.core.ray_tasks.Asked`."""
 
-    Raises:
-        MetalossError: If an option is out of its range, or Ray is not installed.
+    _target_: str = _NAME
+    address: str | None = None
+    num_cpus: float = 1.0
+    num_gpus: float = 0.0
+
+
+class RayLauncher(Launcher):
+    """Runs every job as a Ray task.
+
+    PyPI's hydra-ray-launcher pins a Ray of 2022, which no Python that we support can install.
     """
 
-    def __init__(
-        self,
-        options: Mapping[str, Any],
-        hydra_context: HydraContext,
-        task_function: TaskFunction,
-        config: DictConfig,
-    ) -> None:
-        require_ray("hydra/launcher=ray")
-        self._asked = Asked(**options)
-        self._context, self._function, self._config = hydra_context, task_function, config
+    def __init__(self, **options: Any) -> None:
+        self._options = options
         self._opened: Tasks | None = None
 
-    def run(self, overrides: Sequence[Sequence[str]], first: int) -> list[JobReturn]:
+    def setup(
+        self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig
+    ) -> None:
+        """See Hydra's ``Launcher``. It is here, not in ``__init__``, that errors pass unwrapped.
+
+        Raises:
+            MetalossError: If an option is out of its range, or Ray is not installed.
+        """
+        require_ray("hydra/launcher=ray")
+        self._asked = Asked(**self._options)
+        self._context, self._function, self._config = hydra_context, task_function, config
+
+    def launch(
+        self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int
+    ) -> Sequence[JobReturn]:
         """Return how the jobs ended, in their order; print what each printed as soon as it ends.
 
         Args:
-            overrides: The words of each job.
-            first: The first one's number.
+            job_overrides: The words of each job.
+            initial_job_idx: The first one's number.
 
         Raises:
             MetalossError: If no cluster answers.
@@ -71,20 +88,22 @@ class Jobs:
         place, found = Place(), dict[int, JobReturn]()
         try:
             waiting = {
-                tasks.begin(_run, place, sweep_dir, shared, first + n, list(words)): n
-                for n, words in enumerate(overrides)
+                tasks.begin(_run, place, sweep_dir, shared, initial_job_idx + n, list(words)): n
+                for n, words in enumerate(job_overrides)
             }
             while waiting:
                 for reference in tasks.ended(list(waiting)):
                     number = waiting.pop(reference)
-                    found[number] = _told(tasks, reference, first + number, overrides[number])
+                    found[number] = _told(
+                        tasks, reference, initial_job_idx + number, job_overrides[number]
+                    )
         except StoppedError as error:
             tasks.stop()
             raise KeyboardInterrupt from error
         except BaseException:
             tasks.stop()
             raise
-        return [found[number] for number in range(len(overrides))]
+        return [found[number] for number in range(len(job_overrides))]
 
     def _tasks(self) -> Tasks:
         # Kept until nobody has the launcher any more: a sweeper that searches launches many times,
@@ -93,6 +112,14 @@ class Jobs:
             self._opened = Tasks(self._asked)
             weakref.finalize(self, self._opened.close)
         return self._opened
+
+
+def offer() -> None:
+    """Make ``hydra/launcher=ray`` known to Hydra."""
+    Plugins.instance().class_name_to_class[_NAME] = RayLauncher
+    ConfigStore.instance().store(
+        group="hydra/launcher", name="ray", node=RayLauncherConf, provider="metaloss"
+    )
 
 
 def _told(tasks: Tasks, reference: Any, number: int, words: Sequence[str]) -> JobReturn:

@@ -18,7 +18,7 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
-from metaloss.cli import plugin_files
+from metaloss.cli import plugin_files, ray_launcher
 from metaloss.cli.options import BAD_REQUEST, DIVERGED, complain, report
 from metaloss.compose import from_hydra, publish, read_file, root, to_overrides, words
 from metaloss.compose.explain import explain
@@ -76,6 +76,7 @@ def sweep(given: Sequence[str], file: Path | None, plugins: Sequence[Path]) -> i
         MetalossError: If a word is wrong for any of the jobs; then none has begun. What a part
             or a run finds wrong in values that fit their types fails that job alone.
     """
+    ray_launcher.offer()
     overrides = words.parse(given, sweep=True)
     values = read_file(file) if file else {}
     output = values.pop("output", None)

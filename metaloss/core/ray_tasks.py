@@ -6,16 +6,15 @@ import os
 import signal
 import socket
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+from metaloss.core.ray_cluster import connected, lost_errors
 from metaloss.errors import MetalossError
 
-_KNOCK_SECONDS = 10.0
 # An interrupted task writes its checkpoint, for which a run has 30 seconds.
 _STOP_SECONDS = 45.0
 # What a worker must know before it imports anything: the files of --plugin.
@@ -198,54 +197,3 @@ class Tasks:
                     f"each task asks for {number:g} {kind}s, and Ray has "
                     f"{self._total.get(kind, 0):g} on this machine"
                 )
-
-
-def require_ray(word: str) -> None:
-    """Raise a MetalossError if Ray, which a word asks for, is not installed."""
-    if find_spec("ray") is None:
-        raise MetalossError(f"{word} needs Ray: pip install 'metaloss[ray]'")
-
-
-def lost_errors(ray: Any) -> tuple[type[Exception], ...]:
-    """Return what Ray raises where a task's worker, or its result, is gone."""
-    return (
-        ray.exceptions.WorkerCrashedError,
-        ray.exceptions.NodeDiedError,
-        ray.exceptions.OutOfMemoryError,
-        ray.exceptions.ObjectLostError,
-    )
-
-
-@contextmanager
-def connected(address: str | None, option: str) -> Iterator[Any]:
-    """Yield the module ``ray``, connected; disconnect it afterwards, unless it was before.
-
-    Args:
-        address: As Ray understands it.
-        option: What users call the address.
-
-    Raises:
-        MetalossError: If no cluster answers.
-    """
-    import ray
-
-    begun = not ray.is_initialized()
-    if begun:
-        try:
-            knock(address)
-            ray.init(address=address, log_to_driver=False, configure_logging=False)
-        except (OSError, ValueError, RuntimeError) as error:
-            reason = str(error).split("\n")[0]
-            raise MetalossError(f"{option}={address}: no Ray cluster answers ({reason})") from error
-    try:
-        yield ray
-    finally:
-        if begun:
-            ray.shutdown()
-
-
-def knock(address: str | None) -> None:
-    """Raise OSError if nobody listens at HOST:PORT: Ray itself would try for many minutes."""
-    host, colon, port = (address or "").removeprefix("ray://").rpartition(":")
-    if colon and port.isdigit():
-        socket.create_connection((host, int(port)), timeout=_KNOCK_SECONDS).close()

@@ -20,7 +20,7 @@ from metaloss.core.files import write_atomically
 from metaloss.core.interrupt import Interrupt
 from metaloss.core.jobs import candidate_loss, grouped
 from metaloss.core.population import Judged, local_engine
-from metaloss.core.ray_tasks import require_ray
+from metaloss.core.ray_cluster import require_ray
 from metaloss.core.recorder import Recorder
 from metaloss.core.setup import Setup
 from metaloss.core.workers import Workers, open_workers

@@ -18,7 +18,7 @@ import torch
 
 from metaloss.core.jobs import Job, judge_elsewhere, judge_job
 from metaloss.core.population import Judged
-from metaloss.core.ray_tasks import connected, lost_errors
+from metaloss.core.ray_cluster import connected, lost_errors
 from metaloss.core.setup import Setup
 from metaloss.errors import MetalossError
 

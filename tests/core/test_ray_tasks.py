@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from metaloss.core import ray_tasks
-from metaloss.core.ray_tasks import Asked, LostError, Place, StoppedError, Tasks, require_ray
+from metaloss.core.ray_cluster import require_ray
+from metaloss.core.ray_tasks import Asked, LostError, Place, StoppedError, Tasks
 from metaloss.errors import MetalossError
 
 

@@ -7,7 +7,7 @@ import pytest
 
 from metaloss.contracts import Candidate
 from metaloss.core.jobs import Job, grouped
-from metaloss.core.ray_tasks import knock
+from metaloss.core.ray_cluster import knock
 from metaloss.core.workers import OnRay
 from metaloss.errors import MetalossError
 
