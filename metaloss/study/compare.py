@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from contextlib import AbstractContextManager, ExitStack
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
@@ -22,7 +22,7 @@ from metaloss.study.progress import Display
 from metaloss.study.ray_trainer import RayTrainer, refuse_searches
 from metaloss.study.spec import Study, parse_row, parse_seeds
 from metaloss.study.study_file import load_study, to_yaml
-from metaloss.study.tuning import check_finals, judge, plan_trials, settle
+from metaloss.study.tuning import Score, check_finals, judge, plan_trials, settle
 from metaloss.study.tuning_render import (
     choice_lines,
     choices_to_markdown,
@@ -84,22 +84,7 @@ def compare(
         check_finals(part, folder, resolve)
     write_atomically(out / STUDY_FILE, to_yaml(study).encode())
 
-    def run(jobs: Mapping[str, Sequence[Job]], what: str, split: str) -> None:
-        assert train is not None
-        named = [
-            replace(job, row=f"{name} · {job.row}" if name else job.row)
-            for name, some in jobs.items()
-            for job in some
-        ]
-        if options.ray is not None:
-            refuse_searches(named)
-        with Display(named, console, what=what, split=split) as display:
-            workers = options.jobs or int(getattr(train, "slots", _JOBS))
-            train_missing(named, train, workers=workers, watch=display, together=study.together)
-
-    with ExitStack() as entered:
-        if train is None:
-            train = entered.enter_context(_trainer(options))
+    with _training(study, options, train, console) as run:
         if study.tuning_seeds:
             tried = {
                 name: [job for one in some for job in one.jobs] for name, some in trials.items()
@@ -124,6 +109,40 @@ def compare(
             aside=part.aside,
         )
         found[name] = write_table(finished, folder, console)
+    return _together(study, out, found, scores, console)
+
+
+@contextmanager
+def _training(
+    study: Study, options: Options, train: Train | None, console: Console
+) -> Iterator[Callable[[Mapping[str, Sequence[Job]], str, str], None]]:
+    """Yield what trains the jobs of every block, and shows how they get on."""
+
+    def run(jobs: Mapping[str, Sequence[Job]], what: str, split: str) -> None:
+        named = [
+            replace(job, row=f"{name} · {job.row}" if name else job.row)
+            for name, some in jobs.items()
+            for job in some
+        ]
+        if options.ray is not None:
+            refuse_searches(named)
+        with Display(named, console, what=what, split=split) as display:
+            workers = options.jobs or int(getattr(train, "slots", _JOBS))
+            train_missing(named, train, workers=workers, watch=display, together=study.together)
+
+    with ExitStack() as entered:
+        train = train or entered.enter_context(_trainer(options))
+        yield run
+
+
+def _together(
+    study: Study,
+    out: Path,
+    found: Mapping[str, Comparison],
+    scores: Mapping[str, Sequence[Score]],
+    console: Console,
+) -> Comparison:
+    """Write what is on all blocks."""
     sections = [choices_to_markdown(study, scores)] if study.tuning_seeds else []
     whole = (
         found[""]
