@@ -118,20 +118,23 @@ def _training(
 ) -> Iterator[Callable[[Mapping[str, Sequence[Job]], str, str], None]]:
     """Yield what trains the jobs of every block, and shows how they get on."""
 
-    def run(jobs: Mapping[str, Sequence[Job]], what: str, split: str) -> None:
-        named = [
-            replace(job, row=f"{name} · {job.row}" if name else job.row)
-            for name, some in jobs.items()
-            for job in some
-        ]
-        if options.ray is not None:
-            refuse_searches(named)
-        with Display(named, console, what=what, split=split) as display:
-            workers = options.jobs or int(getattr(train, "slots", _JOBS))
-            train_missing(named, train, workers=workers, watch=display, together=study.together)
-
     with ExitStack() as entered:
-        train = train or entered.enter_context(_trainer(options))
+        trainer = train or entered.enter_context(_trainer(options))
+
+        def run(jobs: Mapping[str, Sequence[Job]], what: str, split: str) -> None:
+            named = [
+                replace(job, row=f"{name} · {job.row}" if name else job.row)
+                for name, some in jobs.items()
+                for job in some
+            ]
+            if options.ray is not None:
+                refuse_searches(named)
+            workers = options.jobs or int(getattr(trainer, "slots", _JOBS))
+            with Display(named, console, what=what, split=split) as display:
+                train_missing(
+                    named, trainer, workers=workers, watch=display, together=study.together
+                )
+
         yield run
 
 
