@@ -117,7 +117,6 @@ def _training(
     study: Study, options: Options, train: Train | None, console: Console
 ) -> Iterator[Callable[[Mapping[str, Sequence[Job]], str, str], None]]:
     """Yield what trains the jobs of every block, and shows how they get on."""
-
     with ExitStack() as entered:
         trainer = train or entered.enter_context(_trainer(options))
 
