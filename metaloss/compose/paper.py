@@ -31,6 +31,7 @@ COMMON = {
     "loss.activation": Known.read,
     "loss.output": Known.read,
     "loss.bias": Known.ours,
+    "loss.class_offsets": Known.read,
     "schedule": Known.read,
     "schedule.offline_steps": Known.read,
     "schedule.unroll": Known.read,

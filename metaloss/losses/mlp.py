@@ -62,9 +62,9 @@ class MLPLossConfig(TaskOptions):
         default=ClassReduction.mean, metadata={"help": "how the outputs of a row are combined"}
     )
     class_offsets: int = field(
-        default=0,
+        default=TASKS_CLASSES,
         metadata={
-            "help": "classes of the task: φ shifts each one's output, for rare ones; 0: none"
+            "help": "classes whose outputs φ shifts, for rare ones; -1: the task's, 0: none"
         },
     )
 
@@ -97,7 +97,8 @@ class MLPLoss(LearnedLoss):
 
     ``class_offsets=C`` adds C parameters o to φ, which shift the raw outputs before the link:
     ``ℓ_φ(t, link(z + 4 o))``. A network alone treats all classes alike; with offsets the loss can
-    ask a wider margin of rare ones. They are drawn as 0, and are no part of ``pointwise``.
+    ask a wider margin of rare ones. They are drawn as 0, and are no part of ``pointwise``. A run
+    gives as many as its task has classes; a loss made by hand has none unless it is asked for them.
 
     Args:
         config: The options.
@@ -124,10 +125,8 @@ class MLPLoss(LearnedLoss):
         self, config: MLPLossConfig | None = None, *, link: Link | str = Link.softmax
     ) -> None:
         config = config or MLPLossConfig()
-        if config.class_offsets == TASKS_CLASSES:
-            raise MetalossError(
-                "loss.class_offsets=-1: there is no task here to ask: give the number of classes"
-            )
+        if config.class_offsets == TASKS_CLASSES:  # and there is no task here to ask
+            config = replace(config, class_offsets=0)
         super().__init__(config, link=link, class_reduction=config.class_reduction)
         widths = [2, *config.hidden, 1]
         self.layers = nn.ModuleList(nn.Linear(i, o, bias=config.bias) for i, o in pairwise(widths))
@@ -146,7 +145,8 @@ class MLPLoss(LearnedLoss):
             if columns != count:
                 raise MetalossError(
                     f"loss.class_offsets={count}: expected the number of the task's outputs, which "
-                    f"have shape {tuple(prediction.shape)}; 0 for none"
+                    f"have shape {tuple(prediction.shape)}; with 0, for none, a loss can be moved "
+                    "to any number of classes"
                 )
             offsets = self.offsets.view(-1, *[1] * (prediction.dim() - 2))
             prediction = prediction + OFFSET_UNIT * offsets

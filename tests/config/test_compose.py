@@ -178,7 +178,9 @@ def test_adalfl_preset():
     config = compose(["+preset=adalfl"])
     assert config.schedule.options == Online(unroll=1, offline_steps=2500, offline_unroll=1)
     assert config.start.name == "random"
-    assert config.loss.options == MLP(hidden=[40, 40], activation=Activation.smooth_leaky_relu)
+    assert config.loss.options == MLP(
+        hidden=[40, 40], activation=Activation.smooth_leaky_relu, class_offsets=0
+    )
     assert (config.meta_optimizer.options.lr, config.meta_optimizer.options.offline_lr) == (
         1e-5,
         1e-3,

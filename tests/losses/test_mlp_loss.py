@@ -160,8 +160,10 @@ def test_the_task_says_how_many_classes_there_are_and_regression_has_none():
     ):
         task = SimpleNamespace(link=link, outputs=outputs)
         assert options.for_task(task).class_offsets == expected
-    with pytest.raises(MetalossError, match="no task here to ask"):
-        MLPLoss(options)
+    assert MLPLossConfig() == options
+    alone = MLPLoss(options)
+    assert alone.config.class_offsets == 0
+    assert "offsets" not in dict(alone.named_parameters())
 
 
 def test_an_offset_shifts_a_single_output_without_a_class_axis():
