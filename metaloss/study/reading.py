@@ -122,7 +122,7 @@ def _numbers(row: CurvesRow, link: str) -> tuple[float, float, float] | None:
         return None
     if link == "identity":
         first = int(np.argmax(force > _NOTHING * size))
-        return size, other / size, float(places[max(first - 1, 0)])
+        return size, other / size, float(places[first - 1]) if first > 1 else 0.0
     return size, other / size, _resting(places, force / size)
 
 

@@ -66,6 +66,8 @@ def plot_readings(
 ) -> Path:
     """Draw what the losses of some rows ask for: medians over seeds, bands of the middle half.
 
+    A number that is the same everywhere has no panel.
+
     Args:
         readings: By row, those of its seeds; at least one.
         path: The PNG to write.
@@ -77,14 +79,21 @@ def plot_readings(
     colors = dict(zip(readings, _COLORS * len(readings), strict=False))
     with styled():
         figure = new_figure(9, 3.1)
-        panels = _NUMBERS if regression else _CLASSES
+        both = _NUMBERS if regression else _CLASSES
+        panels = [panel for panel in both if _tells(panel.number, readings)]
         # The one in the middle has names on its right.
-        for panel, left in zip(panels, (0.05, 0.345, 0.745), strict=True):
+        for panel, left in zip(panels, (0.05, 0.345, 0.745), strict=False):
             axes = figure.add_axes((left, 0.16, 0.235, 0.61))
             _draw(axes, panel, readings, colors)
         lines = [Line2D([], [], color=color, linewidth=1.7) for color in colors.values()]
         figure.legend(lines, colors, loc="upper left", ncols=4, fontsize=7.5, frameon=False)
         return save(figure, path)
+
+
+def _tells(number: str, readings: Mapping[str, Sequence[Reading]]) -> bool:
+    """Return whether a number is not the same all the time."""
+    values = np.concatenate([getattr(one, number) for some in readings.values() for one in some])
+    return bool(np.ptp(values) > 0)
 
 
 def _draw(
