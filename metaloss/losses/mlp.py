@@ -63,9 +63,7 @@ class MLPLossConfig(TaskOptions):
     )
     class_offsets: int = field(
         default=TASKS_CLASSES,
-        metadata={
-            "help": "classes whose outputs φ shifts, for rare ones; -1: the task's, 0: none"
-        },
+        metadata={"help": "classes whose outputs φ shifts, for rare ones; -1: the task's, 0: none"},
     )
 
     def __post_init__(self) -> None:

@@ -39,6 +39,7 @@ class MLP:
     activation: Activation = Activation.smooth_leaky_relu
     output: Output = Output.linear
     bias: bool = True
+    class_offsets: int = -1
     bounds: Bounds = field(default_factory=Bounds)
 
 

@@ -26,7 +26,8 @@ MESSAGES = [
     (
         "loss.act=relu",
         "unknown option 'loss.act' of loss=mlp: did you mean 'loss.activation'? "
-        "(allowed: loss.activation, loss.bias, loss.bounds, loss.hidden, loss.output)",
+        "(allowed: loss.activation, loss.bias, loss.bounds, loss.class_offsets, loss.hidden, "
+        "loss.output)",
     ),
     (
         "loss.bounds.lo=1",
@@ -138,7 +139,8 @@ MESSAGES = [
     (
         "loss._target_=os.system",
         "unknown option 'loss._target_' of loss=mlp: "
-        "(allowed: loss.activation, loss.bias, loss.bounds, loss.hidden, loss.output)",
+        "(allowed: loss.activation, loss.bias, loss.bounds, loss.class_offsets, loss.hidden, "
+        "loss.output)",
     ),
     ("hydra.run.dir=x", "'hydra.run.dir=x': hydra's own settings need --multirun"),
 ]

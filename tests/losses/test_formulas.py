@@ -9,6 +9,7 @@ from matplotlib.mathtext import MathTextParser
 
 from metaloss.losses import Symbolic, Taylor
 from metaloss.losses.symbolic import SymbolicConfig, parse
+from metaloss.losses.symbolic.operators import FLOOR
 from metaloss.losses.symbolic.render import as_latex, as_text
 from metaloss.losses.taylor import TaylorConfig
 
@@ -83,12 +84,19 @@ def evaluated(text, t, p):
         "Abs": abs,
         "Min": min,
         "Max": max,
-        **{name: getattr(math, name) for name in ("log", "sqrt", "tanh")},
+        "log": log,
+        **{name: getattr(math, name) for name in ("sqrt", "tanh")},
     }
     try:
         return float(eval(text, names))  # our own text
     except (ValueError, ZeroDivisionError, OverflowError):
         return None  # a floor was left out
+
+
+def log(a):
+    if a < FLOOR:
+        raise ValueError
+    return math.log(a)
 
 
 @pytest.mark.parametrize(
@@ -98,6 +106,7 @@ def evaluated(text, t, p):
         ("add(p, p) - t", False, "2*p - t"),
         ("sqrt(square(p))*t", True, "p*t"),
         ("log(sub(p, p))*t", True, "-16.12*t"),
+        ("log(min(t, 0))*p", True, "-16.12*p"),
         ("abs(t - p)", False, "Abs(p - t)"),
     ],
 )

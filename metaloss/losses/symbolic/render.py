@@ -5,13 +5,14 @@ For people it is simplified, and the floor under log and sqrt is left out; the P
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
 
 from metaloss.losses.symbolic.expression import Expression, Token, number
-from metaloss.losses.symbolic.operators import OPERATORS
+from metaloss.losses.symbolic.operators import FLOOR, OPERATORS
 
 if TYPE_CHECKING:
     import sympy
@@ -118,7 +119,7 @@ def _as_sympy(
         "sign": sympy.sign,
         "square": lambda a: a**2,
         "abs": sympy.Abs,
-        "log": lambda a: sympy.log(sympy.Abs(a)),
+        "log": _log,
         "sqrt": lambda a: sympy.sqrt(sympy.Abs(a)),
         "tanh": sympy.tanh,
     }
@@ -139,6 +140,14 @@ def _as_sympy(
     result = expression.folded(combine)
     rounded = {one: _nice(float(f"{float(one):.{_DIGITS}g}")) for one in result.atoms(sympy.Float)}
     return result.xreplace(rounded)
+
+
+def _log(value: sympy.Expr) -> sympy.Expr:
+    import sympy
+
+    size = sympy.Abs(value)
+    # Only now it may show that there is nothing, as in min(t, 0): there the floor is all.
+    return sympy.Float(math.log(FLOOR)) if size.is_zero else sympy.log(size)
 
 
 def _nice(value: float) -> sympy.Expr:
