@@ -146,8 +146,8 @@ def _log(value: sympy.Expr) -> sympy.Expr:
     import sympy
 
     size = sympy.Abs(value)
-    # Only now it may show that there is nothing, as in min(t, 0): there the floor is all.
-    return sympy.Float(math.log(FLOOR)) if size.is_zero else sympy.log(size)
+    # Only now it may show that this is a number, as in min(t, 0): perhaps one below the floor.
+    return sympy.Float(math.log(max(float(size), FLOOR))) if size.is_number else sympy.log(size)
 
 
 def _nice(value: float) -> sympy.Expr:
