@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import platform
 import subprocess
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import date
 from importlib.metadata import version
 from typing import Any
@@ -91,15 +91,10 @@ def _memory(found: Mapping[str, Any]) -> str:
 
 def _total(found: Mapping[str, Any]) -> str:
     rows = []
-    for name, one in found.items():
-        kind, _, rest = name.partition("/")
-        if kind != "total" or not one:
-            continue
-        work, _, variant = rest.rpartition("/")
+    for work, variant, one in _by_work(found, "total"):
         row = [work, variant, *(_number(one[which], 1e6) for which in ("tensors", "driver"))]
-        if base := found.get(f"total/{work}/plain, compiled"):
-            row += [f"{one[which] / base[which]:.2f} ×" for which in ("tensors", "driver")]
-        rows.append(row)
+        base = found.get(f"total/{work}/plain, compiled")
+        rows.append(row + _against(one, base, ("tensors", "driver")))
     head = ["", "a training step", "in tensors", "reserved", "÷ plain", "÷ plain"]
     return _table(head, rows) if rows else "not measured"
 
@@ -113,32 +108,31 @@ def _unroll(found: Mapping[str, Any]) -> str:
             rows.append([name, "not measured", "", "", ""])
             continue
         row = [name, f"{one['median']:.2f}", f"{one['peak'] / 1e6:.0f}"]
-        if base:
-            row += [
-                f"{one['median'] / base['median']:.2f} ×",
-                f"{one['peak'] / base['peak']:.2f} ×",
-            ]
-        rows.append(row)
+        rows.append(row + _against(one, base, ("median", "peak")))
     return _table(["", "seconds", "MB", "time ÷ higher", "memory ÷ higher"], rows)
 
 
 def _states(found: Mapping[str, Any]) -> str:
     rows = []
-    for name, one in found.items():
-        kind, _, rest = name.partition("/")
-        if kind != "states" or not one:
-            continue
-        work, _, keep = rest.rpartition("/")
+    for work, keep, one in _by_work(found, "states"):
         row = [work, keep, f"{one['median']:.2f}", f"{one['peak'] / 1e6:.0f}"]
-        if base := found.get(f"states/{work}/all"):
-            row += [
-                f"{one['median'] / base['median']:.2f} ×",
-                f"{one['peak'] / base['peak']:.2f} ×",
-            ]
-        rows.append(row)
+        rows.append(row + _against(one, found.get(f"states/{work}/all"), ("median", "peak")))
     if not rows:
         return "not measured"
     return _table(["", "keep_states", "seconds", "MB", "time ÷ all", "memory ÷ all"], rows)
+
+
+def _by_work(found: Mapping[str, Any], kind: str) -> Iterator[tuple[str, str, Any]]:
+    """Yield the workload, the variant and what was found of one kind of case."""
+    for name, one in found.items():
+        begins, _, rest = name.partition("/")
+        if begins == kind and one:
+            work, _, variant = rest.rpartition("/")
+            yield work, variant, one
+
+
+def _against(one: Mapping[str, float], base: Any, keys: Sequence[str]) -> list[str]:
+    return [f"{one[key] / base[key]:.2f} ×" for key in keys] if base else []
 
 
 def _rest(found: Mapping[str, Any]) -> str:

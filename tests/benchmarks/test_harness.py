@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from dataclasses import replace
 
 import pytest
 import torch
@@ -10,7 +11,7 @@ import torch
 import metaloss
 from metaloss.inner import SGD
 
-from . import cases, rivals
+from . import cases, ours, rivals
 from .__main__ import on_cpu, on_gpu
 from .measure import in_turns, peak_bytes
 from .report import page
@@ -81,6 +82,28 @@ def test_the_rivals_compute_the_meta_gradient_that_we_do(rival):
         torch.testing.assert_close(value.grad, expected[name], rtol=1e-3, atol=1e-9)
 
 
+@pytest.mark.parametrize("rival", [rivals.with_higher, rivals.with_torchopt])
+def test_narrow_rivals_round_as_we_do(rival):
+    wide = WORKLOADS["LeNet-5, batch 128"]
+    gradients = []
+    for work in (wide, replace(wide, narrow=True)):
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)
+            moved = rival(work, torch.device("cpu"))()
+        gradients.append(torch.cat([value.grad.flatten() for value in moved.parameters()]))
+    exact, rounded = gradients
+    assert not torch.equal(exact, rounded)
+    assert torch.cosine_similarity(exact, rounded, dim=0) > 0.95
+
+
+def test_resident_and_loaded_pictures_have_the_same_shape():
+    device = torch.device("cpu")
+    *_, resident = ours.pictures(device, 20, 8, 2)()
+    inputs, labels = rivals.pictures(device, 20, 8, 2, 0)()
+    assert inputs.shape == resident.inputs.shape == (8, 3, 32, 32)
+    assert labels.shape == resident.targets.shape
+
+
 def test_the_page_says_what_was_not_measured():
     second = {"median": 2.0, "low": 1.9, "high": 2.1}
     steps = dict.fromkeys(("plain, compiled", "higher", "torchopt", "online"), second)
@@ -98,11 +121,14 @@ def test_the_page_shows_unrolls_and_rounding():
         "machine": MACHINE,
         "states/net, unroll of 9/all": one,
         "states/net, unroll of 9/sqrt": {**one, "median": 5.0, "peak": 1e6},
+        "total/net/plain, compiled": {"tensors": 2e6, "driver": 4e6},
+        "total/net/online": {"tensors": 3e6, "driver": 5e6},
         "precision/net": {"at the start": {"bf16, error": 0.0123, "bf16, cosine": 0.99991}},
     }
     lines = [[cell.strip() for cell in line.split("|")[1:-1]] for line in page(found).split("\n")]
     assert ["net, unroll of 9", "sqrt", "5.00", "1", "1.25 ×", "0.50 ×"] in lines
     assert ["net", "at the start", "1.2e-02", "0.9999"] in lines
+    assert ["net", "online", "3", "5", "1.50 ×", "1.25 ×"] in lines
 
 
 def test_rounding_is_measured_before_and_after_training():
