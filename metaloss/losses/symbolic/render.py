@@ -113,9 +113,8 @@ def _as_sympy(
         "sub": lambda a, b: a - b,
         "mul": lambda a, b: a * b,
         "aq": lambda a, b: a / sympy.sqrt(1 + b**2),
-        # Unevaluated: sympy would try to find out which is larger.
-        "min": lambda a, b: sympy.Min(a, b, evaluate=False),
-        "max": lambda a, b: sympy.Max(a, b, evaluate=False),
+        "min": lambda a, b: _ordered(a, b, sympy.Min)[0],
+        "max": lambda a, b: _ordered(a, b, sympy.Max)[-1],
         "sign": sympy.sign,
         "square": lambda a: a**2,
         "abs": sympy.Abs,
@@ -140,6 +139,15 @@ def _as_sympy(
     result = expression.folded(combine)
     rounded = {one: _nice(float(f"{float(one):.{_DIGITS}g}")) for one in result.atoms(sympy.Float)}
     return result.xreplace(rounded)
+
+
+def _ordered(a: sympy.Expr, b: sympy.Expr, which: Any) -> list[sympy.Expr]:
+    """Return the smaller and the larger where a sign tells, else ``which`` of them as it stands."""
+    for small, large in ((a, b), (b, a)):
+        if small.is_number and small <= 0 and large.is_nonnegative:
+            return [small, large]
+    # Unevaluated: sympy would try for long to find out which is larger.
+    return [which(a, b, evaluate=False)]
 
 
 def _log(value: sympy.Expr) -> sympy.Expr:
