@@ -11,6 +11,7 @@ from typing import Any, ClassVar, NamedTuple
 import torch
 import torchopt
 from torch import Tensor
+from torch.utils import _pytree as pytree
 
 from metaloss.contracts import GradientMetaOptimizer
 from metaloss.errors import MetalossError
@@ -126,10 +127,11 @@ class OuterRule(GradientMetaOptimizer):
         """
         if self.clip:
             gradient = _clipped(gradient, self.clip)
-        # Meta-gradients stay in fp32; the rule's own arithmetic must not touch the caller's.
+        # The rule's own arithmetic must not touch the caller's.
         updates, rule = self._transformation().update(
-            _ordered(gradient), state.rule, params=_ordered(phi), inplace=False
+            _ordered(gradient), _counted_widely(state.rule), params=_ordered(phi), inplace=False
         )
+        rule = pytree.tree_map(lambda new, old: new.to(old.dtype), rule, state.rule)
         eta = self._rate(state.taken, phase, total) * state.shrink
         # A float64 η promotes nothing but φ without dimensions: hence the cast.
         new = {name: (value + eta * updates[name]).to(value.dtype) for name, value in phi.items()}
@@ -157,6 +159,16 @@ def _clipped(gradient: Tensors, largest: float) -> Tensors:
     """Scale a gradient down to a norm; not torchopt's, which reads the norm on the host."""
     scale = (largest / (norm(gradient.values()) + 1e-6)).clamp(max=1.0)
     return {name: value * scale for name, value in gradient.items()}
+
+
+def _counted_widely(rule: Any) -> Any:
+    """Let torchopt raise Adam's β to a float64 power, as torch.optim does.
+
+    Of an integer it takes 1 − βᵗ in fp32: 0.001 to four digits, which differ by device.
+    """
+    return pytree.tree_map(
+        lambda value: value if value.is_floating_point() else value.double(), rule
+    )
 
 
 def _ordered(tensors: Tensors) -> Tensors:
