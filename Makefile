@@ -8,7 +8,8 @@ BIN := $(VENV)/bin
 DEMO := demo
 
 # Two test processes on two cores: one thread each, or they get in each other's way.
-PYTEST := env OMP_NUM_THREADS=1 MKL_NUM_THREADS=1
+# Tests compute on the CPU, also where there is a GPU, but for those of `make test-gpu`.
+PYTEST := env OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 CUDA_VISIBLE_DEVICES=
 TEST_PROCESSES := 2
 
 PIP_INSTALL := -m pip install --disable-pip-version-check $(if $(CI),--quiet)
@@ -51,6 +52,10 @@ test: $(VENV)/.plugins ## install, then check format, lint, types, layers, docs 
 	$(BIN)/lint-imports
 	$(BIN)/mkdocs build --strict --quiet
 	$(PYTEST) $(BIN)/pytest -n $(TEST_PROCESSES) $(ARGS)
+
+.PHONY: test-gpu
+test-gpu: $(VENV)/.plugins ## run the tests of a GPU, on a machine that has one
+	$(BIN)/pytest -m gpu $(ARGS)
 
 .PHONY: test-lowest
 test-lowest: $(LOWEST)/.installed ## run the tests with the lowest versions that are allowed

@@ -19,8 +19,8 @@ from metaloss.types import Batch, InnerState
 WORTH_SECONDS = 300.0
 # Seconds that a step takes at the least (plain, and with a moving φ) and operations in a second.
 # Rough, and not measured on the machine at hand: the same run must always be decided alike.
-_LEAST_SECONDS = (1e-3, 8e-3)
-_RATE = 2e10
+_LEAST_SECONDS = {"cpu": (1e-3, 8e-3), "cuda": (2e-3, 2e-2)}
+_RATE = {"cpu": 2e10, "cuda": 2e13}
 # In forward passes of the model: a plain step, and one with a moving φ.
 _PASSES = (3, 9)
 
@@ -56,26 +56,27 @@ def choose(
         return Compile.off
     operations = _operations(problem, inner, batch)
     if config.compile is Compile.auto:
-        # On CUDA no compiled program has been compared with the eager one yet: there it must be
-        # asked for.
-        known = batch.targets.device.type == "cpu"
-        worth = known and expected_seconds(config.steps, operations, schedule) >= WORTH_SECONDS
+        device = batch.targets.device.type
+        worth = expected_seconds(config.steps, operations, schedule, device) >= WORTH_SECONDS
         return Compile.on if worth and not _obstacle(problem, schedule, engine) else Compile.off
     if obstacle := _obstacle(problem, schedule, engine):
         raise MetalossError(f"{asked}: {obstacle}: use compile=off")
     return config.compile
 
 
-def expected_seconds(steps: int, operations: float, schedule: Schedule) -> float:
-    """Return roughly how long a run's training takes on a CPU when it is not compiled.
+def expected_seconds(
+    steps: int, operations: float, schedule: Schedule, device: str = "cpu"
+) -> float:
+    """Return roughly how long a run's training takes when it is not compiled.
 
     Args:
         steps: Training steps.
         operations: Floating-point operations of a forward pass over a batch.
         schedule: Whether φ moves.
+        device: ``cpu`` or ``cuda``.
     """
     kind = 1 if schedule.moves_in("train") else 0
-    return steps * max(_LEAST_SECONDS[kind], _PASSES[kind] * operations / _RATE)
+    return steps * max(_LEAST_SECONDS[device][kind], _PASSES[kind] * operations / _RATE[device])
 
 
 @torch.no_grad()

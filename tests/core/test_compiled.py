@@ -262,6 +262,9 @@ def test_a_run_is_as_long_as_its_arithmetic_where_that_is_more():
     # 9 passes of 2e9 operations at 2e10 a second, 3 of them without a moving loss.
     assert expected_seconds(10, 2e9, online.schedule) == pytest.approx(9.0)
     assert expected_seconds(10, 2e9, static.schedule) == pytest.approx(3.0)
+    # A GPU does a thousand times as much, and launches as slowly.
+    assert expected_seconds(10, 0.0, online.schedule, "cuda") == pytest.approx(0.2)
+    assert expected_seconds(10, 2e12, static.schedule, "cuda") == pytest.approx(3.0)
     assert WORTH_SECONDS > 100  # what compiling itself can take
 
 
