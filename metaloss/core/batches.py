@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import atexit
 from collections.abc import Callable
+from functools import cache
 
 import torch
 from torch import Tensor
 
+from metaloss.core.compiled import Compiled
 from metaloss.core.streaming import StreamedInputs, sent
+from metaloss.data.augment import CropFlipCutout
 from metaloss.inner.keys import generator, key_tensor
 from metaloss.types import Batch
 
@@ -97,6 +101,19 @@ class BatchStream:
         part = slice(place * self.size, (place + 1) * self.size)
         here, there = self._orders[epoch]
         return here[part], there[part]
+
+
+@cache
+def in_one_launch(augment: CropFlipCutout) -> Compiled:
+    """Return the same augmentation as one program, all streams of a process sharing it.
+
+    On a GPU its forty small operations take longer to launch than to run.
+    """
+    return Compiled(augment)
+
+
+# A CUDA graph that is freed when modules are already gone says so.
+atexit.register(in_one_launch.cache_clear)
 
 
 def joined(first: Batch, second: Batch) -> Batch:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import time
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -117,7 +118,9 @@ class Compiled:
         form = (
             structure,
             tuple(
-                (leaf.shape, leaf.stride(), leaf.dtype) if isinstance(leaf, Tensor) else leaf
+                (leaf.shape, leaf.stride(), leaf.dtype, leaf.device)
+                if isinstance(leaf, Tensor)
+                else leaf
                 for leaf in leaves
             ),
         )
@@ -240,7 +243,11 @@ def _without_chatter() -> Iterator[None]:
     before = logger.level
     logger.setLevel(logging.ERROR)
     try:
-        yield
+        with warnings.catch_warnings():
+            # What a user can do nothing about, and what `tf32=` chooses.
+            for message in (r"\s*Online softmax is disabled", "TensorFloat32 tensor cores"):
+                warnings.filterwarnings("ignore", message, UserWarning)
+            yield
     finally:
         logger.setLevel(before)
 
@@ -279,9 +286,9 @@ def _traced(
         leaves, structure = function(*given)
         return leaves
 
-    # The tracer notes every result's form, in a mode that it makes anew each time if there is none.
+    # On forms alone: nothing is computed, so that tracing takes no memory beside the program's.
     with tracing(TracingContext(FakeTensorMode(allow_non_fake_inputs=True))):
-        traced = make_fx(tensors_of, tracing_mode="real")(*tensors)
+        traced = make_fx(tensors_of, tracing_mode="fake")(*tensors)
     inputs = [node for node in traced.graph.nodes if node.op == "placeholder"]
     (output,) = (node for node in traced.graph.nodes if node.op == "output")
     computed: dict[fx.Node, _Computed] = {}

@@ -16,7 +16,7 @@ from metaloss import registry
 from metaloss.config import Compile, Precision, RunConfig, Selected
 from metaloss.contracts import MetaBatch, Progress, Schedule, Start, Task, TaskOptions
 from metaloss.core.advance import Advance
-from metaloss.core.batches import BatchStream, joined
+from metaloss.core.batches import BatchStream, in_one_launch, joined
 from metaloss.core.compile_choice import choose
 from metaloss.core.compiled import CompiledStep
 from metaloss.core.fit import check_fit, check_kinds, check_outputs
@@ -27,6 +27,7 @@ from metaloss.core.state import Meter, TrainState
 from metaloss.core.step import Step
 from metaloss.core.streaming import placed
 from metaloss.core.weights import Weights
+from metaloss.data.augment import CropFlipCutout
 from metaloss.errors import MetalossError
 from metaloss.inner.functional import FunctionalModel
 from metaloss.inner.problem import InnerProblem
@@ -144,6 +145,11 @@ def prepare(
     # Decided here, before step 0, and stored with the config.
     compiles = choose(config, problem, schedule, engine, fresh("train", 0), streams["train"][0])
     config = replace(config, compile=compiles)
+    # Only an augmentation of ours is sure to be a pure function, as a program must be.
+    ours = isinstance(task.augment, CropFlipCutout)
+    if ours and compiles is Compile.on and device.type == "cuda":
+        quick = replace(task, augment=in_one_launch(task.augment))
+        streams = _streams(config, quick, schedule, device)
     kind: dict[Compile, Callable[..., Step]] = {
         Compile.off: Step,
         Compile.trace: partial(CompiledStep, compiles=False),

@@ -113,7 +113,10 @@ def total_memory(workload: str, name: str) -> dict[str, int]:
 
 def data(rows: int, batch: int, batches: int, rounds: int) -> dict[str, Any]:
     """Return the seconds of a batch of cropped and flipped pictures, resident and loaded."""
-    calls = {"resident": ours.pictures(device(), rows, batch, batches)}
+    calls = {
+        "resident": ours.pictures(device(), rows, batch, batches),
+        "resident, compiled": ours.pictures(device(), rows, batch, batches, compiled=True),
+    }
     for workers in (0, 8):
         name = f"DataLoader, {workers} workers"
         calls[name] = rivals.pictures(device(), rows, batch, batches, workers)

@@ -9,7 +9,7 @@ import torch
 
 from metaloss.compose import compose
 from metaloss.contracts import Progress
-from metaloss.core.batches import BatchStream
+from metaloss.core.batches import BatchStream, in_one_launch
 from metaloss.core.group import StackedAdvance, check_stackable
 from metaloss.core.setup import Setup, prepare
 from metaloss.data.augment import CropFlipCutout
@@ -66,11 +66,14 @@ def phi_of(setup: Setup) -> dict[str, torch.Tensor]:
     return {name: value.detach().clone() for name, value in setup.loss.named_parameters()}
 
 
-def pictures(device: torch.device, rows: int, batch: int, batches: int) -> Callable[[], object]:
+def pictures(
+    device: torch.device, rows: int, batch: int, batches: int, *, compiled: bool = False
+) -> Callable[[], object]:
     """Return a call that draws some batches out of resident pictures, cropped and flipped."""
     inputs = torch.randn(rows, 3, 32, 32, device=device)
     labels = torch.zeros(rows, dtype=torch.int64, device=device)
-    augment = CropFlipCutout(padding=4, flip=True)
+    crops = CropFlipCutout(padding=4, flip=True)
+    augment = in_one_launch(crops) if compiled else crops
     stream = BatchStream(
         Batch(inputs, labels), size=batch, seed=0, purpose="train", augment=augment
     )

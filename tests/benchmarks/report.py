@@ -8,6 +8,7 @@ import subprocess
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import date
 from importlib.metadata import version
+from itertools import product
 from typing import Any
 
 import torch
@@ -152,10 +153,11 @@ def _rest(found: Mapping[str, Any]) -> str:
         shown = [f"{1e3 * seconds:.1f} ms" for seconds in times]
         rows.append([title, f"{slow}: {shown[0]}", f"{fast}: {shown[1]}", _ratio(times)])
     if one := found.get("data"):
-        for name in list(one)[1:]:
-            times = [one[which]["median"] for which in (name, "resident")]
+        loaders = [name for name in one if name.startswith("DataLoader")]
+        for slow, fast in product(loaders, [name for name in one if name not in loaders]):
+            times = [one[which]["median"] for which in (slow, fast)]
             shown = [f"{1e3 * seconds:.2f} ms" for seconds in times]
-            row = [f"{name}: {shown[0]}", f"resident: {shown[1]}", _ratio(times)]
+            row = [f"{slow}: {shown[0]}", f"{fast}: {shown[1]}", _ratio(times)]
             rows.append(["128 pictures of 32×32, cropped and flipped", *row])
     if one := found.get("population"):
         rows.append(["its fitness, largest relative difference", f"{one['apart']:.1e}", "", ""])
