@@ -25,6 +25,7 @@ from torch.fx.experimental.symbolic_shapes import ShapeEnv
 from torch.utils import _pytree as pytree
 
 from metaloss.contracts import Plan
+from metaloss.core.products import simplify_products
 from metaloss.core.state import TrainState
 from metaloss.core.step import Step, waits
 from metaloss.inner.problem import Forward, InnerProblem, Stepped
@@ -303,5 +304,6 @@ def _traced(
     output.args = (tuple(computed),)
     # Autograd asks about shapes on its way: those nodes have no tensors for results.
     traced.graph.eliminate_dead_code()
+    simplify_products(traced.graph)
     traced.recompile()
     return traced, leaves, structure
