@@ -105,7 +105,7 @@ class BatchStream:
 
 @cache
 def in_one_launch(augment: CropFlipCutout) -> Compiled:
-    """Return the same augmentation as one program, all streams of a process sharing it.
+    """Return the same augmentation as one program, shared by all streams of a process to its end.
 
     On a GPU its forty small operations take longer to launch than to run.
     """

@@ -3,6 +3,13 @@
 from __future__ import annotations
 
 import torch
+from torch import Tensor
+from torch._subclasses.fake_tensor import (
+    DataDependentOutputException,
+    DynamicOutputShapeException,
+    FakeTensorMode,
+)
+from torch.utils import _pytree as pytree
 from torch.utils.flop_counter import FlopCounterMode
 
 from metaloss.config import Compile, RunConfig
@@ -58,8 +65,9 @@ def choose(
     if config.compile is Compile.auto:
         device = batch.targets.device.type
         worth = expected_seconds(config.steps, operations, schedule, device) >= WORTH_SECONDS
-        return Compile.on if worth and not _obstacle(problem, schedule, engine) else Compile.off
-    if obstacle := _obstacle(problem, schedule, engine):
+        free = worth and not _obstacle(problem, schedule, engine, inner, batch)
+        return Compile.on if free else Compile.off
+    if obstacle := _obstacle(problem, schedule, engine, inner, batch):
         raise MetalossError(f"{asked}: {obstacle}: use compile=off")
     return config.compile
 
@@ -88,10 +96,25 @@ def _operations(problem: InnerProblem, inner: InnerState, batch: Batch) -> float
     return float(counter.get_total_flops())
 
 
-def _obstacle(problem: InnerProblem, schedule: Schedule, engine: OuterRule) -> str | None:
+def _obstacle(
+    problem: InnerProblem,
+    schedule: Schedule,
+    engine: OuterRule,
+    inner: InnerState,
+    batch: Batch,
+) -> str | None:
     """Return why steps cannot be compiled, None if they can."""
     if schedule.learns and not engine.compiles:
         return "only the engines mixed and finite_difference can be compiled"
     if problem.model.foreign_randomness:
         return "the model draws random numbers outside of nn.Dropout"
+    # A step on forms alone, as it will be traced.
+    forms = FakeTensorMode(allow_non_fake_inputs=True)
+    phi, key = dict(problem.loss.named_parameters()), torch.zeros((), dtype=torch.int64)
+    given = (phi, inner, batch, key.to(batch.targets.device))
+    try:
+        with forms:
+            problem.step(*pytree.tree_map_only(Tensor, forms.from_tensor, given))
+    except (DataDependentOutputException, DynamicOutputShapeException) as error:
+        return f"what the model or a loss does depends on values, in {error.func}"
     return None

@@ -1,11 +1,12 @@
 """Matrix products and convolutions of a traced step that can be had for less, or for nothing.
 
-The same numbers but for rounding. Nobody wrote them: they come about where forward mode meets
-linear layers.
+The same numbers but for rounding, as long as the weights are finite. Nobody wrote them: they come
+about where forward mode meets linear layers.
 """
 
 from __future__ import annotations
 
+from operator import getitem
 from typing import Any
 
 import torch
@@ -25,42 +26,99 @@ def simplify_products(graph: fx.Graph) -> None:
     """Change a traced graph in place: products with zeros go, and chains take the shorter way.
 
     **Zeros**: forward mode multiplies the weights of a model's first layer with the tangent of its
-    inputs, which is zero.
+    inputs, which is zero, and adds that.
 
     **Chains**: the direction of an online step in a linear layer's weights is a product itself,
     s · δ'ᵀ x' of the batch that judged, and what is asked for is x times its transpose,
     s · x (x'ᵀ δ'). Where a batch has fewer rows than the layer has units, s · (x x'ᵀ) δ' is less
     work, and nothing of the weights' size is computed.
 
-    **Repetitions**: forward mode runs the model again. Its first layer multiplies what it did
-    before. (Later ones see activations that would have to be kept: convolutions gain nothing.)
+    **Repetitions**: forward mode runs the model again. Its first layer, if linear, multiplies what
+    it did before. (Later ones see activations that would have to be kept.)
+
+    What a model writes to in place is left alone.
 
     Args:
         graph: As `make_fx` leaves it: every node knows the form of its value.
     """
-    _drop_zeros(graph)
+    written = _Written(graph)
+    _drop_zeros(graph, written)
     for node in list(graph.nodes):
         if node.target is aten.mm.default:
-            _shorten(graph, node)
-    _merge_repeated(graph)
+            _shorten(graph, node, written)
+    _merge_repeated(graph, written)
     graph.eliminate_dead_code()
 
 
-def _drop_zeros(graph: fx.Graph) -> None:
+class _Written:
+    """Which values share their memory with something that is written to."""
+
+    def __init__(self, graph: fx.Graph) -> None:
+        self._origins: dict[fx.Node, fx.Node] = {}
+        self._written: set[fx.Node] = set()
+        for node in graph.nodes:
+            for name, value, argument in _arguments(node):
+                alias = argument.alias_info
+                if alias is None:
+                    continue
+                shared = pytree.tree_leaves(value)
+                if alias.is_write:
+                    self._written.update(self._origin(one) for one in shared)
+                if name == "out" or not isinstance(value, fx.Node):
+                    continue
+                if any(one.alias_info is not None for one in node.target._schema.returns):
+                    self._origins[node] = self._origin(value)
+            if node.target is getitem:
+                self._origins[node] = self._origin(node.args[0])
+
+    def _origin(self, node: fx.Node) -> fx.Node:
+        return self._origins.get(node, node)
+
+    def among(self, *values: Any) -> bool:
+        """Return whether any of some nodes is, or what they are views of."""
+        nodes = [value for value in values if isinstance(value, fx.Node)]
+        return any(self._origin(node) in self._written for node in nodes)
+
+
+def _arguments(node: fx.Node) -> list[tuple[str, Any, Any]]:
+    """Return name, value and declaration of an operation's arguments."""
+    if not isinstance(node.target, torch._ops.OpOverload):
+        return []
+    declared = node.target._schema.arguments
+    given = dict(zip((one.name for one in declared), node.args, strict=False)) | node.kwargs
+    return [(one.name, given[one.name], one) for one in declared if one.name in given]
+
+
+def _drop_zeros(graph: fx.Graph, written: _Written) -> None:
     zeros: set[Any] = set()
+    products: list[fx.Node] = []
     for node in graph.nodes:
+        if written.among(node):
+            continue
         if node.target is aten.zeros.default or (
             getattr(node.target, "overloadpacket", None) in _SHAPES and node.args[0] in zeros
         ):
             zeros.add(node)
         elif _multiplies(node) and not zeros.isdisjoint(node.args[:2]):
+            zeros.add(node)
+            products.append(node)
+        elif node.target is aten.add.Tensor and not node.kwargs:
+            for nothing, other in (node.args, reversed(node.args)):
+                if nothing in zeros and _alike(other, node) and not written.among(other):
+                    node.replace_all_uses_with(other)
+                    break
+    graph.eliminate_dead_code()
+    for node in products:
+        # What is still wanted, such as to be added to a bias, is written down. A new tensor of
+        # zeros has rows of its own order only.
+        if node.users and _value(node).is_contiguous():
             value = _value(node)
             options: dict[str, Any] = {"dtype": value.dtype, "device": value.device}
             with graph.inserting_before(node):
                 nothing = graph.call_function(aten.zeros.default, (list(value.shape),), options)
             nothing.meta["val"] = value
             node.replace_all_uses_with(nothing)
-            zeros.add(nothing)
+    graph.eliminate_dead_code()
 
 
 def _multiplies(node: fx.Node) -> bool:
@@ -68,7 +126,14 @@ def _multiplies(node: fx.Node) -> bool:
     return without_bias or node.target is aten.mm.default
 
 
-def _shorten(graph: fx.Graph, outer: fx.Node) -> None:
+def _alike(argument: Any, node: fx.Node) -> bool:
+    if not isinstance(argument, fx.Node) or argument.op == "placeholder":
+        return False
+    one, other = _value(argument), _value(node)
+    return (one.shape, one.stride(), one.dtype) == (other.shape, other.stride(), other.dtype)
+
+
+def _shorten(graph: fx.Graph, outer: fx.Node, written: _Written) -> None:
     """Turn A (s · B C) into s · (A B) C where that is less work."""
     node: Any
     left, node = outer.args
@@ -79,7 +144,8 @@ def _shorten(graph: fx.Graph, outer: fx.Node) -> None:
             return
         passed.append(node)
         node = carried
-    if len(node.users) > 1:  # wanted for something else as well
+    # Wanted for something else as well, or not what it was when it was computed.
+    if len(node.users) > 1 or written.among(left, *passed, node, *node.args):
         return
     turned = sum(one.target is aten.t.default for one in passed) % 2 == 1
     (rows, width), (_, columns), between = _shape(left), _shape(outer), _shape(node.args[0])[1]
@@ -100,10 +166,25 @@ def _shorten(graph: fx.Graph, outer: fx.Node) -> None:
     outer.replace_all_uses_with(result)
 
 
-def _merge_repeated(graph: fx.Graph) -> None:
+def _carried(node: fx.Node) -> Any:
+    """Return which input a node moves or scales, None if it does something else."""
+    if node.target in _MOVES:
+        return node.args[0]
+    if node.target not in _SCALES:
+        return None
+    whole = [one for one in node.args if isinstance(one, fx.Node) and _value(one).dim() > 0]
+    divides = node.target is aten.div.Tensor and whole != [node.args[0]]
+    if len(whole) != 1 or divides or _value(whole[0]).dtype != _value(node).dtype:
+        return None
+    return whole[0]
+
+
+def _merge_repeated(graph: fx.Graph, written: _Written) -> None:
     seen: dict[Any, fx.Node] = {}
     for node in list(graph.nodes):
-        if node.target in (aten.mm.default, aten.addmm.default) and not node.kwargs:
+        if node.target not in (aten.mm.default, aten.addmm.default) or node.kwargs:
+            continue
+        if not written.among(node, *node.args):
             first = seen.setdefault((node.target, *map(_origin, node.args)), node)
             if first is not node:
                 node.replace_all_uses_with(first)
@@ -116,17 +197,6 @@ def _origin(argument: Any) -> Any:
         turned ^= argument.target is aten.t.default
         argument = argument.args[0]
     return argument, turned
-
-
-def _carried(node: fx.Node) -> Any:
-    """Return which input a node moves or scales, None if it does something else."""
-    if node.target in _MOVES:
-        return node.args[0]
-    if node.target not in _SCALES:
-        return None
-    whole = [one for one in node.args if isinstance(one, fx.Node) and _value(one).dim() > 0]
-    divides = node.target is aten.div.Tensor and whole != [node.args[0]]
-    return None if len(whole) != 1 or divides else whole[0]
 
 
 def _call(graph: fx.Graph, target: Any, *arguments: Any) -> fx.Node:

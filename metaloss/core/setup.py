@@ -146,9 +146,9 @@ def prepare(
     compiles = choose(config, problem, schedule, engine, fresh("train", 0), streams["train"][0])
     config = replace(config, compile=compiles)
     # Only an augmentation of ours is sure to be a pure function, as a program must be.
-    ours = isinstance(task.augment, CropFlipCutout)
-    if ours and compiles is Compile.on and device.type == "cuda":
-        quick = replace(task, augment=in_one_launch(task.augment))
+    crops = task.augment
+    if type(crops) is CropFlipCutout and compiles is Compile.on and device.type == "cuda":
+        quick = replace(task, augment=in_one_launch(crops))
         streams = _streams(config, quick, schedule, device)
     kind: dict[Compile, Callable[..., Step]] = {
         Compile.off: Step,
