@@ -9,7 +9,7 @@ from functools import cache
 import torch
 from torch import Tensor
 
-from metaloss.core.compiled import Compiled
+from metaloss.core.programs import Compiled
 from metaloss.core.streaming import StreamedInputs, sent
 from metaloss.data.augment import CropFlipCutout
 from metaloss.inner.keys import generator, key_tensor

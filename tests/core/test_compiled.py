@@ -13,8 +13,9 @@ from metaloss.config import Compile
 from metaloss.contracts import Progress
 from metaloss.core.advance import Advance
 from metaloss.core.compile_choice import WORTH_SECONDS, expected_seconds
-from metaloss.core.compiled import Compiled, CompiledStep
+from metaloss.core.compiled import CompiledStep
 from metaloss.core.group import StackedAdvance
+from metaloss.core.programs import Compiled
 from metaloss.core.trainer import Trainer
 from metaloss.errors import MetalossError
 from metaloss.inner.stacked import member, stack
