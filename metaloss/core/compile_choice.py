@@ -4,11 +4,7 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
-from torch._subclasses.fake_tensor import (
-    DataDependentOutputException,
-    DynamicOutputShapeException,
-    FakeTensorMode,
-)
+from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils import _pytree as pytree
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -108,13 +104,15 @@ def _obstacle(
         return "only the engines mixed and finite_difference can be compiled"
     if problem.model.foreign_randomness:
         return "the model draws random numbers outside of nn.Dropout"
-    # A step on forms alone, as it will be traced.
+    # A step on forms alone, as it will be traced. It has run on numbers before (`check_outputs`):
+    # what fails is an operation that needs them, such as a branch, a mask or numpy.
     forms = FakeTensorMode(allow_non_fake_inputs=True)
     phi, key = dict(problem.loss.named_parameters()), torch.zeros((), dtype=torch.int64)
     given = (phi, inner, batch, key.to(batch.targets.device))
     try:
         with forms:
             problem.step(*pytree.tree_map_only(Tensor, forms.from_tensor, given))
-    except (DataDependentOutputException, DynamicOutputShapeException) as error:
-        return f"what the model or a loss does depends on values, in {error.func}"
+    except (RuntimeError, TypeError, NotImplementedError) as error:
+        cause = getattr(error, "func", None) or str(error).strip().split("\n")[0]
+        return f"the model or a loss needs to see values, in {cause}"
     return None

@@ -185,12 +185,12 @@ def _merge_repeated(graph: fx.Graph, written: _Written) -> None:
         if node.target not in (aten.mm.default, aten.addmm.default) or node.kwargs:
             continue
         if not written.among(node, *node.args):
-            first = seen.setdefault((node.target, *map(_origin, node.args)), node)
+            first = seen.setdefault((node.target, *map(_turned_base, node.args)), node)
             if first is not node:
                 node.replace_all_uses_with(first)
 
 
-def _origin(argument: Any) -> Any:
+def _turned_base(argument: Any) -> Any:
     """Return what a node is an alias of, and whether it is turned round."""
     turned = False
     while isinstance(argument, fx.Node) and argument.target in _MOVES:

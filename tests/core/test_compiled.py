@@ -280,6 +280,11 @@ class Branching(nn.Module):
         return -x if x.sum() > 0 else x
 
 
+class Outside(nn.Module):
+    def forward(self, x):
+        return x + torch.from_numpy(x.detach().numpy().copy())
+
+
 class Picking(nn.Module):
     def forward(self, x):
         return x - x[x > 0].mean()
@@ -291,10 +296,17 @@ class Picking(nn.Module):
     [
         (("meta_optimizer=higher",), None, "only the engines mixed and finite_difference"),
         ((), net(Jitter()), r"the model draws random numbers outside of nn\.Dropout"),
-        ((), net(Branching()), ".*depends on values, in aten._local_scalar_dense"),
-        ((), net(Picking()), ".*depends on values, in aten.nonzero"),
+        ((), net(Branching()), ".*needs to see values, in aten._local_scalar_dense"),
+        (("schedule=static",), net(Outside()), ".*needs to see values, in "),
+        ((), net(Picking()), ".*needs to see values, in aten.nonzero"),
     ],
 )
 def test_what_cannot_be_compiled_is_refused_with_its_reason(words, model, message, asked):
     with pytest.raises(MetalossError, match=f"compile={asked}: {message}.*: use compile=off"):
         setup("schedule=online", f"compile={asked}", *words, model=model)
+
+
+def test_what_cannot_be_compiled_is_eager_if_nobody_asked():
+    words = ("schedule=online", f"steps={int(WORTH_SECONDS / 8e-3) + 1}", "compile=auto")
+    assert setup(*words, model=net(Branching())).config.compile is Compile.off
+    assert setup(*words, model=net()).config.compile is Compile.on
