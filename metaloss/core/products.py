@@ -6,12 +6,13 @@ about where forward mode meets linear layers.
 
 from __future__ import annotations
 
-from operator import getitem
 from typing import Any
 
 import torch
 from torch import fx
 from torch.utils import _pytree as pytree
+
+from metaloss.core.graph_writes import Written
 
 aten = torch.ops.aten
 
@@ -33,63 +34,20 @@ def simplify_products(graph: fx.Graph) -> None:
     s · x (x'ᵀ δ'). Where a batch has fewer rows than the layer has units, s · (x x'ᵀ) δ' is less
     work, and nothing of the weights' size is computed.
 
-    **Repetitions**: forward mode runs the model again. Its first layer, if linear, multiplies what
-    it did before. (Later ones see activations that would have to be kept.)
-
     What a model writes to in place is left alone.
 
     Args:
         graph: As `make_fx` leaves it: every node knows the form of its value.
     """
-    written = _Written(graph)
+    written = Written(graph)
     _drop_zeros(graph, written)
     for node in list(graph.nodes):
         if node.target is aten.mm.default:
             _shorten(graph, node, written)
-    _merge_repeated(graph, written)
     graph.eliminate_dead_code()
 
 
-class _Written:
-    """Which values share their memory with something that is written to."""
-
-    def __init__(self, graph: fx.Graph) -> None:
-        self._origins: dict[fx.Node, fx.Node] = {}
-        self._written: set[fx.Node] = set()
-        for node in graph.nodes:
-            for name, value, argument in _arguments(node):
-                alias = argument.alias_info
-                if alias is None:
-                    continue
-                shared = pytree.tree_leaves(value)
-                if alias.is_write:
-                    self._written.update(self._origin(one) for one in shared)
-                if name == "out" or not isinstance(value, fx.Node):
-                    continue
-                if any(one.alias_info is not None for one in node.target._schema.returns):
-                    self._origins[node] = self._origin(value)
-            if node.target is getitem:
-                self._origins[node] = self._origin(node.args[0])
-
-    def _origin(self, node: fx.Node) -> fx.Node:
-        return self._origins.get(node, node)
-
-    def among(self, *values: Any) -> bool:
-        """Return whether any of some nodes is, or what they are views of."""
-        nodes = [value for value in values if isinstance(value, fx.Node)]
-        return any(self._origin(node) in self._written for node in nodes)
-
-
-def _arguments(node: fx.Node) -> list[tuple[str, Any, Any]]:
-    """Return name, value and declaration of an operation's arguments."""
-    if not isinstance(node.target, torch._ops.OpOverload):
-        return []
-    declared = node.target._schema.arguments
-    given = dict(zip((one.name for one in declared), node.args, strict=False)) | node.kwargs
-    return [(one.name, given[one.name], one) for one in declared if one.name in given]
-
-
-def _drop_zeros(graph: fx.Graph, written: _Written) -> None:
+def _drop_zeros(graph: fx.Graph, written: Written) -> None:
     zeros: set[Any] = set()
     products: list[fx.Node] = []
     for node in graph.nodes:
@@ -133,7 +91,7 @@ def _alike(argument: Any, node: fx.Node) -> bool:
     return (one.shape, one.stride(), one.dtype) == (other.shape, other.stride(), other.dtype)
 
 
-def _shorten(graph: fx.Graph, outer: fx.Node, written: _Written) -> None:
+def _shorten(graph: fx.Graph, outer: fx.Node, written: Written) -> None:
     """Turn A (s · B C) into s · (A B) C where that is less work."""
     node: Any
     left, node = outer.args
@@ -177,26 +135,6 @@ def _carried(node: fx.Node) -> Any:
     if len(whole) != 1 or divides or _value(whole[0]).dtype != _value(node).dtype:
         return None
     return whole[0]
-
-
-def _merge_repeated(graph: fx.Graph, written: _Written) -> None:
-    seen: dict[Any, fx.Node] = {}
-    for node in list(graph.nodes):
-        if node.target not in (aten.mm.default, aten.addmm.default) or node.kwargs:
-            continue
-        if not written.among(node, *node.args):
-            first = seen.setdefault((node.target, *map(_turned_base, node.args)), node)
-            if first is not node:
-                node.replace_all_uses_with(first)
-
-
-def _turned_base(argument: Any) -> Any:
-    """Return what a node is an alias of, and whether it is turned round."""
-    turned = False
-    while isinstance(argument, fx.Node) and argument.target in _MOVES:
-        turned ^= argument.target is aten.t.default
-        argument = argument.args[0]
-    return argument, turned
 
 
 def _call(graph: fx.Graph, target: Any, *arguments: Any) -> fx.Node:

@@ -25,6 +25,7 @@ from torch.fx.experimental.symbolic_shapes import ShapeEnv
 from torch.utils import _pytree as pytree
 
 from metaloss.core.products import simplify_products
+from metaloss.core.repetitions import merge_repeated
 
 
 class Program:
@@ -205,5 +206,6 @@ def _traced(
     # Autograd asks about shapes on its way: those nodes have no tensors for results.
     traced.graph.eliminate_dead_code()
     simplify_products(traced.graph)
+    merge_repeated(traced.graph)
     traced.recompile()
     return traced, leaves, structure

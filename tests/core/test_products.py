@@ -103,17 +103,6 @@ def test_products_with_zeros_are_not_computed():
     assert str(graph).count("aten.convolution.default") == 1
 
 
-def test_the_same_product_is_computed_once():
-    weight, bias = torch.randn(20, 30, dtype=torch.float64), torch.randn(20, dtype=torch.float64)
-
-    def function(x, weight, bias):
-        again = torch.addmm(bias.detach(), x.detach(), weight.t().detach())
-        other = torch.addmm(bias, x, 2 * weight.t())
-        return torch.addmm(bias, x, weight.t()) * again + other
-
-    assert len(multiplications(simplified(function, X, weight, bias))) == 2
-
-
 def written_zeros(x, y, d):
     rows = torch.zeros(4, 30, dtype=torch.float64)
     rows[:, :20] = d
@@ -139,12 +128,6 @@ def written_operand(x, y, d):
     return first + x @ y.t()
 
 
-def written_repetition(x, y, d):
-    first, second = x @ y.t(), x @ y.t()
-    second.mul_(3)
-    return first + second
-
-
 def written_part(x, y, d):
     d = d.clone()
     direction = d.t() @ y
@@ -159,7 +142,6 @@ def written_part(x, y, d):
         written_view_of_zeros,
         written_product,
         written_operand,
-        written_repetition,
         written_part,
         lambda x, y, d: x.float() @ ((10 * d.t()).long() @ (10 * y).long()).t().mul(0.5),
     ],
