@@ -10,12 +10,13 @@ from torch import Tensor
 from metaloss.data.metrics import IGNORED
 
 
-def class_entropy(targets: Tensor, outputs: int) -> float:
+def class_entropy(targets: Tensor, outputs: int, *, label_smoothing: float = 0.0) -> float:
     """Return the entropy of the class frequencies, in nats: cross-entropy's constant loss.
 
     Args:
         targets: (B, *) class indices, where −100 is left out, or (B, C, *) soft labels.
         outputs: C.
+        label_smoothing: See `torch.nn.functional.cross_entropy`.
 
     Example:
         >>> round(class_entropy(torch.tensor([0, 0, 1, 1]), 2), 4)
@@ -26,6 +27,7 @@ def class_entropy(targets: Tensor, outputs: int) -> float:
     else:
         counts = torch.bincount(targets[targets != IGNORED], minlength=outputs).double()
         shares = counts / counts.sum()
+    shares = (1 - label_smoothing) * shares + label_smoothing / outputs
     return torch.special.entr(shares).sum().item()
 
 

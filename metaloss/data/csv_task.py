@@ -124,13 +124,17 @@ class CSV(TableSource, ClassOptions, ValueOptions):
                 raise unknown_name(f"column of {self.path}", name, known)
 
     def _check_options(self, target: Target) -> None:
-        pair = self.noise_kind is not NoiseKind.symmetric
-        if target.classes is None and (self.imbalance != 1 or pair):
-            wrong = "noise_kind=pair" if pair else f"imbalance={self.imbalance}"
-            raise MetalossError(
-                f"task.{wrong}: the target {self.target!r} holds numbers; expected classes "
-                "(task.predict=classes makes them)"
-            )
+        of_classes = {
+            "noise_kind=pair": self.noise_kind is not NoiseKind.symmetric,
+            f"imbalance={self.imbalance}": self.imbalance != 1,
+            f"label_smoothing={self.label_smoothing}": self.label_smoothing != 0,
+        }
+        for option, is_set in of_classes.items():
+            if is_set and target.classes is None:
+                raise MetalossError(
+                    f"task.{option}: the target {self.target!r} holds numbers; expected classes "
+                    "(task.predict=classes makes them)"
+                )
 
 
 def _about(name: str, target: Target, rows: int) -> str:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
 from typing import ClassVar
 
 import torch
@@ -51,16 +53,26 @@ class Kind(ABC):
         """Return the task loss of the best constant prediction."""
 
 
+@dataclass(frozen=True, kw_only=True)
 class Classes(Kind):
-    """One class of C: softmax, cross-entropy, error rate. Class indices or soft labels."""
+    """One class of C: softmax, cross-entropy, error rate. Class indices or soft labels.
+
+    Attributes:
+        label_smoothing: Share of every target that the task loss takes from its class and
+            divides among all C.
+    """
+
+    label_smoothing: float = 0.0
 
     link = Link.softmax
     metric_name = "error"
 
     @property
     def task_loss(self) -> TensorFunction:
-        """Cross-entropy."""
-        return F.cross_entropy
+        """Cross-entropy, with smoothed labels if that is asked for."""
+        if not self.label_smoothing:
+            return F.cross_entropy
+        return partial(F.cross_entropy, label_smoothing=self.label_smoothing)
 
     @property
     def metric(self) -> TensorFunction:
@@ -111,8 +123,8 @@ class Classes(Kind):
                 )
 
     def constant_loss(self, targets: Tensor, outputs: int) -> float:
-        """Return the entropy of the class frequencies."""
-        return class_entropy(targets, outputs)
+        """Return the entropy of the class frequencies, smoothed as the labels are."""
+        return class_entropy(targets, outputs, label_smoothing=self.label_smoothing)
 
 
 class YesNo(Kind):

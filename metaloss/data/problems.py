@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
-from typing import ClassVar
 
 import numpy as np
 import torch
@@ -20,12 +19,15 @@ class Problem(ABC):
     """Classification or regression, with what may be wrong with its targets.
 
     Attributes:
-        kind: The link, the task loss and the metric.
         outputs: C.
     """
 
-    kind: ClassVar[Kind]
     outputs: int
+
+    @property
+    @abstractmethod
+    def kind(self) -> Kind:
+        """What the targets are and how predictions of them are judged."""
 
     def strata(self, targets: np.ndarray) -> np.ndarray | None:
         """Return what splits are stratified by, None for nothing."""
@@ -66,11 +68,16 @@ class ClassOptions(LabelOptions):
         default=1.0,
         metadata={"help": "training rows of the largest class over the smallest's; 1: as they are"},
     )
+    label_smoothing: float = field(
+        default=0.0,
+        metadata={"help": "of the task loss, which judges a learned loss; 0 to below 1"},
+    )
 
     def __post_init__(self) -> None:
         """Check the ranges."""
         super().__post_init__()
         number("task.imbalance", self.imbalance, 1, float("inf"), include_low=True)
+        number("task.label_smoothing", self.label_smoothing, 0, 1, include_low=True)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -92,10 +99,14 @@ class ValueOptions(Checked):
 class ClassProblem(Problem):
     """Classes 0 to C − 1: cross-entropy, error rate, wrong labels, long tails."""
 
-    kind: ClassVar[Kind] = Classes()
     outputs: int
     noise: float
     options: ClassOptions
+
+    @property
+    def kind(self) -> Kind:
+        """Classes, judged as the options say."""
+        return Classes(label_smoothing=self.options.label_smoothing)
 
     def strata(self, targets: np.ndarray) -> np.ndarray:
         """Return the classes."""
@@ -120,10 +131,14 @@ class ClassProblem(Problem):
 class ValueProblem(Problem):
     """Real targets: squared error, in units of the training targets' variance; outliers."""
 
-    kind: ClassVar[Kind] = Values()
     outputs: int
     noise: float
     options: ValueOptions
+
+    @property
+    def kind(self) -> Kind:
+        """Real values."""
+        return Values()
 
     def scaled(self, targets: np.ndarray, train: np.ndarray) -> np.ndarray:
         """Return the targets standardised by those of the training rows."""

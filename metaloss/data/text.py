@@ -35,10 +35,14 @@ class TextMetric(Enum):
 class TokenProblem(Problem):
     """A class for each place of a row: targets (n, T)."""
 
-    kind: ClassVar[Kind] = Classes()
     outputs: int
     noise: float
     noise_kind: NoiseKind
+
+    @property
+    def kind(self) -> Kind:
+        """Characters are classes."""
+        return Classes()
 
     def corrupted(self, targets: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         """Return the targets, a share of all places wrong."""

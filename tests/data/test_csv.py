@@ -223,6 +223,7 @@ def test_errors_about_the_choice_of_columns(write):
         "(task.predict=classes makes them)"
     )
     assert "task.noise_kind=pair" in error_of(path=path, target="income", noise_kind=NoiseKind.pair)
+    assert "task.label_smoothing=0.1" in error_of(path=path, target="income", label_smoothing=0.1)
 
 
 def test_errors_about_the_target(write):

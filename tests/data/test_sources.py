@@ -353,15 +353,32 @@ def test_mnist1d_rows_are_the_packages_up_to_scale():
         source.load()[0][0, 0] = 1.0
 
 
-@pytest.mark.parametrize("options", [{}, {"label_noise": 0.5}, {"imbalance": 20.0}])
+@pytest.mark.parametrize(
+    "options", [{}, {"label_noise": 0.5}, {"imbalance": 20.0}, {"label_smoothing": 0.3}]
+)
 def test_constant_loss_of_classes_against_brute_force(options):
     task = Digits(**options).build(0)
     frequencies = torch.bincount(task.train.targets, minlength=10) / len(task.train.targets)
+    smoothing = options.get("label_smoothing", 0.0)
+    frequencies = (1 - smoothing) * frequencies + smoothing / 10
     best = task.task_loss(frequencies.log().expand(len(task.train.targets), 10), task.train.targets)
     assert task.constant_loss == pytest.approx(best.item(), rel=1e-5)
     uniform = torch.zeros(len(task.train.targets), 10)
     assert task.constant_loss <= task.task_loss(uniform, task.train.targets).item() + 1e-6
     assert task.constant_loss <= math.log(10) + 1e-9
+
+
+def test_smoothed_labels_are_the_judge_s_alone():
+    plain, smoothed = Digits(label_noise=0.2).build(0), Digits(label_noise=0.2, label_smoothing=0.3)
+    smoothed = smoothed.build(0)
+    for one, other in zip(plain.train, smoothed.train, strict=True):
+        assert torch.equal(one, other)
+    outputs, targets = torch.randn(64, 10), plain.valid.targets[:64]
+    aims = 0.7 * F.one_hot(targets, 10) + 0.3 / 10
+    expected = -(aims * outputs.log_softmax(1)).sum(dim=1).mean()
+    torch.testing.assert_close(smoothed.task_loss(outputs, targets), expected)
+    assert plain.task_loss is F.cross_entropy
+    assert smoothed.metric(outputs, targets) == plain.metric(outputs, targets)
 
 
 @pytest.mark.parametrize("noise", [0.0, 0.5])
@@ -381,6 +398,7 @@ BAD = [
     (Digits, {"label_noise": "much"}, "task.label_noise=much: expected a number ≥ 0 and < 1"),
     (Digits, {"imbalance": 0.5}, "task.imbalance=0.5: expected a number ≥ 1 and finite"),
     (Digits, {"imbalance": math.inf}, "task.imbalance=inf: expected a number ≥ 1 and finite"),
+    (Digits, {"label_smoothing": 1}, "task.label_smoothing=1: expected a number ≥ 0 and < 1"),
     (Diabetes, {"outlier_size": 0}, "task.outlier_size=0: expected a number > 0 and finite"),
     (Digits, {"valid_fraction": 0}, "task.valid_fraction=0: expected a number > 0 and < 1"),
     (Digits, {"test_fraction": 1.5}, "task.test_fraction=1.5: expected a number > 0 and < 1"),

@@ -1,4 +1,5 @@
 import math
+from functools import partial
 
 import pytest
 import torch
@@ -96,6 +97,12 @@ def test_entropy_with_an_absent_class_ignored_places_and_soft_labels():
 
 CASES = {
     "classes": (classes(60, count=3), 3, F.cross_entropy, lambda t: class_entropy(t, 3)),
+    "smoothed": (
+        classes(60, count=3),
+        3,
+        partial(F.cross_entropy, label_smoothing=0.2),
+        lambda t: class_entropy(t, 3, label_smoothing=0.2),
+    ),
     "places": (classes(9, 4, count=3), 3, F.cross_entropy, lambda t: class_entropy(t, 3)),
     "yes_no": (
         classes(60, 2, count=2).double(),
