@@ -2,57 +2,61 @@
 
 from __future__ import annotations
 
-from operator import getitem
 from typing import Any
 
 import torch
-from torch import fx
+from torch import Tensor, fx
 from torch.utils import _pytree as pytree
 
 aten = torch.ops.aten
 
 # Their running statistics are written to, though the declaration does not say so.
-_SILENT = (aten.native_batch_norm, aten.cudnn_batch_norm, aten.miopen_batch_norm)
+_SILENT = (
+    aten.native_batch_norm,
+    aten.cudnn_batch_norm,
+    aten.miopen_batch_norm,
+    aten.batch_norm_update_stats,
+    aten.batch_norm_gather_stats,
+    aten.batch_norm_gather_stats_with_counts,
+)
 _RUNNING = ("running_mean", "running_var")
 
 
 class Written:
-    """Which values share their memory with something that is written to."""
+    """Which values share their memory with something that is written to.
+
+    Args:
+        graph: As `make_fx` leaves it: every node knows the form of its value. Forms of views share
+            a memory as the views do, declared or not.
+    """
 
     def __init__(self, graph: fx.Graph) -> None:
-        self._origins: dict[fx.Node, fx.Node] = {}
-        self._written: set[fx.Node] = set()
+        self._memory: set[int] = set()
         for node in graph.nodes:
-            silent = getattr(node.target, "overloadpacket", None) in _SILENT
-            for name, value, argument in _arguments(node):
-                if silent and name in _RUNNING and value is not None:
-                    self._written.add(self._origin(value))
+            if not isinstance(node.target, torch._ops.OpOverload):
+                continue
+            silent = node.target.overloadpacket in _SILENT
+            declared = node.target._schema.arguments
+            given = dict(zip((one.name for one in declared), node.args, strict=False))
+            given |= node.kwargs
+            for argument in declared:
                 alias = argument.alias_info
-                if alias is None:
-                    continue
-                shared = pytree.tree_leaves(value)
-                if alias.is_write:
-                    self._written.update(self._origin(one) for one in shared)
-                if name == "out" or not isinstance(value, fx.Node):
-                    continue
-                if any(one.alias_info is not None for one in node.target._schema.returns):
-                    self._origins[node] = self._origin(value)
-            if node.target is getitem:
-                self._origins[node] = self._origin(node.args[0])
-
-    def _origin(self, node: fx.Node) -> fx.Node:
-        return self._origins.get(node, node)
+                writes = alias is not None and alias.is_write
+                if argument.name in given and (writes or (silent and argument.name in _RUNNING)):
+                    for value in pytree.tree_leaves(given[argument.name]):
+                        self._memory |= _places(value)
 
     def among(self, *values: Any) -> bool:
-        """Return whether any of some nodes is, or what they are views of."""
-        nodes = [value for value in values if isinstance(value, fx.Node)]
-        return any(self._origin(node) in self._written for node in nodes)
+        """Return whether any of some nodes is, or is a view of it."""
+        return any(not self._memory.isdisjoint(_places(value)) for value in values)
 
 
-def _arguments(node: fx.Node) -> list[tuple[str, Any, Any]]:
-    """Return name, value and declaration of an operation's arguments."""
-    if not isinstance(node.target, torch._ops.OpOverload):
-        return []
-    declared = node.target._schema.arguments
-    given = dict(zip((one.name for one in declared), node.args, strict=False)) | node.kwargs
-    return [(one.name, given[one.name], one) for one in declared if one.name in given]
+def memory(node: fx.Node) -> dict[int, int]:
+    """Return the places in memory that a node's value takes, and the bytes of each."""
+    tensors = pytree.tree_leaves(node.meta.get("val"))
+    strided = (one for one in tensors if isinstance(one, Tensor) and one.layout is torch.strided)
+    return {one.untyped_storage()._cdata: one.untyped_storage().nbytes() for one in strided}
+
+
+def _places(value: Any) -> set[int]:
+    return set(memory(value)) if isinstance(value, fx.Node) else set()

@@ -103,7 +103,8 @@ def _shorten(graph: fx.Graph, outer: fx.Node, written: Written) -> None:
         passed.append(node)
         node = carried
     # Wanted for something else as well, or not what it was when it was computed.
-    if len(node.users) > 1 or written.among(left, *passed, node, *node.args):
+    read = [given for one in (*passed, node) for given in one.all_input_nodes]
+    if len(node.users) > 1 or written.among(left, node, *read):
         return
     turned = sum(one.target is aten.t.default for one in passed) % 2 == 1
     (rows, width), (_, columns), between = _shape(left), _shape(outer), _shape(node.args[0])[1]

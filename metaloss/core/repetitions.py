@@ -1,4 +1,4 @@
-"""What a traced step computes twice: once, where that is cheaper than computing it anew."""
+"""Common subexpressions of a traced step: computed once, where keeping them takes little memory."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import fx
 
-from metaloss.core.graph_writes import Written
+from metaloss.core.graph_writes import Written, memory
 
 aten = torch.ops.aten
 
@@ -17,7 +17,6 @@ aten = torch.ops.aten
 # a transformer 0.83 times, for a quarter more of memory.
 KEPT_BYTES = 256 * 2**20
 
-_PRODUCTS = (aten.mm.default, aten.addmm.default)
 _SAME = (aten.alias.default, aten.detach.default)
 
 
@@ -25,34 +24,21 @@ def merge_repeated(graph: fx.Graph, *, kept_bytes: int = KEPT_BYTES) -> None:
     """Change a traced graph in place: what is computed again, from the same, is taken as it was.
 
     The forward-mode pass of an online step runs the model and the loss again, at the weights and
-    rows of the inner step: the same activations, which must then be kept until it comes. Where
-    they are too many, only products of what is there anyway are merged, such as a linear first
-    layer's of the inputs. The same numbers to the bit.
+    rows of the inner step: the same activations, which must then be kept until it comes. The first
+    are merged, as many as may be kept. The same numbers to the bit.
 
-    What a model writes to in place, and what is drawn, is left alone.
+    Left alone is what a model writes to in place, what draws random numbers (and is tagged so, as
+    PyTorch asks of operators), and what would be the same tensor in two places of the results.
 
     Args:
         graph: As `make_fx` leaves it: every node knows the form of its value.
         kept_bytes: How much may be kept.
     """
     written = Written(graph)
-    first = _repetitions(graph, written, of=None)
-    if sum(_bytes(node) for node in set(first.values())) > kept_bytes:
-        first = _repetitions(graph, written, of=_PRODUCTS)
-    for node, before in first.items():
-        node.replace_all_uses_with(before)
-    graph.eliminate_dead_code()
-
-
-def _repetitions(
-    graph: fx.Graph, written: Written, *, of: tuple[Any, ...] | None
-) -> dict[fx.Node, fx.Node]:
-    """Return the node that has computed it before, of all that repeat one.
-
-    ``of``: Only these operations, and views.
-    """
+    (output,) = (node for node in graph.nodes if node.op == "output")
     first: dict[fx.Node, fx.Node] = {}
     seen: dict[Any, fx.Node] = {}
+    kept: set[fx.Node] = set()
 
     def key(argument: Any) -> Any:
         if isinstance(argument, fx.Node):
@@ -65,35 +51,38 @@ def _repetitions(
         return type(argument), repr(argument)
 
     for node in graph.nodes:
-        if not (_is_view(node) or (_is_pure(node) if of is None else node.target in of)):
+        if not _is_pure(node) or written.among(node, *node.all_input_nodes):
             continue
-        if not written.among(node, *node.all_input_nodes):
-            names = tuple((name, key(value)) for name, value in sorted(node.kwargs.items()))
-            before = seen.setdefault((node.target, key(node.args), names), node)
-            if before is not node:
-                first[node] = before
-    return first
-
-
-def _is_view(node: fx.Node) -> bool:
-    if not isinstance(node.target, torch._ops.OpOverload):
-        return node.target is getitem
-    returns = node.target._schema.returns
-    return bool(returns) and all(one.alias_info is not None for one in returns)
+        names = tuple((name, key(value)) for name, value in sorted(node.kwargs.items()))
+        before = seen.setdefault((node.target, key(node.args), names), node)
+        if before is node or (output in node.users and output in before.users):
+            continue
+        cost = 0 if before in kept else _bytes(before)
+        if cost <= kept_bytes:
+            kept_bytes -= cost
+            kept.add(before)
+            first[node] = before
+    for node, before in first.items():
+        node.replace_all_uses_with(before)
+    graph.eliminate_dead_code()
 
 
 def _is_pure(node: fx.Node) -> bool:
-    return (
-        isinstance(node.target, torch._ops.OpOverload)
-        and not node.target._schema.is_mutable
-        and torch.Tag.nondeterministic_seeded not in node.target.tags
-    )
+    if not isinstance(node.target, torch._ops.OpOverload):
+        return node.target is getitem
+    mutable = node.target._schema.is_mutable
+    return not mutable and torch.Tag.nondeterministic_seeded not in node.target.tags
 
 
 def _bytes(node: fx.Node) -> int:
-    value = node.meta.get("val")
-    if _is_view(node) or node.target is aten._unsafe_view.default:
+    """Return the memory that it takes to keep a value.
+
+    None for views and constants, nor for what goes element by element: compilers compute that again
+    in passing.
+    """
+    if not isinstance(node.target, torch._ops.OpOverload) or not node.all_input_nodes:
         return 0
-    # What goes element by element is computed again in passing, if at all.
-    in_passing = torch.Tag.pointwise in node.target.tags  # type: ignore[union-attr]
-    return value.nbytes if isinstance(value, torch.Tensor) and not in_passing else 0
+    if torch.Tag.pointwise in node.target.tags:
+        return 0
+    given = {place for value in node.all_input_nodes for place in memory(value)}
+    return sum(size for place, size in memory(node).items() if place not in given)

@@ -128,6 +128,19 @@ def written_operand(x, y, d):
     return first + x @ y.t()
 
 
+def written_scale(x, y, d):
+    scale = d[0, 0].clone()
+    direction = (d.t() @ y) * scale
+    scale.mul_(2)
+    return x @ direction.t()
+
+
+def written_undeclared_view(x, y, d):
+    sums = torch.zeros(4, 4, dtype=d.dtype) @ d + 2 * d
+    torch.ops.aten._unsafe_view(sums, [80]).mul_(3)
+    return sums, 2 * d
+
+
 def written_part(x, y, d):
     d = d.clone()
     direction = d.t() @ y
@@ -143,6 +156,8 @@ def written_part(x, y, d):
         written_product,
         written_operand,
         written_part,
+        written_scale,
+        written_undeclared_view,
         lambda x, y, d: x.float() @ ((10 * d.t()).long() @ (10 * y).long()).t().mul(0.5),
     ],
 )
