@@ -25,6 +25,8 @@ _MAP = LinearSegmentedColormap.from_list("ratio", ["#3f97cc", "#ffffff", "#e2792
 _WIDEST, _NARROWEST = 4.0, 1.25
 # Inches.
 _CELL, _LINE, _BOTTOM = 0.6, 0.235, 0.82
+# Letters of a name, of a row or a block.
+_LONGEST = 44
 
 
 def plot_overview(
@@ -60,8 +62,8 @@ def plot_overview(
     # Inches: text of 8 points is some 0.06 wide a letter, and 0.045 wide and high when tilted.
     left = 0.35 + 0.058 * max(map(len, labels.values()))
     across = _CELL * (max(places.values()) + 1)
-    top = 0.6 + 0.045 * max(len(_short(name, 34)) for name in columns)
-    beyond = max(places[name] * _CELL + 0.045 * len(_short(name, 34)) for name in columns)
+    top = 0.6 + 0.045 * max(len(_short(name, _LONGEST)) for name in columns)
+    beyond = max(places[name] * _CELL + 0.045 * len(_short(name, _LONGEST)) for name in columns)
     width = max(7.2, left + max(across, beyond + 0.4) + 0.2)
     down = _LINE * len(tables)
     height = top + down + _BOTTOM
@@ -89,7 +91,8 @@ def plot_overview(
         _key(figure.add_axes((left / width, 0.58 / height, 2.4 / width, 0.1 / height)), widest)
         words = (
             "bold: best of the block   ▼ ▲ significantly worse, better than "
-            f"“{_short(reference, 34)}” (Holm-corrected p < {SIGNIFICANT})   –: no finite number"
+            f"“{_short(reference, _LONGEST)}” (Holm-corrected p < {SIGNIFICANT})   "
+            "–: no finite number"
         )
         figure.text(1 - 0.13 / width, 0.1 / height, words, fontsize=6.5, color=FAINT, ha="right")
         return save(figure, path)
@@ -99,7 +102,7 @@ def _labels(tables: Mapping[str, Table]) -> dict[str, str]:
     """Return what each block is called, with its metric where it is not that of most."""
     usual = Counter(table.metric for table in tables.values()).most_common(1)[0][0]
     return {
-        name: _short(name, 44)
+        name: _short(name, _LONGEST)
         + ("" if table.metric == usual else f" [{table.metric.partition('/')[2]}]")
         for name, table in tables.items()
     }
@@ -110,7 +113,7 @@ def _heads(axes: Axes, places: Mapping[str, float], reference: str, aside: Colle
         axes.text(
             x + 0.42,
             -0.25,
-            _short(name, 34),
+            _short(name, _LONGEST),
             fontsize=8,
             fontweight="bold" if name == reference else "normal",
             color=FAINT if name in aside else INK,
