@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import cycle
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -28,7 +30,12 @@ from metaloss.study.style import (
     thousands,
 )
 
-_COLORS = (BLUE, VERMILION, VIOLET, GREEN, PINK, SKY)
+# Rows beyond the palette begin it again, dashed.
+_PENS: list[dict[str, Any]] = [
+    {"color": color, "linestyle": style}
+    for style in ("solid", (0, (4, 1.2)), (0, (1.2, 1.2)))
+    for color in (BLUE, VERMILION, VIOLET, GREEN, PINK, SKY)
+]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,7 +83,7 @@ def plot_readings(
     Returns:
         ``path``.
     """
-    colors = dict(zip(readings, _COLORS * len(readings), strict=False))
+    pens = dict(zip(readings, cycle(_PENS), strict=False))
     with styled():
         figure = new_figure(9, 3.1)
         both = _NUMBERS if regression else _CLASSES
@@ -84,9 +91,9 @@ def plot_readings(
         # The one in the middle has names on its right.
         for panel, left in zip(panels, (0.05, 0.345, 0.745), strict=False):
             axes = figure.add_axes((left, 0.16, 0.235, 0.61))
-            _draw(axes, panel, readings, colors)
-        lines = [Line2D([], [], color=color, linewidth=1.7) for color in colors.values()]
-        figure.legend(lines, colors, loc="upper left", ncols=4, fontsize=7.5, frameon=False)
+            _draw(axes, panel, readings, pens)
+        lines = [Line2D([], [], linewidth=1.7, **pen) for pen in pens.values()]
+        figure.legend(lines, pens, loc="upper left", ncols=4, fontsize=7.5, frameon=False)
         return save(figure, path)
 
 
@@ -100,13 +107,13 @@ def _draw(
     axes: Axes,
     panel: _Panel,
     readings: Mapping[str, Sequence[Reading]],
-    colors: Mapping[str, str],
+    pens: Mapping[str, Mapping[str, Any]],
 ) -> None:
     right = max(float(one.steps[-1]) for some in readings.values() for one in some)
     for row, some in readings.items():
         steps, middle, low, high = _quartiles(some, panel.number)
-        axes.fill_between(steps, low, high, color=colors[row], alpha=0.16, linewidth=0)
-        axes.plot(steps, middle, color=colors[row], linewidth=1.7)
+        axes.fill_between(steps, low, high, color=pens[row]["color"], alpha=0.16, linewidth=0)
+        axes.plot(steps, middle, linewidth=1.7, **pens[row])
     for value in panel.known.values():
         axes.axhline(value, color=FAINT, linewidth=0.9, linestyle=(0, (3, 2)), zorder=1)
     if panel.log:

@@ -7,6 +7,7 @@ import torch
 from metaloss import registry
 from metaloss.core.curves import loss_curves
 from metaloss.losses.scaled import Scaled, ScaledConfig
+from metaloss.study import reading_plot
 from metaloss.study.folders import CurvesRow, RunFolder
 from metaloss.study.reading import pull, read_loss, readings_of, to_csv
 from metaloss.study.reading_plot import plot_readings
@@ -113,3 +114,21 @@ def test_rows_whose_loss_moves_become_lines_and_a_picture(tmp_path):
     for regression in (False, True):
         path = plot_readings(readings, tmp_path / "learned.png", regression=regression)
         assert path.read_bytes().startswith(b"\x89PNG")
+
+
+def test_every_row_has_a_line_of_its_own(tmp_path, monkeypatch):
+    figures = []
+
+    def keep(figure, path):
+        figures.append(figure)
+        return path
+
+    monkeypatch.setattr(reading_plot, "save", keep)
+    moments = [curves_of("cross_entropy"), curves_of("gce")]
+    reading = read_loss(run_of(*moments))
+    plot_readings({f"row {number}": [reading] for number in range(9)}, tmp_path / "learned.png")
+    (legend,) = figures[0].legends
+    pens = [(line.get_color(), str(line.get_linestyle())) for line in legend.get_lines()]
+    assert len(set(pens)) == len(pens) == 9
+    lines = figures[0].axes[0].get_lines()[:9]
+    assert [(line.get_color(), str(line.get_linestyle())) for line in lines] == pens
