@@ -105,7 +105,8 @@ def _obstacle(
     if problem.model.foreign_randomness:
         return "the model draws random numbers outside of nn.Dropout"
     # A step on forms alone, as it will be traced. It has run on numbers before (`check_outputs`):
-    # what fails is an operation that needs them, such as a branch, a mask or numpy.
+    # what fails is an operation that needs them, such as a branch, a mask or numpy. The cause is
+    # told: `compile=on` and `trace` refuse the run with it, `auto` logs it and runs eagerly.
     forms = FakeTensorMode(allow_non_fake_inputs=True)
     phi, key = dict(problem.loss.named_parameters()), torch.zeros((), dtype=torch.int64)
     given = (phi, inner, batch, key.to(batch.targets.device))
