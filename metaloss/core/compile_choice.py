@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+
 import torch
 from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensorMode
@@ -16,6 +18,8 @@ from metaloss.inner.problem import InnerProblem
 from metaloss.inner.sharded import ShardedProblem
 from metaloss.meta_optimizers.outer import OuterRule
 from metaloss.types import Batch, InnerState
+
+_LOGGER = logging.getLogger(__name__)
 
 # Compiling takes one to two minutes and saves half of the time or more: it pays for runs that would
 # take this long without it.
@@ -61,8 +65,10 @@ def choose(
     if config.compile is Compile.auto:
         device = batch.targets.device.type
         worth = expected_seconds(config.steps, operations, schedule, device) >= WORTH_SECONDS
-        free = worth and not _obstacle(problem, schedule, engine, inner, batch)
-        return Compile.on if free else Compile.off
+        obstacle = _obstacle(problem, schedule, engine, inner, batch) if worth else None
+        if obstacle:
+            _LOGGER.warning("compile=auto: this long run is not compiled: %s", obstacle)
+        return Compile.on if worth and not obstacle else Compile.off
     if obstacle := _obstacle(problem, schedule, engine, inner, batch):
         raise MetalossError(f"{asked}: {obstacle}: use compile=off")
     return config.compile
@@ -106,7 +112,7 @@ def _obstacle(
         return "the model draws random numbers outside of nn.Dropout"
     # A step on forms alone, as it will be traced. It has run on numbers before (`check_outputs`):
     # what fails is an operation that needs them, such as a branch, a mask or numpy. The cause is
-    # told: `compile=on` and `trace` refuse the run with it, `auto` logs it and runs eagerly.
+    # told: `compile=on` and `trace` refuse the run with it, `auto` warns and runs eagerly.
     forms = FakeTensorMode(allow_non_fake_inputs=True)
     phi, key = dict(problem.loss.named_parameters()), torch.zeros((), dtype=torch.int64)
     given = (phi, inner, batch, key.to(batch.targets.device))

@@ -306,7 +306,12 @@ def test_what_cannot_be_compiled_is_refused_with_its_reason(words, model, messag
         setup("schedule=online", f"compile={asked}", *words, model=model)
 
 
-def test_what_cannot_be_compiled_is_eager_if_nobody_asked():
+def test_what_cannot_be_compiled_is_eager_if_nobody_asked(caplog):
     words = ("schedule=online", f"steps={int(WORTH_SECONDS / 8e-3) + 1}", "compile=auto")
-    assert setup(*words, model=net(Branching())).config.compile is Compile.off
+    caplog.set_level("WARNING", "metaloss")
     assert setup(*words, model=net()).config.compile is Compile.on
+    assert not caplog.records
+    assert setup(*words, model=net(Branching())).config.compile is Compile.off
+    (warning,) = caplog.messages
+    assert warning.startswith("compile=auto: this long run is not compiled: ")
+    assert "needs to see values, in aten._local_scalar_dense" in warning
