@@ -7,7 +7,7 @@ dataclass: its fields are its options, in the config file and in Python alike.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
@@ -133,6 +133,16 @@ class Progress:
     offline: int = 0
     train: int = 0
 
+    def after(self, plan: Plan) -> Progress:
+        """Return how far a run has come once a plan is done."""
+        if plan.phase == "offline":
+            return Progress(offline=self.offline + 1, train=self.train)
+        return Progress(offline=self.offline, train=self.train + plan.unroll)
+
+    def steps_in(self, phase: str) -> int:
+        """Return the steps done in a phase, ``"offline"`` or ``"train"``."""
+        return self.offline if phase == "offline" else self.train
+
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
@@ -187,6 +197,18 @@ class Schedule(ABC):
 
         A pure function of its arguments: a resumed run is planned like the uninterrupted one.
         """
+
+    @property
+    def begins(self) -> Progress:
+        """Where the first plan begins."""
+        return Progress()
+
+    def plans(self, steps: int) -> Iterator[Plan]:
+        """Yield all that comes in a run of ``steps`` training steps."""
+        progress = self.begins
+        while (plan := self.plan(progress, steps)) is not None:
+            yield plan
+            progress = progress.after(plan)
 
     @abstractmethod
     def offline_total(self) -> int:

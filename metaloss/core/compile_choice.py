@@ -12,6 +12,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from metaloss.config import Compile, RunConfig
 from metaloss.contracts import Schedule
+from metaloss.core.programs import Compiled
 from metaloss.errors import MetalossError
 from metaloss.inner.keys import key_tensor
 from metaloss.inner.problem import InnerProblem
@@ -21,14 +22,14 @@ from metaloss.types import Batch, InnerState
 
 _LOGGER = logging.getLogger(__name__)
 
-# Compiling takes one to two minutes and saves half of the time or more: it pays for runs that would
-# take this long without it.
+# Compiling takes one to two minutes and saves a quarter of the time (ResNet-18) to three quarters
+# (an MLP): it pays for runs that would take this long without it.
 WORTH_SECONDS = 300.0
-# Seconds that a step takes at the least (plain, and with a moving φ) and operations in a second.
-# Rough, and not measured on the machine at hand: the same run must always be decided alike.
+# Seconds that a step takes at the least (plain, and one that φ moves after) and operations in a
+# second. Rough, and not measured on the machine at hand: the same run must always be decided alike.
 _LEAST_SECONDS = {"cpu": (1e-3, 8e-3), "cuda": (2e-3, 2e-2)}
-_RATE = {"cpu": 2e10, "cuda": 2e13}
-# In forward passes of the model: a plain step, and one with a moving φ.
+_RATE = {"cpu": 6e10, "cuda": 2e13}
+# In forward passes of the model: a plain step, and one that φ moves after.
 _PASSES = (3, 9)
 
 
@@ -61,15 +62,20 @@ def choose(
         if config.compile is not Compile.auto:
             raise MetalossError(f"{asked}: a run in several processes is eager: use compile=off")
         return Compile.off
+
+    def obstacle_to(kind: Compile) -> str | None:
+        no_trace = _obstacle(problem, schedule, engine, inner, batch)
+        return no_trace or (_no_compiler(batch.targets.device) if kind is Compile.on else None)
+
     operations = _operations(problem, inner, batch)
     if config.compile is Compile.auto:
         device = batch.targets.device.type
         worth = expected_seconds(config.steps, operations, schedule, device) >= WORTH_SECONDS
-        obstacle = _obstacle(problem, schedule, engine, inner, batch) if worth else None
+        obstacle = obstacle_to(Compile.on) if worth else None
         if obstacle:
             _LOGGER.warning("compile=auto: this long run is not compiled: %s", obstacle)
         return Compile.on if worth and not obstacle else Compile.off
-    if obstacle := _obstacle(problem, schedule, engine, inner, batch):
+    if obstacle := obstacle_to(config.compile):
         raise MetalossError(f"{asked}: {obstacle}: use compile=off")
     return config.compile
 
@@ -77,16 +83,21 @@ def choose(
 def expected_seconds(
     steps: int, operations: float, schedule: Schedule, device: str = "cpu"
 ) -> float:
-    """Return roughly how long a run's training takes when it is not compiled.
+    """Return roughly how long a run takes when it is not compiled, its offline phase included.
 
     Args:
         steps: Training steps.
         operations: Floating-point operations of a forward pass over a batch.
-        schedule: Whether φ moves.
+        schedule: When φ moves.
         device: ``cpu`` or ``cuda``.
     """
-    kind = 1 if schedule.moves_in("train") else 0
-    return steps * max(_LEAST_SECONDS[device][kind], _PASSES[kind] * operations / _RATE[device])
+    plain, learning = (
+        max(least, passes * operations / _RATE[device])
+        for least, passes in zip(_LEAST_SECONDS[device], _PASSES, strict=True)
+    )
+    return sum(
+        plan.unroll * (learning if plan.meta_step else plain) for plan in schedule.plans(steps)
+    )
 
 
 @torch.no_grad()
@@ -122,4 +133,17 @@ def _obstacle(
     except (RuntimeError, TypeError, NotImplementedError) as error:
         cause = getattr(error, "func", None) or str(error).strip().split("\n")[0]
         return f"the model or a loss needs to see values, in {cause}"
+    return None
+
+
+def _no_compiler(device: torch.device) -> str | None:
+    """Return why nothing at all can be compiled on this machine, None if something can.
+
+    Tried, not guessed: it takes a C++ compiler, Python's headers, a folder to write to.
+    """
+    try:
+        Compiled(torch.neg)(torch.zeros(2, device=device))
+    except Exception as error:  # what is missing shows in as many ways as there are things
+        cause = str(error).strip().split("\n")[0] or type(error).__name__
+        return f"PyTorch's compiler does not work here ({cause})"
     return None

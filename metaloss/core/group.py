@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import fields, replace
+from itertools import islice
 
 import torch
 from torch import Tensor
@@ -63,7 +64,7 @@ class StackedAdvance:
 
 
 def check_stackable(setups: Sequence[Setup]) -> None:
-    """Raise unless the runs can be one program: tried on the first step, which is thrown away.
+    """Raise unless the runs can be one program: tried on steps that are thrown away.
 
     Raises:
         UnsupportedError: If an engine, a model or a task does not allow it; it says why.
@@ -98,15 +99,33 @@ def check_stackable(setups: Sequence[Setup]) -> None:
     if first.problem.model.foreign_randomness:
         raise UnsupportedError(alone % "the model draws random numbers outside of nn.Dropout")
     states = stack([setup.state(setup.advance.fresh("train", 0), _phi(setup)) for setup in setups])
-    plan = first.schedule.plan(Progress(), first.config.steps)
-    assert plan is not None
+    advance = StackedAdvance([setup.advance for setup in setups], tried=True)
     try:
-        StackedAdvance([setup.advance for setup in setups], tried=True)(states, plan, Progress())
+        for plan, progress in _telling(first):
+            states = advance(states, plan, progress)
     except RuntimeError as error:
         reason = str(error).strip().split("\n")[0]
         raise UnsupportedError(
             alone % f"not every operation can be vectorised ({reason})"
         ) from error
+
+
+def _telling(setup: Setup) -> list[tuple[Plan, Progress]]:
+    """Return the first steps that do all that a run's steps do.
+
+    Those are the first that φ moves after and the next, which may be what judges it.
+    """
+    schedule, steps = setup.schedule, setup.config.steps
+    progress = schedule.begins
+    found: list[tuple[Plan, Progress]] = []
+    for plan in schedule.plans(steps):
+        if found or plan.meta_step or not schedule.learns:
+            found.append((plan, progress))
+        if len(found) == 2:
+            break
+        progress = progress.after(plan)
+    # A run may end before φ moves at all.
+    return found or [(plan, schedule.begins) for plan in islice(schedule.plans(steps), 1)]
 
 
 def _constants(setup: Setup) -> list[Tensor]:

@@ -14,7 +14,7 @@ from torch import nn
 
 from metaloss import registry
 from metaloss.config import Compile, Precision, RunConfig, Selected
-from metaloss.contracts import MetaBatch, Progress, Schedule, Start, Task, TaskOptions
+from metaloss.contracts import MetaBatch, Schedule, Start, Task, TaskOptions
 from metaloss.core.advance import Advance
 from metaloss.core.batches import BatchStream, in_one_launch, joined
 from metaloss.core.compile_choice import choose
@@ -204,13 +204,9 @@ def _schedule(config: RunConfig, search: SearchRule | None) -> Schedule:
 
 def _train_meta_steps(schedule: Schedule, steps: int) -> int:
     """Return how often φ moves in training: what the outer rate's schedule falls over."""
-    count, progress = 0, Progress(offline=schedule.offline_total())
     if not schedule.moves_in("train"):
         return 0
-    while (plan := schedule.plan(progress, steps)) is not None:
-        count += plan.meta_step
-        progress = replace(progress, train=progress.train + plan.unroll)
-    return count
+    return sum(plan.meta_step for plan in schedule.plans(steps) if plan.phase == "train")
 
 
 def build_loss(chosen: Selected, task: Task, seed: int) -> LearnedLoss:

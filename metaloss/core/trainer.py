@@ -8,13 +8,13 @@ from typing import Any
 
 import torch
 
+from metaloss.config import Compile
 from metaloss.contracts import Plan, Progress
 from metaloss.core import checkpoint
 from metaloss.core.best import Best
 from metaloss.core.evaluate import evaluate
 from metaloss.core.interrupt import Interrupt
 from metaloss.core.ladder import Ladder
-from metaloss.core.place import after, crossed, steps_in
 from metaloss.core.recorder import Recorder, read_meter
 from metaloss.core.recovery import Recovery
 from metaloss.core.saved import (
@@ -67,8 +67,7 @@ class Trainer:
             )
         self.state = self.setup.state(self.state.inner, phi)
         self.ladder.phase_begins(self.state)
-        if setup.search is not None:
-            self.progress = Progress(offline=setup.search.generations)
+        self.progress = setup.schedule.begins
         if setup.schedule.offline_total() > self.progress.offline:
             self._curves("offline")
         else:
@@ -84,6 +83,8 @@ class Trainer:
         """Go on until the schedule ends, early stopping ends it, or the ladder gives up."""
         first = True
         while (plan := self.next_plan()) is not None:
+            if first:
+                self.say_compiling("the steps")
             step = self.setup.advance.step
             began, compiled = time.perf_counter(), step.compile_seconds
             state = self.setup.advance(self.state, plan, self.progress)
@@ -97,6 +98,11 @@ class Trainer:
                 self._interrupt.check(f"a checkpoint was written; go on with {self._hint}")
         self.end()
 
+    def say_compiling(self, what: str) -> None:
+        """Tell people in a compiled run why nothing moves for a while."""
+        if self.setup.config.compile is Compile.on:
+            self.recorder.notice(self.step, f"compiling {what}: up to two minutes", level="info")
+
     def next_plan(self) -> Plan | None:
         """Return what comes next, None at the end."""
         if self.ladder.diverged or self._stopped_early():
@@ -105,12 +111,12 @@ class Trainer:
 
     def is_due(self, plan: Plan) -> bool:
         """Return whether the state after a plan will be looked at: logged, evaluated or saved."""
-        last = steps_in(plan.phase, self.progress)
-        now = steps_in(plan.phase, after(plan, self.progress))
+        last = self.progress.steps_in(plan.phase)
+        now = self.progress.after(plan).steps_in(plan.phase)
         every = (
             getattr(self.setup.config, f"{what}_every") for what in ("log", "eval", "checkpoint")
         )
-        return self._is_last(plan.phase, now) or any(crossed(last, now, n) for n in every)
+        return self._is_last(plan.phase, now) or any(_crossed(last, now, n) for n in every)
 
     def took(self, plan: Plan, state: TrainState, seconds: float, compiled: float = 0.0) -> None:
         """Take the state after a plan, and do what is due.
@@ -128,7 +134,7 @@ class Trainer:
             )
         due = self.is_due(plan)
         self.state = state
-        before, self.progress = self.progress, after(plan, self.progress)
+        before, self.progress = self.progress, self.progress.after(plan)
         if plan.phase == "train":
             self.train_seconds += seconds
         if due:
@@ -165,16 +171,16 @@ class Trainer:
 
     def _record(self, plan: Plan, before: Progress) -> None:
         config = self.setup.config
-        last, now = steps_in(plan.phase, before), steps_in(plan.phase, self.progress)
+        last, now = before.steps_in(plan.phase), self.progress.steps_in(plan.phase)
         is_last = self._is_last(plan.phase, now)
         at_end, ends_offline = (is_last and plan.phase == name for name in ("train", "offline"))
-        evaluates = crossed(last, now, config.eval_every) or at_end
+        evaluates = _crossed(last, now, config.eval_every) or at_end
         # The offline phase's last numbers must not be counted with the first ones of training.
-        if evaluates or ends_offline or crossed(last, now, config.log_every):
+        if evaluates or ends_offline or _crossed(last, now, config.log_every):
             self._log(plan, evaluates)
         if ends_offline and not self.ladder.diverged:
             self._train_begins()
-        if crossed(last, now, config.checkpoint_every) or ends_offline or at_end:
+        if _crossed(last, now, config.checkpoint_every) or ends_offline or at_end:
             self.save()
 
     def _log(self, plan: Plan, evaluates: bool) -> None:
@@ -190,7 +196,7 @@ class Trainer:
                 numbers |= self.metrics
             if self.setup.schedule.learns:
                 self._curves(plan.phase)
-        self.recorder.log(self.step, plan.phase, steps_in(plan.phase, self.progress), numbers)
+        self.recorder.log(self.step, plan.phase, self.progress.steps_in(plan.phase), numbers)
         if evaluates and plan.phase == "train":
             self._note_best()
         found = self.metrics if evaluates and plan.phase == "train" else None
@@ -279,3 +285,8 @@ class Trainer:
 def _words(plan: Plan) -> str:
     kind = "a step with a moving loss" if plan.meta_step else "a step with the loss at rest"
     return f"{kind}, phase {plan.phase}"
+
+
+def _crossed(last: int, now: int, every: int) -> bool:
+    """Return whether a multiple of ``every`` lies in (last, now]."""
+    return now // every > last // every

@@ -20,6 +20,11 @@ class Searched(Schedule):
     generations: int
     meta_batch: MetaBatch = MetaBatch.validation
 
+    @property
+    def begins(self) -> Progress:
+        """After the search, which is no plan's."""
+        return Progress(offline=self.generations)
+
     def plan(self, progress: Progress, steps: int) -> Plan | None:
         """Return one plain step at a time; the search is over by then."""
         assert progress.offline == self.generations

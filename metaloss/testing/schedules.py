@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import replace
 
 from metaloss.contracts import MetaBatch, Plan, Progress, Schedule, TrainOn
 from metaloss.testing.base import Checks, nothing_changes, require
@@ -28,7 +27,7 @@ class ScheduleChecks(Checks):
         for steps in BUDGETS:
             end = Progress()
             for before, plan in _plans(schedule, steps):
-                end = _after(before, plan)
+                end = before.after(plan)
             expected = Progress(offline=schedule.offline_total(), train=steps)
             require(end == expected, f"a run of {steps} steps ends at {end}, not at {expected}")
 
@@ -85,11 +84,5 @@ def _plans(schedule: Schedule, steps: int) -> Iterator[tuple[Progress, Plan]]:
         if plan is None:
             return
         yield progress, plan
-        progress = _after(progress, plan)
+        progress = progress.after(plan)
     raise AssertionError(f"a run of {steps} steps does not end: it is at {progress}")
-
-
-def _after(before: Progress, plan: Plan) -> Progress:
-    if plan.phase == "offline":
-        return replace(before, offline=before.offline + 1)
-    return replace(before, train=before.train + plan.unroll)

@@ -90,6 +90,7 @@ def main() -> int:
         return 0
     found = json.loads(given.out.read_text()) if given.out.exists() else {}
     found["machine"] = report.machine()
+    stamps = found.setdefault("stamps", {})
     for name, function, arguments in plan():
         if given.names and not any(name.startswith(wanted) for wanted in given.names):
             continue
@@ -103,6 +104,7 @@ def main() -> int:
             print(f"{name} failed", file=sys.stderr)
         else:
             found[name] = json.loads(result.stdout.splitlines()[-1])
+        stamps[name] = report.stamp()
         given.out.write_text(json.dumps(found, indent=1))
     print(text := report.page(found))
     if given.page:

@@ -94,9 +94,13 @@ def step(workload: str, names: list[str], rounds: int) -> dict[str, Any]:
     return found
 
 
-def memory(workload: str, name: str) -> int:
-    """Return the peak memory of a step of one variant, in bytes."""
-    return peak_bytes(variant(EVERY[workload], name)[0])
+def memory(workload: str, name: str) -> dict[str, int]:
+    """Return the peak memory of a step of one variant: of the step, and of all its process."""
+    imported = resident_bytes()
+    call, _ = variant(EVERY[workload], name)
+    between = resident_bytes() - imported
+    step = peak_bytes(call)
+    return {"step": step, "process": between + step}
 
 
 def total_memory(workload: str, name: str) -> dict[str, int]:

@@ -18,29 +18,33 @@ PACKAGES = ("torch", "higher", "torchopt")
 
 def machine() -> dict[str, str]:
     """Return where and with what things are measured."""
-    commit = subprocess.run(
-        ["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True
-    ).stdout.strip()
     device = torch.cuda.get_device_name() if torch.cuda.is_available() else _processor()
     return {
         "device": device,
         "threads": str(torch.get_num_threads()),
         "python": platform.python_version(),
         **{name: version(name) for name in PACKAGES},
-        "commit": commit,
-        "date": date.today().isoformat(),
     }
+
+
+def stamp() -> str:
+    """Return at which commit and when something is measured."""
+    commit = subprocess.run(
+        ["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True
+    ).stdout.strip()
+    return f"{commit}, {date.today().isoformat()}"
 
 
 def page(found: Mapping[str, Any]) -> str:
     """Return the tables in Markdown."""
     parts = ["Measured on " + ", ".join(f"{k} {v}" for k, v in found["machine"].items()) + "."]
+    parts += _stamps(found)
     for name, value in found.items():
         kind, _, rest = name.partition("/")
         if kind == "step":
             parts += [f"### {rest}", _steps(value) if value else "not measured: it failed"]
     parts += [
-        "### Peak memory of a step above what lies there between two, MB",
+        "### Peak memory of a step, MB",
         _memory(found),
         "### What a run takes of a GPU's memory, MB",
         _total(found),
@@ -58,6 +62,14 @@ def page(found: Mapping[str, Any]) -> str:
     return "\n\n".join(parts) + "\n"
 
 
+def _stamps(found: Mapping[str, Any]) -> list[str]:
+    """Return a line for each commit: cases that were measured apart are not of one table's."""
+    cases: dict[str, list[str]] = {}
+    for name, one in found.get("stamps", {}).items():
+        cases.setdefault(one, []).append(name)
+    return [f"At {one}: {'; '.join(names)}." for one, names in cases.items()]
+
+
 def _steps(seconds: Mapping[str, Mapping[str, float]]) -> str:
     plain = seconds["plain, compiled"]["median"]
     library = min(seconds["higher"]["median"], seconds["torchopt"]["median"])
@@ -66,7 +78,7 @@ def _steps(seconds: Mapping[str, Mapping[str, float]]) -> str:
         [
             name,
             f"{1e3 * one['median']:.{digits}f}",
-            f"{1e3 * one['low']:.{digits}f} – {1e3 * one['high']:.{digits}f}",
+            _spread(one, 1e3, digits),
             f"{one['median'] / plain:.2f} ×",
             f"{one['median'] / library:.2f} ×",
         ]
@@ -77,17 +89,16 @@ def _steps(seconds: Mapping[str, Mapping[str, float]]) -> str:
 
 
 def _memory(found: Mapping[str, Any]) -> str:
-    names = [name for name in found if name.startswith("memory/")]
-    plain = next((found[n] for n in names if n.endswith("/plain, compiled") and found[n]), None)
-    rows = [
-        [
-            name.rpartition("/")[2],
-            _number(found[name], 1e6),
-            f"{found[name] / plain:.2f} ×" if plain and found[name] else "–",
-        ]
-        for name in names
-    ]
-    return _table(["a training step", "MB", "÷ plain, compiled"], rows)
+    rows = []
+    for work, variant, one in _by_work(found, "memory", failed=True):
+        if not one:
+            rows.append([variant, "not measured"])
+            continue
+        row = [variant, *(_number(one[which], 1e6) for which in ("step", "process"))]
+        base = found.get(f"memory/{work}/plain, compiled")
+        rows.append(row + _against(one, base, ("step", "process")))
+    between, imports = "above what lies there between two", "above the interpreter's after import"
+    return _table(["a training step", between, imports, *2 * ["÷ plain"]], rows)
 
 
 def _total(found: Mapping[str, Any]) -> str:
@@ -106,11 +117,12 @@ def _unroll(found: Mapping[str, Any]) -> str:
     for name in ("higher", "compiled", "eager"):
         one = found.get(f"unroll/{name}")
         if not one:
-            rows.append([name, "not measured", "", "", ""])
+            rows.append([name, "not measured"])
             continue
-        row = [name, f"{one['median']:.2f}", f"{one['peak'] / 1e6:.0f}"]
+        row = [name, f"{one['median']:.2f}", _spread(one, 1, 2), f"{one['peak'] / 1e6:.0f}"]
         rows.append(row + _against(one, base, ("median", "peak")))
-    return _table(["", "seconds", "MB", "time ÷ higher", "memory ÷ higher"], rows)
+    head = ["", "seconds", "quartiles", "MB", "time ÷ higher", "memory ÷ higher"]
+    return _table(head, rows)
 
 
 def _states(found: Mapping[str, Any]) -> str:
@@ -123,11 +135,13 @@ def _states(found: Mapping[str, Any]) -> str:
     return _table(["", "keep_states", "seconds", "MB", "time ÷ all", "memory ÷ all"], rows)
 
 
-def _by_work(found: Mapping[str, Any], kind: str) -> Iterator[tuple[str, str, Any]]:
+def _by_work(
+    found: Mapping[str, Any], kind: str, *, failed: bool = False
+) -> Iterator[tuple[str, str, Any]]:
     """Yield the workload, the variant and what was found of one kind of case."""
     for name, one in found.items():
         begins, _, rest = name.partition("/")
-        if begins == kind and one:
+        if begins == kind and (one or failed):
             work, _, variant = rest.rpartition("/")
             yield work, variant, one
 
@@ -147,10 +161,13 @@ def _rest(found: Mapping[str, Any]) -> str:
     ):
         one = found.get(name)
         if not one:
-            rows.append([title, "not measured", "", ""])
+            rows.append([title, "not measured"])
             continue
         times = [one[which]["median"] for which in (slow, fast)]
-        shown = [f"{1e3 * seconds:.1f} ms" for seconds in times]
+        shown = [
+            f"{1e3 * one[which]['median']:.1f} ms ({_spread(one[which], 1e3, 1)})"
+            for which in (slow, fast)
+        ]
         rows.append([title, f"{slow}: {shown[0]}", f"{fast}: {shown[1]}", _ratio(times)])
     if one := found.get("data"):
         loaders = [name for name in one if name.startswith("DataLoader")]
@@ -190,6 +207,11 @@ def _flops(found: Mapping[str, Any]) -> str:
     kinds = list(found[names[0]])
     rows = [[n.partition("/")[2], *(f"{found[n][kind]:.2f}" for kind in kinds)] for n in names]
     return _table(["", *kinds], rows)
+
+
+def _spread(one: Mapping[str, float], unit: float, digits: int) -> str:
+    """Return the quartiles, ``unit`` of them a second."""
+    return f"{unit * one['low']:.{digits}f} – {unit * one['high']:.{digits}f}"
 
 
 def _ratio(times: Sequence[float]) -> str:

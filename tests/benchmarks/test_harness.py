@@ -115,10 +115,24 @@ def test_the_page_says_what_was_not_measured():
     assert text.count("not measured") >= 6
 
 
+def test_the_page_says_what_was_measured_apart():
+    stamps = {"loss": "abc1234, 2026-01-02", "seeds/eager": "abc1234, 2026-01-02", "long": "later"}
+    text = page({"machine": MACHINE, "stamps": stamps})
+    assert "At abc1234, 2026-01-02: loss; seeds/eager." in text
+    assert "At later: long." in text
+
+
 def test_the_page_shows_unrolls_and_rounding():
     one = {"median": 4.0, "low": 4.0, "high": 4.0, "peak": 2e6}
     found = {
         "machine": MACHINE,
+        "memory/net/plain, compiled": {"step": 2e6, "process": 4e6},
+        "memory/net/online": {"step": 3e6, "process": 5e6},
+        "loss": {
+            "per class": {"median": 0.2, "low": 0.1, "high": 0.3},
+            "at once": {"median": 0.01, "low": 0.01, "high": 0.01},
+            "compiled": {"median": 0.01, "low": 0.01, "high": 0.01},
+        },
         "states/net, unroll of 9/all": one,
         "states/net, unroll of 9/sqrt": {**one, "median": 5.0, "peak": 1e6},
         "total/net/plain, compiled": {"tensors": 2e6, "driver": 4e6},
@@ -129,6 +143,8 @@ def test_the_page_shows_unrolls_and_rounding():
     assert ["net, unroll of 9", "sqrt", "5.00", "1", "1.25 ×", "0.50 ×"] in lines
     assert ["net", "at the start", "1.2e-02", "0.9999"] in lines
     assert ["net", "online", "3", "5", "1.50 ×", "1.25 ×"] in lines
+    assert ["online", "3", "5", "1.50 ×", "1.25 ×"] in lines
+    assert "per class: 200.0 ms (100.0 – 300.0)" in {cell for line in lines for cell in line}
 
 
 def test_rounding_is_measured_before_and_after_training():

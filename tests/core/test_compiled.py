@@ -261,13 +261,22 @@ def test_a_run_is_as_long_as_its_arithmetic_where_that_is_more():
     online, static = (setup(f"schedule={name}") for name in ("online", "static"))
     assert expected_seconds(10, 0.0, online.schedule) == pytest.approx(0.08)
     assert expected_seconds(10, 0.0, static.schedule) == pytest.approx(0.01)
-    # 9 passes of 2e9 operations at 2e10 a second, 3 of them without a moving loss.
-    assert expected_seconds(10, 2e9, online.schedule) == pytest.approx(9.0)
-    assert expected_seconds(10, 2e9, static.schedule) == pytest.approx(3.0)
+    # 9 passes of 6e9 operations at 6e10 a second, 3 of them without a moving loss.
+    assert expected_seconds(10, 6e9, online.schedule) == pytest.approx(9.0)
+    assert expected_seconds(10, 6e9, static.schedule) == pytest.approx(3.0)
     # A GPU does a thousand times as much, and launches as slowly.
     assert expected_seconds(10, 0.0, online.schedule, "cuda") == pytest.approx(0.2)
     assert expected_seconds(10, 2e12, static.schedule, "cuda") == pytest.approx(3.0)
     assert WORTH_SECONDS > 100  # what compiling itself can take
+
+
+def test_a_run_is_as_long_as_what_its_schedule_plans():
+    offline = setup("schedule=offline", "schedule.offline_steps=4", "schedule.unroll=5")
+    assert expected_seconds(10, 0.0, offline.schedule) == pytest.approx(20 * 0.008 + 10 * 0.001)
+    seldom = setup("schedule=online", "schedule.period=5")
+    assert expected_seconds(10, 0.0, seldom.schedule) == pytest.approx(2 * 0.008 + 8 * 0.001)
+    frozen = setup("schedule=online", "schedule.freeze_after=0.3")
+    assert expected_seconds(10, 0.0, frozen.schedule) == pytest.approx(3 * 0.008 + 7 * 0.001)
 
 
 class Jitter(nn.Module):
@@ -315,3 +324,17 @@ def test_what_cannot_be_compiled_is_eager_if_nobody_asked(caplog):
     (warning,) = caplog.messages
     assert warning.startswith("compile=auto: this long run is not compiled: ")
     assert "needs to see values, in aten._local_scalar_dense" in warning
+
+
+def test_a_machine_without_a_compiler_runs_eagerly_and_says_why(monkeypatch, caplog):
+    def missing(*_):
+        raise RuntimeError("No working C++ compiler found\nand many lines more")
+
+    monkeypatch.setattr(torch._inductor, "compile", missing)
+    caplog.set_level("WARNING", "metaloss")
+    long = ("schedule=online", f"steps={int(WORTH_SECONDS / 8e-3) + 1}")
+    assert setup(*long, "compile=auto").config.compile is Compile.off
+    assert "does not work here (No working C++ compiler found)" in caplog.text
+    assert setup(*long, "compile=trace").config.compile is Compile.trace
+    with pytest.raises(MetalossError, match=r"compile=on: PyTorch's compiler .*: use compile=off"):
+        setup(*long, "compile=on")

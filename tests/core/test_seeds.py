@@ -190,6 +190,37 @@ def test_models_that_cannot_be_vectorised_are_refused(tmp_path):
     assert not (tmp_path / "run").exists()
 
 
+class Backwards(torch.autograd.Function):
+    """An operation without forward mode, which only the moves of φ need."""
+
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(x):
+        return x * 2
+
+    @staticmethod
+    def setup_context(ctx, inputs, output):
+        pass
+
+    @staticmethod
+    def backward(ctx, grad):
+        return grad * 2
+
+
+def test_what_only_a_later_step_needs_is_tried_as_well(tmp_path):
+    class Doubling(nn.Module):
+        def forward(self, x):
+            return Backwards.apply(x)
+
+    words = fast("seeds=2", "steps=4", "schedule.period=3", f"output={tmp_path / 'run'}")
+    with pytest.raises(UnsupportedError, match="needs forward-mode derivatives"):
+        metaloss.train_seeds(words, task=blobs(), model=net(Doubling()))
+    assert not (tmp_path / "run").exists()
+    plain = fast("seeds=2", "steps=2", "schedule.period=3", f"output={tmp_path / 'plain'}")
+    assert len(metaloss.train_seeds(plain, task=blobs(), model=net(Doubling()))) == 2
+
+
 def test_rows_of_different_shapes_are_refused(tmp_path):
     lines = [f"{i % 9},{'ab'[i % 2] if i % 10 else f'rare {i % 30}'},{i % 2}" for i in range(60)]
     (tmp_path / "table.csv").write_text("\n".join(["x,word,y", *lines]))

@@ -8,7 +8,6 @@ from torch.utils import _pytree as pytree
 
 from metaloss.contracts import Progress
 from metaloss.core.joined import joined
-from metaloss.core.place import after
 from metaloss.core.setup import prepare
 from metaloss.core.together import check_together
 from metaloss.losses import MLPLoss
@@ -57,7 +56,7 @@ def _steps(words, count=10):
         for _ in range(count):
             plan = setup.schedule.plan(progress, 1000)
             state = setup.advance(state, plan, progress)
-            progress = after(plan, progress)
+            progress = progress.after(plan)
         assert int(state.guard.bad) == 0
         values = {"phi": state.phi, "outer": state.outer, **state.inner._asdict()}
     return {
