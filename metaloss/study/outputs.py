@@ -115,6 +115,7 @@ def write_blocks(
     notes = tuple(f"{name}: {note}" for name, one in found.items() for note in one.notes)
     texts = {
         "table.csv": render.blocks_to_csv(tables),
+        "seeds.csv": render.seeds_to_csv(tables),
         "table.md": "\n".join([render.blocks_to_markdown(tables, notes), *sections]),
     }
     written = [write_text(out / name, text, console) for name, text in texts.items()]

@@ -49,6 +49,20 @@ def blocks_to_csv(tables: Mapping[str, Table]) -> str:
     return text.getvalue()
 
 
+def seeds_to_csv(tables: Mapping[str, Table]) -> str:
+    """Return the final test metric of every run, a column for each seed; empty where none is.
+
+    Every other number of a comparison follows from these, its tests included.
+    """
+    lines = [(name, line) for name, table in tables.items() for line in table.lines]
+    seeds = sorted({seed for _, line in lines for seed in line.values})
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["block", "row", *(f"seed {seed}" for seed in seeds)])
+    writer.writerows([name, line.name, *map(line.values.get, seeds)] for name, line in lines)
+    return text.getvalue()
+
+
 def blocks_to_markdown(tables: Mapping[str, Table], notes: Sequence[str]) -> str:
     """Return the blocks' tables under headings, with what must be known to read them."""
     parts = [f"## {name}\n\n{_markdown_table(table)}" for name, table in tables.items()]

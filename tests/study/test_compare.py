@@ -208,9 +208,18 @@ def test_a_study_in_blocks_is_summarized(tmp_path, blocks, console):
         reference="online",
     )
     found = compare(study, tmp_path, train=blocks, console=console)
-    names = ["table.csv", "table.md", "summary.md", "summary.csv", "ranks.png", "overview.png"]
-    assert [file.name for file in found.files[:6]] == names
-    assert all(file.stat().st_size for file in found.files[:6])
+    names = ["table.csv", "seeds.csv", "table.md"]
+    names += ["summary.md", "summary.csv", "ranks.png", "overview.png"]
+    assert [file.name for file in found.files[:7]] == names
+    assert all(file.stat().st_size for file in found.files[:7])
+    runs = list(csv.DictReader(io.StringIO((tmp_path / "seeds.csv").read_text())))
+    assert {(row["block"], row["row"]) for row in runs} == {
+        (block, row) for block in ("easy", "Hard") for row in ("CE", "CE, stopped", "online")
+    }
+    (online,) = (row for row in runs if (row["block"], row["row"]) == ("easy", "online"))
+    assert [float(value) for name, value in online.items() if name.startswith("seed ")] == (
+        pytest.approx(FINALS["online"])
+    )
     text = (tmp_path / "summary.md").read_text()
     assert "online beats every rival in 2 of 2 blocks (100%)" in text
     assert "## with noise: 1 block\n" in text

@@ -1,5 +1,6 @@
 import pytest
 
+from metaloss.compose import compose
 from metaloss.errors import MetalossError
 from metaloss.study.study_file import load_study, shipped_studies, to_yaml
 
@@ -11,6 +12,33 @@ def test_the_demo_is_shipped_with_its_six_rows():
     assert study.seeds == (0, 1, 2)
     assert "task.label_noise=0.5" in study.common
     assert study.reference == study.rows[0].name
+
+
+@pytest.mark.parametrize("name", shipped_studies())
+def test_every_shipped_study_can_be_trained(name):
+    study = load_study(name)
+    parts = [study.of_block(block) for block in study.blocks] or [study]
+    seen = set()
+    for part in parts:
+        # Every block with one row, and every row in the first block that has it.
+        for row in [part.rows[0], *(row for row in part.rows if row.name not in seen)]:
+            seen.add(row.name)
+            for words in row.tune[:1] or [()]:
+                compose([*part.overrides(row, study.seeds[0]), *words])
+    assert seen == {row.name for row in study.rows}
+
+
+def test_the_study_asks_all_that_it_says():
+    study = load_study("embedded")
+    (tuned,) = {row.tune for row in study.rows if row.tune}
+    assert tuned == tuple((f"inner.lr={rate}",) for rate in (0.001, 0.003, 0.01, 0.03))
+    assert len(study.blocks) == 34
+    assert sum(map(len, study.groups.values())) == 34
+    assert study.seeds == tuple(range(10))
+    assert not set(study.seeds) & set(study.tuning_seeds)
+    assert {"static", "static, early stopping", "offline, ML³", "offline, imitate"} <= {
+        row.name for row in study.rows if row.name not in study.aside
+    }
 
 
 def test_a_study_survives_its_file(tmp_path):
