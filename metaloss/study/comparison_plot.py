@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -26,6 +26,7 @@ from metaloss.study.style import (
     VIOLET,
     Label,
     end_labels,
+    label_heights,
     new_figure,
     save,
     scale_y,
@@ -36,6 +37,8 @@ from metaloss.study.table import Group, Table
 
 _STATIC = (GREEN, PINK, GOLD, SLATE)
 _LEARNING = (BLUE, VERMILION, VIOLET, SKY)
+# Inches under and over the axes.
+_BELOW, _ABOVE = 0.62, 0.64
 
 
 def plot_comparison(groups: Sequence[Group], table: Table, path: Path, *, title: str = "") -> Path:
@@ -56,39 +59,65 @@ def plot_comparison(groups: Sequence[Group], table: Table, path: Path, *, title:
         ``path``.
     """
     loss, owner = _learned(groups)
+    bands = {group.name: found for group in groups if (found := band(group, table.metric))}
+    labels = _labels(groups, table, bands)
+    size = 8 if len(labels) <= 8 else 6.5
+    # As high as the labels need, one above the other: of twenty rows none may leave the picture.
+    height = max(4.0, _BELOW + _ABOVE + float(label_heights(labels, size).sum()) / 72)
+    low, tall = _BELOW / height, 1 - (_BELOW + _ABOVE) / height
     with styled():
-        figure = new_figure(9, 4) if loss else new_figure(7.5, 4)
-        place = (0.065, 0.155, 0.345, 0.685) if loss else (0.085, 0.155, 0.6, 0.685)
+        figure = new_figure(9 if loss else 7.5, height)
+        left, wide = (0.065, 0.345) if loss else (0.085, 0.6)
         head = title or f"{table.metric.replace('/', ' ')} over training"
-        _curves(figure.add_axes(place), groups, table)
-        _heading(figure, place[0], head[:1].upper() + head[1:])
+        axes = figure.add_axes((left, low, wide, tall))
+        _curves(axes, groups, table, bands)
+        end_labels(axes, axes.get_xlim()[1], labels, size=size)
+        _heading(figure, left, head[:1].upper() + head[1:])
         if loss is not None:
             left, right, gap = 0.655, 0.935, 0.022
-            width = (right - left + gap) / len(loss.curves) - gap
+            wide = (right - left + gap) / len(loss.curves) - gap
             panels = [
-                figure.add_axes((left + index * (width + gap), 0.155, width, 0.685))
+                figure.add_axes((left + index * (wide + gap), low, wide, tall))
                 for index in range(len(loss.curves))
             ]
             draw_losses(panels, loss)
-            color_key(figure.add_axes((0.953, 0.2, 0.011, 0.58)), loss)
+            color_key(figure.add_axes((0.953, low + 0.07 * tall, 0.011, 0.85 * tall)), loss)
             _heading(figure, left, f"The loss of “{textwrap.shorten(owner, 26, placeholder=' …')}”")
-            figure.text(0.99, 0.018, loss.remark, fontsize=6.5, color=FAINT, ha="right")
+            figure.text(0.99, 0.07 / height, loss.remark, fontsize=6.5, color=FAINT, ha="right")
         return save(figure, path)
 
 
 def _heading(figure: Figure, left: float, text: str) -> None:
-    figure.text(left, 0.935, text, fontsize=10, fontweight="bold")
+    top = 1 - 0.26 / figure.get_figheight()
+    figure.text(left, top, text, fontsize=10, fontweight="bold")
 
 
-def _curves(axes: Axes, groups: Sequence[Group], table: Table) -> None:
-    bands = {group.name: found for group in groups if (found := band(group, table.metric))}
+def _labels(groups: Sequence[Group], table: Table, bands: Mapping[str, Band]) -> list[Label]:
+    colors, digits = _colors(groups, table.reference), max(0, decimals(table) - 1)
+    return [
+        Label(
+            text=f"{_wrapped(name)}  {found.final:.{digits}f}",
+            y=found.final,
+            color=colors[name],
+            bold=name == table.best,
+        )
+        for name, found in bands.items()
+    ]
+
+
+def _curves(axes: Axes, groups: Sequence[Group], table: Table, bands: Mapping[str, Band]) -> None:
     colors = _colors(groups, table.reference)
     right = max((found.end for found in bands.values()), default=1.0)
     scale_y(axes, [found.mean for found in bands.values()])
-    best = table.best
-    for group in groups:
-        if group.name in bands:
-            _line(axes, bands[group.name], colors[group.name], right, emphasis=group.name == best)
+    for name, found in bands.items():
+        _line(axes, found, colors[name], right, emphasis=name == table.best)
+        steps, mean = thin(found.steps, found.mean)
+        _, std = thin(found.steps, found.std)
+        # Bands of many rows, one over the other, would hide the lines.
+        faint = 0.16 if len(bands) <= 8 else 0.06
+        axes.fill_between(
+            steps, mean - std, mean + std, color=colors[name], alpha=faint, linewidth=0
+        )
     several = any(line.n > 1 for line in table.lines)
     words = "mean ± std over seeds" if several else "one seed"
     axes.set_title(f"{table.metric.replace('/', ' ')} ({words})")
@@ -96,24 +125,11 @@ def _curves(axes: Axes, groups: Sequence[Group], table: Table) -> None:
     axes.set_xlim(0, right)
     thousands(axes)
     _limit(axes, list(bands.values()))
-    digits = max(0, decimals(table) - 1)
-    labels = [
-        Label(
-            text=f"{_wrapped(name)}  {found.final:.{digits}f}",
-            y=found.final,
-            color=colors[name],
-            bold=name == best,
-        )
-        for name, found in bands.items()
-    ]
-    end_labels(axes, right, labels, size=8 if len(labels) <= 8 else 6.5)
 
 
 def _line(axes: Axes, found: Band, color: str, right: float, *, emphasis: bool) -> None:
     steps, mean = thin(found.steps, found.mean)
-    _, std = thin(found.steps, found.std)
     order = 4 if emphasis else 3
-    axes.fill_between(steps, mean - std, mean + std, color=color, alpha=0.16, linewidth=0)
     axes.plot(steps, mean, color=color, linewidth=2.4 if emphasis else 1.7, zorder=order)
     if found.end < right:
         axes.plot(

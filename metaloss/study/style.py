@@ -138,7 +138,7 @@ def end_labels(axes: Axes, x: float, labels: Sequence[Label], *, size: float = 8
     if not labels:
         return
     height = axes.get_window_extent().height * 72 / axes.figure.dpi  # points
-    sizes = np.array([(label.text.count("\n") + 1) * size * 1.22 + 2.5 for label in labels])
+    sizes = label_heights(labels, size)
     to_axes = axes.transData + axes.transAxes.inverted()
     wanted = np.array([to_axes.transform((x, label.y))[1] for label in labels])
     placed = spread(np.clip(wanted, 0, 1) * height, sizes, top=height + 4) / height
@@ -164,6 +164,11 @@ def end_labels(axes: Axes, x: float, labels: Sequence[Label], *, size: float = 8
             va="center",
             linespacing=1.1,
         )
+
+
+def label_heights(labels: Sequence[Label], size: float) -> np.ndarray:
+    """Return how much room labels of a font size take, in points (N,)."""
+    return np.array([(label.text.count("\n") + 1) * size * 1.22 + 2.5 for label in labels])
 
 
 def spread(wanted: np.ndarray, sizes: np.ndarray, *, top: float) -> np.ndarray:

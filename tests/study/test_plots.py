@@ -146,8 +146,15 @@ def test_a_comparison_without_a_learned_loss_has_one_panel(tmp_path, runs):
 
 def test_many_rows_find_room(tmp_path, runs):
     groups = groups_of(tmp_path, runs, {"ce": STATIC, "online": ONLINE})
-    many = [Group(name=f"row number {i}", static=i < 9, runs=groups[i % 2].runs) for i in range(14)]
-    assert ink(plot_comparison(many, make_table(many), tmp_path / "a.png")) > 0.01
+    many = [
+        Group(name=f"row number {i}, with a long name", static=i < 9, runs=groups[i % 2].runs)
+        for i in range(14)
+    ]
+    path = plot_comparison(many, make_table(many), tmp_path / "a.png")
+    assert ink(path) > 0.01
+    # The picture is as high as their names need: nothing touches its upper edge.
+    assert size(path)[1] > 640
+    assert (imread(path)[:20, :, :3] > 0.9).all()
 
 
 def test_the_loss_is_shown_where_it_moves(tmp_path, runs):
