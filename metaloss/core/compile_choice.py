@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -62,21 +63,17 @@ def choose(
         if config.compile is not Compile.auto:
             raise MetalossError(f"{asked}: a run in several processes is eager: use compile=off")
         return Compile.off
-
-    def obstacle_to(kind: Compile) -> str | None:
-        no_trace = _obstacle(problem, schedule, engine, inner, batch)
-        return no_trace or (_no_compiler(batch.targets.device) if kind is Compile.on else None)
-
-    operations = _operations(problem, inner, batch)
+    against = partial(obstacle, problem=problem, engine=engine, inner=inner, batch=batch)
     if config.compile is Compile.auto:
+        operations = _operations(problem, inner, batch)
         device = batch.targets.device.type
         worth = expected_seconds(config.steps, operations, schedule, device) >= WORTH_SECONDS
-        obstacle = obstacle_to(Compile.on) if worth else None
-        if obstacle:
-            _LOGGER.warning("compile=auto: this long run is not compiled: %s", obstacle)
-        return Compile.on if worth and not obstacle else Compile.off
-    if obstacle := obstacle_to(config.compile):
-        raise MetalossError(f"{asked}: {obstacle}: use compile=off")
+        reason = against(Compile.on, learns=schedule.learns) if worth else None
+        if reason:
+            _LOGGER.warning("compile=auto: this long run is not compiled: %s", reason)
+        return Compile.on if worth and not reason else Compile.off
+    if reason := against(config.compile, learns=schedule.learns):
+        raise MetalossError(f"{asked}: {reason}: use compile=off")
     return config.compile
 
 
@@ -109,16 +106,29 @@ def _operations(problem: InnerProblem, inner: InnerState, batch: Batch) -> float
     return float(counter.get_total_flops())
 
 
-def _obstacle(
+def obstacle(
+    kind: Compile,
     problem: InnerProblem,
-    schedule: Schedule,
     engine: OuterRule,
     inner: InnerState,
     batch: Batch,
+    *,
+    learns: bool,
 ) -> str | None:
-    """Return why steps cannot be compiled, None if they can."""
-    if schedule.learns and not engine.compiles:
+    """Return why steps cannot be compiled, None if they can.
+
+    Args:
+        kind: ``on`` or ``trace``, which needs no compiler.
+        problem: The functions of an inner step.
+        engine: How φ moves, if it does.
+        inner: A state to try the model at.
+        batch: A batch to try it on.
+        learns: Whether φ ever moves.
+    """
+    if learns and not engine.compiles:
         return "only the engines mixed and finite_difference can be compiled"
+    if problem.model.foreign_randomness is None:
+        _operations(problem, inner, batch)
     if problem.model.foreign_randomness:
         return "the model draws random numbers outside of nn.Dropout"
     # A step on forms alone, as it will be traced. It has run on numbers before (`check_outputs`):
@@ -133,7 +143,7 @@ def _obstacle(
     except (RuntimeError, TypeError, NotImplementedError) as error:
         cause = getattr(error, "func", None) or str(error).strip().split("\n")[0]
         return f"the model or a loss needs to see values, in {cause}"
-    return None
+    return _no_compiler(batch.targets.device) if kind is Compile.on else None
 
 
 def _no_compiler(device: torch.device) -> str | None:

@@ -10,8 +10,10 @@ from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
 from metaloss import registry
+from metaloss.config import Compile
 from metaloss.contracts import InnerOptimizer
-from metaloss.errors import MetalossError
+from metaloss.core.own_steps import OwnSteps
+from metaloss.errors import MetalossError, unknown_name
 from metaloss.inner.functional import FunctionalModel, write_back
 from metaloss.inner.keys import key_tensor
 from metaloss.inner.problem import InnerProblem
@@ -37,6 +39,9 @@ class Learner:
         inner: How the model moves; default ``SGD(lr=0.1)``.
         meta_optimizer: How the loss moves: an engine, or its registered name.
         seed: Decides the dropout masks.
+        compile: ``"on"``: compile the steps, at the first of every form: one to two minutes, again
+            for a last batch with fewer rows (``drop_last=True`` avoids it). ``"trace"``: rewrite
+            them in the same way, and run them without the compiler.
 
     Raises:
         MetalossError: If the model has nothing to train or an argument is of the wrong kind.
@@ -60,6 +65,7 @@ class Learner:
         inner: InnerOptimizer | None = None,
         meta_optimizer: OuterRule | str | None = None,
         seed: int = 0,
+        compile: Compile | str = Compile.off,
     ) -> None:
         if isinstance(meta_optimizer, str):
             meta_optimizer = registry.get("meta_optimizer", meta_optimizer).cls()
@@ -89,9 +95,10 @@ class Learner:
         self._problem = InnerProblem(
             model=functional, loss=loss, task_loss=task_loss, optimizer=inner or SGD()
         )
+        self._own = OwnSteps(self._problem, self._engine, _kind(compile))
         self._optimizer = self._problem.optimizer.init(params)
         self._outer = self._engine.outer_init(self._phi())
-        self._seed, self._steps = seed, 0
+        self._seed, self._steps, self._tried = seed, 0, False
 
     def step(self, batch: Pair | list[Pair], meta_batch: Pair | None = None) -> StepLosses:
         """Move the model by one step, and then the loss.
@@ -109,22 +116,14 @@ class Learner:
         params, buffers = self._problem.model.state(self.model)
         state = InnerState(params, buffers, self._optimizer)
         phi = self._phi()
+        if not self._tried:
+            self._own.check(state, batches[0])
+            self._tried = True
         if meta_batch is None:
-            inner, task = [], []
-            for one, key in zip(batches, keys, strict=True):
-                stepped = self._problem.step(phi, state, one, key)
-                state = stepped.state
-                inner.append(stepped.loss)
-                task.append(stepped.task)
-            nothing = torch.full((), float("nan"), device=self._device)
-            losses = StepLosses(torch.stack(inner), torch.stack(task), nothing)
+            state, losses = self._own.rest(phi, state, batches, keys)
         else:
             window = Window(batches, keys, Batch(*meta_batch), self._key("meta", self._steps))
-            result = self._engine.meta_gradient(self._problem, phi, state, window)
-            phi, self._outer = self._engine.outer_step(
-                phi, result.gradient, self._outer, phase="train", total=0
-            )
-            state, losses = result.state, result.losses
+            state, phi, self._outer, losses = self._own.move(phi, state, self._outer, window)
             write_back(self.loss, phi, {})
         write_back(self.model, state.params, state.buffers)
         self._optimizer = state.optimizer
@@ -179,6 +178,14 @@ class Learner:
 
     def _key(self, purpose: str, number: int) -> Tensor:
         return key_tensor(self._seed, f"dropout/{purpose}", number, device=self._device)
+
+
+def _kind(given: Compile | str) -> Compile:
+    name = given.value if isinstance(given, Compile) else given
+    known = ["off", "trace", "on"]
+    if name not in known:
+        raise unknown_name("compile", str(name), known)
+    return Compile(name)
 
 
 def _as_batches(batch: Pair | list[Pair]) -> tuple[Batch, ...]:

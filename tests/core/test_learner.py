@@ -250,6 +250,16 @@ def _frozen():
             lambda: Learner(_frozen(), make_loss(), task_loss=F.cross_entropy),
             "the model has no parameters that require a gradient",
         ),
+        (lambda: make(compile="onn"), "unknown compile 'onn': did you mean 'on'"),
+        (lambda: make(compile="auto"), "unknown compile 'auto'"),
+        (
+            lambda: make(compile="trace", meta_optimizer="higher").step(*batches(1)[0]),
+            "compile=trace: only the engines mixed and finite_difference .*: use compile=off",
+        ),
+        (
+            lambda: make(nn.RReLU(), compile="trace").step(*batches(1)[0]),
+            "compile=trace: the model draws random numbers outside of nn.Dropout",
+        ),
         (lambda: make().step([]), r"step\(\) was given an empty list"),
         (lambda: make().evaluate([]), r"evaluate\(\) was given no batches"),
     ],
@@ -265,3 +275,46 @@ def test_an_engine_can_be_named():
         one.step(*pair)
         other.step(*pair)
     assert_equal(values(one), values(other))
+
+
+def _doubled(compile, *parts):
+    learner = make(*copy.deepcopy(parts), compile=compile, inner=Adam(lr=0.01))
+    model, loss = learner.model.double(), learner.loss.double()
+    return Learner(
+        model,
+        loss,
+        task_loss=F.cross_entropy,
+        inner=Adam(lr=0.01),
+        meta_optimizer=Mixed(lr=0.1),
+        compile=compile,
+    )
+
+
+@pytest.mark.parametrize("unroll", [1, 3])
+@pytest.mark.parametrize("parts", [(), (nn.Dropout(0.3),), (nn.BatchNorm1d(5),)], ids=str)
+def test_traced_steps_are_the_eager_ones(unroll, parts):
+    eager, traced = _doubled("off", *parts), _doubled("trace", *parts)
+    doubled = [
+        tuple((inputs.double(), targets) for inputs, targets in pair) for pair in batches(12)
+    ]
+    begun = values(eager)
+    for first in range(0, 12, unroll):
+        window = [batch for batch, _ in doubled[first : first + unroll]]
+        # Every third time nobody judges.
+        judge = None if first % 9 == 3 else doubled[first][1]
+        losses = [one.step(list(window), judge) for one in (eager, traced)]
+        torch.testing.assert_close(losses[1], losses[0], rtol=1e-9, atol=1e-12, equal_nan=True)
+    for name, value in values(eager).items():
+        torch.testing.assert_close(values(traced)[name], value, rtol=1e-9, atol=1e-12)
+        assert name.endswith("num_batches_tracked") or not torch.equal(value, begun[name])
+
+
+@pytest.mark.slow
+def test_a_compiled_step_of_ones_own_is_the_eager_one():
+    eager, compiled = _doubled("off"), _doubled("on")
+    for batch, judge in batches(3):
+        pair = [(rows[0].double(), rows[1]) for rows in (batch, judge)]
+        losses = [one.step(*pair) for one in (eager, compiled)]
+        torch.testing.assert_close(losses[1], losses[0], rtol=1e-9, atol=1e-12)
+    for name, value in values(eager).items():
+        torch.testing.assert_close(values(compiled)[name], value, rtol=1e-9, atol=1e-12)
