@@ -35,7 +35,7 @@ class CaliforniaHousing(NamedTable):
     def cached(self) -> tuple[Columns, np.ndarray]:
         """Return the rows that scikit-learn holds."""
         if self.download:
-            download(self.title, fetch_california_housing)
+            download(self.title, fetch_california_housing, by_hand=self.by_hand)
         try:
             table = fetch_california_housing(download_if_missing=False)
         except OSError as error:

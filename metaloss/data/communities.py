@@ -42,6 +42,14 @@ class CommunitiesCrime(NamedTable):
     targets: ClassVar[tuple[str, ...]] = (_TARGET,)
     not_inputs: ClassVar[tuple[str, ...]] = _KEYS
 
+    @property
+    def by_hand(self) -> str:
+        """How to give the table, for messages."""
+        return (
+            "set task.path=communities.data (as published) or FILE.csv (a header with a column "
+            f"{_TARGET})"
+        )
+
     def read(self, path: str) -> TextTable:
         """Return the table in a file: the published one has no header."""
         bare = read_csv(path, header=False)
@@ -55,7 +63,7 @@ class CommunitiesCrime(NamedTable):
         """Return OpenML's copy, from scikit-learn's cache if it is there."""
         if not self.download:
             raise self.missing("no file was given")
-        table = download(self.title, _from_openml)
+        table = download(self.title, _from_openml, by_hand=self.by_hand)
         names = [name for name in table.feature_names if name not in _KEYS]
         places = [table.feature_names.index(name) for name in names]
         columns = {

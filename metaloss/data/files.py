@@ -59,13 +59,18 @@ def reading(path: Path) -> Iterator[None]:
         raise MetalossError(f"{path}: cannot be read: {reason}") from error
 
 
-def download(task: str, fetch: Callable[[], T]) -> T:
-    """Return what a download returns; raise in one line if it fails."""
+def download(task: str, fetch: Callable[[], T], *, by_hand: str) -> T:
+    """Return what a download returns; raise in one line if it fails.
+
+    Args:
+        task: For the message.
+        fetch: The download.
+        by_hand: What to do without a network, for the message.
+    """
     try:
         return fetch()
     except Exception as error:
         reason = str(error).strip().split("\n")[0] or type(error).__name__
         raise MetalossError(
-            f"task={task}, task.download=true: {reason}; without a network leave download out: "
-            "the message then says which files to put where"
+            f"task={task}, task.download=true: {reason}; without a network {by_hand}"
         ) from error

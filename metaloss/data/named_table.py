@@ -30,6 +30,11 @@ class NamedTable(RegressionSource):
     targets: ClassVar[tuple[str, ...]]
     not_inputs: ClassVar[tuple[str, ...]] = ()
 
+    @property
+    def by_hand(self) -> str:
+        """How to give the table, for messages."""
+        return f"set task.path=FILE.csv (a header with a column {' or '.join(self.targets)})"
+
     def load(self) -> tuple[Columns, np.ndarray]:
         """Return the columns and the targets (n, 1)."""
         if not self.path:
@@ -57,7 +62,4 @@ class NamedTable(RegressionSource):
 
     def missing(self, where: str) -> MetalossError:
         """Return the error for a table that is nowhere."""
-        return MetalossError(
-            f"task={self.title}: {where}; set task.path=FILE.csv (a header with a column "
-            f"{' or '.join(self.targets)}), or task.download=true"
-        )
+        return MetalossError(f"task={self.title}: {where}; {self.by_hand}, or task.download=true")

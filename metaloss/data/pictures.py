@@ -93,8 +93,9 @@ class PictureSource(NumberSource, ClassOptions):
     def table(self) -> Table:
         """Return the rows of both published splits, the test rows last."""
         root = Path(self.root).expanduser()
-        if self.download and missing(root, self.files, self.suffixes):
-            download(self.title, lambda: self.fetch(root))
+        if self.download and (lacking := missing(root, self.files, self.suffixes)):
+            put = f"put {self.archive} into {root.absolute()}, which lacks {', '.join(lacking)}"
+            download(self.title, lambda: self.fetch(root), by_hand=put)
         require_files(
             root, self.files, task=self.title, source=self.archive, suffixes=self.suffixes
         )

@@ -5,6 +5,7 @@ import csv
 import numpy as np
 import pytest
 import torch
+from sklearn.datasets import load_breast_cancer
 
 import metaloss
 from metaloss.data.corruptions import NoiseKind
@@ -281,6 +282,25 @@ def test_a_file_that_is_not_there_is_named(tmp_path):
         text == f"task.path={tmp_path / 'no.csv'}: No such file or directory; expected a CSV file"
     )
     assert "Is a directory" in error_of(path=str(tmp_path), target="x")
+
+
+@pytest.mark.slow
+def test_an_online_loss_needs_no_tuning_on_a_table_with_wrong_labels(tmp_path):
+    table = load_breast_cancer()
+    lines = [",".join([*(f"x{i}" for i in range(30)), "kind"])]
+    lines += [
+        ",".join([*map(repr, row.tolist()), table.target_names[kind]])
+        for row, kind in zip(table.data, table.target, strict=True)
+    ]
+    (tmp_path / "cancer.csv").write_text("\n".join(lines))
+    words = ["task=csv", f"task.path={tmp_path / 'cancer.csv'}", "task.target=kind"]
+    words += ["task.label_noise=0.3", "steps=1000", "tracker=[]"]
+    static = [*words, "schedule=static", "loss=cross_entropy", f"output={tmp_path / 'static'}"]
+    online = [*words, "schedule=online", f"output={tmp_path / 'online'}"]
+    fixed, learned = (
+        metaloss.train(one).summary["metrics"]["test/error"] for one in (static, online)
+    )
+    assert learned < fixed - 0.1
 
 
 @pytest.mark.parametrize("target", ["buys", "income"])

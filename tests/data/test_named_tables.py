@@ -123,7 +123,8 @@ def test_a_table_that_is_nowhere_says_what_to_do(cache, source):
         source().build(0)
     text = str(error.value)
     assert text.startswith(f"task={source.title}: ")
-    assert "task.path=FILE.csv" in text
+    assert "task.path=" in text
+    assert "FILE.csv" in text
     assert source.targets[0] in text
     assert "task.download=true" in text
     assert "\n" not in text
@@ -144,8 +145,10 @@ def test_a_download_without_a_network_says_so_in_one_line(monkeypatch, source, m
     with pytest.raises(MetalossError) as error:
         source(download=True).build(0)
     assert str(error.value).startswith(
-        f"task={source.title}, task.download=true: no route to host;"
+        f"task={source.title}, task.download=true: no route to host; without a network set "
+        "task.path="
     )
+    assert ("communities.data" in str(error.value)) == (source is CommunitiesCrime)
     assert "\n" not in str(error.value)
 
 
