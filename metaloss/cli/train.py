@@ -52,7 +52,7 @@ def train(
             return _resume(resume, words, hashes)
         if multirun:
             from metaloss.cli.sweep import sweep
-            from metaloss.core.joined import refuse_several
+            from metaloss.core.processes import refuse_several
 
             refuse_several("--multirun", "start it by itself, without a launcher")
 

@@ -116,7 +116,7 @@ def in_one_launch(augment: CropFlipCutout) -> Compiled:
 atexit.register(in_one_launch.cache_clear)
 
 
-def joined(first: Batch, second: Batch) -> Batch:
+def concatenated(first: Batch, second: Batch) -> Batch:
     """Return the rows of both."""
     return Batch(
         torch.cat((first.inputs, second.inputs)), torch.cat((first.targets, second.targets))

@@ -15,7 +15,6 @@ from metaloss.contracts import RunFinished, Task
 from metaloss.core import checkpoint, search
 from metaloss.core.files import read_json, write_atomically, write_json
 from metaloss.core.interrupt import Interrupt
-from metaloss.core.joined import joined
 from metaloss.core.journal import read_rows
 from metaloss.core.opening import (
     check_empty,
@@ -26,10 +25,11 @@ from metaloss.core.opening import (
     started,
 )
 from metaloss.core.plain import plain_seconds
+from metaloss.core.process_checks import check_processes
+from metaloss.core.processes import joined
 from metaloss.core.recorder import Recorder
 from metaloss.core.results import Run, write_results
 from metaloss.core.setup import Setup, prepare
-from metaloss.core.together import check_together
 from metaloss.core.trainer import Trainer
 from metaloss.errors import MetalossError
 from metaloss.losses.base import LearnedLoss
@@ -91,7 +91,7 @@ def train_run(
         if ranks.leads:
             check_empty(folder)
         fanout = open_trackers(setup.config, ranks)
-        check_together(setup)
+        check_processes(setup)
         folder = ranks.same(folder)
         setup = open_folder(setup, folder, plugins)
         return _go(setup, fanout, open_recorder(setup, folder, fanout), None)
@@ -155,7 +155,7 @@ def resume_run(
         if content is None and saved is None and not messages:
             _check_nothing_is_lost(folder)
         # All processes have read the folder when this returns: process 0 may write in it.
-        check_together(setup, _place(setup, content, saved))
+        check_processes(setup, _place(setup, content, saved))
         # Refuses a journal that does not fit the checkpoint: before anything is overwritten.
         before = content or saved or {"files": [0, 0], "seconds": 0.0}
         recorder = open_recorder(setup, folder, fanout, before)

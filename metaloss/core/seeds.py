@@ -17,7 +17,6 @@ from metaloss.contracts import RunFinished, Task
 from metaloss.core import checkpoint
 from metaloss.core.group import StackedAdvance, check_stackable, train_together
 from metaloss.core.interrupt import Interrupt
-from metaloss.core.joined import refuse_several
 from metaloss.core.opening import (
     check_empty,
     default_folder,
@@ -26,6 +25,7 @@ from metaloss.core.opening import (
     started,
 )
 from metaloss.core.plain import plain_seconds
+from metaloss.core.processes import refuse_several
 from metaloss.core.recorder import Recorder
 from metaloss.core.results import Run, write_results
 from metaloss.core.run import with_custom

@@ -16,12 +16,12 @@ from metaloss import registry
 from metaloss.config import Compile, Precision, RunConfig, Selected
 from metaloss.contracts import MetaBatch, Schedule, Start, Task, TaskOptions
 from metaloss.core.advance import Advance
-from metaloss.core.batches import BatchStream, in_one_launch, joined
+from metaloss.core.batches import BatchStream, concatenated, in_one_launch
 from metaloss.core.compile_choice import choose
 from metaloss.core.compiled import CompiledStep
-from metaloss.core.fit import check_fit, check_kinds, check_outputs
 from metaloss.core.guard import GuardState
-from metaloss.core.joined import own_device
+from metaloss.core.part_checks import check_fit, check_kinds, check_outputs
+from metaloss.core.processes import own_device
 from metaloss.core.runtime import check_deterministic, numerics, resolve_device, seeded
 from metaloss.core.state import Meter, TrainState
 from metaloss.core.step import Step
@@ -235,7 +235,7 @@ def _streams(
     rows = {
         "train": task.train,
         "validation": task.valid,
-        "train+validation": joined(task.train, task.valid),
+        "train+validation": concatenated(task.train, task.valid),
     }[schedule.train_on.name]
     validates = schedule.meta_batch is MetaBatch.validation
     stream_to = device if task.stream else None

@@ -2,7 +2,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from metaloss.core.batches import BatchStream, joined
+from metaloss.core.batches import BatchStream, concatenated
 from metaloss.types import Batch
 
 
@@ -71,7 +71,7 @@ def test_the_global_generator_is_left_alone():
     assert torch.equal(torch.get_rng_state(), before)
 
 
-def test_joined_rows_are_both():
-    both = joined(_rows(3), _rows(2))
+def test_concatenated_rows_are_both():
+    both = concatenated(_rows(3), _rows(2))
     assert both.targets.tolist() == [0, 1, 2, 0, 1]
     assert both.inputs.shape == (5, 1)

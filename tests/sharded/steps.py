@@ -7,9 +7,9 @@ from torch import nn
 from torch.utils import _pytree as pytree
 
 from metaloss.contracts import Progress
-from metaloss.core.joined import joined
+from metaloss.core.process_checks import check_processes
+from metaloss.core.processes import joined
 from metaloss.core.setup import prepare
-from metaloss.core.together import check_together
 from metaloss.losses import MLPLoss
 from metaloss.losses.mlp import MLPLossConfig
 
@@ -49,7 +49,7 @@ def _steps(words, count=10):
         setup = prepare(
             config(*words, "device=cpu"), task=_task(), model=model, loss=_loss(), ranks=ranks
         )
-        check_together(setup)
+        check_processes(setup)
         phi = {name: value.detach() for name, value in setup.loss.named_parameters()}
         state = setup.state(setup.advance.fresh("train", 0), phi)
         progress = Progress()

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from metaloss.cli.options import heard
-from metaloss.core import joined
+from metaloss.core import processes
 from metaloss.errors import MetalossError
 from metaloss.inner.keys import uniform
 from metaloss.inner.ranks import Ranks
@@ -42,21 +42,21 @@ def test_a_part_of_a_mask_is_drawn_as_in_the_whole():
 
 
 def test_a_launcher_is_known_by_all_that_it_sets(launched):
-    assert joined.launched() == 3
+    assert processes.launched() == 3
     launched.delenv("MASTER_PORT")
-    assert joined.launched() == 1
+    assert processes.launched() == 1
 
 
 def test_each_process_takes_the_gpu_of_its_number(launched):
     launched.setattr(torch.cuda, "is_available", lambda: True)
     launched.setattr(torch.cuda, "device_count", lambda: 2)
     ranks = Ranks(rank=1, size=3)
-    assert joined.own_device("auto", ranks) == joined.own_device("cuda", ranks) == "cuda:1"
-    assert joined.own_device("cpu", ranks) == "cpu"
-    assert joined.own_device("cuda:0", Ranks()) == "cuda:0"
+    assert processes.own_device("auto", ranks) == processes.own_device("cuda", ranks) == "cuda:1"
+    assert processes.own_device("cpu", ranks) == "cpu"
+    assert processes.own_device("cuda:0", Ranks()) == "cuda:0"
     launched.setenv("LOCAL_RANK", "2")
     with pytest.raises(MetalossError, match="process 2 of this machine has no CUDA device"):
-        joined.own_device("auto", ranks)
+        processes.own_device("auto", ranks)
 
 
 @pytest.mark.parametrize(

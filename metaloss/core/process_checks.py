@@ -21,7 +21,7 @@ _ROWS = 4096
 _TOLERANCE = {Precision.fp32: 0.02, Precision.bf16: 0.1}
 
 
-def check_together(setup: Setup, place: int | None = None) -> None:
+def check_processes(setup: Setup, place: int | None = None) -> None:
     """Raise, in every process, unless the processes can train this run.
 
     Args:
