@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import fields, replace
+from dataclasses import replace
 from itertools import islice
 
 import torch
@@ -17,7 +17,6 @@ from metaloss.core.stacked_batches import StackedStream
 from metaloss.core.state import TrainState
 from metaloss.core.trainer import Trainer
 from metaloss.errors import UnsupportedError
-from metaloss.inner.problem import InnerProblem
 from metaloss.inner.stacked import StackedProblem, member, stack
 from metaloss.types import Tensors, Window
 
@@ -33,9 +32,8 @@ class StackedAdvance:
     def __init__(self, members: Sequence[Advance], *, tried: bool = False) -> None:
         self._members = list(members)
         first = members[0]
-        problem = {f.name: getattr(first.step.problem, f.name) for f in fields(InnerProblem)}
         step = first.step.eager() if tried else first.step
-        self._step = replace(step, problem=StackedProblem(**problem))
+        self._step = replace(step, problem=StackedProblem.of(step.problem))
         self._streams = {
             purpose: StackedStream([member.streams[purpose] for member in members])
             for purpose in first.streams

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -17,7 +17,6 @@ from metaloss.core.advance import Place, window
 from metaloss.core.evaluate import constant_metric
 from metaloss.core.setup import Setup
 from metaloss.errors import MetalossError
-from metaloss.inner.problem import InnerProblem
 from metaloss.inner.stacked import StackedProblem, stack
 from metaloss.losses.base import LearnedLoss
 from metaloss.meta_optimizers.outer import OuterRule
@@ -109,10 +108,9 @@ def _problem(
     rows = rows.to(vectors[0])
     for index, vector in enumerate(vectors):
         rows[index, : len(vector)] = vector
-    own = {f.name: getattr(setup.problem, f.name) for f in fields(InnerProblem)}
     alike = all(loss.config == losses[0].config for loss in losses)
     shared = (losses[0],) if alike else tuple(losses)
-    return rows, PopulationProblem(**{**own, "loss": losses[0]}, losses=shared)
+    return rows, PopulationProblem.of(setup.problem, loss=losses[0], losses=shared)
 
 
 def _locally_moved(
