@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from functools import partial
+from dataclasses import replace
+from functools import lru_cache, partial
 
 import torch
 from torch import Tensor
@@ -27,7 +28,8 @@ _LOGGER = logging.getLogger(__name__)
 # (an MLP): it pays for runs that would take this long without it.
 WORTH_SECONDS = 300.0
 # Seconds that a step takes at the least (plain, and one that φ moves after) and operations in a
-# second. Rough, and not measured on the machine at hand: the same run must always be decided alike.
+# second. Rough, and not measured on the machine at hand: the same run is decided alike wherever a
+# compiler works.
 _LEAST_SECONDS = {"cpu": (1e-3, 8e-3), "cuda": (2e-3, 2e-2)}
 _RATE = {"cpu": 6e10, "cuda": 2e13}
 # In forward passes of the model: a plain step, and one that φ moves after.
@@ -67,7 +69,8 @@ def choose(
     if config.compile is Compile.auto:
         operations = _operations(problem, inner, batch)
         device = batch.targets.device.type
-        worth = expected_seconds(config.steps, operations, schedule, device) >= WORTH_SECONDS
+        seconds = expected_seconds(config.steps, operations, schedule, device, enough=WORTH_SECONDS)
+        worth = seconds >= WORTH_SECONDS
         reason = against(Compile.on, learns=schedule.learns) if worth else None
         if reason:
             _LOGGER.warning("compile=auto: this long run is not compiled: %s", reason)
@@ -78,23 +81,32 @@ def choose(
 
 
 def expected_seconds(
-    steps: int, operations: float, schedule: Schedule, device: str = "cpu"
+    steps: int,
+    operations: float,
+    schedule: Schedule,
+    device: str = "cpu",
+    *,
+    enough: float = float("inf"),
 ) -> float:
-    """Return roughly how long a run takes when it is not compiled, its offline phase included.
+    """Return roughly how long what a schedule plans takes when it is not compiled.
 
     Args:
         steps: Training steps.
         operations: Floating-point operations of a forward pass over a batch.
         schedule: When φ moves.
         device: ``cpu`` or ``cuda``.
+        enough: Seconds after which no more is counted.
     """
     plain, learning = (
         max(least, passes * operations / _RATE[device])
         for least, passes in zip(_LEAST_SECONDS[device], _PASSES, strict=True)
     )
-    return sum(
-        plan.unroll * (learning if plan.meta_step else plain) for plan in schedule.plans(steps)
-    )
+    seconds = 0.0
+    for plan in schedule.plans(steps):
+        seconds += plan.unroll * (learning if plan.meta_step else plain)
+        if seconds >= enough:
+            break
+    return seconds
 
 
 @torch.no_grad()
@@ -131,9 +143,10 @@ def obstacle(
         _operations(problem, inner, batch)
     if problem.model.foreign_randomness:
         return "the model draws random numbers outside of nn.Dropout"
-    # A step on forms alone, as it will be traced. It has run on numbers before (`check_outputs`):
-    # what fails is an operation that needs them, such as a branch, a mask or numpy. The cause is
-    # told: `compile=on` and `trace` refuse the run with it, `auto` warns and runs eagerly.
+    # A step on forms alone, as it will be traced. Model and losses have run on numbers before
+    # (`check_outputs`, `OwnSteps.check`): what fails is an operation that needs them, such as a
+    # branch, a mask or numpy. The cause is told: `compile=on` and `trace` refuse the run with it,
+    # `auto` warns and runs eagerly.
     forms = FakeTensorMode(allow_non_fake_inputs=True)
     phi, key = dict(problem.loss.named_parameters()), torch.zeros((), dtype=torch.int64)
     given = (phi, inner, batch, key.to(batch.targets.device))
@@ -146,6 +159,19 @@ def obstacle(
     return _no_compiler(batch.targets.device) if kind is Compile.on else None
 
 
+def without_compiler(config: RunConfig) -> RunConfig:
+    """Return the config of a run to go on with: eager where its steps can no longer be compiled.
+
+    A run may have been moved to another machine, or decided for ``compile=on`` by itself.
+    """
+    device = "cuda" if config.device != "cpu" and torch.cuda.is_available() else "cpu"
+    if config.compile is not Compile.on or not (reason := _no_compiler(torch.device(device))):
+        return config
+    _LOGGER.warning("compile=on: the run goes on eagerly: %s", reason)
+    return replace(config, compile=Compile.off)
+
+
+@lru_cache
 def _no_compiler(device: torch.device) -> str | None:
     """Return why nothing at all can be compiled on this machine, None if something can.
 

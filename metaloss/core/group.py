@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
-from itertools import islice
 
 import torch
 from torch import Tensor
@@ -108,22 +107,25 @@ def check_stackable(setups: Sequence[Setup]) -> None:
         ) from error
 
 
-def _telling(setup: Setup) -> list[tuple[Plan, Progress]]:
-    """Return the first steps that do all that a run's steps do.
+def _telling(setup: Setup) -> Iterator[tuple[Plan, Progress]]:
+    """Yield steps that do all that a run's steps do.
 
-    Those are the first that φ moves after and the next, which may be what judges it.
+    Those are the very first, and in each phase the first that φ moves after and the next one, which
+    may be what judges it.
     """
-    schedule, steps = setup.schedule, setup.config.steps
-    progress = schedule.begins
-    found: list[tuple[Plan, Progress]] = []
-    for plan in schedule.plans(steps):
-        if found or plan.meta_step or not schedule.learns:
-            found.append((plan, progress))
-        if len(found) == 2:
-            break
-        progress = progress.after(plan)
-    # A run may end before φ moves at all.
-    return found or [(plan, schedule.begins) for plan in islice(schedule.plans(steps), 1)]
+    schedule, progress = setup.schedule, setup.schedule.begins
+    begun: set[str] = set()
+    last: tuple[bool, str] | None = None
+    for plan in schedule.plans(setup.config.steps):
+        begins = plan.meta_step and plan.phase not in begun
+        follows = last == (True, plan.phase)
+        if begins or follows or last is None:
+            yield plan, progress
+        if plan.phase == "train" and (follows or not schedule.moves_in("train")):
+            return
+        if begins:
+            begun.add(plan.phase)
+        last, progress = (begins, plan.phase), progress.after(plan)
 
 
 def _constants(setup: Setup) -> list[Tensor]:

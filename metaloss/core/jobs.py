@@ -13,7 +13,7 @@ from typing import Any
 import torch
 
 from metaloss.compose import compose
-from metaloss.config import Selected
+from metaloss.config import Compile, Selected
 from metaloss.contracts import Candidate
 from metaloss.core.population import Judged, judge
 from metaloss.core.setup import Setup, build_loss, prepare
@@ -66,7 +66,8 @@ def _setup_of(config: str) -> Setup:
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "config.yaml"
         file.write_text(config, encoding="utf-8")
-        return prepare(replace(compose([], file), tracker={}))
+        # Candidates are trained eagerly: a worker needs no compiler.
+        return prepare(replace(compose([], file), tracker={}, compile=Compile.off))
 
 
 def _own(loss: LearnedLoss, setup: Setup) -> Tensors:

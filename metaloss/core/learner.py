@@ -41,7 +41,9 @@ class Learner:
         seed: Decides the dropout masks.
         compile: ``"on"``: compile the steps, at the first of every form: one to two minutes, again
             for a last batch with fewer rows (``drop_last=True`` avoids it). ``"trace"``: rewrite
-            them in the same way, and run them without the compiler.
+            them in the same way, and run them without the compiler. What the loss or ``task_loss``
+            holds outside of tensors, such as a plain number, is then fixed at the first step: what
+            is to change belongs in a buffer, written in place.
 
     Raises:
         MetalossError: If the model has nothing to train or an argument is of the wrong kind.
@@ -110,6 +112,9 @@ class Learner:
 
         Returns:
             The losses seen, as tensors on the device; ``meta_task`` is NaN without a meta-batch.
+
+        Raises:
+            MetalossError: At the first step, if it is to be compiled and cannot be.
         """
         batches = _as_batches(batch)
         keys = tuple(self._key("train", self._steps + k) for k in range(len(batches)))
@@ -117,7 +122,7 @@ class Learner:
         state = InnerState(params, buffers, self._optimizer)
         phi = self._phi()
         if not self._tried:
-            self._own.check(state, batches[0])
+            self._own.check(phi, state, batches[0], keys[0])
             self._tried = True
         if meta_batch is None:
             state, losses = self._own.rest(phi, state, batches, keys)

@@ -35,10 +35,12 @@ class OwnSteps:
     compile: Compile
     _programs: dict[str, Any] = field(init=False, repr=False, compare=False, default_factory=dict)
 
-    def check(self, state: InnerState, batch: Batch) -> None:
+    def check(self, phi: Tensors, state: InnerState, batch: Batch, key: Tensor) -> None:
         """Raise a MetalossError if steps from such a state are to be compiled and cannot be."""
         if self.compile is Compile.off:
             return
+        # Eagerly first: a mistake of the user's own is told as what it is.
+        self.problem.step(phi, state, batch, key)
         reason = obstacle(self.compile, self.problem, self.engine, state, batch, learns=True)
         if reason:
             raise MetalossError(f"compile={self.compile.value}: {reason}: use compile=off")

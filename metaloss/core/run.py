@@ -13,6 +13,7 @@ from metaloss.compose import compose, read_file, to_overrides, to_yaml
 from metaloss.config import Compile, RunConfig, Selected
 from metaloss.contracts import RunFinished, Task
 from metaloss.core import checkpoint, search
+from metaloss.core.compile_choice import without_compiler
 from metaloss.core.files import read_json, write_atomically, write_json
 from metaloss.core.interrupt import Interrupt
 from metaloss.core.journal import read_rows
@@ -128,7 +129,7 @@ def resume_run(
         raise MetalossError(f"--resume {folder}: there is no run in it (no config.yaml)")
     words = _in_place_of_custom(folder, task, model, loss)
     config = compose(words, config_file=folder / "config.yaml")
-    config = replace(config, output=str(folder))
+    config = without_compiler(replace(config, output=str(folder)))
     finished = _finished_steps(folder)
     if finished is not None and (steps is None or steps <= finished):
         raise MetalossError(
@@ -222,7 +223,7 @@ def _go(
             # Before the plain step is timed, which is no part of the run.
             seconds = recorder.seconds()
             learns = setup.schedule.learns and trainer.progress.train > 0
-            if learns:
+            if learns and setup.schedule.moves_in("train"):
                 trainer.say_compiling("a plain step, to tell what the moving loss costs")
             plain = plain_seconds(setup.advance, trainer.state) if learns else None
             run, files = write_results(trainer, folder, seconds, plain)

@@ -15,6 +15,7 @@ from metaloss.compose import compose, to_overrides
 from metaloss.config import RunConfig
 from metaloss.contracts import RunFinished, Task
 from metaloss.core import checkpoint
+from metaloss.core.compile_choice import without_compiler
 from metaloss.core.group import StackedAdvance, check_stackable, train_together
 from metaloss.core.interrupt import Interrupt
 from metaloss.core.opening import (
@@ -110,7 +111,10 @@ def resume_group(folder: Path) -> list[Run]:
     paths = [path for path in found if not (path / "summary.json").is_file()]
     if not paths:
         raise MetalossError(f"--resume {folder}: all {len(found)} runs in it are finished")
-    configs = [replace(compose([], path / "config.yaml"), output=str(path)) for path in paths]
+    configs = [
+        without_compiler(replace(compose([], path / "config.yaml"), output=str(path)))
+        for path in paths
+    ]
     setups = [prepare(config) for config in configs]
     check_stackable(setups)
     devices = [setup.device for setup in setups]
@@ -189,7 +193,8 @@ def _go(members: Sequence[_Member]) -> list[Run]:
             _announce(one, trainer, recorder)
         if first.content is None:
             _begin(trainers)
-        trainers[0].say_compiling("the steps of all seeds")
+        if any(trainer.next_plan() for trainer in trainers):
+            trainers[0].say_compiling("the steps of all seeds")
         train_together(trainers, lambda: interrupt.asked)
         if interrupt.asked:
             for trainer in trainers:

@@ -56,7 +56,8 @@ def compare(
         out: Runs lie in ``out/<row>/seed<k>``; ``table.csv``, ``table.json``, ``table.md``,
             ``comparison.png`` and ``study.yaml`` beside them, and ``learned.csv`` and
             ``learned.png`` where losses move while they train. With blocks each has such a folder
-            of its own, ``out/<block>``, and the tables are in ``out`` once more, together, with a
+            of its own, ``out/<block>``, and the tables are in ``out`` once more, together, with
+            every run's number in ``seeds.csv`` and a
             summary over several blocks: ``summary.md``, ``summary.csv``, ``ranks.png`` and
             ``overview.png``. Tuning runs lie in ``tuning/<row>/<setting>/seed<k>`` there;
             ``out/tuning.csv`` is on all.

@@ -52,14 +52,16 @@ def blocks_to_csv(tables: Mapping[str, Table]) -> str:
 def seeds_to_csv(tables: Mapping[str, Table]) -> str:
     """Return the final test metric of every run, a column for each seed; empty where none is.
 
-    Every other number of a comparison follows from these, its tests included.
+    The final means, the differences and the tests follow from these.
     """
-    lines = [(name, line) for name, table in tables.items() for line in table.lines]
-    seeds = sorted({seed for _, line in lines for seed in line.values})
+    lines = [(name, table.metric, line) for name, table in tables.items() for line in table.lines]
+    seeds = sorted({seed for *_, line in lines for seed in line.values})
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["block", "row", *(f"seed {seed}" for seed in seeds)])
-    writer.writerows([name, line.name, *map(line.values.get, seeds)] for name, line in lines)
+    writer.writerow(["block", "row", "metric", *(f"seed {seed}" for seed in seeds)])
+    writer.writerows(
+        [name, line.name, metric, *map(line.values.get, seeds)] for name, metric, line in lines
+    )
     return text.getvalue()
 
 

@@ -25,7 +25,7 @@ class ScheduleChecks(Checks):
         """A run takes exactly ``steps`` training steps and ``offline_total()`` meta-steps."""
         schedule = self.made()
         for steps in BUDGETS:
-            end = Progress()
+            end = schedule.begins
             for before, plan in _plans(schedule, steps):
                 end = before.after(plan)
             expected = Progress(offline=schedule.offline_total(), train=steps)
@@ -78,7 +78,7 @@ class ScheduleChecks(Checks):
 
 def _plans(schedule: Schedule, steps: int) -> Iterator[tuple[Progress, Plan]]:
     """Yield what a run does, step by step."""
-    progress = Progress()
+    progress = schedule.begins
     for _ in range(steps + schedule.offline_total() + 1):
         plan = schedule.plan(progress, steps)
         if plan is None:

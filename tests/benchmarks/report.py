@@ -67,7 +67,10 @@ def _stamps(found: Mapping[str, Any]) -> list[str]:
     cases: dict[str, list[str]] = {}
     for name, one in found.get("stamps", {}).items():
         cases.setdefault(one, []).append(name)
-    return [f"At {one}: {'; '.join(names)}." for one, names in cases.items()]
+    told = {"machine", "stamps", *found.get("stamps", {})}
+    lines = [f"At {one}: {'; '.join(names)}." for one, names in cases.items()]
+    older = [name for name in found if name not in told]
+    return [*lines, f"At a commit that was not noted: {'; '.join(older)}."] if older else lines
 
 
 def _steps(seconds: Mapping[str, Mapping[str, float]]) -> str:
@@ -91,7 +94,7 @@ def _steps(seconds: Mapping[str, Mapping[str, float]]) -> str:
 def _memory(found: Mapping[str, Any]) -> str:
     rows = []
     for work, variant, one in _by_work(found, "memory", failed=True):
-        if not one:
+        if not isinstance(one, Mapping):
             rows.append([variant, "not measured"])
             continue
         row = [variant, *(_number(one[which], 1e6) for which in ("step", "process"))]

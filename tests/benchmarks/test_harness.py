@@ -117,7 +117,8 @@ def test_the_page_says_what_was_not_measured():
 
 def test_the_page_says_what_was_measured_apart():
     stamps = {"loss": "abc1234, 2026-01-02", "seeds/eager": "abc1234, 2026-01-02", "long": "later"}
-    text = page({"machine": MACHINE, "stamps": stamps})
+    text = page({"machine": MACHINE, "stamps": stamps, "memory/net/higher": 1000})
+    assert "At a commit that was not noted: memory/net/higher." in text
     assert "At abc1234, 2026-01-02: loss; seeds/eager." in text
     assert "At later: long." in text
 

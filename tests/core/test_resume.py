@@ -1,13 +1,16 @@
 """Runs that go on from their newest checkpoint, and those that cannot."""
 
+import re
 from dataclasses import dataclass, field, replace
 
 import pytest
+import torch
 from torch.nn import functional as F
 
 import metaloss
 from metaloss import registry
 from metaloss.contracts import Noticed, Tracker
+from metaloss.core.compile_choice import _no_compiler
 from metaloss.errors import MetalossError
 
 from .endings import assert_same_ending
@@ -138,3 +141,29 @@ def test_the_same_weights_come_back(tmp_path):
     train(tmp_path / "b", *RUNS["next"], "inner.lr=0.10000001")
     with pytest.raises(AssertionError):
         assert_same_ending(tmp_path / "a", tmp_path / "b")
+
+
+def test_a_compiled_run_goes_on_eagerly_where_there_is_no_compiler(tmp_path, monkeypatch, caplog):
+    words = RUNS["next"]
+    train(tmp_path / "whole", *words)
+    with pytest.raises(KeyboardInterrupt):
+        train(tmp_path / "run", *words, task=interrupting(at=1 + 18))
+    file = tmp_path / "run" / "config.yaml"
+    # As if it had been compiled, on another machine.
+    before = file.read_text()
+    file.write_text(re.sub(r"(?m)^compile: .*$", "compile: 'on'", before))
+    assert file.read_text() != before
+
+    def missing(*_):
+        raise RuntimeError("No working C++ compiler found")
+
+    monkeypatch.setattr(torch._inductor, "compile", missing)
+    _no_compiler.cache_clear()
+    caplog.set_level("WARNING", "metaloss")
+    run = resume(tmp_path / "run")
+    _no_compiler.cache_clear()
+    assert "the run goes on eagerly: PyTorch's compiler does not work here" in caplog.text
+    assert run.summary["compile"] == "off"
+    whole = metaloss.load_loss(tmp_path / "whole").state_dict()
+    for name, value in run.loss.state_dict().items():
+        assert torch.equal(value, whole[name])

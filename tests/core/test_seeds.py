@@ -12,7 +12,7 @@ from torch.utils import _pytree as pytree
 import metaloss
 from metaloss.compose import compose
 from metaloss.contracts import Progress
-from metaloss.core.group import StackedAdvance, check_stackable
+from metaloss.core.group import StackedAdvance, _telling, check_stackable
 from metaloss.core.seeds import resume_group
 from metaloss.core.setup import prepare
 from metaloss.errors import MetalossError, UnsupportedError
@@ -219,6 +219,29 @@ def test_what_only_a_later_step_needs_is_tried_as_well(tmp_path):
     assert not (tmp_path / "run").exists()
     plain = fast("seeds=2", "steps=2", "schedule.period=3", f"output={tmp_path / 'plain'}")
     assert len(metaloss.train_seeds(plain, task=blobs(), model=net(Doubling()))) == 2
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (("schedule=static",), [("train", 0, False)]),
+        (("schedule=online",), [("train", 0, True), ("train", 1, True)]),
+        (("schedule.period=3",), [("train", 0, False), ("train", 2, True), ("train", 3, False)]),
+        (
+            ("schedule=offline", "schedule.offline_steps=5"),
+            [("offline", 0, True), ("offline", 1, True)],
+        ),
+        (
+            ("schedule.offline_steps=5", "schedule.unroll=2"),
+            [("offline", 0, True), ("offline", 1, True), ("train", 0, True), ("train", 2, True)],
+        ),
+    ],
+)
+def test_every_kind_of_step_is_tried(words, expected):
+    words = words if "schedule=" in words[0] else ("schedule=online", *words)
+    parts = prepare(config(*words, "steps=9"), task=blobs(), model=net())
+    found = [(p.phase, at.steps_in(p.phase), p.meta_step) for p, at in _telling(parts)]
+    assert found == expected
 
 
 def test_rows_of_different_shapes_are_refused(tmp_path):

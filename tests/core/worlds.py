@@ -1,5 +1,7 @@
 """Small tasks, models and set-ups that the tests of the core share."""
 
+import ctypes
+import gc
 from dataclasses import replace
 from functools import lru_cache
 
@@ -86,3 +88,12 @@ def train(folder, *words: str, task: Task | None = None, model=None, **given) ->
 def files_of(run: metaloss.Run) -> list[bytes]:
     """Return θ and φ as they are on the disk."""
     return [(run.folder / name).read_bytes() for name in ("model.safetensors", "loss.safetensors")]
+
+
+def resident_bytes():
+    """Return the memory that this process holds, what is free given back first."""
+    gc.collect()
+    ctypes.CDLL("libc.so.6").malloc_trim(0)
+    with open("/proc/self/status") as file:
+        line = next(line for line in file if line.startswith("VmRSS"))
+    return int(line.split()[1]) * 1024
