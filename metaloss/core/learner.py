@@ -18,6 +18,7 @@ from metaloss.inner.functional import FunctionalModel, write_back
 from metaloss.inner.keys import key_tensor
 from metaloss.inner.problem import InnerProblem
 from metaloss.inner.sgd import SGD
+from metaloss.inner.steps import as_seen
 from metaloss.losses.base import LearnedLoss
 from metaloss.meta_optimizers.mixed import Mixed
 from metaloss.meta_optimizers.outer import OuterRate, OuterRule
@@ -125,7 +126,7 @@ class Learner:
             self._own.check(phi, state, batches[0], keys[0])
             self._tried = True
         if meta_batch is None:
-            state, losses = self._own.rest(phi, state, batches, keys)
+            state, losses = self._own.rest(phi, state, tuple(as_seen(batches, keys)))
         else:
             window = Window(batches, keys, Batch(*meta_batch), self._key("meta", self._steps))
             state, phi, self._outer, losses = self._own.move(phi, state, self._outer, window)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -15,8 +16,11 @@ from metaloss.core.compiled import InParts
 from metaloss.core.programs import Compiled
 from metaloss.errors import MetalossError
 from metaloss.inner.problem import InnerProblem
+from metaloss.inner.steps import take_steps
 from metaloss.meta_optimizers.outer import OuterRule
-from metaloss.types import Batch, InnerState, StepLosses, Tensors, Window
+from metaloss.types import Batch, InnerState, Seen, StepLosses, Tensors, Window
+
+Function = Callable[..., Any]
 
 
 @dataclass(frozen=True)
@@ -33,7 +37,23 @@ class OwnSteps:
     problem: InnerProblem
     engine: OuterRule
     compile: Compile
-    _programs: dict[str, Any] = field(init=False, repr=False, compare=False, default_factory=dict)
+    _rest: Function = field(init=False, repr=False, compare=False)
+    _move: Function = field(init=False, repr=False, compare=False)
+    _parts: InnerProblem = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        """Make the programs' places; nothing is compiled before it is called."""
+        parts: Any = self.problem
+        steps: list[Function] = [
+            partial(_rest, self.problem),
+            partial(_move, self.problem, self.engine),
+        ]
+        if self.compile is not Compile.off:
+            compiles = self.compile is Compile.on
+            parts = InParts(self.problem, compiles)
+            steps = [Compiled(step, compiles=compiles) for step in steps]
+        for name, value in zip(("_rest", "_move", "_parts"), (*steps, parts), strict=True):
+            object.__setattr__(self, name, value)
 
     def check(self, phi: Tensors, state: InnerState, batch: Batch, key: Tensor) -> None:
         """Raise a MetalossError if steps from such a state are to be compiled and cannot be."""
@@ -46,56 +66,33 @@ class OwnSteps:
             raise MetalossError(f"compile={self.compile.value}: {reason}: use compile=off")
 
     def rest(
-        self, phi: Tensors, state: InnerState, batches: tuple[Batch, ...], keys: tuple[Tensor, ...]
+        self, phi: Tensors, state: InnerState, unroll: tuple[Seen, ...]
     ) -> tuple[InnerState, StepLosses]:
         """Return the state after steps on batches, φ at rest, and the losses seen."""
-        found: tuple[InnerState, StepLosses] = self._run(
-            _rest, len(batches), phi, state, batches, keys
-        )
+        run = partial(_rest, self._parts) if len(unroll) > 1 else self._rest
+        found: tuple[InnerState, StepLosses] = run(phi, state, unroll)
         return found
 
     def move(
         self, phi: Tensors, state: InnerState, outer: Any, window: Window
     ) -> tuple[InnerState, Tensors, Any, StepLosses]:
         """Return the state after a window, φ moved by the gradient through it, and the losses."""
-        found: tuple[InnerState, Tensors, Any, StepLosses] = self._run(
-            partial(_move, self.engine), len(window.batches), phi, state, outer, window
-        )
+        several = len(window.batches) > 1
+        run = partial(_move, self._parts, self.engine) if several else self._move
+        found: tuple[InnerState, Tensors, Any, StepLosses] = run(phi, state, outer, window)
         return found
-
-    def _run(self, function: Any, steps: int, *given: Any) -> Any:
-        if self.compile is Compile.off:
-            return function(self.problem, *given)
-        compiles = self.compile is Compile.on
-        if steps > 1:
-            parts = self._programs.setdefault("parts", InParts(self.problem, compiles))
-            return function(parts, *given)
-        name = "rest" if function is _rest else "move"
-        if name not in self._programs:
-            self._programs[name] = Compiled(partial(function, self.problem), compiles=compiles)
-        return self._programs[name](*given)
 
 
 def _rest(
-    problem: InnerProblem,
-    phi: Tensors,
-    state: InnerState,
-    batches: tuple[Batch, ...],
-    keys: tuple[Tensor, ...],
+    problem: InnerProblem, phi: Tensors, state: InnerState, unroll: tuple[Seen, ...]
 ) -> tuple[InnerState, StepLosses]:
-    inner, task = [], []
-    for batch, key in zip(batches, keys, strict=True):
-        stepped = problem.step(phi, state, batch, key)
-        state = stepped.state
-        inner.append(stepped.loss)
-        task.append(stepped.task)
-    unseen = torch.full_like(task[0], float("nan"))
-    return state, StepLosses(torch.stack(inner), torch.stack(task), unseen)
+    state, _, inner, task = take_steps(problem, phi, state, unroll, keeps=lambda _: False)
+    return state, StepLosses(inner, task, torch.full_like(inner[0], float("nan")))
 
 
 def _move(
-    engine: OuterRule,
     problem: InnerProblem,
+    engine: OuterRule,
     phi: Tensors,
     state: InnerState,
     outer: Any,

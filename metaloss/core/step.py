@@ -7,6 +7,7 @@ because a problem may be stacked.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -18,8 +19,9 @@ from metaloss.core import guard as guards
 from metaloss.core.state import Meter, Pending, TrainState
 from metaloss.inner.norms import norm
 from metaloss.inner.problem import Forward, InnerProblem
+from metaloss.inner.steps import as_seen, take_steps
 from metaloss.meta_optimizers.outer import OuterRule
-from metaloss.types import Judgement, Seen, StepLosses, Taken, Tensors, Window
+from metaloss.types import Judgement, StepLosses, Tensors, Window
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,29 +85,16 @@ class Step:
             result = self.engine.meta_gradient(self.problem, state.phi, state.inner, window)
             state, size = self._move_phi(state, result.gradient, plan.phase)
             return state._replace(inner=result.state), result.losses, size
-        taken: list[Taken | Seen] = []
-        inner, task = [], []
-        shared = False
-        for index, (batch, key) in enumerate(zip(window.batches, window.keys, strict=True)):
-            stepped = self.problem.step(state.phi, state.inner, batch, key, forward)
-            # A step on a pass that was shared is compiled otherwise than the step taken again: what
-            # it led to is kept, not computed anew with other rounding.
-            kept = shared or self.engine.keeps(index, plan.unroll)
-            shared, forward = forward is not None, None
-            taken.append(
-                Taken(state.inner, batch, key, stepped.grads) if kept else Seen(batch, key)
-            )
-            state = state._replace(inner=stepped.state)
-            inner.append(stepped.loss)
-            task.append(stepped.task)
+        unroll = as_seen(window.batches, window.keys)
+        keeps = partial(self.engine.keeps, unroll=plan.unroll)
+        taken = take_steps(self.problem, state.phi, state.inner, unroll, keeps, forward)
+        state = state._replace(inner=taken.state)
+        one = taken.inner[..., 0]
         if plan.meta_step:
-            passed = torch.ones_like(inner[0], dtype=torch.bool)
-            state = state._replace(pending=Pending(tuple(taken), passed))
-        unseen = torch.full_like(inner[0], float("nan"))
-        losses = StepLosses(
-            torch.stack(inner, -1), torch.stack(task, -1), unseen if judged is None else judged
-        )
-        return state, losses, size
+            passed = torch.ones_like(one, dtype=torch.bool)
+            state = state._replace(pending=Pending(tuple(taken.records), passed))
+        judged = torch.full_like(one, float("nan")) if judged is None else judged
+        return state, StepLosses(taken.inner, taken.task, judged), size
 
     def _judge_pending(
         self, state: TrainState, window: Window, forward: Forward, phase: str

@@ -7,12 +7,14 @@ from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import Enum
+from functools import partial
 from typing import Any, ClassVar
 
 import torch
 from torch.utils import _pytree as pytree
 
 from metaloss.inner.problem import InnerProblem
+from metaloss.inner.steps import as_seen, take_steps
 from metaloss.meta_optimizers.outer import OuterRule
 from metaloss.types import (
     InnerState,
@@ -86,19 +88,12 @@ class WalkBack(OuterRule):
         self, problem: InnerProblem, phi: Tensors, state: InnerState, window: Window
     ) -> MetaGradient:
         """Take K inner steps from ``state``; return d(task loss)/dφ there. See the contract."""
-        steps: list[Taken | Seen] = []
-        inner, train_task = [], []
-        for index, (batch, key) in enumerate(zip(window.batches, window.keys, strict=True)):
-            stepped = problem.step(phi, state, batch, key)
-            kept = self.keeps(index, len(window.batches))
-            steps.append(Taken(state, batch, key, stepped.grads) if kept else Seen(batch, key))
-            state = stepped.state
-            inner.append(stepped.loss)
-            train_task.append(stepped.task)
+        unroll = as_seen(window.batches, window.keys)
+        keeps = partial(self.keeps, unroll=len(unroll))
+        state, records, inner, train_task = take_steps(problem, phi, state, unroll, keeps)
         adjoint, meta_task = problem.judge(state, window.meta_batch, window.meta_key)
-        gradient = self._walk(problem, phi, steps, adjoint)
-        losses = StepLosses(torch.stack(inner, -1), torch.stack(train_task, -1), meta_task)
-        return MetaGradient(gradient, state, losses)
+        gradient = self._walk(problem, phi, records, adjoint)
+        return MetaGradient(gradient, state, StepLosses(inner, train_task, meta_task))
 
     def gradient_back(
         self,
@@ -157,12 +152,9 @@ def _last_segment(problem: InnerProblem, phi: Tensors, steps: list[Taken | Seen]
         after.insert(0, kept)
     if not after:
         return [kept]
-    segment, state = [], kept.state
-    for batch, key in [Seen(kept.batch, kept.key), *after]:
-        stepped = problem.step(phi, state, batch, key)
-        segment.append(Taken(state, batch, key, stepped.grads))
-        state = stepped.state
-    return segment
+    unroll = [Seen(kept.batch, kept.key), *after]
+    records = take_steps(problem, phi, kept.state, unroll).records
+    return [record for record in records if isinstance(record, Taken)]
 
 
 def pull_update(
