@@ -47,7 +47,7 @@ def choose(
     """Return ``on``, ``trace`` or ``off`` for a run.
 
     Args:
-        config: The run's.
+        config: The run's; ``seeds`` of them go in one program.
         problem: The functions of an inner step.
         schedule: The run's.
         engine: The run's.
@@ -67,7 +67,7 @@ def choose(
         return Compile.off
     against = partial(obstacle, problem=problem, engine=engine, inner=inner, batch=batch)
     if config.compile is Compile.auto:
-        operations = _operations(problem, inner, batch)
+        operations = config.seeds * _operations(problem, inner, batch)
         device = batch.targets.device.type
         seconds = expected_seconds(config.steps, operations, schedule, device, enough=WORTH_SECONDS)
         worth = seconds >= WORTH_SECONDS

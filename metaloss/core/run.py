@@ -223,8 +223,8 @@ def _go(
             # Before the plain step is timed, which is no part of the run.
             seconds = recorder.seconds()
             learns = setup.schedule.learns and trainer.progress.train > 0
-            if learns and setup.schedule.moves_in("train"):
-                trainer.say_compiling("a plain step, to tell what the moving loss costs")
+            if learns:
+                trainer.say_timing()
             plain = plain_seconds(setup.advance, trainer.state) if learns else None
             run, files = write_results(trainer, folder, seconds, plain)
             fanout.handle(RunFinished(summary=run.summary, files=files))

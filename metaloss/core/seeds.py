@@ -84,8 +84,7 @@ def train_group(
     config = with_custom(config, task, model, loss)
     seeds = range(config.seed, config.seed + config.seeds)
     setups = [
-        prepare(replace(config, seed=seed, seeds=1), task=task, model=model, loss=loss)
-        for seed in seeds
+        prepare(replace(config, seed=seed), task=task, model=model, loss=loss) for seed in seeds
     ]
     check_stackable(setups)
     group = Path(config.output or f"{default_folder(setups[0])}-and-{config.seeds - 1}-more")
@@ -242,7 +241,7 @@ def _plain_seconds(trainers: Sequence[Trainer]) -> float | None:
     setup = trainers[0].setup
     if not setup.schedule.learns or not all(trainer.progress.train for trainer in trainers):
         return None
-    trainers[0].say_compiling("a plain step, to tell what the moving loss costs")
+    trainers[0].say_timing()
     advance = StackedAdvance([trainer.setup.advance for trainer in trainers])
     # A member that moves its loss on the next batch may have ended without one that waits.
     states = stack([trainer.state._replace(pending=None) for trainer in trainers])

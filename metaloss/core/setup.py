@@ -101,7 +101,12 @@ def prepare(
 ) -> Setup:
     """Build the parts that a config names, or take the user's own objects in their place.
 
-    ``ranks``: the processes that train together; this is no place for them to talk.
+    Args:
+        config: With ``seeds=N`` this is one of N runs that go together, seed ``config.seed``.
+        task: Instead of the config's; so with ``model`` and ``loss``.
+        model: See above.
+        loss: See above.
+        ranks: The processes that train together; this is no place for them to talk.
 
     Raises:
         MetalossError: If parts do not fit each other; nothing was written by then.
@@ -144,29 +149,14 @@ def prepare(
     streams = _streams(config, task, schedule, device)
     # Decided here, before step 0, and stored with the config.
     compiles = choose(config, problem, schedule, engine, fresh("train", 0), streams["train"][0])
-    config = replace(config, compile=compiles)
+    config = replace(config, compile=compiles, seeds=1)
     # Only an augmentation of ours is sure to be a pure function, as a program must be.
     crops = task.augment
     if type(crops) is CropFlipCutout and compiles is Compile.on and device.type == "cuda":
         quick = replace(task, augment=in_one_launch(crops))
         streams = _streams(config, quick, schedule, device)
-    kind: dict[Compile, Callable[..., Step]] = {
-        Compile.off: Step,
-        Compile.trace: partial(CompiledStep, compiles=False),
-        Compile.on: CompiledStep,
-    }
-    step = kind[compiles](
-        problem=problem,
-        engine=engine,
-        schedule=schedule,
-        guarded=config.guard.name != "off",
-        meta_totals={
-            "offline": schedule.offline_total(),
-            "train": _train_meta_steps(schedule, config.steps),
-        },
-    )
     advance = Advance(
-        step=step,
+        step=_step(config, problem, engine, schedule),
         schedule=schedule,
         streams=streams,
         fresh=fresh,
@@ -200,6 +190,24 @@ def _schedule(config: RunConfig, search: SearchRule | None) -> Schedule:
             f"schedule=offline, not {config.schedule.name}"
         )
     return Searched(generations=search.generations, meta_batch=schedule.meta_batch)
+
+
+def _step(config: RunConfig, problem: InnerProblem, engine: OuterRule, schedule: Schedule) -> Step:
+    kind: dict[Compile, Callable[..., Step]] = {
+        Compile.off: Step,
+        Compile.trace: partial(CompiledStep, compiles=False),
+        Compile.on: CompiledStep,
+    }
+    return kind[config.compile](
+        problem=problem,
+        engine=engine,
+        schedule=schedule,
+        guarded=config.guard.name != "off",
+        meta_totals={
+            "offline": schedule.offline_total(),
+            "train": _train_meta_steps(schedule, config.steps),
+        },
+    )
 
 
 def _train_meta_steps(schedule: Schedule, steps: int) -> int:

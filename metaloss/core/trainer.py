@@ -103,6 +103,12 @@ class Trainer:
         if self.setup.config.compile is Compile.on:
             self.recorder.notice(self.step, f"compiling {what}: up to two minutes", level="info")
 
+    def say_timing(self) -> None:
+        """Tell people in a compiled run why it goes on after its end, if a plain step is new."""
+        plans = self.setup.schedule.plans(self.setup.config.steps)
+        if all(plan.meta_step for plan in plans if plan.phase == "train"):
+            self.say_compiling("a plain step, to tell what the moving loss costs")
+
     def next_plan(self) -> Plan | None:
         """Return what comes next, None at the end."""
         if self.ladder.diverged or self._stopped_early():
