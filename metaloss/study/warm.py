@@ -7,6 +7,7 @@ has no thread and no CUDA context that a fork would break.
 
 from __future__ import annotations
 
+import ctypes
 import gc
 import importlib
 import json
@@ -28,6 +29,7 @@ from metaloss.errors import MetalossError
 # What a run imports only once it goes; `train --cfg` imports the rest.
 _LATE = ("metaloss.core.run", "metaloss.core.seeds", "torch._dynamo")
 _LONGEST_REQUEST = 1 << 20
+_PR_SET_PDEATHSIG = 1  # linux/prctl.h
 
 
 def can_fork() -> bool:
@@ -186,6 +188,7 @@ def _serve(requests: socket.socket) -> list[str] | None:
                 selector.unregister(requests)
                 continue
             output, channel = handed
+            server = os.getpid()
             try:
                 pid = os.fork()
             except OSError:
@@ -196,6 +199,7 @@ def _serve(requests: socket.socket) -> list[str] | None:
                 requests.detach()
                 others = [entry.fd for entry in selector.get_map().values() if entry.data]
                 _settle(output, [*others, channel])
+                _end_with(server)
                 return list(json.loads(request))
             os.close(output)
             child = _Child(pid=pid, pidfd=os.pidfd_open(pid), channel=channel)
@@ -236,6 +240,13 @@ def _settle(output: int, inherited: Sequence[int]) -> None:
     os.close(nothing)
     os.close(output)
     np.random.seed()  # noqa: NPY002 - a new process begins with a seed of its own
+
+
+def _end_with(server: int) -> None:
+    """Be interrupted when the server ends: whoever killed it may have killed its user as well."""
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, int(signal.SIGINT))
+    if os.getppid() != server:  # it has ended already
+        signal.raise_signal(signal.SIGINT)
 
 
 def _main() -> None:
