@@ -17,6 +17,7 @@ _HOMES = {
     "Task": "metaloss.contracts",
     "export_run": "metaloss.core.results",
     "imitate": "metaloss.starts.imitate",
+    "keep_freed_memory": "metaloss.core.allocator",
     "load_loss": "metaloss.losses.export",
     "meta_gradient": "metaloss.core.meta_gradient",
     "register": "metaloss.registry",
@@ -28,6 +29,7 @@ _HOMES = {
 
 if TYPE_CHECKING:
     from metaloss.contracts import Task
+    from metaloss.core.allocator import keep_freed_memory
     from metaloss.core.learner import Learner
     from metaloss.core.meta_gradient import meta_gradient
     from metaloss.core.results import Run, export_run
@@ -46,6 +48,7 @@ __all__ = [
     "Task",
     "export_run",
     "imitate",
+    "keep_freed_memory",
     "load_loss",
     "meta_gradient",
     "register",

@@ -39,7 +39,9 @@ def train(
     that diverged and 130 after Ctrl-C.
     """
     from metaloss.cli import plugin_files
+    from metaloss.core.allocator import keep_freed_memory
 
+    keep_freed_memory()
     flags = {"--config": config, "--resume": resume, "--multirun": multirun, "--cfg": cfg}
     given = [flag for flag, value in flags.items() if value]
     if (resume or (multirun and cfg)) and len(given) > 1:

@@ -16,6 +16,7 @@ from typing import Any
 
 import torch
 
+from metaloss.core.allocator import keep_freed_memory
 from metaloss.core.jobs import Job, judge_elsewhere, judge_job
 from metaloss.core.population import Judged
 from metaloss.core.ray_cluster import connected, lost_errors
@@ -150,6 +151,7 @@ class OnRay(Workers):
 
 def _judge_on_ray(config: str, job: Job) -> list[Judged]:
     torch.set_num_threads(1)
+    keep_freed_memory()
     return judge_elsewhere(config, job)
 
 
@@ -166,3 +168,4 @@ def _begin_worker() -> None:
     # Ctrl-C reaches every process of a terminal: the first one decides what it means.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     torch.set_num_threads(1)
+    keep_freed_memory()

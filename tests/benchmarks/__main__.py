@@ -15,6 +15,8 @@ from typing import Any
 
 import torch
 
+from metaloss import keep_freed_memory
+
 from . import cases, report
 from .precision import NETWORKS
 from .workloads import LARGE, WORKLOADS
@@ -85,6 +87,7 @@ def main() -> int:
     parser.add_argument("--one", help=argparse.SUPPRESS)
     given = parser.parse_args()
     if given.one:
+        keep_freed_memory()  # as `metaloss train` does, here for the rivals too
         function, arguments = json.loads(given.one)
         print(json.dumps(getattr(cases, function)(*arguments)))
         return 0

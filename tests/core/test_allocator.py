@@ -1,0 +1,80 @@
+"""Memory between two steps: kept by the process, not mapped in anew."""
+
+import os
+import platform
+import subprocess
+import sys
+
+import pytest
+
+from metaloss.cli.main import main
+from metaloss.core import allocator
+
+pytestmark = pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="glibc's own setting")
+
+# 32 MB in blocks of 4 MB, all of them free after every step.
+SCRIPT = """
+import resource, torch
+from metaloss import keep_freed_memory
+
+def step():
+    return sum(torch.ones(1 << 20)[0] for _ in [torch.ones(1 << 20) for _ in range(8)])
+
+def faults():
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+
+made = keep_freed_memory()
+for _ in range(3):
+    step()
+before = faults()
+for _ in range(5):
+    step()
+print(made, (faults() - before) // 5)
+"""
+
+
+def faults(**variables):
+    """Return what the setting answered, and the pages that a step maps in."""
+    clean = {k: v for k, v in os.environ.items() if "MALLOC" not in k and k != "GLIBC_TUNABLES"}
+    done = subprocess.run(
+        [sys.executable, "-c", SCRIPT],
+        capture_output=True, text=True, check=True, env=clean | variables,
+    )  # fmt: skip
+    made, pages = done.stdout.split()
+    return made, int(pages)
+
+
+@pytest.mark.slow
+def test_a_step_maps_nothing_in_that_the_last_one_freed():
+    made, pages = faults()
+    assert made == "True"
+    assert pages < 20
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "variable",
+    [
+        {"MALLOC_TRIM_THRESHOLD_": "131072"},
+        {"GLIBC_TUNABLES": "glibc.malloc.trim_threshold=131072"},
+    ],
+)
+def test_a_choice_of_the_environment_stays_in_force(variable):
+    made, pages = faults(**variable)
+    assert made == "False"
+    assert pages > 1000
+
+
+def test_an_allocator_that_knows_no_such_setting_is_left_alone(monkeypatch):
+    monkeypatch.delenv("GLIBC_TUNABLES", raising=False)
+    for name in allocator._OWN_CHOICE:
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(allocator.ctypes, "CDLL", lambda name: object())
+    assert allocator.keep_freed_memory() is False
+
+
+def test_train_makes_the_setting(monkeypatch, capsys):
+    calls = []
+    monkeypatch.setattr(allocator, "keep_freed_memory", lambda: calls.append(1))
+    assert main(["train", "--cfg"]) == 0
+    assert calls == [1]
