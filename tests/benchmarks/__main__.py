@@ -84,10 +84,16 @@ def main() -> int:
     parser.add_argument("names", nargs="*", help="cases that begin so; default: all")
     parser.add_argument("--out", type=Path, default=Path("bench.json"))
     parser.add_argument("--page", type=Path, help="write the tables in Markdown here as well")
+    parser.add_argument(
+        "--keep-memory",
+        action="store_true",
+        help="freed memory stays with the process, as in `metaloss train`; here for rivals too",
+    )
     parser.add_argument("--one", help=argparse.SUPPRESS)
     given = parser.parse_args()
     if given.one:
-        keep_freed_memory()  # as `metaloss train` does, here for the rivals too
+        if given.keep_memory:
+            keep_freed_memory()
         function, arguments = json.loads(given.one)
         print(json.dumps(getattr(cases, function)(*arguments)))
         return 0
@@ -98,7 +104,8 @@ def main() -> int:
         if given.names and not any(name.startswith(wanted) for wanted in given.names):
             continue
         print(f"{name} ...", file=sys.stderr, flush=True)
-        words = [sys.executable, "-m", "tests.benchmarks", "--one"]
+        keep = ["--keep-memory"] if given.keep_memory else []
+        words = [sys.executable, "-m", "tests.benchmarks", *keep, "--one"]
         result = subprocess.run(
             [*words, json.dumps([function, arguments])], stdout=subprocess.PIPE, text=True
         )
