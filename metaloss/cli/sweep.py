@@ -51,8 +51,10 @@ class Job:
         try:
             hashes = plugin_files.load(self.plugins)
             config = dataclasses.replace(from_hydra(composed), output=str(folder))
+            from metaloss.core.allocator import keep_freed_memory
             from metaloss.core.run import train_run
 
+            keep_freed_memory()  # in a launcher's worker too
             run = train_run(config, plugins=hashes)
             status = report(run)
             value = math.inf if status == DIVERGED else _objective(run.summary)

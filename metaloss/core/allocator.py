@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import os
-from contextlib import suppress
+import sys
 
 # malloc.h of glibc
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
@@ -13,6 +13,7 @@ _MOST_KEPT = 2**31 - 1  # bytes: what the parameter, an int, can say
 # would leave large holes.
 _LARGEST_KEPT = 32 * 2**20
 _OWN_CHOICE = ("MALLOC_TRIM_THRESHOLD_", "MALLOC_MMAP_THRESHOLD_", "MALLOC_TOP_PAD_")
+_OWN_TUNABLES = ("malloc.trim_threshold", "malloc.mmap_threshold", "malloc.top_pad")
 
 
 def keep_freed_memory() -> bool:
@@ -21,29 +22,34 @@ def keep_freed_memory() -> bool:
     Linux's allocator gives the memory of large blocks back to the system as they are freed. The
     next step maps it in again, a page at a time, and the system clears every page: up to a third of
     an eager step. Kept, the process holds until its end what its largest step took, up to 2 GB of
-    it. ``metaloss train`` does this at its start; a program of your own may, for itself.
+    it. ``metaloss train`` does this at its start; a program of your own may, for itself: it is a
+    setting of the whole process.
 
-    Environment variables that choose otherwise (``MALLOC_TRIM_THRESHOLD_`` and its like,
-    ``GLIBC_TUNABLES``) are left in force. It is a setting of the whole process.
+    Whoever has chosen otherwise by glibc's environment variables (``MALLOC_TRIM_THRESHOLD_=131072``
+    is its own default) keeps that choice.
 
     Returns:
-        Whether the setting was made: False with an allocator that does not know it.
+        Whether the C library took the setting; False where it is not glibc. An allocator that was
+        loaded in its place goes its own way.
 
     Reference:
         ``man 3 mallopt``.
 
     Example:
-        >>> import sys
-        >>> keep_freed_memory() or sys.platform != "linux" or "MALLOC" in str(os.environ)
-        True
+        >>> type(keep_freed_memory())
+        <class 'bool'>
     """
-    chosen = "malloc" in os.environ.get("GLIBC_TUNABLES", "")
-    if chosen or any(name in os.environ for name in _OWN_CHOICE):
+    tunables = os.environ.get("GLIBC_TUNABLES", "")
+    if any(name in os.environ for name in _OWN_CHOICE) or any(
+        name in tunables for name in _OWN_TUNABLES
+    ):
         return False
-    with suppress(OSError, AttributeError):
-        mallopt = ctypes.CDLL(None).mallopt
-        # Setting either one ends the allocator's own adaptation of both.
-        return bool(
-            mallopt(_M_TRIM_THRESHOLD, _MOST_KEPT) and mallopt(_M_MMAP_THRESHOLD, _LARGEST_KEPT)
-        )
-    return False
+    if sys.platform != "linux":
+        return False
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    if mallopt is None:
+        return False
+    # Setting either one ends the allocator's own adaptation of both.
+    return bool(
+        mallopt(_M_TRIM_THRESHOLD, _MOST_KEPT) and mallopt(_M_MMAP_THRESHOLD, _LARGEST_KEPT)
+    )

@@ -12,6 +12,9 @@ from typing import Any
 class Interrupt:
     """While entered, the first Ctrl-C (or SIGTERM) is only remembered; a second one acts at once.
 
+    One of each is no second one: who ends a whole group of processes may reach a run twice, by
+    itself and by way of the process that began it.
+
     Outside of the main thread, where Python allows no signal handlers, nothing is caught.
 
     Args:
@@ -22,6 +25,7 @@ class Interrupt:
         self.asked = False
         self._anywhere = anywhere
         self._before: dict[int, Any] = {}
+        self._received: set[int] = set()
 
     def __enter__(self) -> Interrupt:
         if threading.current_thread() is threading.main_thread():
@@ -44,6 +48,7 @@ class Interrupt:
             raise KeyboardInterrupt(hint)
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
-        if self.asked:
+        if number in self._received:
             raise KeyboardInterrupt
+        self._received.add(number)
         self.asked = True

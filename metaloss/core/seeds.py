@@ -241,7 +241,8 @@ def _plain_seconds(trainers: Sequence[Trainer]) -> float | None:
     setup = trainers[0].setup
     if not setup.schedule.learns or not all(trainer.progress.train for trainer in trainers):
         return None
-    trainers[0].say_timing()
+    # A program of its own: members may have ended on the way.
+    trainers[0].say_compiling("a plain step, to tell what the moving loss costs")
     advance = StackedAdvance([trainer.setup.advance for trainer in trainers])
     # A member that moves its loss on the next batch may have ended without one that waits.
     states = stack([trainer.state._replace(pending=None) for trainer in trainers])

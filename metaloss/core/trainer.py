@@ -105,6 +105,8 @@ class Trainer:
 
     def say_timing(self) -> None:
         """Tell people in a compiled run why it goes on after its end, if a plain step is new."""
+        if self.setup.config.compile is not Compile.on:
+            return
         plans = self.setup.schedule.plans(self.setup.config.steps)
         if all(plan.meta_step for plan in plans if plan.phase == "train"):
             self.say_compiling("a plain step, to tell what the moving loss costs")

@@ -1,4 +1,4 @@
-"""Inner steps in a row, and the record that is walked back over: the only loop that takes them."""
+"""Inner steps in a row, and the record that is walked back over."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ class Unrolled(NamedTuple):
     Attributes:
         state: After the last of them.
         records: One for each step; without a state where none is kept.
-        inner: (K,) learned loss of each step, before it.
-        task: (K,) task loss on the same batches and predictions.
+        inner: (K,) learned loss of each step, before it; (N, K) of N members at once.
+        task: (K,) or (N, K) task loss on the same batches and predictions.
     """
 
     state: InnerState

@@ -232,6 +232,9 @@ def _answer(channel: int, number: int) -> None:
 def _settle(output: int, inherited: Sequence[int]) -> None:
     """Make a forked process what a started one is: its group, files and random numbers."""
     os.setpgid(0, 0)
+    # Whoever began a study in the background may have had it ignore Ctrl-C.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
     for number in inherited:
         os.close(number)
     nothing = os.open(os.devnull, os.O_RDONLY)
@@ -250,6 +253,9 @@ def _end_with(server: int) -> None:
 
 
 def _main() -> None:
+    # It ends when its user does, who may have been sent the same: runs that are interrupted then
+    # need it to tell how they ended.
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
     preload()
     words = _serve(socket.socket(fileno=0))
     if words is not None:

@@ -114,7 +114,7 @@ def main() -> int:
             print(f"{name} failed", file=sys.stderr)
         else:
             found[name] = json.loads(result.stdout.splitlines()[-1])
-        stamps[name] = report.stamp()
+        stamps[name] = report.stamp() + ", freed memory kept" * given.keep_memory
         given.out.write_text(json.dumps(found, indent=1))
     print(text := report.page(found))
     if given.page:

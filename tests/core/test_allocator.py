@@ -14,7 +14,8 @@ pytestmark = pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="glibc
 
 # 32 MB in blocks of 4 MB, all of them free after every step.
 SCRIPT = """
-import resource, torch
+import ctypes, resource, torch
+ctypes.CDLL(None).prctl(41, 1, 0, 0, 0)  # PR_SET_THP_DISABLE: pages of 4 KB, whatever the system
 from metaloss import keep_freed_memory
 
 def step():
@@ -70,6 +71,9 @@ def test_an_allocator_that_knows_no_such_setting_is_left_alone(monkeypatch):
     for name in allocator._OWN_CHOICE:
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setattr(allocator.ctypes, "CDLL", lambda name: object())
+    assert allocator.keep_freed_memory() is False
+    monkeypatch.setattr(allocator.ctypes, "CDLL", None)
+    monkeypatch.setattr(allocator.sys, "platform", "win32")
     assert allocator.keep_freed_memory() is False
 
 

@@ -52,6 +52,16 @@ def test_sigterm_is_heard_like_ctrl_c():
             interrupt.check("hint")
 
 
+def test_ctrl_c_and_sigterm_are_one_request_and_two_of_a_kind_act_at_once():
+    with Interrupt() as interrupt:
+        signal.raise_signal(signal.SIGTERM)
+        signal.raise_signal(signal.SIGINT)
+        assert interrupt.asked
+        with pytest.raises(KeyboardInterrupt) as caught:
+            signal.raise_signal(signal.SIGTERM)
+        assert not caught.value.args
+
+
 def test_other_threads_are_left_without_handlers():
     import threading
 

@@ -178,7 +178,7 @@ def test_a_run_that_does_not_hear_is_killed(tmp_path, monkeypatch):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("killed", ["the caller", "both"])
+@pytest.mark.parametrize("killed", ["the caller", "both", "all, by SIGTERM"])
 def test_the_server_and_its_runs_end_with_whoever_asked_for_them(tmp_path, killed):
     folder = tmp_path / "run"
     script = (
@@ -198,7 +198,11 @@ def test_the_server_and_its_runs_end_with_whoever_asked_for_them(tmp_path, kille
         if killed == "both":
             os.kill(parent.pid, signal.SIGSTOP)  # it would end the run when the server is gone
             os.kill(server, signal.SIGKILL)
-        parent.kill()
+        if killed == "all, by SIGTERM":
+            for one in (server, pid, parent.pid):
+                os.kill(one, signal.SIGTERM)
+        else:
+            parent.kill()
     wait_for(lambda: has_ended(server) and has_ended(pid))
     assert list((folder / "checkpoints").glob("*.pt"))
     assert not (folder / "summary.json").exists()
@@ -209,9 +213,10 @@ def test_the_server_and_its_runs_end_with_whoever_asked_for_them(tmp_path, kille
 def test_a_run_does_not_outlive_its_server_and_others_begin_without_it(tmp_path):
     tell = tmp_path / "tell.py"
     tell.write_text(
-        "import os, pathlib, time\n"
+        "import os, pathlib, signal, time\n"
         f"path = pathlib.Path({str(tmp_path / 'pid')!r})\n"
         "if not path.exists():\n"
+        "    signal.signal(signal.SIGINT, signal.SIG_IGN)\n"
         "    path.with_suffix('.new').write_text(str(os.getpid()))\n"
         "    path.with_suffix('.new').rename(path)\n"
         "    time.sleep(600)\n"
