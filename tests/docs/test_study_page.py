@@ -75,7 +75,7 @@ def test_no_block_and_no_row_is_dropped(name):
     assert {len(values) for values in found.values()} == {len(study.seeds)}
 
 
-@pytest.mark.parametrize("name", ["embedded", "rate_or_shape", "own_tables"])
+@pytest.mark.parametrize("name", ["embedded", "rate_or_shape", "own_tables", "one_default"])
 def test_means_and_tests_are_those_of_the_runs(name):
     found = runs(f"{name}_seeds.csv")
     for (block, row), line in read(f"{name}.csv").items():
@@ -140,3 +140,38 @@ def test_what_the_page_counts_is_so():
         for block in {block for block, _ in MEANS if "clean" in block}
     )
     assert f"Online is worse than tuned plain training in {worse} of 9" in PAGE
+
+
+def test_one_default_at_a_time_is_of_the_runs():
+    lines = read("one_default.csv")
+    blocks = list(dict.fromkeys(block for block, _ in lines))
+    cells = table("changed", "words", *blocks)
+    assert len(cells) == 7
+    p_values = []
+    for row, _, *values in cells:
+        for block, value in zip(blocks, values, strict=True):
+            line, first = lines[block, row], lines[block, "defaults"]
+            mean, before = float(line["mean"]), float(first["mean"])
+            mark = ""
+            if row != "defaults":
+                p, holm = float(line["p"]), float(line["p_holm"])
+                mark = ("▼" if mean > before else "▲") * ((p < 0.05) + (holm < 0.05))
+                p_values.append(p)
+            assert value == f"{shown(mean)} {mark}".strip()
+    assert f"{sum(p < 0.05 for p in p_values)} of {len(p_values)} are worse" in PAGE
+    assert f"No change is better with p < 0.05 in any table (0 of {len(p_values)})" in PAGE
+
+
+def test_offline_losses_with_smoothed_judges_are_counted():
+    row = "offline, imitate, smoothed judges"
+    rivals = [block for block, name in MEANS if name == row]
+    groups = [[b for b in rivals if ("clean" in b) is clean] for clean in (False, True)]
+    beaten = [sum(MEANS[b, SMOOTHED] < MEANS[b, row] for b in group) for group in groups]
+    ahead = [sum(MEANS[b, row] < MEANS[b, "online"] for b in group) for group in groups]
+    assert [len(group) for group in groups] == [21, 7]
+    assert f"is beaten by it in {beaten[0]} of 21 spoiled blocks and {beaten[1]} of 7" in PAGE
+    assert f"it is ahead in {ahead[0]} of 21 and {ahead[1]} of 7, never significantly" in PAGE
+    clear = [
+        float(ROWS[b, row]["p_holm"]) < 0.05 for b in rivals if MEANS[b, row] < MEANS[b, "online"]
+    ]
+    assert not any(clear)
