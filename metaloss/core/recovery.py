@@ -19,6 +19,8 @@ _WHAT = {
     "imitate": "restarted the loss as an imitation of the task loss",
     "give up": "gave up: diverged",
 }
+# Nothing is learned either where the inputs say nothing about the targets.
+_WHOSE_FAULT = " (if it is so with schedule=static too, it is not the learned loss)"
 
 
 class Recovery:
@@ -86,7 +88,8 @@ class Recovery:
             self.ladder.all_well(state)
         step = self._step(progress)
         self.ladder.events.append({"step": step, "reason": reason, "action": action})
-        self._recorder.notice(step, f"guard: {reason}: {_WHAT[action]}")
+        whose = _WHOSE_FAULT if self.ladder.learns and action == "give up" else ""
+        self._recorder.notice(step, f"guard: {reason}: {_WHAT[action]}{whose}")
         return state
 
     def _dead(self, metrics: Mapping[str, float]) -> bool:

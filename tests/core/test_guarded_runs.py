@@ -185,7 +185,8 @@ def test_a_run_without_events_is_the_same_without_a_guard(tmp_path, words):
 
 def test_each_rung_does_what_it_says(tmp_path):
     parts = setup("schedule=online", "steps=64")
-    recorder = Recorder(tmp_path, lambda event: None)
+    told = []
+    recorder = Recorder(tmp_path, told.append)
     trainer = Trainer(parts, tmp_path, recorder, Interrupt())
     trainer.begin()
     trainer.progress = Progress(train=16)
@@ -223,6 +224,9 @@ def test_each_rung_does_what_it_says(tmp_path):
     )
     assert trainer.ladder.diverged
     recorder.close()
+    notices = [event.message for event in told if hasattr(event, "message")]
+    assert [message.startswith("guard: a reason: ") for message in notices] == [True] * 3
+    assert ["schedule=static" in message for message in notices] == [False, False, True]
 
 
 def test_at_the_end_of_training_nothing_is_restored(tmp_path):
