@@ -98,7 +98,11 @@ class InnerOptimizer(ABC):
 
     @abstractmethod
     def update(self, grads: Tensors, state: Any, params: Tensors) -> tuple[Tensors, Any]:
-        """Return the new parameters and state. Pure and differentiable in all its arguments."""
+        """Return the new parameters and state. Pure and differentiable in all its arguments.
+
+        A parameter without an entry in ``grads`` is left alone, with its state, as ``torch.optim``
+        does with one whose gradient is None.
+        """
 
 
 # ------------------------------------------------------------------------------------ meta-learning

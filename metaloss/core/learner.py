@@ -10,28 +10,37 @@ from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
 from metaloss import registry
-from metaloss.config import Compile
+from metaloss.config import Compile, GuardMode
 from metaloss.contracts import InnerOptimizer
+from metaloss.core.learner_state import checked_state, copied, refilled
+from metaloss.core.own_batches import Pair, as_batch, as_batches
 from metaloss.core.own_steps import OwnSteps
-from metaloss.errors import MetalossError, unknown_name
+from metaloss.errors import DivergedError, MetalossError, unknown_name
 from metaloss.inner.functional import FunctionalModel, write_back
+from metaloss.inner.idle import Parked, park, taken_up
 from metaloss.inner.keys import key_tensor
+from metaloss.inner.modules import fingerprint
 from metaloss.inner.problem import InnerProblem
 from metaloss.inner.sgd import SGD
 from metaloss.inner.steps import as_seen
 from metaloss.losses.base import LearnedLoss
+from metaloss.meta_optimizers.fitting import fitted
 from metaloss.meta_optimizers.mixed import Mixed
 from metaloss.meta_optimizers.outer import OuterRate, OuterRule
-from metaloss.types import Batch, InnerState, StepLosses, Window
-
-Pair = tuple[Tensor, Tensor] | Batch
+from metaloss.types import InnerState, StepLosses, Tensors, Window
 
 
 class Learner:
     """Trains a model and its loss together, one call a step; the loop stays yours.
 
-    The model and the loss stay ordinary modules: after every step they hold the current weights,
-    buffers and φ, and what you write into them is what the next step starts from.
+    The model and the loss stay ordinary modules, and are used as they are at every step: after it
+    they hold the current weights, buffers and φ, and what you write into them is what the next step
+    starts from. What is frozen or set to evaluation mode, before or later, is obeyed as it is set.
+    No step is taken that leads to a number that is not finite (``guard``).
+
+    A model is looked at before its first step, and again when parts, modes or what is trained have
+    changed: two forward passes find what it does beside computing, and before the loss moves its
+    derivatives are tried on a few rows. What cannot be right is refused.
 
     Args:
         model: The base model, on its device.
@@ -40,6 +49,9 @@ class Learner:
         inner: How the model moves; default ``SGD(lr=0.1)``.
         meta_optimizer: How the loss moves: an engine, or its registered name.
         seed: Decides the dropout masks.
+        guard: ``"on"``: a step that is not finite leaves model and loss as they were, and the
+            losses returned say so (``taken``). ``"raise"``: it raises, for which every step waits
+            for the device. ``"off"``: nothing is checked.
         compile: ``"on"``: compile the steps, at the first of every form: one to two minutes, again
             for a last batch with fewer rows (``drop_last=True`` avoids it). ``"trace"``: rewrite
             them in the same way, and run them without the compiler. What the loss or ``task_loss``
@@ -68,6 +80,7 @@ class Learner:
         inner: InnerOptimizer | None = None,
         meta_optimizer: OuterRule | str | None = None,
         seed: int = 0,
+        guard: GuardMode | str = "on",
         compile: Compile | str = Compile.off,
     ) -> None:
         if isinstance(meta_optimizer, str):
@@ -88,51 +101,62 @@ class Learner:
                 f"meta_optimizer.lr_schedule={self._engine.lr_schedule.name}: a loop of your own "
                 "has no known end to fall towards; expected constant"
             )
-        functional = FunctionalModel(model)
-        params, _ = functional.state(model)
+        self._functional = FunctionalModel(model, live=True)
+        params, _ = self._functional.state()
         if not params:
             raise MetalossError("the model has no parameters that require a gradient")
         self._device = next(iter(params.values())).device
-        functional.to(self._device)
         loss.to(self._device)
         self._problem = InnerProblem(
-            model=functional, loss=loss, task_loss=task_loss, optimizer=inner or SGD()
+            model=self._functional, loss=loss, task_loss=task_loss, optimizer=inner or SGD()
         )
-        self._own = OwnSteps(self._problem, self._engine, _kind(compile))
+        self._guard = GuardMode[_known("guard", guard, ["on", "off", "raise"])]
+        self._compile = Compile(_known("compile", compile, ["off", "trace", "on"]))
+        self._forms: dict[Any, OwnSteps] = {}
         self._optimizer = self._problem.optimizer.init(params)
+        self._trained, self._parked = list(params), Parked()
         self._outer = self._engine.outer_init(self._phi())
-        self._seed, self._steps, self._tried = seed, 0, False
+        self._seed, self._steps = seed, 0
 
     def step(self, batch: Pair | list[Pair], meta_batch: Pair | None = None) -> StepLosses:
         """Move the model by one step, and then the loss.
 
         Args:
             batch: (inputs, targets), on the model's device; or a list of K such pairs: K steps,
-                and the loss moves by the gradient through all of them.
+                and the loss moves by the gradient through all of them. The inputs may be a tuple,
+                list or dictionary of tensors.
             meta_batch: The rows that judge the loss; None: the loss does not move.
 
         Returns:
             The losses seen, as tensors on the device; ``meta_task`` is NaN without a meta-batch.
 
         Raises:
-            MetalossError: At the first step, if it is to be compiled and cannot be.
+            MetalossError: If a batch is none; if the model cannot be used, or not with this engine
+                (at the first step); if the step is to be compiled and cannot be.
+            DivergedError: If the step is not finite, with ``guard="raise"``.
         """
-        batches = _as_batches(batch)
+        if torch.is_inference_mode_enabled():
+            raise MetalossError("step() under torch.inference_mode: nothing can be learned there")
+        batches = as_batches(batch)
+        judge = None if meta_batch is None else as_batch("meta_batch", meta_batch)
         keys = tuple(self._key("train", self._steps + k) for k in range(len(batches)))
-        params, buffers = self._problem.model.state(self.model)
-        state = InnerState(params, buffers, self._optimizer)
-        phi = self._phi()
-        if not self._tried:
-            self._own.check(phi, state, batches[0], keys[0])
-            self._tried = True
-        if meta_batch is None:
-            state, losses = self._own.rest(phi, state, tuple(as_seen(batches, keys)))
+        self._functional.refresh()
+        params, buffers = self._functional.state()
+        self._follow(params)
+        state, phi = InnerState(params, buffers, self._optimizer), self._phi()
+        window = Window(batches, keys, judge or batches[0], self._key("meta", self._steps))
+        own = self._own(phi, state, window, learns=judge is not None)
+        outer = self._outer
+        if judge is None:
+            state, losses = own.rest(phi, state, tuple(as_seen(batches, keys)))
         else:
-            window = Window(batches, keys, Batch(*meta_batch), self._key("meta", self._steps))
-            state, phi, self._outer, losses = self._own.move(phi, state, self._outer, window)
+            state, phi, outer, losses = own.move(phi, state, outer, window)
+        if self._guard is GuardMode.raise_ and not losses.taken:
+            raise DivergedError(f"step {self._steps}: it is not finite (guard=raise)")
+        if judge is not None:
             write_back(self.loss, phi, {})
         write_back(self.model, state.params, state.buffers)
-        self._optimizer = state.optimizer
+        self._optimizer, self._outer = state.optimizer, outer
         self._steps += len(batches)
         return losses
 
@@ -149,11 +173,14 @@ class Learner:
             metric: ``(raw outputs, targets) -> scalar``, a mean over rows.
         """
         metric = metric or self._problem.task_loss
-        params, buffers = self._problem.model.state(self.model)
+        self._functional.refresh()
+        params, buffers = self._functional.state()
         total, rows = 0.0, 0
-        for inputs, targets in batches:
-            inputs, targets = inputs.to(self._device), targets.to(self._device)
-            outputs, _ = self._problem.model(params, buffers, inputs, train=False)
+        for pair in batches:
+            inputs, targets = pytree.tree_map_only(
+                Tensor, lambda value: value.to(self._device), as_batch("a batch", pair)
+            )
+            outputs, _ = self._functional(params, buffers, inputs, train=False)
             total += float(metric(outputs, targets)) * len(targets)
             rows += len(targets)
         if not rows:
@@ -164,55 +191,83 @@ class Learner:
         """Return everything that :meth:`load_state_dict` needs; ``torch.load`` reads it safely."""
         # Copies: the modules' own tensors are what the next step writes into.
         return {
-            "model": _copied(self.model.state_dict()),
-            "loss": _copied(self.loss.state_dict()),
+            "model": copied(self.model.state_dict()),
+            "attributes": self._functional.attributes(),
+            "loss": copied(self.loss.state_dict()),
             "optimizer": pytree.tree_leaves(self._optimizer),
+            "trained": list(self._trained),
+            "parked": {name: copied(own) for name, own in self._parked.items()},
             "outer": pytree.tree_leaves(self._outer),
             "steps": self._steps,
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go back to a state that :meth:`state_dict` returned."""
+        """Go back to a state that :meth:`state_dict` returned.
+
+        Raises:
+            MetalossError: If it is another model's, loss's or optimizer's; nothing is changed then.
+        """
+        self._functional.refresh()
+        self._follow(self._functional.state()[0])
+        checked_state(state, self.model, self.loss, self._trained)
+        optimizer = refilled(self._optimizer, state["optimizer"])
+        outer = refilled(self._outer, state["outer"])
         self.model.load_state_dict(state["model"])
         self.loss.load_state_dict(state["loss"])
-        self._optimizer = _refilled(self._optimizer, state["optimizer"])
-        self._outer = _refilled(self._outer, state["outer"])
+        write_back(self.model, {}, state.get("attributes", {}))
+        self._optimizer, self._outer = optimizer, outer
+        self._parked = {name: copied(own) for name, own in state.get("parked", {}).items()}
         self._steps = state["steps"]
 
-    def _phi(self) -> dict[str, Tensor]:
+    def _own(self, phi: Tensors, state: InnerState, window: Window, *, learns: bool) -> OwnSteps:
+        """Return the steps for the model and loss as they are now; look at them if they are new."""
+        compiled = self._compile is not Compile.off
+        numbers = fingerprint(self.model, numbers=True) if compiled else None
+        several = len(window.batches) > 1
+        form = (self._functional.structure, fingerprint(self.loss), numbers, learns, several)
+        if form not in self._forms:
+            model = self._functional
+            if model.traits is None:
+                model.examine(state.params, state.buffers, window.batches[0].inputs, window.keys[0])
+            # A problem of its own: which of φ is frozen is looked up once in it.
+            problem = InnerProblem(
+                model=model,
+                loss=self.loss,
+                task_loss=self._problem.task_loss,
+                optimizer=self._problem.optimizer,
+            )
+            if learns:
+                problem = fitted(problem, self._engine, phi, state, window)
+            own = OwnSteps(
+                problem=problem,
+                engine=self._engine,
+                guarded=self._guard is not GuardMode.off,
+                compile=self._compile,
+            )
+            own.check(phi, state, window.batches[0], window.keys[0])
+            self._forms[form] = own
+        return self._forms[form]
+
+    def _follow(self, params: Tensors) -> None:
+        """Let the optimizer's state follow what is trained now."""
+        if not params:
+            raise MetalossError("the model has no parameters that require a gradient")
+        if list(params) == self._trained:
+            return
+        self._parked |= park(self._optimizer, self._trained)
+        fresh = self._problem.optimizer.init(params)
+        self._optimizer = taken_up(fresh, self._optimizer["step"], params, self._parked)
+        self._trained = list(params)
+
+    def _phi(self) -> Tensors:
         return {name: value.detach().clone() for name, value in self.loss.named_parameters()}
 
     def _key(self, purpose: str, number: int) -> Tensor:
         return key_tensor(self._seed, f"dropout/{purpose}", number, device=self._device)
 
 
-def _kind(given: Compile | str) -> Compile:
-    name = given.value if isinstance(given, Compile) else given
-    known = ["off", "trace", "on"]
+def _known(option: str, given: Any, known: list[str]) -> str:
+    name = str(getattr(given, "value", given))
     if name not in known:
-        raise unknown_name("compile", str(name), known)
-    return Compile(name)
-
-
-def _as_batches(batch: Pair | list[Pair]) -> tuple[Batch, ...]:
-    if not len(batch):
-        raise MetalossError("step() was given an empty list of batches")
-    # A DataLoader's batch is a list as well: [inputs, targets].
-    pairs = [batch] if isinstance(batch[0], Tensor) else batch
-    return tuple(Batch(*pair) for pair in pairs)
-
-
-def _copied(state: dict[str, Any]) -> dict[str, Any]:
-    return {
-        name: value.clone() if isinstance(value, Tensor) else value for name, value in state.items()
-    }
-
-
-def _refilled(tree: Any, leaves: list[Tensor]) -> Any:
-    own, spec = pytree.tree_flatten(tree)
-    if len(own) != len(leaves):
-        raise MetalossError(
-            f"the state has {len(leaves)} values, this learner needs {len(own)}: it was made with "
-            "another optimizer or model"
-        )
-    return pytree.tree_unflatten([leaf.clone() for leaf in leaves], spec)
+        raise unknown_name(option, name, known)
+    return name

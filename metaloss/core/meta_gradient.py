@@ -8,13 +8,14 @@ from torch import Tensor, nn
 
 from metaloss import registry
 from metaloss.contracts import GradientMetaOptimizer, InnerOptimizer
+from metaloss.core.own_batches import Pair, as_batch
 from metaloss.errors import MetalossError
 from metaloss.inner.functional import FunctionalModel
 from metaloss.inner.keys import key_tensor
 from metaloss.inner.problem import InnerProblem
-from metaloss.types import Batch, InnerState, Tensors, Window
-
-Pair = tuple[Tensor, Tensor] | Batch
+from metaloss.meta_optimizers.fitting import fitted
+from metaloss.meta_optimizers.outer import OuterRule
+from metaloss.types import InnerState, Tensors, Window
 
 
 def meta_gradient(
@@ -76,7 +77,7 @@ def meta_gradient(
         raise MetalossError(
             f"inner is a {type(inner).__name__}: expected an InnerOptimizer, such as SGD(lr=0.01)"
         )
-    batches = tuple(_as_batch("train_batches", pair) for pair in train_batches)
+    batches = tuple(as_batch("train_batches", pair) for pair in train_batches)
     if not batches:
         raise MetalossError("train_batches is empty: expected one or more (inputs, targets) pairs")
     phi = {name: value.detach().clone() for name, value in loss.named_parameters()}
@@ -85,7 +86,7 @@ def meta_gradient(
             f"the loss {type(loss).__name__} has no parameters to learn: expected a learned loss, "
             "such as MLPLoss()"
         )
-    functional = FunctionalModel(model)
+    functional = FunctionalModel(model, live=True)
     params, buffers = functional.state(model)
     if not params:
         raise MetalossError("the model has no parameters that require a gradient")
@@ -94,10 +95,13 @@ def meta_gradient(
     window = Window(
         batches,
         tuple(key_tensor(0, "dropout/train", k, device=device) for k in range(len(batches))),
-        _as_batch("meta_batch", meta_batch),
+        as_batch("meta_batch", meta_batch),
         key_tensor(0, "dropout/meta", 0, device=device),
     )
     state = InnerState(params, buffers, inner.init(params))
+    functional.examine(params, buffers, batches[0].inputs, window.keys[0])
+    if isinstance(chosen, OuterRule):
+        problem = fitted(problem, chosen, phi, state, window)
     return chosen.meta_gradient(problem, phi, state, window).gradient
 
 
@@ -108,9 +112,3 @@ def _engine(engine: GradientMetaOptimizer | str) -> GradientMetaOptimizer:
             f"engine is a {type(chosen).__name__}: expected a gradient engine, such as 'mixed'"
         )
     return chosen
-
-
-def _as_batch(name: str, pair: Pair) -> Batch:
-    if not isinstance(pair, tuple | list) or len(pair) != 2:
-        raise MetalossError(f"{name}: got a {type(pair).__name__}, expected (inputs, targets)")
-    return Batch(*pair)

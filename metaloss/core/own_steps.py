@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
-from functools import partial
+from dataclasses import dataclass
+from functools import cached_property, partial
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from metaloss.config import Compile
+from metaloss.core import guard as guards
 from metaloss.core.compile_choice import obstacle
 from metaloss.core.compiled import InParts
 from metaloss.core.programs import Compiled
+from metaloss.core.step import floats, move_phi
 from metaloss.errors import MetalossError
+from metaloss.inner.norms import norm
 from metaloss.inner.problem import InnerProblem
 from metaloss.inner.steps import take_steps
 from metaloss.meta_optimizers.outer import OuterRule
@@ -23,37 +26,43 @@ from metaloss.types import Batch, InnerState, Seen, StepLosses, Tensors, Window
 Function = Callable[..., Any]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class OwnSteps:
     """Steps of a model alone, and of a model and then its loss.
 
-    Args:
+    Attributes:
         problem: The functions of an inner step.
         engine: How φ moves.
+        guarded: Whether a step that is not finite is not taken.
         compile: ``off``, ``trace`` or ``on``. Compiled, one step is one program; of several steps
             in a row each is, and each step back.
     """
 
     problem: InnerProblem
     engine: OuterRule
+    guarded: bool
     compile: Compile
-    _rest: Function = field(init=False, repr=False, compare=False)
-    _move: Function = field(init=False, repr=False, compare=False)
-    _parts: InnerProblem = field(init=False, repr=False, compare=False)
 
-    def __post_init__(self) -> None:
-        """Make the programs' places; nothing is compiled before it is called."""
-        parts: Any = self.problem
-        steps: list[Function] = [
-            partial(_rest, self.problem),
-            partial(_move, self.problem, self.engine),
-        ]
-        if self.compile is not Compile.off:
-            compiles = self.compile is Compile.on
-            parts = InParts(self.problem, compiles)
-            steps = [Compiled(step, compiles=compiles) for step in steps]
-        for name, value in zip(("_rest", "_move", "_parts"), (*steps, parts), strict=True):
-            object.__setattr__(self, name, value)
+    @cached_property
+    def _whole(self) -> tuple[Function, Function]:
+        """The two kinds of step, each as one program if they are to be compiled."""
+        steps = (self._rest_of(self.problem), self._move_of(self.problem))
+        if self.compile is Compile.off:
+            return steps
+        rest, move = (Compiled(step, compiles=self.compile is Compile.on) for step in steps)
+        return rest, move
+
+    @cached_property
+    def _parts(self) -> Any:
+        if self.compile is Compile.off:
+            return self.problem
+        return InParts(self.problem, self.compile is Compile.on)
+
+    def _rest_of(self, problem: Any) -> Function:
+        return partial(_rest, problem, self.guarded)
+
+    def _move_of(self, problem: Any) -> Function:
+        return partial(_move, problem, self.engine, self.guarded)
 
     def check(self, phi: Tensors, state: InnerState, batch: Batch, key: Tensor) -> None:
         """Raise a MetalossError if steps from such a state are to be compiled and cannot be."""
@@ -69,7 +78,7 @@ class OwnSteps:
         self, phi: Tensors, state: InnerState, unroll: tuple[Seen, ...]
     ) -> tuple[InnerState, StepLosses]:
         """Return the state after steps on batches, φ at rest, and the losses seen."""
-        run = partial(_rest, self._parts) if len(unroll) > 1 else self._rest
+        run = self._rest_of(self._parts) if len(unroll) > 1 else self._whole[0]
         found: tuple[InnerState, StepLosses] = run(phi, state, unroll)
         return found
 
@@ -77,27 +86,44 @@ class OwnSteps:
         self, phi: Tensors, state: InnerState, outer: Any, window: Window
     ) -> tuple[InnerState, Tensors, Any, StepLosses]:
         """Return the state after a window, φ moved by the gradient through it, and the losses."""
-        several = len(window.batches) > 1
-        run = partial(_move, self._parts, self.engine) if several else self._move
+        run = self._move_of(self._parts) if len(window.batches) > 1 else self._whole[1]
         found: tuple[InnerState, Tensors, Any, StepLosses] = run(phi, state, outer, window)
         return found
 
 
 def _rest(
-    problem: InnerProblem, phi: Tensors, state: InnerState, unroll: tuple[Seen, ...]
+    problem: InnerProblem,
+    guarded: bool,
+    phi: Tensors,
+    state: InnerState,
+    unroll: tuple[Seen, ...],
 ) -> tuple[InnerState, StepLosses]:
-    state, _, inner, task = take_steps(problem, phi, state, unroll, keeps=lambda _: False)
-    return state, StepLosses(inner, task, torch.full_like(inner[0], float("nan")))
+    new, _, inner, task = take_steps(problem, phi, state, unroll, keeps=lambda _: False)
+    losses = StepLosses(inner, task, torch.full_like(inner[0], float("nan")))
+    if not guarded:
+        return new, losses
+    ok = _sound(new, [losses.inner])
+    return guards.choose(ok, new, state), losses._replace(taken=ok)
 
 
 def _move(
     problem: InnerProblem,
     engine: OuterRule,
+    guarded: bool,
     phi: Tensors,
     state: InnerState,
     outer: Any,
     window: Window,
 ) -> tuple[InnerState, Tensors, Any, StepLosses]:
     result = engine.meta_gradient(problem, phi, state, window)
-    phi, outer = engine.outer_step(phi, result.gradient, outer, phase="train", total=0)
-    return result.state, phi, outer, result.losses
+    moved, after = move_phi(problem, engine, phi, result.gradient, outer, "train", 0)
+    if not guarded:
+        return result.state, moved, after, result.losses
+    ok = _sound(result.state, [result.losses.inner, *floats((moved, after))])
+    new = guards.choose(ok, (result.state, moved, after), (state, phi, outer))
+    return *new, result.losses._replace(taken=ok)
+
+
+def _sound(state: InnerState, others: list[Tensor]) -> Tensor:
+    """Return whether all numbers that a step led to are finite. Buffers may hold infinities."""
+    return torch.isfinite(norm([*floats((state.params, state.optimizer)), *others]))

@@ -57,7 +57,7 @@ class Step:
         new = new._replace(meter=self._measured(state.meter, losses, size))
         if not self.guarded:
             return new
-        others = [] if new.phi is state.phi else _numbers((new.phi, new.outer))
+        others = [] if new.phi is state.phi else floats((new.phi, new.outer))
         ok, memory = self.problem.agreed(
             self.problem.each(_checked)(
                 state.guard, state.inner.params, new.inner.params, losses.train_task, others
@@ -123,7 +123,7 @@ class Step:
 
         def moved(phi: Tensors, slope: Tensors, outer: Any) -> Any:
             total = self.meta_totals[phase]
-            new = self.engine.outer_step(phi, slope, outer, phase=phase, total=total)
+            new = move_phi(self.problem, self.engine, phi, slope, outer, phase, total)
             return *new, norm(slope.values())
 
         gradient = self.problem.agreed(gradient)
@@ -155,6 +155,23 @@ class Step:
         return self.problem.each(added)(meter, losses, size)
 
 
+def move_phi(
+    problem: InnerProblem,
+    engine: OuterRule,
+    phi: Tensors,
+    gradient: Tensors,
+    outer: Any,
+    phase: str,
+    total: int,
+) -> tuple[Tensors, Any]:
+    """Return φ and the outer rule's state after one meta-step; frozen parameters stay."""
+    fixed = problem.fixed_phi
+    if fixed:
+        gradient = {n: torch.zeros_like(g) if n in fixed else g for n, g in gradient.items()}
+    moved, outer = engine.outer_step(phi, gradient, outer, phase=phase, total=total)
+    return {name: phi[name] if name in fixed else value for name, value in moved.items()}, outer
+
+
 def waits(schedule: Schedule, plan: Plan) -> bool:
     """Return whether the steps of a plan are judged by the next training batch."""
     # Nothing follows an offline meta-step, which ends with a reset: other rows judge it.
@@ -167,6 +184,7 @@ def _checked(
     return guards.check(guard, old, new, losses=losses, others=others)
 
 
-def _numbers(tree: Any) -> list[Tensor]:
+def floats(tree: Any) -> list[Tensor]:
+    """Return the floating-point tensors of a pytree."""
     leaves = pytree.tree_leaves(tree)
     return [leaf for leaf in leaves if isinstance(leaf, Tensor) and leaf.is_floating_point()]

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 
 from metaloss.errors import MetalossError
+from metaloss.inner.idle import by_name, no_idle_steps, own_counts
 from metaloss.inner.rates import Rated
 from metaloss.inner.roots import safe_sqrt
 from metaloss.types import Tensors
@@ -51,28 +52,33 @@ class Adam(Rated):
             "step": torch.zeros((), dtype=torch.int64, device=device),
             "first": {name: torch.zeros_like(p) for name, p in params.items()},
             "second": {name: torch.zeros_like(p) for name, p in params.items()},
+            "idle": no_idle_steps(params),
         }
 
     def update(self, grads: Tensors, state: Any, params: Tensors) -> tuple[Tensors, Any]:
         """Return the parameters and state after one step."""
         step = state["step"]
         rate = self.rate(step)
-        grads, params = self._decay(grads, params, rate)
+        grads, decayed = self._decay(grads, params, rate)
         first = {n: self.beta1 * state["first"][n] + (1 - self.beta1) * g for n, g in grads.items()}
         second = {
             n: self.beta2 * state["second"][n] + (1 - self.beta2) * g * g for n, g in grads.items()
         }
-        count = (step + 1).to(torch.float64)
-        size = rate / (1 - self.beta1**count)
-        spread = (1 - self.beta2**count).sqrt()
-        # Float64 factors promote nothing but parameters without dimensions: hence the casts.
-        new = {
-            name: (p - size * first[name] / (safe_sqrt(second[name]) / spread + self.eps)).to(
-                p.dtype
-            )
-            for name, p in params.items()
+        counts, idle = own_counts(step, state["idle"], grads, params)
+        count = (counts + 1).to(torch.float64)
+        size = by_name(rate / (1 - self.beta1**count), params)
+        spread = by_name((1 - self.beta2**count).sqrt(), params)
+        new = {}
+        for name in grads:
+            move = size[name] * first[name] / (safe_sqrt(second[name]) / spread[name] + self.eps)
+            # Float64 factors promote nothing but parameters without dimensions: hence the cast.
+            new[name] = (decayed[name] - move).to(params[name].dtype)
+        return {**params, **new}, {
+            "step": step + 1,
+            "first": {**state["first"], **first},
+            "second": {**state["second"], **second},
+            "idle": idle,
         }
-        return new, {"step": step + 1, "first": first, "second": second}
 
     def _decay(
         self, grads: Tensors, params: Tensors, rate: torch.Tensor
@@ -96,4 +102,4 @@ class AdamW(Adam):
         self, grads: Tensors, params: Tensors, rate: torch.Tensor
     ) -> tuple[Tensors, Tensors]:
         shrink = 1 - rate * self.weight_decay
-        return grads, {name: (p * shrink).to(p.dtype) for name, p in params.items()}
+        return grads, {n: (params[n] * shrink).to(params[n].dtype) for n in grads}

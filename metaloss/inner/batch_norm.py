@@ -13,8 +13,8 @@ from metaloss.inner.ranks import Share
 _KINDS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
 
 
-class SharedBatchNorm(nn.Module):
-    r"""What ``nn.BatchNorm`` is, over all processes; without a share it is just that.
+class SharedBatchNorm:
+    r"""What an ``nn.BatchNorm`` does over all processes; without a share it is just that.
 
     torch's own SyncBatchNorm has no CPU path, no forward mode and no double backward. Here each
     process gives its rows' mean m_r and mean square deviation v_r over n_r values of a channel, and
@@ -27,47 +27,38 @@ class SharedBatchNorm(nn.Module):
     process on its own rows, so that their cotangents are added up (``copy`` after ``gather``).
 
     Attributes:
+        norm: The module, in whose place :meth:`forward` runs.
         share: The process's rows, set before each forward pass.
     """
 
-    running_mean: Tensor | None
-    running_var: Tensor | None
-    num_batches_tracked: Tensor | None
-    weight: Tensor | None
-    bias: Tensor | None
-
     def __init__(self, norm: _BatchNorm) -> None:
-        super().__init__()
-        # The same names, so that θ and the buffers keep theirs.
-        self._parameters, self._buffers = norm._parameters, norm._buffers
-        self.eps, self.momentum = norm.eps, norm.momentum
-        self.training = norm.training
+        self.norm = norm
         self.share: Share | None = None
 
     def forward(self, x: Tensor) -> Tensor:
         """Return x (B, F, *) with every channel normalised; buffers are renewed in train mode."""
-        if not self.training and self.running_mean is not None:
-            return self._by(x, self.running_mean, self.running_var)
+        if not self.norm.training and self.norm.running_mean is not None:
+            return self._by(x, self.norm.running_mean, self.norm.running_var)
         wide = x.float() if x.dtype in (torch.bfloat16, torch.float16) else x
         mean, var, count = self._moments(wide)
-        if self.training and self.running_mean is not None:
+        if self.norm.training and self.norm.running_mean is not None:
             self._renew(mean, var, count)
         shape = [1, -1, *[1] * (x.dim() - 2)]
-        scaled = (wide - mean.view(shape)) * torch.rsqrt(var + self.eps).view(shape)
-        if self.weight is not None:
-            scaled = scaled * self.weight.view(shape)
-        if self.bias is not None:
-            scaled = scaled + self.bias.view(shape)
+        scaled = (wide - mean.view(shape)) * torch.rsqrt(var + self.norm.eps).view(shape)
+        if self.norm.weight is not None:
+            scaled = scaled * self.norm.weight.view(shape)
+        if self.norm.bias is not None:
+            scaled = scaled + self.norm.bias.view(shape)
         return scaled.to(x.dtype)
 
     def _by(self, x: Tensor, mean: Tensor, var: Tensor | None) -> Tensor:
-        return batch_norm(x, mean, var, self.weight, self.bias, False, 0.0, self.eps)
+        return batch_norm(x, mean, var, self.norm.weight, self.norm.bias, False, 0.0, self.norm.eps)
 
     def _moments(self, x: Tensor) -> tuple[Tensor, Tensor, int]:
         """Return the mean (F,), the mean square deviation (F,) and the number of values of each."""
         dims = [0, *range(2, x.dim())]
         mean, var = x.mean(dims), x.var(dims, correction=0)
-        share = self.share if self.training else None
+        share = self.share if self.norm.training else None
         count = x.numel() // x.shape[1]
         if share is None:
             return mean, var, count
@@ -82,36 +73,26 @@ class SharedBatchNorm(nn.Module):
 
     @torch.no_grad()
     def _renew(self, mean: Tensor, var: Tensor, count: int) -> None:
-        assert self.running_mean is not None
-        assert self.running_var is not None
-        assert self.num_batches_tracked is not None
-        self.num_batches_tracked.add_(1)
-        kept = self.running_mean.dtype
-        if self.momentum is None:
-            pace = 1 / self.num_batches_tracked.to(kept)
+        assert self.norm.running_mean is not None
+        assert self.norm.running_var is not None
+        assert self.norm.num_batches_tracked is not None
+        self.norm.num_batches_tracked.add_(1)
+        kept = self.norm.running_mean.dtype
+        if self.norm.momentum is None:
+            pace = 1 / self.norm.num_batches_tracked.to(kept)
         else:
-            pace = torch.full((), self.momentum, dtype=kept, device=mean.device)
+            pace = torch.full((), self.norm.momentum, dtype=kept, device=mean.device)
         # The running variance is the unbiased one.
         unbiased = var.detach() * (count / max(count - 1, 1))
-        self.running_mean.lerp_(mean.detach().to(kept), pace)
-        self.running_var.lerp_(unbiased.to(kept), pace)
+        self.norm.running_mean.lerp_(mean.detach().to(kept), pace)
+        self.norm.running_var.lerp_(unbiased.to(kept), pace)
 
 
-def with_shared_batch_norm(module: nn.Module) -> tuple[nn.Module, list[SharedBatchNorm]]:
-    """Replace every BatchNorm, shared ones by one object; return the module and the new."""
-    found: dict[nn.Module, SharedBatchNorm] = {}
-
-    def shared(old: nn.Module) -> SharedBatchNorm:
-        if old not in found:
-            found[old] = SharedBatchNorm(old)  # type: ignore[arg-type]
-        return found[old]
-
+def shared_batch_norms(module: nn.Module) -> list[SharedBatchNorm]:
+    """Return one for every BatchNorm in a module; one under two names counts once."""
     # A class of the user's that derives from one of them may do something else.
-    if type(module) in _KINDS:
-        module = shared(module)
-    for parent in list(module.modules()):
-        # Not named_children(), which leaves out the second name of a shared module.
-        for name, child in list(parent._modules.items()):
-            if child is not None and type(child) in _KINDS:
-                setattr(parent, name, shared(child))
-    return module, list(found.values())
+    return [
+        SharedBatchNorm(part)  # type: ignore[arg-type]
+        for part in module.modules()
+        if type(part) in _KINDS
+    ]

@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils import _pytree as pytree
 
-from metaloss.inner.batch_norm import SharedBatchNorm, with_shared_batch_norm
-from metaloss.inner.keys import uniform
+from metaloss.inner.attributes import Attributes, tensor_attributes
+from metaloss.inner.batch_norm import SharedBatchNorm, shared_batch_norms
+from metaloss.inner.calls import arguments, raw_outputs
+from metaloss.inner.dropout import KeyedDropout, keyed_dropouts
+from metaloss.inner.modules import duplicate, evaluating, fingerprint, replaced_forwards
+from metaloss.inner.randomness import seeded, sources
 from metaloss.inner.ranks import Share
+from metaloss.inner.recompute import no_recomputation
+from metaloss.inner.traits import Pass, Traits, examined
 from metaloss.inner.wide_norms import with_wide_norms
 from metaloss.types import Tensors
 
@@ -21,10 +28,12 @@ from metaloss.types import Tensors
 class FunctionalModel:
     """``(params, buffers, inputs, key) -> (outputs, new buffers)``, for any ``nn.Module``.
 
-    The module is copied and never changed. θ is its parameters that require a gradient, tied ones
-    once; frozen parameters stay constants. ``nn.Dropout`` draws its mask from the key. Other
-    randomness runs under a forked global generator seeded by the key: eager code only, and it
-    costs a host sync on CUDA (see :attr:`foreign_randomness`).
+    θ is the parameters that require a gradient, tied ones once, complex ones as pairs of real
+    numbers. "Buffers" is the rest of what the outputs depend on: the module's buffers, its frozen
+    parameters, and tensors that its parts keep in plain attributes. What a pass writes into other
+    attributes is put back. ``nn.Dropout`` draws its mask from the key. Other randomness runs under
+    generators seeded by the key: eager code only, and it costs a host sync on CUDA (see
+    :attr:`foreign_randomness`).
 
     Args:
         module: The base model.
@@ -32,6 +41,9 @@ class FunctionalModel:
             the parameters' type.
         channels_last: Lay inputs and filters (4-d) out with channels last.
         shared: Whether the rows of a batch may be spread over processes: ``share`` at a call.
+        live: Call the module itself, as it is at every call: its modes, hooks and parts (call
+            :meth:`refresh` when it may have changed). Otherwise a copy is taken, whose training
+            passes are in train mode if the module as a whole is in evaluation mode.
 
     Example:
         >>> model = FunctionalModel(nn.Linear(3, 2))
@@ -48,67 +60,92 @@ class FunctionalModel:
         autocast: torch.dtype | None = None,
         channels_last: bool = False,
         shared: bool = False,
+        live: bool = False,
     ) -> None:
         self._original = module
-        self._module = copy.deepcopy(module)
-        self._module.requires_grad_(False)
-        self._trainable = [n for n, p in module.named_parameters() if p.requires_grad]
-        self._buffers = [name for name, _ in module.named_buffers()]
+        self.module = module if live else duplicate(module)
+        if not live and not self.module.training:
+            self.module.train()
+        if autocast is not None:
+            self.module = with_wide_norms(self.module)
+        self._autocast = autocast
+        self._channels_last = channels_last
+        self._shared = shared
+        self.structure: Any = None
+        self.traits: Traits | None = None
+        self._known: dict[Any, Traits] = {}
+        self.refresh()
+
+    def refresh(self) -> None:
+        """Look at the module anew: what is trained, its parts, its modes."""
+        structure = fingerprint(self.module)
+        if structure == self.structure:
+            return
+        self.structure, self.traits = structure, self._known.get(structure)
+        parameters = dict(self.module.named_parameters())
+        self._trainable = [name for name, p in parameters.items() if p.requires_grad]
+        self._frozen = {name: p for name, p in parameters.items() if not p.requires_grad}
+        self._buffers = [name for name, _ in self.module.named_buffers()]
+        self._complex = {name for name in self._trainable if parameters[name].is_complex()}
         # Looking for tied weights at every call costs more than a small model's forward pass.
         self._tied = any(
             sum(1 for _ in values(remove_duplicate=False)) != sum(1 for _ in values())
-            for values in (module.named_parameters, module.named_buffers)
+            for values in (self.module.named_parameters, self.module.named_buffers)
         )
-        self._training = {
-            name: part.training or not module.training for name, part in module.named_modules()
-        }
-        self._module, self._dropouts = _with_keyed_dropout(self._module)
-        self._norms: list[SharedBatchNorm] = []
-        if shared:
-            self._module, self._norms = with_shared_batch_norm(self._module)
-        if autocast is not None:
-            self._module = with_wide_norms(self._module)
-        self._autocast = autocast
-        self._channels_last = channels_last
-        self._foreign: bool | None = None
-        self._mode: bool | None = None
+        self._attributes = tensor_attributes(self.module)
+        self._dropouts: list[KeyedDropout] = keyed_dropouts(self.module)
+        self._norms: list[SharedBatchNorm] = shared_batch_norms(self.module) if self._shared else []
 
     def state(self, module: nn.Module | None = None) -> tuple[Tensors, Tensors]:
-        """Return copies of θ and the buffers of a module, by default of the one given first."""
-        source = self._module if module is None else module
-        params = dict(source.named_parameters())
-        buffers = dict(source.named_buffers())
-        return (
-            {name: self._laid_out(params[name].detach().clone()) for name in self._trainable},
-            {name: buffers[name].detach().clone() for name in self._buffers},
-        )
+        """Return copies of θ and the buffers of a module, by default of the one given first.
+
+        Frozen parameters are this model's own, and no copies.
+        """
+        source = self._original if module is None else module
+        params, buffers = dict(source.named_parameters()), dict(source.named_buffers())
+        attributes = tensor_attributes(source)
+        rest = {name: buffers[name].detach().clone() for name in self._buffers}
+        rest |= {name: value.detach() for name, value in self._frozen.items()}
+        for name in self._attributes:
+            part, attribute = attributes.get(name, self._attributes[name])
+            rest[name] = getattr(part, attribute).detach().clone()
+        return {name: self._real(params[name].detach().clone()) for name in self._trainable}, rest
+
+    def attributes(self) -> Tensors:
+        """Return copies of the tensors in plain attributes, by full name."""
+        found = {name: vars(part)[own] for name, (part, own) in self._attributes.items()}
+        return {name: value.detach().clone() for name, value in found.items()}
 
     def constants(self) -> list[Tensor]:
-        """Return the frozen parameters, which are part of the function and not of its state."""
-        trained = set(self._trainable)
-        return [value for name, value in self._module.named_parameters() if name not in trained]
+        """Return the frozen parameters."""
+        return list(self._frozen.values())
 
     def module_with(self, params: Tensors, buffers: Tensors) -> nn.Module:
         """Return an ordinary module, on the CPU, that holds these values."""
-        module = copy.deepcopy(self._original).cpu()
+        module = duplicate(self._original).cpu()
         write_back(module, params, buffers)
         return module
 
     def to(self, device: torch.device, dtype: torch.dtype | None = None) -> FunctionalModel:
-        """Move the constants (frozen parameters) in place; return self."""
-        self._module.to(device=device, dtype=dtype)
+        """Move the module that is called, with its frozen parameters, in place; return self."""
+        self.module.to(device=device, dtype=dtype)
         return self
+
+    @property
+    def writes_params(self) -> tuple[str, ...]:
+        """Names of parameters that a forward pass changes in place, as far as is known."""
+        return () if self.traits is None else self.traits.writes_params
 
     @property
     def foreign_randomness(self) -> bool | None:
         """Whether the model draws outside of ``nn.Dropout``; None before the first forward."""
-        return self._foreign
+        return None if self.traits is None else bool(self.traits.foreign)
 
     def __call__(
         self,
         params: Tensors,
         buffers: Tensors,
-        inputs: Tensor,
+        inputs: Any,
         *,
         key: Tensor | None = None,
         train: bool = True,
@@ -119,124 +156,168 @@ class FunctionalModel:
         Args:
             params: θ by name.
             buffers: The buffers by name.
-            inputs: (B, ...).
+            inputs: (B, ...), or a tuple, list or dictionary of such tensors: see `arguments`.
             key: Decides the dropout masks in train mode; 0-d int64.
-            train: Train mode (batch statistics, dropout) or evaluation mode.
+            train: A training pass, or one in evaluation mode.
             share: Which rows of a batch the inputs are, where other processes have the others:
                 dropout masks and batch statistics are then the whole batch's.
+
+        Raises:
+            MetalossError: At the first training pass, if it cannot be repeated: see `examined`.
         """
-        self._set_mode(train)
+        if train and self.traits is None and _plain_numbers():
+            self.examine(params, buffers, inputs, key)
+        traits = self.traits
+        if traits is None or traits.writes_inputs:
+            inputs = pytree.tree_map_only(Tensor, torch.clone, inputs)
+        if not train:
+            params = {n: p.clone() if n in self.writes_params else p for n, p in params.items()}
+        watched = self.module.modules() if traits is None else traits.touched
+        attributes = Attributes(watched)
+        try:
+            with self._random(train, key):
+                return self._pass(params, self._own(buffers), inputs, key, train, share)
+        finally:
+            attributes.restore()
+
+    def examine(
+        self, params: Tensors, buffers: Tensors, inputs: Any, key: Tensor | None = None
+    ) -> Traits:
+        """Find out what a training pass does beside computing; costs two of them."""
+        given = {name: value.detach().clone() for name, value in params.items()}
+
+        def one_pass() -> Pass:
+            rows = pytree.tree_map_only(Tensor, torch.clone, inputs)
+            outputs, after = self._pass(given, self._own(buffers), rows, key, True, None)
+            pairs = {name: (buffers[name], after[name]) for name in after}
+            return Pass(outputs, given, pairs, rows)
+
+        self.traits = examined(self.module, self._attributes, one_pass)
+        self._known[self.structure] = self.traits
+        return self.traits
+
+    def _pass(
+        self,
+        params: Tensors,
+        buffers: Tensors,
+        inputs: Any,
+        key: Tensor | None,
+        train: bool,
+        share: Share | None,
+    ) -> tuple[Tensor, Tensors]:
+        """Run the module; ``buffers`` are written into."""
+        given = {
+            name: torch.view_as_complex(value) if name in self._complex else value
+            for name, value in params.items()
+        }
+        given |= {name: value for name, value in buffers.items() if name not in self._attributes}
+        for dropout in self._dropouts:
+            dropout.begin(key, share)
         for norm in self._norms:
             norm.share = share
-        # Modules write their buffers in place: they get copies.
-        given = {**params, **{name: value.clone() for name, value in buffers.items()}}
-        if train and self._dropouts:
-            if key is None:
-                raise ValueError("a model with dropout needs a key in train mode")
-            for name, dropout in self._dropouts.items():
-                dropout.calls, dropout.share = 0, share
-                given[f"{name}.key"] = key
-        with self._numerics(inputs.device.type, train), self._random(train, key):
-            inputs = self._laid_out(inputs)
-            outputs = functional_call(self._module, given, (inputs,), tie_weights=self._tied)
+        if self._channels_last:
+            inputs = pytree.tree_map_only(Tensor, self._laid_out, inputs)
+        positional, named = arguments(self.module, inputs)
+        with self._around(train), self._held(buffers):
+            outputs = functional_call(self.module, given, positional, named, tie_weights=self._tied)
+            outputs = raw_outputs(outputs)
+            after = {name: given[name] for name in buffers if name not in self._attributes}
+            for name, (part, attribute) in self._attributes.items():
+                left = vars(part).get(attribute)
+                after[name] = left if isinstance(left, Tensor) else buffers[name]
         if self._autocast is not None:
             outputs = outputs.to(next(iter(params.values())).dtype)
-        return outputs, {name: given[name].detach() for name in buffers}
+        # A frozen parameter is handed on as it is, so that nothing is copied for it.
+        return outputs, {
+            name: value if name in self._frozen else after[name].detach()
+            for name, value in buffers.items()
+        }
+
+    def _own(self, buffers: Tensors) -> Tensors:
+        # Modules write their buffers in place: they get copies.
+        return {n: v if n in self._frozen else v.clone() for n, v in buffers.items()}
+
+    def _real(self, value: Tensor) -> Tensor:
+        return torch.view_as_real(value) if value.is_complex() else self._laid_out(value)
 
     def _laid_out(self, tensor: Tensor) -> Tensor:
         if not self._channels_last or tensor.dim() != 4:
             return tensor
         return tensor.contiguous(memory_format=torch.channels_last)
 
-    def _set_mode(self, train: bool) -> None:
-        if train == self._mode:
-            return
-        self._mode = train
-        for name, part in self._module.named_modules():
-            part.training = train and self._training.get(name, True)
+    @contextmanager
+    def _held(self, buffers: Tensors) -> Iterator[None]:
+        """Put the tensors of plain attributes in their places, and the old ones back."""
+        before = {}
+        try:
+            for name, (part, attribute) in self._attributes.items():
+                before[name] = vars(part).get(attribute)
+                vars(part)[attribute] = buffers[name]
+            yield
+        finally:
+            for name, value in before.items():
+                part, attribute = self._attributes[name]
+                vars(part)[attribute] = value
 
     @contextmanager
-    def _numerics(self, device: str, train: bool) -> Iterator[None]:
-        # Fused attention has neither a double backward nor forward mode.
-        with sdpa_kernel(SDPBackend.MATH):
-            if self._autocast is None or not train:
-                yield
-            else:
-                with torch.autocast(device, dtype=self._autocast):
-                    yield
+    def _around(self, train: bool) -> Iterator[None]:
+        """Set everything that one pass needs, and put it back."""
+        parts: dict[nn.Module, Any] = {one.module: one.forward for one in self._dropouts}
+        parts |= {one.norm: one.forward for one in self._norms}
+        with ExitStack() as stack:
+            stack.enter_context(no_recomputation())
+            stack.enter_context(replaced_forwards(parts))
+            if not train:
+                stack.enter_context(evaluating(self.module))
+            # Fused attention has neither a double backward nor forward mode.
+            stack.enter_context(sdpa_kernel(SDPBackend.MATH))
+            if train and self._autocast is not None:
+                device = next(self.module.parameters()).device.type
+                stack.enter_context(torch.autocast(device, dtype=self._autocast))
+            yield
 
     @contextmanager
     def _random(self, train: bool, key: Tensor | None) -> Iterator[None]:
-        """Give foreign randomness a seed; find out at the first forward whether there is any."""
-        if self._foreign is False or torch.compiler.is_compiling():
+        """Give foreign randomness a seed."""
+        traits = self.traits
+        used = sources(self.module.modules()) if traits is None else traits.foreign
+        if not used or not _is_number(key):
             yield
             return
-        devices = list(range(torch.cuda.device_count())) if torch.cuda.is_initialized() else []
-        with torch.random.fork_rng(devices=devices):
-            torch.manual_seed(0 if key is None else int(key))
-            before = _random_states(devices)
+        with seeded(used, 0 if key is None else int(key)):
             yield
-            after = _random_states(devices)
-        if train and self._foreign is None:
-            self._foreign = any(not torch.equal(a, b) for a, b in zip(before, after, strict=True))
 
 
 @torch.no_grad()
 def write_back(module: nn.Module, params: Tensors, buffers: Tensors) -> None:
-    """Copy θ and the buffers into a module, in place."""
-    for own, given in ((module.named_parameters(), params), (module.named_buffers(), buffers)):
-        for name, value in own:
-            if name in given:
-                value.copy_(given[name])
+    """Copy θ and what `FunctionalModel` calls buffers into a module, in place."""
+    values = {**buffers, **params}
+    own = {**dict(module.named_parameters()), **dict(module.named_buffers())}
+    for name, (part, attribute) in tensor_attributes(module).items():
+        if name in values:
+            setattr(part, attribute, values[name].detach().clone())
+    for name, value in own.items():
+        if name not in values:
+            continue
+        given = values[name]
+        if value.is_complex() and not given.is_complex():
+            given = torch.view_as_complex(given.contiguous())
+        # A frozen parameter comes back as what it is.
+        if given.data_ptr() != value.data_ptr() or given.shape != value.shape:
+            value.copy_(given)
 
 
-def _random_states(devices: list[int]) -> list[Tensor]:
-    return [torch.get_rng_state(), *(torch.cuda.get_rng_state(index) for index in devices)]
+def _is_number(key: Tensor | None) -> bool:
+    """Whether a key can be read: not while a program is traced, nor of many members at once."""
+    if key is None:
+        return not torch.compiler.is_compiling()
+    return type(key) is Tensor and not torch._C._functorch.is_functorch_wrapped_tensor(key)
 
 
-class _KeyedDropout(nn.Module):
-    """Dropout whose mask is a function of (key, module, call within the forward pass)."""
-
-    key: Tensor
-
-    def __init__(self, p: float, index: int) -> None:
-        super().__init__()
-        self.p = p
-        self.index = index
-        self.calls = 0
-        self.share: Share | None = None
-        self.register_buffer("key", torch.zeros((), dtype=torch.int64), persistent=False)
-
-    def forward(self, x: Tensor) -> Tensor:
-        if not self.training or self.p == 0:
-            return x
-        salt = self.index * 2**16 + self.calls
-        self.calls += 1
-        share = self.share
-        # Rows are the outermost dimension: the whole mask's numbers before this process's own.
-        first = 0 if share is None else share.first * (x.numel() // share.rows)
-        keep = uniform(self.key, salt, x.shape, first) >= self.p
-        # p = 1 keeps nothing: 0 · x, not 0 / 0.
-        return x * keep.to(x.dtype) * (0.0 if self.p == 1 else 1 / (1 - self.p))
-
-
-def _with_keyed_dropout(module: nn.Module) -> tuple[nn.Module, dict[str, _KeyedDropout]]:
-    """Replace every ``nn.Dropout``, shared ones by one object; return the module and the new."""
-    found: dict[nn.Module, _KeyedDropout] = {}
-    first_names: dict[str, _KeyedDropout] = {}
-
-    def keyed(old: nn.Module, name: str) -> _KeyedDropout:
-        if old not in found:
-            found[old] = _KeyedDropout(old.p, len(found))  # type: ignore[arg-type]
-            first_names[name] = found[old]
-        return found[old]
-
-    if type(module) is nn.Dropout:
-        module = nn.Sequential(module)
-    for path, parent in list(module.named_modules()):
-        # Not named_children(), which leaves out the second name of a shared module.
-        for child_name, child in list(parent._modules.items()):
-            if type(child) is nn.Dropout:
-                full = f"{path}.{child_name}" if path else child_name
-                setattr(parent, child_name, keyed(child, full))
-    return module, first_names
+def _plain_numbers() -> bool:
+    """Whether code runs on numbers now: no transform of torch.func, no tracing."""
+    return (
+        torch._C._functorch.peek_interpreter_stack() is None
+        and not torch._C._len_torch_dispatch_stack()
+        and not torch.compiler.is_compiling()
+    )

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from enum import Enum
 from functools import cached_property
 from typing import Any, NamedTuple, TypeVar
 
@@ -18,6 +19,21 @@ from metaloss.types import Batch, InnerState, Tensors
 T = TypeVar("T")
 
 
+class Tangents(Enum):
+    """How J v, the change of the outputs along a direction v in θ, is computed for a model.
+
+    ``forward``: one forward-mode pass. ``unfused``: the same without the fused kernels of oneDNN
+    and cuDNN, some of which have no forward mode. ``reverse``: the pullback of a pullback, two
+    reverse passes. These three are exact. ``differences``: of the outputs at two points. Which of
+    them are right for a model is found out by `probe`.
+    """
+
+    forward = "forward"
+    unfused = "unfused"
+    reverse = "reverse"
+    differences = "differences"
+
+
 class Forward(NamedTuple):
     """A forward pass in train mode, with its graph: θ as leaves, raw outputs, the new buffers."""
 
@@ -27,7 +43,10 @@ class Forward(NamedTuple):
 
 
 class Stepped(NamedTuple):
-    """What an inner step came to: the state after it; before it ∇_θ L_φ, L_φ and the task loss."""
+    """What an inner step came to: the state after it; before it ∇_θ L_φ, L_φ and the task loss.
+
+    ``grads`` has no entry for a parameter that the loss does not depend on.
+    """
 
     state: InnerState
     grads: Tensors
@@ -44,18 +63,25 @@ class InnerProblem:
         loss: The learned loss; its own parameters are ignored, φ is passed in.
         task_loss: What φ is judged by, ``(raw outputs, targets) -> scalar``.
         optimizer: How θ moves.
+        tangents: How an engine differentiates the model along a direction.
     """
 
     model: FunctionalModel
     loss: nn.Module
     task_loss: Callable[[Tensor, Tensor], Tensor]
     optimizer: InnerOptimizer
+    tangents: Tangents = Tangents.forward
 
     @cached_property
     def tied_loss(self) -> bool:
         """Whether parameters of the loss share storage by name: rare, and costly to look for."""
         every = sum(1 for _ in self.loss.named_parameters(remove_duplicate=False))
         return every != sum(1 for _ in self.loss.named_parameters())
+
+    @cached_property
+    def fixed_phi(self) -> frozenset[str]:
+        """Names of the loss's frozen parameters: they are part of φ, and do not move."""
+        return frozenset(n for n, p in self.loss.named_parameters() if not p.requires_grad)
 
     def each(self, function: Callable[..., Any]) -> Callable[..., Any]:
         """Return the function as it applies to this problem's values: as it is.
@@ -95,7 +121,10 @@ class InnerProblem:
 
     def forward(self, state: InnerState, batch: Batch, key: Tensor) -> Forward:
         """Run the model on a batch, so that losses of its outputs can be pulled back to θ."""
-        leaves = {name: p.detach().requires_grad_() for name, p in state.params.items()}
+        leaves = {name: p.detach() for name, p in state.params.items()}
+        for name in self.model.writes_params:
+            leaves[name] = leaves[name].clone()
+        leaves = {name: leaf.requires_grad_() for name, leaf in leaves.items()}
         with torch.enable_grad():
             outputs, buffers = self.predict(leaves, state.buffers, batch, key)
         return Forward(leaves, outputs, buffers)
@@ -120,10 +149,12 @@ class InnerProblem:
         forward = forward or self.forward(state, batch, key)
         with torch.enable_grad():
             loss = self.learned_loss(phi, forward.outputs, batch.targets)
-        grads = _pull(loss, forward)
+        grads = {name: value for name, value in _pull(loss, forward).items() if value is not None}
         with torch.no_grad():
             task = self.judgement(forward.outputs.detach(), batch.targets)
-            params, optimizer = self.update(grads, state.optimizer, state.params)
+            # A model may write into its parameters: what it left is what is updated.
+            begun = {name: leaf.detach() for name, leaf in forward.leaves.items()}
+            params, optimizer = self.update(grads, state.optimizer, begun)
         return Stepped(InnerState(params, forward.buffers, optimizer), grads, loss.detach(), task)
 
     def judge(
@@ -137,26 +168,61 @@ class InnerProblem:
         forward = forward or self.forward(state, batch, key)
         with torch.enable_grad():
             loss = self.judgement(forward.outputs, batch.targets)
-        return _pull(loss, forward, again=again), loss.detach()
+        return filled(_pull(loss, forward, again=again), forward.leaves), loss.detach()
 
 
-def _pull(loss: Tensor, forward: Forward, *, again: bool = False) -> Tensors:
-    values = gradient_of(loss, list(forward.leaves.values()), retain_graph=again)
+def _pull(loss: Tensor, forward: Forward, *, again: bool = False) -> dict[str, Tensor | None]:
+    values = reached_by(loss, list(forward.leaves.values()), retain_graph=again)
     return dict(zip(forward.leaves, values, strict=True))
 
 
-def gradient_of(
+def filled(values: Mapping[str, Tensor | None], like: Tensors) -> Tensors:
+    """Return the values by the names of ``like``, zeros where there is none."""
+    found = {name: values.get(name) for name in like}
+    return {n: torch.zeros_like(like[n]) if v is None else v for n, v in found.items()}
+
+
+def reached_by(
     loss: Tensor, leaves: list[Tensor], *, create_graph: bool = False, retain_graph: bool = False
-) -> tuple[Tensor, ...]:
-    """Return the gradient of the sum; zeros for leaves that the loss does not depend on."""
+) -> tuple[Tensor | None, ...]:
+    """Return the gradient of the sum; None for leaves that the loss does not depend on."""
     if not loss.requires_grad:
-        return tuple(torch.zeros_like(leaf) for leaf in leaves)
-    return torch.autograd.grad(
+        return tuple(None for _ in leaves)
+    values = torch.autograd.grad(
         loss,
         leaves,
         torch.ones_like(loss),
         create_graph=create_graph,
         retain_graph=create_graph or retain_graph,
         allow_unused=True,
-        materialize_grads=True,
     )
+    # Embeddings may have sparse ones.
+    return tuple(v.to_dense() if v is not None and v.is_sparse else v for v in values)
+
+
+def gradient_of(
+    loss: Tensor, leaves: list[Tensor], *, create_graph: bool = False, retain_graph: bool = False
+) -> tuple[Tensor, ...]:
+    """Return the gradient of the sum; zeros for leaves that the loss does not depend on."""
+    values = reached_by(loss, leaves, create_graph=create_graph, retain_graph=retain_graph)
+    pairs = zip(values, leaves, strict=True)
+    return tuple(torch.zeros_like(leaf) if value is None else value for value, leaf in pairs)
+
+
+def check_whole(value: Tensor) -> None:
+    """Raise if the graph behind a value was cut by an operation without double backward.
+
+    A function marked with ``once_differentiable`` ends the graph in a node that raises when it is
+    reached; asked for the gradient of certain leaves alone, autograd goes around such a node and
+    returns a wrong number.
+    """
+    seen = set()
+    ahead = [value.grad_fn]
+    while ahead:
+        node = ahead.pop()
+        if node is None or node in seen:
+            continue
+        if node.name() == "torch::autograd::Error":
+            raise RuntimeError("differentiate twice: a function is marked once_differentiable")
+        seen.add(node)
+        ahead.extend(following for following, _ in node.next_functions)

@@ -56,17 +56,18 @@ class RMSprop(Rated):
         square = {
             n: self.alpha * state["square"][n] + (1 - self.alpha) * g * g for n, g in grads.items()
         }
-        new_state["square"] = variance = square
+        new_state["square"] = {**state["square"], **square}
+        variance = square
         if self.centered:
             mean = {
                 n: self.alpha * state["mean"][n] + (1 - self.alpha) * g for n, g in grads.items()
             }
-            new_state["mean"] = mean
+            new_state["mean"] = {**state["mean"], **mean}
             variance = {name: square[name] - mean[name] ** 2 for name in grads}
         moves = {n: g / (safe_sqrt(variance[n]) + self.eps) for n, g in grads.items()}
         if self.momentum:
             moves = {n: self.momentum * state["momentum"][n] + m for n, m in moves.items()}
-            new_state["momentum"] = moves
+            new_state["momentum"] = {**state["momentum"], **moves}
         # A float64 rate promotes nothing but parameters without dimensions: hence the cast.
-        new = {name: (p - rate * moves[name]).to(p.dtype) for name, p in params.items()}
-        return new, new_state
+        new = {n: (params[n] - rate * m).to(params[n].dtype) for n, m in moves.items()}
+        return {**params, **new}, new_state

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 
 from metaloss.errors import MetalossError
+from metaloss.inner.idle import by_name, no_idle_steps, own_counts
 from metaloss.inner.rates import Rated
 from metaloss.types import Tensors
 
@@ -47,6 +48,8 @@ class SGD(Rated):
         state: dict[str, Any] = {"step": torch.zeros((), dtype=torch.int64, device=device)}
         if self.momentum:
             state["momentum"] = {name: torch.zeros_like(p) for name, p in params.items()}
+        if self.momentum and self.dampening:
+            state["idle"] = no_idle_steps(params)
         return state
 
     def update(self, grads: Tensors, state: Any, params: Tensors) -> tuple[Tensors, Any]:
@@ -59,17 +62,20 @@ class SGD(Rated):
         if self.momentum:
             old = state["momentum"]
             # torch.optim begins with the gradient itself: the first one is not dampened.
-            share: Any = 1.0
+            share: dict[str, Any] = dict.fromkeys(grads, 1.0)
             if self.dampening:
-                share = 1.0 - self.dampening * (step > 0).to(torch.float64)
+                counts, idle = own_counts(step, state["idle"], grads, params)
+                share = by_name(1.0 - self.dampening * (counts > 0).to(torch.float64), params)
             momentum = {
-                n: (self.momentum * old[n] + share * g).to(g.dtype) for n, g in grads.items()
+                n: (self.momentum * old[n] + share[n] * g).to(g.dtype) for n, g in grads.items()
             }
-            new_state["momentum"] = momentum
+            new_state["momentum"] = {**old, **momentum}
+            if self.dampening:
+                new_state["idle"] = idle
             if self.nesterov:
                 grads = {name: g + self.momentum * momentum[name] for name, g in grads.items()}
             else:
                 grads = momentum
         # A float64 rate promotes nothing but parameters without dimensions: hence the cast.
-        new = {name: (p - rate * grads[name]).to(p.dtype) for name, p in params.items()}
-        return new, new_state
+        new = {n: (params[n] - rate * g).to(params[n].dtype) for n, g in grads.items()}
+        return {**params, **new}, new_state

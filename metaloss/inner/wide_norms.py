@@ -8,11 +8,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _NormBase
 
-from metaloss.inner.batch_norm import SharedBatchNorm
-
 # What they compute in single precision anyway, and round at the end.
 _NARROW = (torch.bfloat16, torch.float16)
-_KINDS = (_NormBase, nn.GroupNorm, SharedBatchNorm)
+_KINDS = (_NormBase, nn.GroupNorm)
 
 
 def with_wide_norms(module: nn.Module) -> nn.Module:

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import ClassVar
 
 import torch
 from torch import Tensor
 
 from metaloss.errors import MetalossError
 from metaloss.inner.norms import norm
-from metaloss.inner.problem import InnerProblem, gradient_of
+from metaloss.inner.problem import InnerProblem, Tangents, gradient_of
+from metaloss.meta_optimizers.products import hvp_and_mixed_vjp, mixed_vjp
 from metaloss.meta_optimizers.walk_back import WalkBack
 from metaloss.types import Taken, Tensors
 
@@ -23,6 +25,10 @@ class FiniteDifference(WalkBack):
     ∇²L_φ ḡ from ∇_θ L_φ: the model needs nothing but an ordinary backward pass. The error is
     O(ε²) plus what rounding loses, machine precision / ε: in single precision expect three digits.
 
+    Where θ does not move by the derivative of the outputs (a gradient that is passed straight
+    through, a part under ``no_grad``), differences of the outputs are wrong: there two reverse
+    passes give the products (`probe`).
+
     Cost of an online step, in forwards of the model: 8 with an unroll of one step (two plain
     forwards instead of a forward-mode pass), 6 more for every further step.
 
@@ -32,6 +38,7 @@ class FiniteDifference(WalkBack):
     """
 
     exact = False
+    methods: ClassVar[tuple[Tangents, ...]] = (Tangents.differences, Tangents.reverse)
 
     epsilon: float = field(
         default=0.01, metadata={"help": "ε; with relative=true the length ‖εḡ‖ of the move in θ"}
@@ -50,6 +57,8 @@ class FiniteDifference(WalkBack):
         self, problem: InnerProblem, phi: Tensors, step: Taken, direction: Tensors
     ) -> Tensors:
         """Return the central difference of ∂_φ L_φ along ``direction``."""
+        if problem.tangents is Tangents.reverse:
+            return mixed_vjp(problem, phi, step, direction)
 
         def slope_at(params: Tensors) -> list[Tensor]:
             with torch.no_grad():
@@ -66,6 +75,8 @@ class FiniteDifference(WalkBack):
         self, problem: InnerProblem, phi: Tensors, step: Taken, direction: Tensors
     ) -> tuple[Tensors, Tensors]:
         """Return the central differences of ∇_θ L_φ and ∂_φ L_φ along ``direction``."""
+        if problem.tangents is Tangents.reverse:
+            return hvp_and_mixed_vjp(problem, phi, step, direction)
 
         def slopes_at(params: Tensors) -> list[Tensor]:
             moving = {name: value.detach().requires_grad_() for name, value in params.items()}

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.utils import _pytree as pytree
 
-from metaloss.inner.problem import InnerProblem, gradient_of
+from metaloss.inner.problem import InnerProblem, check_whole, gradient_of
 from metaloss.types import Batch, InnerState, MetaGradient, StepLosses, Tensors, Window
 
 
@@ -54,7 +54,7 @@ def through_graph(
             unroll.descend(loss)
         outputs, _ = unroll.predict(buffers, window.meta_batch, window.meta_key)
         meta_task = problem.task_loss(outputs, window.meta_batch.targets)
-        _check_whole(meta_task)
+        check_whole(meta_task)
         values = gradient_of(meta_task, list(leaves.values()))
     # A later step must not reach back into this graph.
     params, optimizer = pytree.tree_map(torch.detach, (unroll.params, unroll.optimizer))
@@ -63,22 +63,3 @@ def through_graph(
         InnerState(params, buffers, optimizer),
         StepLosses(torch.stack(inner), torch.stack(train_task), meta_task.detach()),
     )
-
-
-def _check_whole(value: Tensor) -> None:
-    """Raise if the graph behind a value was cut by an operation without double backward.
-
-    A function marked with ``once_differentiable`` ends the graph in a node that raises when it is
-    reached; asked for the gradient of certain leaves alone, autograd goes around such a node and
-    returns a wrong number.
-    """
-    seen = set()
-    ahead = [value.grad_fn]
-    while ahead:
-        node = ahead.pop()
-        if node is None or node in seen:
-            continue
-        if node.name() == "torch::autograd::Error":
-            raise RuntimeError("differentiate twice: a function is marked once_differentiable")
-        seen.add(node)
-        ahead.extend(following for following, _ in node.next_functions)

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import higher
 import torch
 from torch import Tensor, nn
 
-from metaloss.inner.problem import InnerProblem
+from metaloss.inner.problem import InnerProblem, Tangents
 from metaloss.meta_optimizers.graph import through_graph
 from metaloss.meta_optimizers.outer import OuterRule
 from metaloss.meta_optimizers.refusals import refused_politely
@@ -33,6 +33,8 @@ class Higher(OuterRule):
         Grefenstette et al., "Generalized Inner Loop Meta-Learning", 2019, arXiv 1910.01727.
     """
 
+    methods: ClassVar[tuple[Tangents, ...]] = (Tangents.reverse,)
+
     def meta_gradient(
         self, problem: InnerProblem, phi: Tensors, state: InnerState, window: Window
     ) -> MetaGradient:
@@ -42,7 +44,7 @@ class Higher(OuterRule):
         # Settings that are tensors enter by ``override``, as lists with one entry a group.
         settings = {"problem": [problem], "names": [door.names], "carried": [state.optimizer]}
         with (
-            refused_politely("higher", lacks="double backward", use="mixed or finite_difference"),
+            refused_politely("higher", lacks="double backward"),
             higher.innerloop_ctx(door, rule, override=settings) as (patched, stepper),
         ):
             unroll = _PatchedUnroll(problem, patched, stepper)
@@ -85,10 +87,11 @@ class _DifferentiableRule(higher.optim.DifferentiableOptimizer):
     def _update(self, grouped_grads: list[list[Tensor | None]], **kwargs: Any) -> None:
         (group,), (grads,) = self.param_groups, grouped_grads
         params = dict(zip(group["names"], group["params"], strict=True))
-        # A parameter that is not used has the gradient zero here, not none at all.
+        # Embeddings may have sparse gradients; a parameter that is not used has none.
         given = {
-            name: torch.zeros_like(p) if grad is None else grad
-            for (name, p), grad in zip(params.items(), grads, strict=True)
+            name: grad.to_dense() if grad.is_sparse else grad
+            for name, grad in zip(params, grads, strict=True)
+            if grad is not None
         }
         optimizer = group["problem"].optimizer
         new, group["carried"] = optimizer.update(given, group["carried"], params)

@@ -16,7 +16,7 @@ from torch.utils import _pytree as pytree
 from metaloss.contracts import GradientMetaOptimizer
 from metaloss.errors import MetalossError
 from metaloss.inner.norms import norm
-from metaloss.inner.problem import InnerProblem
+from metaloss.inner.problem import InnerProblem, Tangents
 from metaloss.types import Judgement, Seen, Taken, Tensors, Window
 
 
@@ -51,10 +51,12 @@ class OuterRule(GradientMetaOptimizer):
     Attributes:
         stacks: Whether the engine takes many independent runs at once, as a `StackedProblem`.
         compiles: Whether its meta-gradient can be traced into one graph of plain operations.
+        methods: The ways to differentiate a model that it can use, the cheapest first.
     """
 
     stacks: ClassVar[bool] = False
     compiles: ClassVar[bool] = False
+    methods: ClassVar[tuple[Tangents, ...]] = ()
 
     lr: float = field(default=3e-3, metadata={"help": "η while training online"})
     offline_lr: float = field(default=1e-3, metadata={"help": "η of the offline meta-steps"})

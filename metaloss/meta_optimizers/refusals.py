@@ -1,4 +1,4 @@
-"""Say which engine can do what the chosen one cannot."""
+"""Say in one line what an engine cannot differentiate."""
 
 from __future__ import annotations
 
@@ -27,13 +27,12 @@ _NO_DOUBLE_BACKWARD = (
 
 
 @contextmanager
-def refused_politely(engine: str, *, lacks: str, use: str) -> Iterator[None]:
-    """Turn PyTorch's error about a missing derivative into one that names a way out.
+def refused_politely(engine: str, *, lacks: str) -> Iterator[None]:
+    """Turn PyTorch's error about a missing derivative into one line.
 
     Args:
         engine: The registered name of the engine at work.
         lacks: What the engine needs, in words.
-        use: What can do without.
 
     Raises:
         UnsupportedError: In place of an error about a derivative that PyTorch does not have.
@@ -47,5 +46,5 @@ def refused_politely(engine: str, *, lacks: str, use: str) -> Iterator[None]:
             raise
         raise UnsupportedError(
             f"meta_optimizer={engine} needs {lacks}, which an operation in the model or the loss "
-            f"does not have: use meta_optimizer={use} ({said})"
+            f"does not have ({said})"
         ) from error

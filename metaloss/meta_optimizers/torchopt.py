@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import torchopt
 from torch import Tensor
 
 from metaloss.contracts import InnerOptimizer
-from metaloss.inner.problem import InnerProblem, gradient_of
+from metaloss.inner.problem import InnerProblem, Tangents, reached_by
 from metaloss.meta_optimizers.graph import through_graph
 from metaloss.meta_optimizers.outer import OuterRule
 from metaloss.meta_optimizers.refusals import refused_politely
@@ -32,13 +32,13 @@ class TorchOpt(OuterRule):
         Ren et al., "TorchOpt: An Efficient Library for Differentiable Optimization", JMLR 2023.
     """
 
+    methods: ClassVar[tuple[Tangents, ...]] = (Tangents.reverse,)
+
     def meta_gradient(
         self, problem: InnerProblem, phi: Tensors, state: InnerState, window: Window
     ) -> MetaGradient:
         """Take K inner steps from ``state``; return d(task loss)/dφ there. See the contract."""
-        with refused_politely(
-            "torchopt", lacks="double backward", use="mixed or finite_difference"
-        ):
+        with refused_politely("torchopt", lacks="double backward"):
             unroll = _FunctionalUnroll(problem, state)
             return through_graph(problem, phi, state.buffers, window, unroll)
 
@@ -81,9 +81,10 @@ class _FunctionalUnroll:
         return self._problem.predict(self.params, buffers, batch, key)
 
     def descend(self, loss: Tensor) -> None:
-        values = gradient_of(loss, list(self.params.values()), create_graph=True)
+        values = reached_by(loss, list(self.params.values()), create_graph=True)
+        reached = zip(self.params, values, strict=True)
         updates, self.optimizer = self._transformation.update(
-            dict(zip(self.params, values, strict=True)),
+            {name: value for name, value in reached if value is not None},
             self.optimizer,
             params=self.params,
             inplace=False,

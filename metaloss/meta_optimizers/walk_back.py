@@ -13,7 +13,7 @@ from typing import Any, ClassVar
 import torch
 from torch.utils import _pytree as pytree
 
-from metaloss.inner.problem import InnerProblem
+from metaloss.inner.problem import InnerProblem, filled
 from metaloss.inner.steps import as_seen, take_steps
 from metaloss.meta_optimizers.outer import OuterRule
 from metaloss.types import (
@@ -139,6 +139,7 @@ class WalkBack(OuterRule):
         Nothing lies before the first step: its adjoints are not needed.
         """
         direct, direction, state_adjoint = pull_update(problem, step, adjoint, state_adjoint)
+        direction = filled(direction, step.state.params)
         if first:
             return direct, state_adjoint, self.share_of_phi(problem, phi, step, direction)
         curved, share = self.curvature_and_share(problem, phi, step, direction)

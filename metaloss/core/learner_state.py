@@ -1,0 +1,63 @@
+"""What a `Learner` saves, and what is checked before any of it is put back."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from torch import Tensor, nn
+from torch.utils import _pytree as pytree
+
+from metaloss.errors import MetalossError
+
+
+def copied(state: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a dictionary with copies of its tensors."""
+    return {
+        name: value.clone() if isinstance(value, Tensor) else value for name, value in state.items()
+    }
+
+
+def checked_state(
+    state: Mapping[str, Any], model: nn.Module, loss: nn.Module, trained: list[str]
+) -> None:
+    """Raise unless a saved state is one of this model and this loss."""
+    for entry in ("model", "loss", "optimizer", "outer", "steps"):
+        if entry not in state:
+            raise MetalossError(
+                f"the state has no entry {entry!r}: expected Learner.state_dict()'s"
+            )
+    for name, module in (("model", model), ("loss", loss)):
+        own, given = module.state_dict(), state[name]
+        if odd := own.keys() ^ given.keys():
+            whose = "state" if next(iter(sorted(odd))) in given else name
+            raise MetalossError(
+                f"the state is another {name}'s: only the {whose} has {min(sorted(odd))!r}"
+            )
+        for key, value in own.items():
+            if isinstance(value, Tensor) and value.shape != given[key].shape:
+                raise MetalossError(
+                    f"the state is another {name}'s: {key!r} has shape {tuple(given[key].shape)}, "
+                    f"expected {tuple(value.shape)}"
+                )
+    if "trained" in state and list(state["trained"]) != trained:
+        odd_names = sorted(set(state["trained"]) ^ set(trained))
+        raise MetalossError(
+            f"the state was saved with other parameters frozen ({', '.join(odd_names[:3])}): set "
+            "requires_grad as it was, then load"
+        )
+
+
+def refilled(tree: Any, leaves: list[Tensor]) -> Any:
+    """Return a pytree like ``tree`` with copies of ``leaves``.
+
+    Raises:
+        MetalossError: If their number or shapes differ.
+    """
+    own, spec = pytree.tree_flatten(tree)
+    if len(own) != len(leaves) or any(a.shape != b.shape for a, b in zip(own, leaves, strict=True)):
+        raise MetalossError(
+            f"the state has {len(leaves)} values, this learner needs {len(own)}, and of the same "
+            "shapes: it was made with another optimizer or model"
+        )
+    return pytree.tree_unflatten([leaf.clone() for leaf in leaves], spec)

@@ -1,0 +1,76 @@
+"""The batches that users hand over in loops of their own."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import Tensor
+from torch.utils import _pytree as pytree
+
+from metaloss.errors import MetalossError
+from metaloss.types import Batch
+
+Pair = tuple[Any, Tensor] | list[Any] | Batch
+
+
+def as_batch(name: str, pair: Any) -> Batch:
+    """Return (inputs, targets) as a batch.
+
+    Args:
+        name: What it is, for the error.
+        pair: A tuple or list of two; the inputs are a tensor (B, ...), or a tuple, list or
+            dictionary of such tensors; the targets are a tensor.
+
+    Raises:
+        MetalossError: If it is something else.
+
+    Example:
+        >>> as_batch("batch", (torch.zeros(2, 3), torch.tensor([0, 1]))).targets
+        tensor([0, 1])
+    """
+    if not is_pair(pair):
+        raise MetalossError(f"{name} is {_described(pair)}: expected (inputs, targets)")
+    # Tensors that were made under inference_mode take no part in a gradient; copies do.
+    return Batch(*pytree.tree_map_only(Tensor, _ordinary, tuple(pair)))
+
+
+def as_batches(batch: Any) -> tuple[Batch, ...]:
+    """Return one batch, or K of them in a row, as a tuple of batches.
+
+    Raises:
+        MetalossError: If it is neither.
+    """
+    # A DataLoader's batch is a list as well: [inputs, targets].
+    if is_pair(batch):
+        return (as_batch("batch", batch),)
+    if isinstance(batch, list | tuple) and batch and all(map(is_pair, batch)):
+        return tuple(as_batch("batch", pair) for pair in batch)
+    if isinstance(batch, list | tuple) and not batch:
+        raise MetalossError("step() was given an empty list of batches")
+    raise MetalossError(
+        f"batch is {_described(batch)}: expected (inputs, targets), or a list of such pairs"
+    )
+
+
+def is_pair(value: Any) -> bool:
+    """Whether a value is (inputs, targets)."""
+    return (
+        isinstance(value, tuple | list)
+        and len(value) == 2
+        and isinstance(value[1], Tensor)
+        and not isinstance(value[0], str)
+    )
+
+
+def _ordinary(value: Tensor) -> Tensor:
+    return value.clone() if value.is_inference() else value
+
+
+def _described(value: Any) -> str:
+    kind = type(value).__name__
+    if isinstance(value, dict):
+        return f"a {kind} with the entries {', '.join(map(repr, list(value)[:5]))}"
+    if isinstance(value, tuple | list):
+        inside = ", ".join(type(one).__name__ for one in value[:5])
+        return f"a {kind} of {len(value)} ({inside})"
+    return f"a {kind}"

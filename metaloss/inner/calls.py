@@ -1,0 +1,82 @@
+"""How a model is called with a batch's inputs, and which of its outputs are the raw outputs."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Mapping
+from typing import Any
+
+from torch import Tensor, nn
+
+from metaloss.errors import MetalossError
+
+# Where models that return several things keep their raw outputs.
+_NAMES = ("logits", "out", "output", "outputs", "prediction_logits")
+
+
+def arguments(module: nn.Module, inputs: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """Return the positional and named arguments of the model's forward pass.
+
+    A tensor is the one argument. A dictionary is handed over by name where the forward pass has
+    parameters of these names, as those of Hugging Face do; a tuple or list one by one where it
+    needs as many. Otherwise they are the one argument as well.
+
+    Example:
+        >>> import torch
+        >>> arguments(nn.Bilinear(2, 3, 4), (torch.ones(5, 2), torch.ones(5, 3)))[0][1].shape
+        torch.Size([5, 3])
+    """
+    if isinstance(inputs, Tensor):
+        return (inputs,), {}
+    parameters = _parameters(module)
+    if isinstance(inputs, Mapping):
+        takes_any = any(p.kind is p.VAR_KEYWORD for p in parameters)
+        known = {p.name for p in parameters}
+        if known.issuperset(inputs) or (takes_any and known & set(inputs)):
+            return (), dict(inputs)
+        return (inputs,), {}
+    if isinstance(inputs, tuple | list):
+        needed = [p for p in parameters if p.default is p.empty and p.kind is not p.VAR_KEYWORD]
+        several = len(needed) > 1 or any(p.kind is p.VAR_POSITIONAL for p in needed)
+        return (tuple(inputs) if several else (inputs,)), {}
+    return (inputs,), {}
+
+
+def _parameters(module: nn.Module) -> list[inspect.Parameter]:
+    try:
+        return list(inspect.signature(module.forward).parameters.values())
+    except (TypeError, ValueError):  # written in C
+        return []
+
+
+def raw_outputs(outputs: Any) -> Tensor:
+    """Return the raw outputs among what a model returned.
+
+    A tensor; else the entry or attribute ``logits`` or ``out``; else the first tensor of a tuple,
+    list or dictionary.
+
+    Raises:
+        MetalossError: If there is none.
+
+    Example:
+        >>> import torch
+        >>> raw_outputs({"features": torch.zeros(2, 9), "logits": torch.ones(2, 3)}).shape
+        torch.Size([2, 3])
+    """
+    if isinstance(outputs, Tensor):
+        return outputs
+    for name in _NAMES:
+        held = isinstance(outputs, Mapping) and name in outputs
+        value = outputs[name] if held else getattr(outputs, name, None)
+        if isinstance(value, Tensor):
+            return value
+    if isinstance(outputs, Mapping):
+        outputs = list(outputs.values())
+    if isinstance(outputs, tuple | list):
+        for value in outputs:
+            if isinstance(value, Tensor):
+                return value
+    raise MetalossError(
+        f"the model returns a {type(outputs).__name__} without a tensor: expected raw outputs "
+        "(B, C, *), or a tuple or dictionary that has them first or under 'logits' or 'out'"
+    )

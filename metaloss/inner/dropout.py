@@ -1,0 +1,53 @@
+"""Dropout whose mask is a function of a key."""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+from metaloss.inner.keys import uniform
+from metaloss.inner.ranks import Share
+
+
+class KeyedDropout:
+    """What an ``nn.Dropout`` does in a pass: its mask depends on (key, module, call in the pass).
+
+    The module's own ``p`` and mode are read at every call.
+
+    Attributes:
+        key: 0-d int64, set before each pass.
+        calls: Calls so far in the pass.
+        share: Which rows of the whole batch this process has, None for all of them.
+    """
+
+    def __init__(self, module: nn.Dropout, index: int) -> None:
+        self.module, self._index = module, index
+        self.key: Tensor | None = None
+        self.calls = 0
+        self.share: Share | None = None
+
+    def begin(self, key: Tensor | None, share: Share | None) -> None:
+        """Begin a forward pass."""
+        self.key, self.share, self.calls = key, share, 0
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return x with its mask applied, in the module's place."""
+        p = self.module.p
+        if not self.module.training or p == 0:
+            return x
+        if self.key is None:
+            raise ValueError("a model with dropout needs a key in train mode")
+        salt = self._index * 2**16 + self.calls
+        self.calls += 1
+        share = self.share
+        # Rows are the outermost dimension: the whole mask's numbers before this process's own.
+        first = 0 if share is None else share.first * (x.numel() // share.rows)
+        keep = uniform(self.key, salt, x.shape, first) >= p
+        # p = 1 keeps nothing: 0 · x, not 0 / 0.
+        return x * keep.to(x.dtype) * (0.0 if p == 1 else 1 / (1 - p))
+
+
+def keyed_dropouts(module: nn.Module) -> list[KeyedDropout]:
+    """Return one for every ``nn.Dropout`` in a module; one under two names counts once."""
+    # A subclass of the user's may do something else.
+    found = [part for part in module.modules() if type(part) is nn.Dropout]
+    return [KeyedDropout(part, index) for index, part in enumerate(found)]

@@ -1,0 +1,93 @@
+"""Parameters that sit steps out: unused in a step, frozen for a while, or new.
+
+``torch.optim`` leaves a parameter without a gradient alone, and counts its steps by itself.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from metaloss.types import Tensors
+
+# What is kept of one parameter: its entry in each part of the optimizer's state, and its steps.
+Parked = dict[str, dict[str, Tensor]]
+_COUNT = "steps"
+
+
+def no_idle_steps(params: Tensors) -> Tensor:
+    """Return the steps that each parameter sat out before the first step: (P,) int64 zeros."""
+    device = next(iter(params.values())).device
+    return torch.zeros(len(params), dtype=torch.int64, device=device)
+
+
+def own_counts(
+    step: Tensor, idle: Tensor, grads: Tensors, params: Tensors
+) -> tuple[Tensor, Tensor]:
+    """Return how many steps each parameter has taken (P,) int64, and ``idle`` after this step.
+
+    Args:
+        step: Steps before this one, 0-d.
+        idle: (P,) steps that each of ``params`` sat out.
+        grads: The gradients of this step; a parameter without one sits it out.
+        params: θ by name.
+    """
+    counts = step - idle
+    if len(grads) < len(params):
+        out = [int(name not in grads) for name in params]
+        idle = idle + torch.tensor(out, dtype=idle.dtype, device=idle.device)
+    return counts, idle
+
+
+def by_name(values: Tensor, params: Tensors) -> Tensors:
+    """Return the entries of a vector (P,) by the names of ``params``."""
+    return dict(zip(params, values.unbind(), strict=True))
+
+
+def park(state: Any, names: list[str]) -> Parked:
+    """Return what an optimizer's state holds of each parameter.
+
+    Args:
+        state: The state: ``step``, dictionaries by parameter, and perhaps ``idle``.
+        names: The parameters, in the order of ``idle``.
+    """
+    parked: Parked = {}
+    for number, name in enumerate(names):
+        own = {key: value[name] for key, value in state.items() if isinstance(value, dict)}
+        if "idle" in state:
+            own[_COUNT] = state["step"] - state["idle"][number]
+        parked[name] = own
+    return parked
+
+
+def taken_up(fresh: Any, step: Tensor, params: Tensors, parked: Parked) -> Any:
+    """Return an optimizer's state for ``params``: what was parked, and the fresh state of others.
+
+    Args:
+        fresh: The optimizer's state for ``params`` before any step.
+        step: Steps so far, 0-d.
+        params: θ by name.
+        parked: From `park`; an entry of another shape is another parameter's.
+    """
+    known = {
+        name: parked[name]
+        for name, value in params.items()
+        if name in parked
+        and all(v.shape == value.shape for k, v in parked[name].items() if k != _COUNT)
+    }
+    state: dict[str, Any] = {}
+    for key, value in fresh.items():
+        if key == "step":
+            state[key] = step
+        elif key == "idle":
+            never = torch.zeros_like(step)
+            state[key] = torch.stack(
+                [step - known.get(name, {}).get(_COUNT, never) for name in params]
+            )
+        elif isinstance(value, dict):
+            state[key] = {name: known.get(name, {}).get(key, own) for name, own in value.items()}
+        else:
+            state[key] = value
+    return state

@@ -1,0 +1,111 @@
+"""Small things that are done to the parts of a module for one pass, and undone after it."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+from torch import Tensor, nn
+
+from metaloss.errors import MetalossError
+
+_SIMPLE = (int, float, bool, str, type(None))
+_HOOKS = (
+    "_forward_hooks",
+    "_forward_pre_hooks",
+    "_backward_hooks",
+    "_backward_pre_hooks",
+)
+
+
+def duplicate(module: nn.Module) -> nn.Module:
+    """Return a deep copy.
+
+    Raises:
+        MetalossError: If a part keeps a computed tensor, as the old ``weight_norm`` does.
+    """
+    try:
+        return copy.deepcopy(module)
+    except RuntimeError as error:
+        for path, part in module.named_modules():
+            for name, value in vars(part).items():
+                if isinstance(value, Tensor) and value.grad_fn is not None:
+                    raise MetalossError(
+                        f"the model's part {path or 'itself'!r} keeps the computed tensor {name!r} "
+                        "in a plain attribute, so that it cannot be copied (the old "
+                        "torch.nn.utils.weight_norm does this): use "
+                        "torch.nn.utils.parametrizations.weight_norm"
+                    ) from error
+        raise
+
+
+@contextmanager
+def replaced_forwards(forwards: Mapping[nn.Module, Callable[..., Any]]) -> Iterator[None]:
+    """Let parts run other functions in place of their ``forward``; hooks still run.
+
+    A part whose ``forward`` was replaced on the object already keeps that one.
+    """
+    replaced = [part for part in forwards if "forward" not in vars(part)]
+    try:
+        for part in replaced:
+            vars(part)["forward"] = forwards[part]
+        yield
+    finally:
+        for part in replaced:
+            vars(part).pop("forward", None)
+
+
+@contextmanager
+def evaluating(module: nn.Module) -> Iterator[None]:
+    """Set every part to evaluation mode, and back to its own."""
+    trained = [part for part in module.modules() if part.training]
+    try:
+        for part in trained:
+            part.training = False
+        yield
+    finally:
+        for part in trained:
+            part.training = True
+
+
+def fingerprint(module: nn.Module, *, numbers: bool = False) -> Any:
+    """Return a value that differs where a module may compute in another way.
+
+    It sees which parts there are, their modes, flags and words in their attributes, hooks, and
+    which parameters are trained and of what shape and type.
+
+    Args:
+        module: The module.
+        numbers: Tell numbers in attributes apart; otherwise only whether they are 0.
+    """
+    parts = []
+    for path, part in module.named_modules(remove_duplicate=False):
+        values = vars(part)
+        simple = tuple(
+            (n, bool(v) if type(v) in (int, float) and not numbers else v)
+            for n, v in values.items()
+            if type(v) in _SIMPLE
+        )
+        hooks = tuple(tuple(map(id, values[name].values())) for name in _HOOKS)
+        tensors = tuple(n for n, v in values.items() if isinstance(v, Tensor))
+        parts.append((path, id(part), simple, hooks, tensors, id(values.get("forward"))))
+    own = [
+        (name, id(value) if tied else 0, value.shape, value.dtype, value.requires_grad)
+        for name, value, tied in _named(module)
+    ]
+    return tuple(parts), tuple(own)
+
+
+def _named(module: nn.Module) -> Iterator[tuple[str, Tensor, bool]]:
+    """Yield (name, tensor, whether it has another name too) of all parameters and buffers."""
+    every = [
+        *module.named_parameters(remove_duplicate=False),
+        *module.named_buffers(remove_duplicate=False),
+    ]
+    seen: dict[int, int] = {}
+    for _, value in every:
+        seen[id(value)] = seen.get(id(value), 0) + 1
+    for name, value in every:
+        yield name, value, seen[id(value)] > 1

@@ -1,0 +1,123 @@
+"""Random numbers that a model draws by itself: seeded for a pass, and contained in it.
+
+Where they come from: torch's global generator, numpy's, Python's, and generators that a part of the
+model keeps in an attribute.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from metaloss.inner.keys import derive
+
+
+@dataclass(frozen=True)
+class Source:
+    """One source of random numbers.
+
+    Attributes:
+        name: For people.
+        get: Returns its state.
+        set: Goes back to a state.
+        seed: Begins anew from a 63-bit number.
+    """
+
+    name: str
+    get: Callable[[], Any]
+    set: Callable[[Any], Any]
+    seed: Callable[[int], Any]
+
+
+def sources(modules: Iterable[nn.Module]) -> list[Source]:
+    """Return every source that a model of these modules may draw from."""
+    found = [
+        Source("torch's global generator", _torch_get, _torch_set, torch.manual_seed),
+        # The global generator of numpy has no other interface.
+        Source("numpy", np.random.get_state, np.random.set_state, _numpy_seed),
+        Source("random", random.getstate, random.setstate, random.seed),
+    ]
+    seen: dict[int, Any] = {}
+    for part in modules:
+        for value in vars(part).values():
+            seen[id(value)] = value
+    return found + [source for value in seen.values() if (source := _own(value)) is not None]
+
+
+@contextmanager
+def seeded(used: Iterable[Source], seed: int) -> Iterator[None]:
+    """Let sources begin from ``seed`` (63 bits), and put them back afterwards."""
+    used = list(used)
+    before = [source.get() for source in used]
+    try:
+        for number, source in enumerate(used):
+            source.seed(derive(seed, "foreign", number) if number else seed)
+        yield
+    finally:
+        for source, state in zip(used, before, strict=True):
+            source.set(state)
+
+
+def drawn_from(used: list[Source], before: list[Any]) -> list[Source]:
+    """Return those whose state is no longer the one before."""
+    return [
+        source for source, state in zip(used, before, strict=True) if not _same(source.get(), state)
+    ]
+
+
+def _own(value: Any) -> Source | None:
+    """Return the source behind an attribute, None if it is none."""
+    if isinstance(value, torch.Generator):
+        return Source("a torch.Generator", value.get_state, value.set_state, value.manual_seed)
+    if isinstance(value, np.random.Generator):
+        bits = value.bit_generator
+
+        def put(state: Any) -> None:
+            bits.state = state
+
+        def begin(seed: int) -> None:
+            bits.state = type(bits)(seed).state
+
+        return Source("a numpy generator", lambda: bits.state, put, begin)
+    if isinstance(value, np.random.RandomState):
+        old = value
+        return Source(
+            "a numpy RandomState", old.get_state, old.set_state, lambda seed: old.seed(seed % 2**32)
+        )
+    if isinstance(value, random.Random):
+        return Source("a random.Random", value.getstate, value.setstate, value.seed)
+    return None
+
+
+def _numpy_seed(seed: int) -> None:
+    np.random.seed(seed % 2**32)  # noqa: NPY002
+
+
+def _torch_get() -> list[torch.Tensor]:
+    devices = range(torch.cuda.device_count()) if torch.cuda.is_initialized() else ()
+    return [torch.get_rng_state(), *(torch.cuda.get_rng_state(index) for index in devices)]
+
+
+def _torch_set(states: list[torch.Tensor]) -> None:
+    torch.set_rng_state(states[0])
+    for index, state in enumerate(states[1:]):
+        torch.cuda.set_rng_state(state, index)
+
+
+def _same(one: Any, other: Any) -> bool:
+    if isinstance(one, torch.Tensor):
+        return torch.equal(one, other)
+    if isinstance(one, np.ndarray):
+        return bool(np.array_equal(one, other))
+    if isinstance(one, dict):
+        return one.keys() == other.keys() and all(_same(one[key], other[key]) for key in one)
+    if isinstance(one, list | tuple):
+        return len(one) == len(other) and all(map(_same, one, other))
+    return bool(one == other)

@@ -1,0 +1,236 @@
+"""Which derivatives of a model are right: tried once, on a few rows, before φ first moves.
+
+θ moves by reverse mode. An operation may have no derivative of another kind, and then PyTorch says
+so. It may also have a wrong one, or none and nothing is said: an operator of a library in C++, a
+part under ``no_grad``, a gradient that is passed straight through. So each way to compute J v and
+H v is held against reverse mode at random u and v:
+
+    ⟨u, J v⟩ = ⟨Jᵀu, v⟩,    H v = (∇L(θ + εv) − ∇L(θ − εv)) / 2ε,
+
+in the model's own precision, whose kernels it will use, and in double precision where the model
+allows that.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils import _pytree as pytree
+
+from metaloss.inner.keys import generator
+from metaloss.inner.norms import norm
+from metaloss.inner.problem import InnerProblem, Tangents, gradient_of
+from metaloss.meta_optimizers.products import hvp_and_mixed_vjp, outputs_along
+from metaloss.types import Batch, InnerState, Taken, Tensors, Window
+
+# Rows that it is tried on: BatchNorm needs more than one.
+ROWS = 4
+# Largest relative difference, and the step of differences as a share of the weights, in double
+# precision and in others: kinks and rounding cost digits.
+_TOLERANCE, _STEP = {True: 1e-5, False: 5e-3}, {True: 1e-6, False: 1e-2}
+# Differences in single precision show only what is plainly wrong.
+_ROUGH = 0.2
+
+
+@dataclass(frozen=True, kw_only=True)
+class Probe:
+    """A model, a loss and a few rows to try derivatives on.
+
+    Attributes:
+        problem: The functions of an inner step.
+        phi: φ by name.
+        step: A step on few rows, at weights that no part of the model holds itself.
+        curves: Whether H v is needed as well: the unroll has several steps.
+    """
+
+    problem: InnerProblem
+    phi: Tensors
+    step: Taken
+    curves: bool
+
+    @classmethod
+    def of(cls, problem: InnerProblem, phi: Tensors, state: InnerState, window: Window) -> Probe:
+        """Return the probe of a window's first step."""
+        params = _moved(state.params, _random(state.params, "probe/at"), 0.01)
+        step = Taken(state._replace(params=params), window.batches[0], window.keys[0], {})
+        few_rows = step._replace(batch=few(step.batch))
+        if _runs(lambda: problem.predict(params, state.buffers, few_rows.batch, step.key)):
+            step = few_rows
+        return cls(problem=problem, phi=phi, step=step, curves=len(window.batches) > 1)
+
+    def fault(self, method: Tangents) -> str | None:
+        """Return what is wrong with a way to differentiate the model, None if it is right."""
+        wide = self._wide()
+        if wide is None or method is not Tangents.differences:
+            found = self._fault(method, precise=False, judges_rough=wide is None)
+            if found is not None or wide is None:
+                return found
+        return wide._fault(method, precise=True, judges_rough=False)
+
+    def loss_fault(self) -> str | None:
+        """Return what is wrong with the loss's mixed derivative in z and φ, None if it is right."""
+        probe = self._wide() or self
+        problem, step = probe.problem, probe.step
+        with torch.no_grad():
+            outputs, _ = problem.predict(
+                step.state.params, step.state.buffers, step.batch, step.key
+            )
+        weights = _random({"z": outputs}, "probe/z")["z"]
+        along = _random(probe.phi, "probe/phi")
+
+        def slope(phi: Tensors, *, create_graph: bool = False) -> Tensor:
+            z = outputs.detach().requires_grad_()
+            with torch.enable_grad():
+                loss = problem.learned_loss(phi, z, step.batch.targets)
+                (found,) = gradient_of(loss, [z], create_graph=create_graph)
+                return (found * weights).sum()
+
+        leaves = {name: value.detach().requires_grad_() for name, value in probe.phi.items()}
+        values = gradient_of(slope(leaves, create_graph=True), list(leaves.values()))
+        got = sum(
+            float((value * along[name]).sum()) for name, value in zip(leaves, values, strict=True)
+        )
+        gaps = []
+        for size in (1e-4, 1e-5):
+            ahead, behind = (
+                float(slope(_moved(probe.phi, along, sign * size))) for sign in (1, -1)
+            )
+            true = (ahead - behind) / (2 * size)
+            gaps.append(abs(got - true) / max(abs(true), abs(got), 1e-9))
+        # Kinks may lie between the points of one of them.
+        precise = outputs.dtype is torch.float64
+        if min(gaps) > (1e-2 if precise else _ROUGH):
+            return f"the loss's derivative in φ is {min(gaps):.0%} off differences"
+        return None
+
+    def _fault(self, method: Tangents, *, precise: bool, judges_rough: bool) -> str | None:
+        tolerance = _TOLERANCE[precise]
+        if method is Tangents.differences and not precise:
+            tolerance = _ROUGH
+        try:
+            gap = self._jacobian_gap(method, _STEP[precise])
+            if not gap <= tolerance:
+                return f"{_WORDS[method]} are {_percent(gap)} off reverse mode"
+            if self.curves and method is not Tangents.differences:
+                gap = self._curvature_gap(method, _STEP[precise])
+                if not gap <= (tolerance * 100 if precise else _ROUGH) and (
+                    precise or judges_rough
+                ):
+                    return f"{_WORDS[method]} of second order are {_percent(gap)} off differences"
+        except Exception as error:  # PyTorch refuses in many ways
+            return f"no {_WORDS[method]}: {str(error).strip().splitlines()[0][:160]}"
+        return None
+
+    def _jacobian_gap(self, method: Tangents, size: float) -> float:
+        """Return |⟨u, J v⟩ − ⟨Jᵀu, v⟩| beside the length of what was multiplied."""
+        problem, step = self.problem, self.step
+        direction = _random(step.state.params, "probe/v")
+        if method is Tangents.differences:
+            moved = self._difference(self._outputs, direction, size)
+        else:
+            _, moved = outputs_along(replace(problem, tangents=method), step, direction)
+        leaves = {name: p.detach().requires_grad_() for name, p in step.state.params.items()}
+        with torch.enable_grad():
+            outputs = self._outputs(leaves)
+            cotangent = _random({"u": outputs.detach()}, "probe/u")["u"]
+            pulled = gradient_of((outputs * cotangent).sum(), list(leaves.values()))
+        ahead = float((cotangent * moved).sum())
+        back = sum(
+            float((value * direction[name]).sum())
+            for name, value in zip(leaves, pulled, strict=True)
+        )
+        scale = max(float(cotangent.norm() * moved.norm()) / cotangent.numel() ** 0.5, abs(back))
+        return abs(ahead - back) / scale if scale else 0.0
+
+    def _curvature_gap(self, method: Tangents, size: float) -> float:
+        """Return ‖H v − difference of ∇L‖ beside the difference's length."""
+        problem, step = self.problem, self.step
+        direction = _random(step.state.params, "probe/v")
+        given = replace(problem, tangents=method)
+        curved, _ = hvp_and_mixed_vjp(given, self.phi, step, direction)
+        true = self._difference(self._slopes, direction, size)
+        gap = norm([curved[name] - true[name] for name in curved])
+        # What the differences themselves lose to rounding.
+        noise = norm(self._slopes(step.state.params).values()) * 1e-8
+        scale = float(norm(true.values()) + noise)
+        return float(gap) / scale if scale else 0.0
+
+    def _outputs(self, params: Tensors) -> Tensor:
+        step = self.step
+        return self.problem.predict(params, step.state.buffers, step.batch, step.key)[0]
+
+    def _slopes(self, params: Tensors) -> Tensors:
+        leaves = {name: p.detach().requires_grad_() for name, p in params.items()}
+        with torch.enable_grad():
+            outputs = self._outputs(leaves)
+            loss = self.problem.learned_loss(self.phi, outputs, self.step.batch.targets)
+        values = gradient_of(loss, list(leaves.values()))
+        return dict(zip(leaves, values, strict=True))
+
+    def _difference(
+        self, function: Callable[[Tensors], Any], direction: Tensors, size: float
+    ) -> Any:
+        params = self.step.state.params
+        with torch.no_grad():
+            ahead = function(_moved(params, direction, size))
+            behind = function(_moved(params, direction, -size))
+        return pytree.tree_map(lambda a, b: (a - b) / (2 * size), ahead, behind)
+
+    def _wide(self) -> Probe | None:
+        """Return the probe in double precision, None where the model runs in its own alone."""
+        if all(p.dtype is torch.float64 for p in self.step.state.params.values()):
+            return self
+        step = pytree.tree_map_only(Tensor, _double, self.step)
+        wide = replace(self, step=step, phi=pytree.tree_map(_double, self.phi))
+        return wide if _runs(lambda: wide._slopes(step.state.params)) else None
+
+
+_WORDS = {
+    Tangents.forward: "forward-mode derivatives",
+    Tangents.unfused: "forward-mode derivatives",
+    Tangents.reverse: "derivatives by double backward",
+    Tangents.differences: "differences of the outputs",
+}
+
+
+def few(batch: Batch) -> Batch:
+    """Return the first rows of a batch."""
+    return pytree.tree_map_only(Tensor, lambda value: value[:ROWS], batch)
+
+
+def _runs(function: Callable[[], Any]) -> bool:
+    try:
+        function()
+    except Exception:  # a model of the user's may fail in any way
+        return False
+    return True
+
+
+def _double(value: Tensor) -> Tensor:
+    if value.is_complex():
+        return value.to(torch.complex128)
+    return value.double() if value.is_floating_point() else value
+
+
+def _random(like: Tensors, purpose: str) -> Tensors:
+    """Return directions of the size of what they are added to, a little more where that is 0."""
+    found = {}
+    for number, (name, value) in enumerate(like.items()):
+        draw = torch.randn(
+            value.shape, generator=generator(0, purpose, number), dtype=torch.float64
+        )
+        size = float(value.detach().double().square().mean().sqrt()) if value.numel() else 0.0
+        found[name] = (draw * (size + 0.01)).to(value)
+    return found
+
+
+def _moved(params: Tensors, direction: Tensors, size: float) -> Tensors:
+    return {name: p.detach() + size * direction[name] for name, p in params.items()}
+
+
+def _percent(gap: float) -> str:
+    return f"{100 * gap:.2g} %"

@@ -1,0 +1,115 @@
+"""Products of a model's derivatives with a direction in θ, without the matrices."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.func import grad
+
+from metaloss.inner.problem import InnerProblem, Tangents, check_whole, gradient_of, reached_by
+from metaloss.meta_optimizers.forward_mode import jvp
+from metaloss.types import Taken, Tensors
+
+
+def mixed_vjp(problem: InnerProblem, phi: Tensors, step: Taken, direction: Tensors) -> Tensors:
+    """Return ∂/∂φ ⟨∇_θ L_φ, direction⟩ at the step's θ: J · direction, then the tiny loss twice."""
+    outputs, moved = outputs_along(problem, step, direction)
+    leaves = {name: value.detach().requires_grad_() for name, value in phi.items()}
+    outputs = outputs.detach().requires_grad_()
+    with torch.enable_grad():
+        loss = problem.learned_loss(leaves, outputs, step.batch.targets)
+        (slope,) = gradient_of(loss, [outputs], create_graph=True)
+        values = gradient_of((slope * moved).sum(), list(leaves.values()))
+    return dict(zip(leaves, values, strict=True))
+
+
+def outputs_along(problem: InnerProblem, step: Taken, direction: Tensors) -> tuple[Tensor, Tensor]:
+    """Return the raw outputs z at the step's θ, and J · direction; both detached."""
+
+    def outputs_at(params: Tensors) -> Tensor:
+        return problem.predict(params, step.state.buffers, step.batch, step.key)[0]
+
+    if problem.tangents is not Tangents.reverse:
+        with torch.no_grad(), _kernels(problem.tangents):
+            outputs, moved = jvp(outputs_at, (step.state.params,), (direction,))
+        return outputs, moved
+    # The pullback Jᵀu is linear in u: its own pullback takes the direction to J·direction.
+    leaves = {name: p.detach().requires_grad_() for name, p in step.state.params.items()}
+    with torch.enable_grad():
+        outputs = outputs_at(leaves)
+        cotangent = torch.zeros_like(outputs, requires_grad=True)
+        along = _along((outputs * cotangent).sum(), leaves, direction)
+    return outputs.detach(), gradient_of(along, [cotangent])[0]
+
+
+def hvp_and_mixed_vjp(
+    problem: InnerProblem, phi: Tensors, step: Taken, direction: Tensors
+) -> tuple[Tensors, Tensors]:
+    """Return (∇²_θθ L_φ · direction, ∂/∂φ ⟨∇_θ L_φ, direction⟩) at the step's θ."""
+    if problem.tangents is Tangents.reverse:
+        return _reverse_over_reverse(problem, phi, step, direction)
+    return _forward_over_reverse(problem, phi, step, direction)
+
+
+def _forward_over_reverse(
+    problem: InnerProblem, phi: Tensors, step: Taken, direction: Tensors
+) -> tuple[Tensors, Tensors]:
+    def loss_at(params: Tensors, phi_at: Tensors) -> Tensor:
+        outputs, _ = problem.predict(params, step.state.buffers, step.batch, step.key)
+        return problem.learned_loss(phi_at, outputs, step.batch.targets).sum()
+
+    def gradient_at(params: Tensors) -> tuple[Tensors, Tensors]:
+        return grad(loss_at, argnums=(0, 1))(params, phi)
+
+    with _kernels(problem.tangents):
+        _, (curved, share) = jvp(gradient_at, (step.state.params,), (direction,))
+    return curved, share
+
+
+def _reverse_over_reverse(
+    problem: InnerProblem, phi: Tensors, step: Taken, direction: Tensors
+) -> tuple[Tensors, Tensors]:
+    leaves = {name: p.detach().requires_grad_() for name, p in step.state.params.items()}
+    own = {name: value.detach().requires_grad_() for name, value in phi.items()}
+    with torch.enable_grad():
+        outputs, _ = problem.predict(leaves, step.state.buffers, step.batch, step.key)
+        loss = problem.learned_loss(own, outputs, step.batch.targets)
+        along = _along(loss.sum(), leaves, direction)
+    values = gradient_of(along, [*leaves.values(), *own.values()])
+    curved = dict(zip(leaves, values, strict=False))
+    return curved, dict(zip(own, values[len(leaves) :], strict=True))
+
+
+def _along(value: Tensor, leaves: Tensors, direction: Tensors) -> Tensor:
+    """Return ⟨∇ value, direction⟩ with its graph."""
+    slopes = reached_by(value, list(leaves.values()), create_graph=True)
+    products = [
+        (slope * direction[name]).sum()
+        for name, slope in zip(leaves, slopes, strict=True)
+        if slope is not None
+    ]
+    if not products:
+        return torch.zeros_like(value)
+    along = torch.stack(products).sum()
+    check_whole(along)
+    return along
+
+
+@contextmanager
+def _kernels(tangents: Tangents) -> Iterator[None]:
+    if tangents is Tangents.forward:
+        yield
+        return
+    backends: tuple[Any, ...] = (torch.backends.mkldnn, torch.backends.cudnn)
+    before = [backend.enabled for backend in backends]
+    try:
+        for backend in backends:
+            backend.enabled = False
+        yield
+    finally:
+        for backend, enabled in zip(backends, before, strict=True):
+            backend.enabled = enabled
