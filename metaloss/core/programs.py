@@ -26,6 +26,7 @@ from torch.utils import _pytree as pytree
 
 from metaloss.core.products import simplify_products
 from metaloss.core.repetitions import merge_repeated
+from metaloss.errors import MetalossError
 
 
 class Program:
@@ -125,7 +126,15 @@ class Compiled:
         if program is None:
             began = time.perf_counter()
             flat = partial(_flat, self._function, leaves, structure)
-            program = Program(flat, tensors, compiles=self._compiles)
+            try:
+                program = Program(flat, tensors, compiles=self._compiles)
+            except MetalossError:
+                raise
+            except Exception as error:  # what cannot be traced fails in as many ways as there are
+                lines = str(error).strip().splitlines() or [type(error).__name__]
+                raise MetalossError(
+                    f"the step cannot be compiled: {lines[0]}: use compile=off"
+                ) from error
             self.programs[form] = program
             self.seconds += time.perf_counter() - began
         return program(tensors)

@@ -16,7 +16,13 @@ from metaloss.inner.attributes import Attributes, tensor_attributes
 from metaloss.inner.batch_norm import SharedBatchNorm, shared_batch_norms
 from metaloss.inner.calls import arguments, raw_outputs
 from metaloss.inner.dropout import KeyedDropout, keyed_dropouts
-from metaloss.inner.modules import duplicate, evaluating, fingerprint, replaced_forwards
+from metaloss.inner.modules import (
+    duplicate,
+    evaluating,
+    fingerprint,
+    replaced_forwards,
+    tied_names,
+)
 from metaloss.inner.randomness import seeded, sources
 from metaloss.inner.ranks import Share
 from metaloss.inner.recompute import no_recomputation
@@ -87,11 +93,7 @@ class FunctionalModel:
         self._frozen = {name: p for name, p in parameters.items() if not p.requires_grad}
         self._buffers = [name for name, _ in self.module.named_buffers()]
         self._complex = {name for name in self._trainable if parameters[name].is_complex()}
-        # Looking for tied weights at every call costs more than a small model's forward pass.
-        self._tied = any(
-            sum(1 for _ in values(remove_duplicate=False)) != sum(1 for _ in values())
-            for values in (self.module.named_parameters, self.module.named_buffers)
-        )
+        self._tied = tied_names(self.module)
         self._attributes = tensor_attributes(self.module)
         self._dropouts: list[KeyedDropout] = keyed_dropouts(self.module)
         self._norms: list[SharedBatchNorm] = shared_batch_norms(self.module) if self._shared else []
@@ -219,7 +221,8 @@ class FunctionalModel:
             inputs = pytree.tree_map_only(Tensor, self._laid_out, inputs)
         positional, named = arguments(self.module, inputs)
         with self._around(train), self._held(buffers):
-            outputs = functional_call(self.module, given, positional, named, tie_weights=self._tied)
+            given |= {other: given[name] for other, name in self._tied.items()}
+            outputs = functional_call(self.module, given, positional, named, tie_weights=False)
             outputs = raw_outputs(outputs)
             after = {name: given[name] for name in buffers if name not in self._attributes}
             for name, (part, attribute) in self._attributes.items():

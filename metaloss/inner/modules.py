@@ -41,6 +41,30 @@ def duplicate(module: nn.Module) -> nn.Module:
         raise
 
 
+def tied_names(module: nn.Module) -> dict[str, str]:
+    """Return the further places of tied parameters and buffers: {name: the first name}.
+
+    A tensor of a module that itself has two names is in one place: it is put there once.
+    ``functional_call``, left to find tied weights, would do it twice, and not put the old one back.
+    """
+    first: dict[int, str] = {}
+    places: set[tuple[int, str]] = set()
+    found = {}
+    for path, part in module.named_modules(remove_duplicate=False):
+        for own in (part._parameters, part._buffers):
+            for leaf, value in own.items():
+                place = (id(part), leaf)
+                if value is None or place in places:
+                    continue
+                places.add(place)
+                name = f"{path}.{leaf}" if path else leaf
+                if id(value) in first:
+                    found[name] = first[id(value)]
+                else:
+                    first[id(value)] = name
+    return found
+
+
 @contextmanager
 def replaced_forwards(forwards: Mapping[nn.Module, Callable[..., Any]]) -> Iterator[None]:
     """Let parts run other functions in place of their ``forward``; hooks still run.

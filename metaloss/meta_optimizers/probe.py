@@ -122,7 +122,7 @@ class Probe:
                 ):
                     return f"{_WORDS[method]} of second order are {_percent(gap)} off differences"
         except Exception as error:  # PyTorch refuses in many ways
-            return f"no {_WORDS[method]}: {str(error).strip().splitlines()[0][:160]}"
+            return f"no {_WORDS[method]}: {_said(error)}"
         return None
 
     def _jacobian_gap(self, method: Tangents, size: float) -> float:
@@ -195,6 +195,11 @@ _WORDS = {
     Tangents.reverse: "derivatives by double backward",
     Tangents.differences: "differences of the outputs",
 }
+
+
+def _said(error: Exception) -> str:
+    lines = str(error).strip().splitlines() or [type(error).__name__]
+    return lines[0][:160].rstrip(". ")
 
 
 def few(batch: Batch) -> Batch:
