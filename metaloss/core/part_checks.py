@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import torch
 from torch import nn
 
@@ -9,10 +12,12 @@ from metaloss.config import RunConfig
 from metaloss.contracts import Schedule, Task
 from metaloss.errors import MetalossError
 from metaloss.inner.functional import FunctionalModel
+from metaloss.inner.keys import key_tensor
 from metaloss.losses.base import LearnedLoss
 from metaloss.meta_optimizers.outer import OuterRule
 from metaloss.meta_optimizers.search import SearchRule
 from metaloss.starts.keep import refuse_loaded
+from metaloss.types import Batch, InnerState
 
 
 def check_fit(loss: LearnedLoss, task: Task, schedule: Schedule, config: RunConfig) -> None:
@@ -59,14 +64,8 @@ def check_outputs(
     buffers = {name: value.to(device) for name, value in buffers.items()}
     if not params:
         raise MetalossError("the model has no parameters to train")
-    try:
+    with _told(f"inputs of shape (B, {', '.join(map(str, task.input_shape))})"):
         outputs, _ = model(params, buffers, task.train.inputs[:2].to(device), train=False)
-    except RuntimeError as error:
-        reason = str(error).split("\n")[0]
-        raise MetalossError(
-            f"the model cannot take inputs of shape (B, {', '.join(map(str, task.input_shape))}): "
-            f"{reason}"
-        ) from error
     if outputs.dim() < 2 or outputs.shape[1] != task.outputs:
         raise MetalossError(
             f"the model returns outputs of shape {tuple(outputs.shape)}; the task {task.name} "
@@ -74,3 +73,32 @@ def check_outputs(
         )
     like = next(loss.parameters(), outputs)
     loss(outputs.to(like.dtype), task.train.targets[: len(outputs)].to(device))
+
+
+def check_passes(model: FunctionalModel, state: InnerState, batch: Batch, judge: Batch) -> None:
+    """Try training passes on batches as a run has them; find out what they do beside computing.
+
+    Args:
+        model: The base model.
+        state: A state to try it at.
+        batch: A training batch.
+        judge: A meta-batch.
+    """
+    key = key_tensor(0, "check", device=batch.targets.device)
+    with _told(f"a training batch of {len(batch.targets)} rows"):
+        model.examine(state.params, state.buffers, batch.inputs, key)
+    if len(judge.targets) != len(batch.targets):
+        with _told(f"a meta-batch of {len(judge.targets)} rows"), torch.no_grad():
+            model(state.params, state.buffers, judge.inputs, key=key)
+
+
+@contextmanager
+def _told(what: str) -> Iterator[None]:
+    """Tell what a model of the user's fails on in one line; the cause goes with it."""
+    try:
+        yield
+    except MetalossError:
+        raise
+    except Exception as error:  # a model may fail in any way
+        lines = str(error).strip().splitlines() or [type(error).__name__]
+        raise MetalossError(f"the model cannot take {what}: {lines[0]}") from error

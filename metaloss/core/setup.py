@@ -20,7 +20,7 @@ from metaloss.core.batches import BatchStream, concatenated, in_one_launch
 from metaloss.core.compile_choice import choose
 from metaloss.core.compiled import CompiledStep
 from metaloss.core.guard import GuardState
-from metaloss.core.part_checks import check_fit, check_kinds, check_outputs
+from metaloss.core.part_checks import check_fit, check_kinds, check_outputs, check_passes
 from metaloss.core.processes import own_device
 from metaloss.core.runtime import check_deterministic, numerics, resolve_device, seeded
 from metaloss.core.state import Meter, TrainState
@@ -30,17 +30,19 @@ from metaloss.core.weights import Weights
 from metaloss.data.augment import CropFlipCutout
 from metaloss.errors import MetalossError
 from metaloss.inner.functional import FunctionalModel
+from metaloss.inner.keys import key_tensor
 from metaloss.inner.problem import InnerProblem
 from metaloss.inner.ranks import ALONE, Ranks
 from metaloss.inner.sharded import ShardedProblem
 from metaloss.losses.base import LearnedLoss
+from metaloss.meta_optimizers.fitting import fitted
 from metaloss.meta_optimizers.mixed import Mixed
 from metaloss.meta_optimizers.outer import OuterRule
 from metaloss.meta_optimizers.search import SearchRule
 from metaloss.schedules.offline import Offline
 from metaloss.schedules.searched import Searched
 from metaloss.starts.keep import Keep
-from metaloss.types import InnerState, Tensors
+from metaloss.types import Batch, InnerState, Tensors, Window
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -134,7 +136,7 @@ def prepare(
         module, autocast=autocast, channels_last=config.channels_last, shared=several
     ).to(device)
     optimizer = config.inner.options
-    problem = (partial(ShardedProblem, ranks=ranks) if several else InnerProblem)(
+    problem = InnerProblem(
         model=functional, loss=loss, task_loss=task.task_loss, optimizer=optimizer
     )
     check_outputs(functional, loss, task, device)
@@ -147,8 +149,16 @@ def prepare(
 
     engine = Mixed() if search is not None else config.meta_optimizer.options
     streams = _streams(config, task, schedule, device)
+    first = fresh("train", 0)
+    batch, judge = (streams[name][0] for name in ("train", "meta/train"))
+    check_passes(functional, first, _own_rows(batch, ranks), _own_rows(judge, ranks))
+    if schedule.learns and search is None:
+        phi = {name: value.detach() for name, value in loss.named_parameters()}
+        problem = fitted(problem, engine, phi, first, _first_window(schedule, config, batch, judge))
+    if several:
+        problem = ShardedProblem.of(problem, ranks=ranks)
     # Decided here, before step 0, and stored with the config.
-    compiles = choose(config, problem, schedule, engine, fresh("train", 0), streams["train"][0])
+    compiles = choose(config, problem, schedule, engine, first, batch)
     config = replace(config, compile=compiles, seeds=1)
     # Only an augmentation of ours is sure to be a pure function, as a program must be.
     crops = task.augment
@@ -178,6 +188,20 @@ def prepare(
         ranks=ranks,
         search=search,
     )
+
+
+def _first_window(schedule: Schedule, config: RunConfig, batch: Batch, judge: Batch) -> Window:
+    """Return a window of the length of the first that φ moves after, two steps at the most."""
+    plans = (plan for plan in schedule.plans(config.steps) if plan.meta_step)
+    first = next(plans, None)
+    length = 1 if first is None else min(first.unroll, 2)
+    key = key_tensor(config.seed, "probe", device=batch.targets.device)
+    return Window((batch,) * length, (key,) * length, judge, key)
+
+
+def _own_rows(batch: Batch, ranks: Ranks) -> Batch:
+    share = ranks.share(len(batch.targets))
+    return Batch(*(value[share.first : share.first + share.rows] for value in batch))
 
 
 def _schedule(config: RunConfig, search: SearchRule | None) -> Schedule:

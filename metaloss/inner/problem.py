@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from enum import Enum
 from functools import cached_property
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple, Self, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -71,6 +71,12 @@ class InnerProblem:
     task_loss: Callable[[Tensor, Tensor], Tensor]
     optimizer: InnerOptimizer
     tangents: Tangents = Tangents.forward
+
+    @classmethod
+    def of(cls, problem: InnerProblem, **changes: Any) -> Self:
+        """Return a problem of this kind with what another one is made of, and ``changes``."""
+        own = {field.name: getattr(problem, field.name) for field in fields(InnerProblem)}
+        return cls(**{**own, **changes})
 
     @cached_property
     def tied_loss(self) -> bool:

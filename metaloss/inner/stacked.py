@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, fields
-from typing import Any, Self
+from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -27,12 +27,6 @@ class StackedProblem(InnerProblem):
     """
 
     shares_batches: bool = False
-
-    @classmethod
-    def of(cls, problem: InnerProblem, **changes: Any) -> Self:
-        """Return the problem of many members like that of one, with ``changes``."""
-        own = {field.name: getattr(problem, field.name) for field in fields(InnerProblem)}
-        return cls(**{**own, **changes})
 
     def each(self, function: Callable[..., Any]) -> Callable[..., Any]:
         """Return the function applied to every member's slice of its arguments."""
