@@ -122,12 +122,12 @@ def test_any_module_serves_as_a_loss(asked):
     ("changes", "message"),
     [
         ({"train_batches": []}, r"train_batches is empty: expected one or more"),
-        ({"train_batches": [1]}, r"train_batches: got a int, expected \(inputs, targets\)"),
+        ({"train_batches": [1]}, r"train_batches is a int: expected \(inputs, targets\)"),
         (
             {"train_batches": (torch.zeros(1), torch.zeros(1))},
-            r"train_batches: got a Tensor, expected \(inputs, targets\)",
+            r"train_batches is a Tensor: expected \(inputs, targets\)",
         ),
-        ({"meta_batch": torch.zeros(3)}, r"meta_batch: got a Tensor, expected"),
+        ({"meta_batch": torch.zeros(3)}, r"meta_batch is a Tensor: expected"),
         ({"loss": MSE(link="identity")}, r"the loss MSE has no parameters to learn"),
         ({"model": nn.ReLU()}, r"the model has no parameters that require a gradient"),
         ({"inner": "sgd"}, r"inner is a str: expected an InnerOptimizer, such as SGD"),

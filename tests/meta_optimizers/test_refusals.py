@@ -65,11 +65,7 @@ def test_mixed_refuses_what_has_no_forward_mode(function, unroll, case):
     model = With(function)
     model.head = nn.LazyLinear(3)
     asked = case(model, "sgd", unroll)
-    with pytest.raises(
-        UnsupportedError,
-        match=r"^meta_optimizer=mixed needs forward-mode .*"
-        r"use meta_optimizer=torchopt, higher or finite_difference",
-    ):
+    with pytest.raises(UnsupportedError, match=r"^meta_optimizer=mixed needs forward-mode "):
         asked.answer(Mixed())
 
 
@@ -77,11 +73,7 @@ def test_mixed_refuses_what_has_no_forward_mode(function, unroll, case):
 @pytest.mark.parametrize("function", [Once.apply, bag])
 def test_unrolls_refuse_what_has_no_double_backward(engine, function, case):
     name = type(engine).__name__.lower()
-    with pytest.raises(
-        UnsupportedError,
-        match=f"^meta_optimizer={name} needs double backward.*"
-        "use meta_optimizer=mixed or finite_difference",
-    ):
+    with pytest.raises(UnsupportedError, match=f"^meta_optimizer={name} needs double backward"):
         case(With(function), "sgd", 2).answer(engine)
 
 

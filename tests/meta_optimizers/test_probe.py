@@ -1,0 +1,227 @@
+"""Derivatives that are missing or wrong are found before the loss moves by them."""
+
+import copy
+import logging
+
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+import metaloss
+from metaloss.errors import UnsupportedError
+from metaloss.inner import SGD
+from metaloss.losses import MLPLoss
+from metaloss.losses.mlp import MLPLossConfig
+
+ENGINES = ("mixed", "torchopt", "higher", "finite_difference")
+
+
+@torch.library.custom_op("metaloss_tests::swish", mutates_args=())
+def swish(x: torch.Tensor) -> torch.Tensor:
+    """Like an operator of a library: reverse mode alone, and nothing is said of forward mode."""
+    return x * x.sigmoid()
+
+
+def _slope(ctx, slope):
+    (x,) = ctx.saved_tensors
+    s = x.sigmoid()
+    return slope * (s + x * s * (1 - s))
+
+
+swish.register_autograd(
+    _slope, setup_context=lambda ctx, inputs, output: ctx.save_for_backward(inputs[0])
+)
+
+
+class WrongForwardMode(torch.autograd.Function):
+    """sin, whose rule for forward mode is that of another function."""
+
+    @staticmethod
+    def forward(x):
+        return x.sin()
+
+    @staticmethod
+    def setup_context(ctx, inputs, output):
+        ctx.save_for_backward(*inputs)
+        ctx.save_for_forward(*inputs)
+
+    @staticmethod
+    def backward(ctx, slope):
+        (x,) = ctx.saved_tensors
+        return slope * x.cos()
+
+    @staticmethod
+    def jvp(ctx, tangent):
+        (x,) = ctx.saved_tensors
+        return 0.9 * tangent * x.cos()
+
+
+class LostCurvature(torch.autograd.Function):
+    """sin, whose backward pass is right and forgets that it depends on x."""
+
+    @staticmethod
+    def forward(ctx, x):
+        ctx.save_for_backward(x)
+        return x.sin()
+
+    @staticmethod
+    def backward(ctx, slope):
+        (x,) = ctx.saved_tensors
+        return slope * x.detach().cos()
+
+
+class StraightThrough(nn.Module):
+    def forward(self, x):
+        return x + (torch.round(3 * x) / 3 - x).detach()
+
+
+class Quiet(nn.Module):
+    """A gate that θ does not move by."""
+
+    def forward(self, x):
+        with torch.no_grad():
+            gate = torch.softmax(3 * x, 1)
+        return x * gate
+
+
+class Detached(nn.Module):
+    def forward(self, x):
+        return x * torch.softmax(3 * x, 1).detach()
+
+
+class Of(nn.Module):
+    def __init__(self, function):
+        super().__init__()
+        self.function = function
+
+    def forward(self, x):
+        return self.function(x)
+
+
+def answer(middle, engine, unroll, *, loss=None):
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(3)
+        model = nn.Sequential(nn.Linear(5, 8), middle, nn.Linear(8, 3)).double()
+        loss = loss or MLPLoss(MLPLossConfig(hidden=[4])).double()
+        pairs = [(torch.randn(6, 5).double(), torch.randint(3, (6,))) for _ in range(unroll + 1)]
+    given = {"inner": SGD(lr=0.3), "task_loss": F.cross_entropy, "engine": engine}
+    found = metaloss.meta_gradient(model, loss, pairs[:-1], pairs[-1], **given)
+    return torch.cat([value.flatten() for value in found.values()])
+
+
+def distance(one, other):
+    return float((one - other).norm() / other.norm())
+
+
+@pytest.mark.parametrize("unroll", [1, 2])
+@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize(
+    ("middle", "same"),
+    [
+        (Of(swish), nn.SiLU()),
+        (Of(WrongForwardMode.apply), Of(torch.sin)),
+        (Quiet(), Detached()),
+    ],
+    ids=["operator", "wrong forward mode", "no_grad"],
+)
+def test_a_dropped_or_wrong_tangent_is_not_used(middle, same, engine, unroll):
+    right = answer(same, "torchopt", unroll)
+    assert right.norm() > 1e-5
+    exact = engine != "finite_difference"
+    assert distance(answer(middle, engine, unroll), right) < (1e-9 if exact else 1e-3)
+
+
+@pytest.mark.parametrize("unroll", [1, 2])
+@pytest.mark.parametrize("engine", ENGINES)
+def test_a_gradient_that_is_passed_straight_through_is_that_of_the_unroll(engine, unroll):
+    right = answer(StraightThrough(), "torchopt", unroll)
+    assert right.norm() > 1e-5
+    assert distance(answer(StraightThrough(), engine, unroll), right) < 1e-9
+
+
+def test_a_curvature_that_is_lost_in_the_backward_pass_is_refused():
+    right = answer(Of(torch.sin), "mixed", 2)
+    for engine in ENGINES[:3]:
+        with pytest.raises(UnsupportedError, match=r"use meta_optimizer=finite_difference \(tried"):
+            answer(Of(LostCurvature.apply), engine, 2)
+    assert distance(answer(Of(LostCurvature.apply), "finite_difference", 2), right) < 1e-3
+    # One step has no curvature.
+    once = answer(Of(torch.sin), "mixed", 1)
+    assert distance(answer(Of(LostCurvature.apply), "mixed", 1), once) < 1e-9
+
+
+def test_a_loss_whose_mixed_derivative_is_lost_is_refused():
+    class Lost(MLPLoss):
+        def pointwise(self, prediction, target):
+            return LostCurvature.apply(super().pointwise(prediction, target))
+
+    class Kept(MLPLoss):
+        def pointwise(self, prediction, target):
+            return super().pointwise(prediction, target).sin()
+
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(4)
+        lost, kept = (kind(MLPLossConfig(hidden=[4])).double() for kind in (Lost, Kept))
+    kept.load_state_dict(lost.state_dict())
+    with pytest.raises(UnsupportedError, match=r"the loss.s derivative in φ is .* off diff"):
+        answer(nn.Tanh(), "mixed", 1, loss=lost)
+    got = answer(nn.Tanh(), "finite_difference", 1, loss=lost)
+    right = answer(nn.Tanh(), "mixed", 1, loss=kept)
+    assert distance(got, right) < 1e-3
+
+
+def test_what_is_used_instead_is_said_once(caplog):
+    model = nn.Sequential(nn.Linear(5, 8), Of(swish), nn.Linear(8, 3))
+    learner = metaloss.Learner(model, MLPLoss(), task_loss=F.cross_entropy)
+    batch = torch.randn(6, 5), torch.randint(3, (6,))
+    with caplog.at_level(logging.WARNING):
+        for _ in range(3):
+            learner.step(batch, batch)
+    (record,) = caplog.records
+    assert "forward-mode derivatives are" in record.message
+    assert "two reverse passes" in record.message
+
+
+def test_nothing_is_said_of_an_ordinary_model(caplog):
+    model = nn.Sequential(
+        nn.Linear(5, 8), nn.BatchNorm1d(8), nn.ReLU(), nn.Dropout(0.2), nn.Linear(8, 3)
+    )
+    learner = metaloss.Learner(model, MLPLoss(), task_loss=F.cross_entropy)
+    batch = torch.randn(6, 5), torch.randint(3, (6,))
+    before = copy.deepcopy(model.state_dict())
+    with caplog.at_level(logging.WARNING):
+        learner.step([batch, batch], batch)
+    assert not caplog.records
+    assert int(model[1].num_batches_tracked) == 2
+    assert not torch.equal(before["0.weight"], model[0].weight)
+
+
+def test_weights_that_a_forward_pass_changes_are_refused_where_the_loss_moves():
+    class Words(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.table, self.head = nn.Embedding(9, 4, max_norm=1.0), nn.Linear(4, 3)
+
+        def forward(self, x):
+            return self.head(torch.tanh(self.table(x)).mean(1))
+
+    torch.manual_seed(0)
+    model = Words()
+    plain = copy.deepcopy(model)
+    learner = metaloss.Learner(
+        model, metaloss.losses.CrossEntropy(), task_loss=F.cross_entropy, inner=SGD(lr=0.5)
+    )
+    optimizer = torch.optim.SGD(plain.parameters(), lr=0.5)
+    for seed in range(4):
+        torch.manual_seed(seed)
+        batch = torch.randint(9, (12, 3)), torch.randint(3, (12,))
+        learner.step(batch)
+        optimizer.zero_grad()
+        F.cross_entropy(plain(batch[0]), batch[1]).backward()
+        optimizer.step()
+    for name, value in plain.state_dict().items():
+        torch.testing.assert_close(model.state_dict()[name], value)
+    moving = metaloss.Learner(Words(), MLPLoss(), task_loss=F.cross_entropy)
+    with pytest.raises(UnsupportedError, match=r"changes its parameter 'table.weight' in its forw"):
+        moving.step(batch, batch)
