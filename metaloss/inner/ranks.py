@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.utils import _pytree as pytree
 
 from metaloss.errors import MetalossError
+from metaloss.inner.group_references import release
 
 T = TypeVar("T")
 
@@ -133,6 +134,7 @@ class Ranks:
         try:
             call()
         except RuntimeError as error:
+            release(error)
             reason = str(error).strip().split("\n")[0].split(". ")[0]
             raise LostRankError(
                 f"rank {self.rank} of {self.size} lost another process of this run, which ended or "
