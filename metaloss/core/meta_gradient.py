@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from metaloss import registry
 from metaloss.contracts import GradientMetaOptimizer, InnerOptimizer
+from metaloss.core.wrapped import refuse_wrapped
 from metaloss.errors import MetalossError
 from metaloss.inner.functional import FunctionalModel
 from metaloss.inner.keys import key_tensor
@@ -85,6 +86,7 @@ def meta_gradient(
             f"the loss {type(loss).__name__} has no parameters to learn: expected a learned loss, "
             "such as MLPLoss()"
         )
+    refuse_wrapped(model)
     functional = FunctionalModel(model)
     params, buffers = functional.state(model)
     if not params:
