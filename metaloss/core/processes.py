@@ -6,6 +6,7 @@ import functools
 import itertools
 import os
 import time
+import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
@@ -64,6 +65,41 @@ def own_device(name: str, ranks: Ranks) -> str:
     return f"cuda:{local}"
 
 
+def present() -> Ranks:
+    """Return this process among those of the process group that the user made; alone without one.
+
+    All of them must call it, and the user ends the group.
+
+    Raises:
+        MetalossError: If a launcher has started several processes and no group was made: they
+            would train apart without a word.
+    """
+    size = launched()
+    if size == 1:
+        return ALONE
+    if not dist.is_initialized():
+        raise MetalossError(
+            f"a launcher has started {size} processes, which do not know each other: call "
+            "torch.distributed.init_process_group() first (or start them without a launcher)"
+        )
+    return Ranks(rank=dist.get_rank(), size=size, words=_words(dist.group.WORLD))
+
+
+def _words(group: dist.ProcessGroup) -> weakref.ReferenceType[dist.ProcessGroup] | None:
+    """Return a group that speaks between CPUs where a given one does not, one for all time."""
+    if "cpu" in {device.type for device in group._device_types}:
+        return None
+    if group not in _others:
+        _others[group] = weakref.ref(dist.new_group(backend="gloo"))
+    return _others[group]
+
+
+# By the default group; both end with it.
+_others: weakref.WeakKeyDictionary[dist.ProcessGroup, weakref.ReferenceType[dist.ProcessGroup]] = (
+    weakref.WeakKeyDictionary()
+)
+
+
 @contextmanager
 def joined(device: str, timeout: timedelta = TIMEOUT) -> Iterator[Ranks]:
     """Yield this process among those that a launcher started; alone without one.
@@ -80,7 +116,7 @@ def joined(device: str, timeout: timedelta = TIMEOUT) -> Iterator[Ranks]:
         yield ALONE
         return
     if dist.is_initialized():
-        yield Ranks(rank=dist.get_rank(), size=size)
+        yield present()
         return
     gpus = device != "cpu" and torch.cuda.is_available()
     rank = int(os.environ["RANK"])

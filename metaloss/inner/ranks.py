@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, TypeVar
+from weakref import ReferenceType
 
 import torch
 import torch.distributed as dist
@@ -43,6 +45,8 @@ class Ranks:
     Attributes:
         rank: From 0 on; process 0 alone writes files and tells trackers.
         size: The number of processes.
+        words: The group for what is not on a device, where the default one has no CPU backend. A
+            weak reference: who made the default group ends both (`group_references`).
 
     Example:
         >>> Ranks().agreed({"a": torch.ones(2)}), Ranks().any(False)
@@ -53,6 +57,7 @@ class Ranks:
 
     rank: int = 0
     size: int = 1
+    words: ReferenceType[dist.ProcessGroup] | None = field(default=None, repr=False, compare=False)
 
     @property
     def leads(self) -> bool:
@@ -70,14 +75,16 @@ class Ranks:
         return [end - first for first, end in bounds]
 
     def gathered(self, rows: Tensor, total: int) -> Tensor:
-        """Return all rows (total, ...) in their order, from each process's own."""
+        """Return all rows (total, ...) in their order, from each process's own share."""
+        return self.joined(rows, self.sizes(total))
+
+    def joined(self, rows: Tensor, sizes: list[int]) -> Tensor:
+        """Return all rows (sum of sizes, ...) by rank; each process has ``sizes[rank]`` of them."""
         # Collectives want blocks of one size: shorter ones are filled up, and cut again.
-        most = -(-total // self.size)
-        block = rows.new_zeros(most, *rows.shape[1:])
+        block = rows.new_zeros(max(sizes), *rows.shape[1:])
         block[: len(rows)] = rows
         blocks = list(rows.new_empty(self.size, *block.shape))
         self._speak(lambda: dist.all_gather(blocks, block))
-        sizes = self.sizes(total)
         return torch.cat([one[:size] for one, size in zip(blocks, sizes, strict=True)])
 
     def summed(self, values: list[Tensor]) -> list[Tensor]:
@@ -116,19 +123,44 @@ class Ranks:
         if self.size == 1:
             return [value]
         found: list[Any] = [None] * self.size
-        self._speak(lambda: dist.all_gather_object(found, value))
+        self._speak(lambda: dist.all_gather_object(found, value, group=self._words()))
         return found
+
+    def together(self, call: Callable[[], T]) -> list[T]:
+        """Return what a call comes to in each process, by rank; an error in one is raised in all.
+
+        Raises:
+            MetalossError: Where another process has failed; the first of them is told of.
+        """
+        own: T | None = None
+        failed: Exception | None = None
+        try:
+            own = call()
+        except Exception as error:
+            failed = error
+        known = isinstance(failed, MetalossError)
+        said = None if failed is None else f"{failed}" if known else f"{failed!r}"
+        found = self.every((own, said))
+        if failed is not None:
+            raise failed
+        for rank, (_, reason) in enumerate(found):
+            if reason is not None:
+                raise MetalossError(f"rank {rank}: {reason}")
+        return [value for value, _ in found]  # type: ignore[misc]
 
     def any(self, flag: bool) -> bool:
         """Return whether the flag is set in one of the processes; on the CPU, no device waits."""
         if self.size == 1:
             return flag
         asked = torch.full((), int(flag))
-        self._speak(lambda: dist.all_reduce(asked, dist.ReduceOp.MAX))
+        self._speak(lambda: dist.all_reduce(asked, dist.ReduceOp.MAX, group=self._words()))
         return bool(asked)
 
     def _bounds(self, rank: int, total: int) -> tuple[int, int]:
         return rank * total // self.size, (rank + 1) * total // self.size
+
+    def _words(self) -> dist.ProcessGroup | None:
+        return None if self.words is None else self.words()
 
     def _speak(self, call: Callable[[], Any]) -> None:
         try:
@@ -136,6 +168,7 @@ class Ranks:
         except RuntimeError as error:
             release(error)
             reason = str(error).strip().split("\n")[0].split(". ")[0]
+            reason = re.sub(r"^\[\S+:\d+\] ", "", reason)  # where in torch's own code
             raise LostRankError(
                 f"rank {self.rank} of {self.size} lost another process of this run, which ended or "
                 f"did not answer in time ({reason})"
