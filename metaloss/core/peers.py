@@ -12,6 +12,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
+from metaloss.config import Compile
 from metaloss.core.alike import check_rows, check_same
 from metaloss.core.digests import digest
 from metaloss.core.processes import present
@@ -35,10 +36,11 @@ class Peers:
     Args:
         held: Returns what must be the same everywhere: the current tensors, by a name for people.
         settings: Plain values that must be the same everywhere, such as the seed.
+        compile: Whether the steps are compiled; in several processes they cannot be.
 
     Raises:
-        MetalossError: In every process, if the processes differ in what they hold; or if a launcher
-            has started several and they have no process group.
+        MetalossError: In every process, if the processes differ in what they hold, or would compile
+            their steps; or if a launcher has started several and they have no process group.
 
     Example:
         >>> peers = Peers(lambda: {"model": [torch.ones(2)]}, {"seed": 0})
@@ -48,8 +50,19 @@ class Peers:
         (1, True, None)
     """
 
-    def __init__(self, held: Callable[[], Held], settings: Mapping[str, object]) -> None:
+    def __init__(
+        self,
+        held: Callable[[], Held],
+        settings: Mapping[str, object],
+        compile: Compile = Compile.off,
+    ) -> None:
         self.ranks = present()
+        if self.ranks.size > 1 and compile is not Compile.off:
+            # What processes exchange is no operation that a program could hold.
+            raise MetalossError(
+                f"compile={compile.value}: steps in {self.ranks.size} processes are eager: use "
+                "compile=off"
+            )
         self._held = held
         self._settings = {name: _described(value) for name, value in settings.items()}
         self._last: list[tuple[Tensor, tuple[int, int]]] = []

@@ -82,15 +82,19 @@ def present() -> Ranks:
             f"a launcher has started {size} processes, which do not know each other: call "
             "torch.distributed.init_process_group() first (or start them without a launcher)"
         )
-    return Ranks(rank=dist.get_rank(), size=size, words=_words(dist.group.WORLD))
+    return Ranks(rank=dist.get_rank(), size=size, words=_words())
 
 
-def _words(group: dist.ProcessGroup) -> weakref.ReferenceType[dist.ProcessGroup] | None:
-    """Return a group that speaks between CPUs where a given one does not, one for all time."""
+def _words() -> weakref.ReferenceType[dist.ProcessGroup] | None:
+    """Return a group that speaks between CPUs where the default one does not, always the same."""
+    group = dist.group.WORLD
+    assert group is not None
     if "cpu" in {device.type for device in group._device_types}:
         return None
     if group not in _others:
-        _others[group] = weakref.ref(dist.new_group(backend="gloo"))
+        other = dist.new_group(backend="gloo")
+        assert isinstance(other, dist.ProcessGroup)  # all ranks are in it
+        _others[group] = weakref.ref(other)
     return _others[group]
 
 
