@@ -15,7 +15,8 @@ import torch
 import torch.distributed as dist
 
 from metaloss.errors import MetalossError
-from metaloss.inner.ranks import ALONE, LostRankError, Ranks
+from metaloss.inner.group_references import release
+from metaloss.inner.ranks import ALONE, LostRankError, Ranks, reason
 
 # What torchrun, and any launcher like it, sets.
 _SET = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT")
@@ -27,10 +28,19 @@ _joins = itertools.count()
 
 
 def launched() -> int:
-    """Return how many processes a launcher has started of this program, 1 without one."""
+    """Return how many processes a launcher has started of this program, 1 without one.
+
+    Raises:
+        MetalossError: If what it has set is no number.
+    """
     if dist.is_available() and dist.is_initialized():
         return dist.get_world_size()
-    return int(os.environ["WORLD_SIZE"]) if all(name in os.environ for name in _SET) else 1
+    if not all(name in os.environ for name in _SET):
+        return 1
+    for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_PORT"):
+        if not os.environ[name].isdecimal():
+            raise MetalossError(f"{name}={os.environ[name]!r}: a launcher sets a whole number")
+    return int(os.environ["WORLD_SIZE"])
 
 
 def refuse_several(what: str, instead: str) -> None:
@@ -108,8 +118,8 @@ _others: weakref.WeakKeyDictionary[dist.ProcessGroup, weakref.ReferenceType[dist
 def joined(device: str, timeout: timedelta = TIMEOUT) -> Iterator[Ranks]:
     """Yield this process among those that a launcher started; alone without one.
 
-    A process group that is there already is used as it is. The first error or Ctrl-C is told to
-    the other processes; an exception that another process has told people of is marked ``quiet``.
+    The first error or Ctrl-C is told to the other processes; an exception that another process has
+    told people of is marked ``quiet``.
 
     Args:
         device: As in the config: GPUs talk by NCCL, the rest by gloo.
@@ -119,35 +129,52 @@ def joined(device: str, timeout: timedelta = TIMEOUT) -> Iterator[Ranks]:
     if size == 1:
         yield ALONE
         return
-    if dist.is_initialized():
-        yield present()
-        return
     gpus = device != "cpu" and torch.cuda.is_available()
-    rank = int(os.environ["RANK"])
-    store = dist.PrefixStore(f"metaloss/{next(_joins)}", _store())
-    dist.init_process_group(
-        "cpu:gloo,cuda:nccl" if gpus else "gloo",
-        store=store,
-        rank=rank,
-        world_size=size,
-        timeout=timeout,
-    )
+    backend = "cpu:gloo,cuda:nccl" if gpus else "gloo"
+    store, ranks = _met(backend, size, timeout)
     try:
-        yield Ranks(rank=rank, size=size)
+        yield ranks
     except BaseException as error:
-        _tell(store, rank, error)
+        _tell(store, ranks.rank, error)
         # Hanging up lets the others know at once. NCCL would wait for them instead: there it is
         # the end of the process.
         if not gpus:
-            dist.destroy_process_group()
+            dist.destroy_process_group(ranks.group and ranks.group())
         raise
-    dist.destroy_process_group()
+    dist.destroy_process_group(ranks.group and ranks.group())
+
+
+def _met(backend: str, size: int, timeout: timedelta) -> tuple[dist.Store, Ranks]:
+    """Return what all processes can write to, and this process among them.
+
+    Where the user's program has a process group, another one is made: the user's must outlive it.
+
+    Raises:
+        LostRankError: If the processes do not find each other.
+    """
+    name = f"metaloss/{next(_joins)}"
+    try:
+        if dist.is_initialized():
+            group = dist.new_group(backend=backend, timeout=timeout)
+            assert isinstance(group, dist.ProcessGroup)  # all ranks are in it
+            store = dist.PrefixStore(name, dist.distributed_c10d._get_default_store())
+            return store, Ranks(rank=dist.get_rank(), size=size, group=weakref.ref(group))
+        rank = int(os.environ["RANK"])
+        store = dist.PrefixStore(name, _store(timeout))
+        dist.init_process_group(backend, store=store, rank=rank, world_size=size, timeout=timeout)
+    except (RuntimeError, ValueError, OSError) as error:
+        release(error)
+        raise LostRankError(
+            f"rank {os.environ.get('RANK', '?')} of {size} did not find the other processes of "
+            f"this run: {reason(error)}"
+        ) from error
+    return store, Ranks(rank=rank, size=size)
 
 
 @functools.cache
-def _store() -> dist.Store:
+def _store(timeout: timedelta) -> dist.Store:
     """Return what all processes can write to, as long as the launcher or process 0 lives."""
-    store: dist.Store = next(iter(dist.rendezvous("env://")))[0]
+    store: dist.Store = next(iter(dist.rendezvous("env://", timeout=timeout)))[0]
     return store
 
 

@@ -39,14 +39,14 @@ class Share:
 class Ranks:
     """This process among those of a run; by default it is alone, and every method trivial.
 
-    Every method but :meth:`share` must be called by all processes, in the same order: each speaks
-    through torch's default process group.
+    Every method but :meth:`share` must be called by all processes, in the same order.
 
     Attributes:
         rank: From 0 on; process 0 alone writes files and tells trackers.
         size: The number of processes.
-        words: The group for what is not on a device, where the default one has no CPU backend. A
-            weak reference: who made the default group ends both (`group_references`).
+        group: The process group that they speak through; None: torch's default one. A weak
+            reference: who made a group ends it (`group_references`).
+        words: Another for what is not on a device, where that one has no CPU backend.
 
     Example:
         >>> Ranks().agreed({"a": torch.ones(2)}), Ranks().any(False)
@@ -57,6 +57,7 @@ class Ranks:
 
     rank: int = 0
     size: int = 1
+    group: ReferenceType[dist.ProcessGroup] | None = field(default=None, repr=False, compare=False)
     words: ReferenceType[dist.ProcessGroup] | None = field(default=None, repr=False, compare=False)
 
     @property
@@ -84,7 +85,7 @@ class Ranks:
         block = rows.new_zeros(max(sizes), *rows.shape[1:])
         block[: len(rows)] = rows
         blocks = list(rows.new_empty(self.size, *block.shape))
-        self._speak(lambda: dist.all_gather(blocks, block))
+        self._speak(lambda: dist.all_gather(blocks, block, group=self._group()))
         return torch.cat([one[:size] for one, size in zip(blocks, sizes, strict=True)])
 
     def summed(self, values: list[Tensor]) -> list[Tensor]:
@@ -93,7 +94,7 @@ class Ranks:
         for dtype in {value.dtype: None for value in values}:
             places = [index for index, value in enumerate(values) if value.dtype == dtype]
             flat = torch.cat([values[index].reshape(-1) for index in places])
-            self._speak(lambda flat=flat: dist.all_reduce(flat))  # type: ignore[misc]
+            self._speak(lambda flat=flat: dist.all_reduce(flat, group=self._group()))  # type: ignore[misc]
             parts = flat.split([values[index].numel() for index in places])
             for index, part in zip(places, parts, strict=True):
                 found[index] = _like(values[index], part)
@@ -108,7 +109,7 @@ class Ranks:
         # As bytes: one message for all types.
         raw = [leaves[index].detach().reshape(-1).view(torch.uint8) for index in places]
         flat = torch.cat(raw)
-        self._speak(lambda: dist.broadcast(flat, 0))
+        self._speak(lambda: dist.broadcast(flat, 0, group=self._group()))
         for index, part in zip(places, flat.split([len(one) for one in raw]), strict=True):
             # A copy: a view as another type must begin at a multiple of its size.
             leaves[index] = _like(leaves[index], part.clone().view(leaves[index].dtype))
@@ -159,23 +160,30 @@ class Ranks:
     def _bounds(self, rank: int, total: int) -> tuple[int, int]:
         return rank * total // self.size, (rank + 1) * total // self.size
 
+    def _group(self) -> dist.ProcessGroup | None:
+        return None if self.group is None else self.group()
+
     def _words(self) -> dist.ProcessGroup | None:
-        return None if self.words is None else self.words()
+        return self._group() if self.words is None else self.words()
 
     def _speak(self, call: Callable[[], Any]) -> None:
         try:
             call()
         except RuntimeError as error:
             release(error)
-            reason = str(error).strip().split("\n")[0].split(". ")[0]
-            reason = re.sub(r"^\[\S+:\d+\] ", "", reason)  # where in torch's own code
             raise LostRankError(
                 f"rank {self.rank} of {self.size} lost another process of this run, which ended or "
-                f"did not answer in time ({reason})"
+                f"did not answer in time ({reason(error)})"
             ) from error
 
 
 ALONE = Ranks()
+
+
+def reason(error: BaseException) -> str:
+    """Return what torch says of an error, without where in its own code, and its advice."""
+    said = str(error).strip().split("\n")[0].split(". ")[0]
+    return re.sub(r"^\[\S+:\d+\] ", "", said)
 
 
 def _like(value: Tensor, flat: Tensor) -> Tensor:
