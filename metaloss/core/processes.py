@@ -139,9 +139,9 @@ def joined(device: str, timeout: timedelta = TIMEOUT) -> Iterator[Ranks]:
         # Hanging up lets the others know at once. NCCL would wait for them instead: there it is
         # the end of the process.
         if not gpus:
-            dist.destroy_process_group(ranks.group and ranks.group())
+            dist.destroy_process_group(ranks.process_group())
         raise
-    dist.destroy_process_group(ranks.group and ranks.group())
+    dist.destroy_process_group(ranks.process_group())
 
 
 def _met(backend: str, size: int, timeout: timedelta) -> tuple[dist.Store, Ranks]:

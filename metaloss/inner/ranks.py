@@ -65,6 +65,10 @@ class Ranks:
         """Whether this is the process that writes."""
         return self.rank == 0
 
+    def process_group(self) -> dist.ProcessGroup | None:
+        """Return the group that the processes speak through, None for the default one."""
+        return None if self.group is None else self.group()
+
     def share(self, total: int) -> Share:
         """Return this process's rows of ``total``: blocks in order, sizes a row apart at most."""
         first, end = self._bounds(self.rank, total)
@@ -85,7 +89,7 @@ class Ranks:
         block = rows.new_zeros(max(sizes), *rows.shape[1:])
         block[: len(rows)] = rows
         blocks = list(rows.new_empty(self.size, *block.shape))
-        self._speak(lambda: dist.all_gather(blocks, block, group=self._group()))
+        self._speak(lambda: dist.all_gather(blocks, block, group=self.process_group()))
         return torch.cat([one[:size] for one, size in zip(blocks, sizes, strict=True)])
 
     def summed(self, values: list[Tensor]) -> list[Tensor]:
@@ -94,7 +98,7 @@ class Ranks:
         for dtype in {value.dtype: None for value in values}:
             places = [index for index, value in enumerate(values) if value.dtype == dtype]
             flat = torch.cat([values[index].reshape(-1) for index in places])
-            self._speak(lambda flat=flat: dist.all_reduce(flat, group=self._group()))  # type: ignore[misc]
+            self._speak(lambda flat=flat: dist.all_reduce(flat, group=self.process_group()))  # type: ignore[misc]
             parts = flat.split([values[index].numel() for index in places])
             for index, part in zip(places, parts, strict=True):
                 found[index] = _like(values[index], part)
@@ -109,7 +113,7 @@ class Ranks:
         # As bytes: one message for all types.
         raw = [leaves[index].detach().reshape(-1).view(torch.uint8) for index in places]
         flat = torch.cat(raw)
-        self._speak(lambda: dist.broadcast(flat, 0, group=self._group()))
+        self._speak(lambda: dist.broadcast(flat, 0, group=self.process_group()))
         for index, part in zip(places, flat.split([len(one) for one in raw]), strict=True):
             # A copy: a view as another type must begin at a multiple of its size.
             leaves[index] = _like(leaves[index], part.clone().view(leaves[index].dtype))
@@ -160,11 +164,8 @@ class Ranks:
     def _bounds(self, rank: int, total: int) -> tuple[int, int]:
         return rank * total // self.size, (rank + 1) * total // self.size
 
-    def _group(self) -> dist.ProcessGroup | None:
-        return None if self.group is None else self.group()
-
     def _words(self) -> dist.ProcessGroup | None:
-        return self._group() if self.words is None else self.words()
+        return self.process_group() if self.words is None else self.words()
 
     def _speak(self, call: Callable[[], Any]) -> None:
         try:
