@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from metaloss import registry
 from metaloss.contracts import GradientMetaOptimizer, InnerOptimizer
 from metaloss.core.own_batches import Pair, as_batch
+from metaloss.core.wrapped import refuse_wrapped
 from metaloss.errors import MetalossError
 from metaloss.inner.functional import FunctionalModel
 from metaloss.inner.keys import key_tensor
@@ -86,6 +87,7 @@ def meta_gradient(
             f"the loss {type(loss).__name__} has no parameters to learn: expected a learned loss, "
             "such as MLPLoss()"
         )
+    refuse_wrapped(model)
     functional = FunctionalModel(model, live=True)
     params, buffers = functional.state(model)
     if not params:

@@ -10,6 +10,7 @@ from torch import nn
 
 from metaloss.config import RunConfig
 from metaloss.contracts import Schedule, Task
+from metaloss.core.wrapped import refuse_wrapped
 from metaloss.errors import MetalossError
 from metaloss.inner.functional import FunctionalModel
 from metaloss.inner.keys import key_tensor
@@ -45,6 +46,8 @@ def check_kinds(config: RunConfig, task: object, model: object, loss: object) ->
     for name, value, kind, example in wanted:
         if value is not None and not isinstance(value, kind):
             raise MetalossError(f"{name} is a {type(value).__name__}: expected {example}")
+    if isinstance(model, nn.Module):
+        refuse_wrapped(model)
     engine = config.meta_optimizer.options
     if not isinstance(engine, OuterRule | SearchRule):
         raise MetalossError(

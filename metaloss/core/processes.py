@@ -6,6 +6,7 @@ import functools
 import itertools
 import os
 import time
+import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
@@ -14,7 +15,8 @@ import torch
 import torch.distributed as dist
 
 from metaloss.errors import MetalossError
-from metaloss.inner.ranks import ALONE, LostRankError, Ranks
+from metaloss.inner.group_references import release
+from metaloss.inner.ranks import ALONE, LostRankError, Ranks, reason
 
 # What torchrun, and any launcher like it, sets.
 _SET = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT")
@@ -26,10 +28,19 @@ _joins = itertools.count()
 
 
 def launched() -> int:
-    """Return how many processes a launcher has started of this program, 1 without one."""
+    """Return how many processes a launcher has started of this program, 1 without one.
+
+    Raises:
+        MetalossError: If what it has set is no number.
+    """
     if dist.is_available() and dist.is_initialized():
         return dist.get_world_size()
-    return int(os.environ["WORLD_SIZE"]) if all(name in os.environ for name in _SET) else 1
+    if not all(name in os.environ for name in _SET):
+        return 1
+    for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_PORT"):
+        if not os.environ[name].isdecimal():
+            raise MetalossError(f"{name}={os.environ[name]!r}: a launcher sets a whole number")
+    return int(os.environ["WORLD_SIZE"])
 
 
 def refuse_several(what: str, instead: str) -> None:
@@ -64,12 +75,51 @@ def own_device(name: str, ranks: Ranks) -> str:
     return f"cuda:{local}"
 
 
+def present() -> Ranks:
+    """Return this process among those of the process group that the user made; alone without one.
+
+    All of them must call it, and the user ends the group.
+
+    Raises:
+        MetalossError: If a launcher has started several processes and no group was made: they
+            would train apart without a word.
+    """
+    size = launched()
+    if size == 1:
+        return ALONE
+    if not dist.is_initialized():
+        raise MetalossError(
+            f"a launcher has started {size} processes, which do not know each other: call "
+            "torch.distributed.init_process_group() first (or start them without a launcher)"
+        )
+    return Ranks(rank=dist.get_rank(), size=size, words=_words())
+
+
+def _words() -> weakref.ReferenceType[dist.ProcessGroup] | None:
+    """Return a group that speaks between CPUs where the default one does not, always the same."""
+    group = dist.group.WORLD
+    assert group is not None
+    if "cpu" in {device.type for device in group._device_types}:
+        return None
+    if group not in _others:
+        other = dist.new_group(backend="gloo")
+        assert isinstance(other, dist.ProcessGroup)  # all ranks are in it
+        _others[group] = weakref.ref(other)
+    return _others[group]
+
+
+# By the default group; both end with it.
+_others: weakref.WeakKeyDictionary[dist.ProcessGroup, weakref.ReferenceType[dist.ProcessGroup]] = (
+    weakref.WeakKeyDictionary()
+)
+
+
 @contextmanager
 def joined(device: str, timeout: timedelta = TIMEOUT) -> Iterator[Ranks]:
     """Yield this process among those that a launcher started; alone without one.
 
-    A process group that is there already is used as it is. The first error or Ctrl-C is told to
-    the other processes; an exception that another process has told people of is marked ``quiet``.
+    The first error or Ctrl-C is told to the other processes; an exception that another process has
+    told people of is marked ``quiet``.
 
     Args:
         device: As in the config: GPUs talk by NCCL, the rest by gloo.
@@ -79,35 +129,52 @@ def joined(device: str, timeout: timedelta = TIMEOUT) -> Iterator[Ranks]:
     if size == 1:
         yield ALONE
         return
-    if dist.is_initialized():
-        yield Ranks(rank=dist.get_rank(), size=size)
-        return
     gpus = device != "cpu" and torch.cuda.is_available()
-    rank = int(os.environ["RANK"])
-    store = dist.PrefixStore(f"metaloss/{next(_joins)}", _store())
-    dist.init_process_group(
-        "cpu:gloo,cuda:nccl" if gpus else "gloo",
-        store=store,
-        rank=rank,
-        world_size=size,
-        timeout=timeout,
-    )
+    backend = "cpu:gloo,cuda:nccl" if gpus else "gloo"
+    store, ranks = _met(backend, size, timeout)
     try:
-        yield Ranks(rank=rank, size=size)
+        yield ranks
     except BaseException as error:
-        _tell(store, rank, error)
+        _tell(store, ranks.rank, error)
         # Hanging up lets the others know at once. NCCL would wait for them instead: there it is
         # the end of the process.
         if not gpus:
-            dist.destroy_process_group()
+            dist.destroy_process_group(ranks.process_group())
         raise
-    dist.destroy_process_group()
+    dist.destroy_process_group(ranks.process_group())
+
+
+def _met(backend: str, size: int, timeout: timedelta) -> tuple[dist.Store, Ranks]:
+    """Return what all processes can write to, and this process among them.
+
+    Where the user's program has a process group, another one is made: the user's must outlive it.
+
+    Raises:
+        LostRankError: If the processes do not find each other.
+    """
+    name = f"metaloss/{next(_joins)}"
+    try:
+        if dist.is_initialized():
+            group = dist.new_group(backend=backend, timeout=timeout)
+            assert isinstance(group, dist.ProcessGroup)  # all ranks are in it
+            store = dist.PrefixStore(name, dist.distributed_c10d._get_default_store())
+            return store, Ranks(rank=dist.get_rank(), size=size, group=weakref.ref(group))
+        rank = int(os.environ["RANK"])
+        store = dist.PrefixStore(name, _store(timeout))
+        dist.init_process_group(backend, store=store, rank=rank, world_size=size, timeout=timeout)
+    except (RuntimeError, ValueError, OSError) as error:
+        release(error)
+        raise LostRankError(
+            f"rank {os.environ.get('RANK', '?')} of {size} did not find the other processes of "
+            f"this run: {reason(error)}"
+        ) from error
+    return store, Ranks(rank=rank, size=size)
 
 
 @functools.cache
-def _store() -> dist.Store:
+def _store(timeout: timedelta) -> dist.Store:
     """Return what all processes can write to, as long as the launcher or process 0 lives."""
-    store: dist.Store = next(iter(dist.rendezvous("env://")))[0]
+    store: dist.Store = next(iter(dist.rendezvous("env://", timeout=timeout)))[0]
     return store
 
 

@@ -58,7 +58,8 @@ class SharedBatchNorm:
         """Return the mean (F,), the mean square deviation (F,) and the number of values of each."""
         dims = [0, *range(2, x.dim())]
         mean, var = x.mean(dims), x.var(dims, correction=0)
-        share = self.share if self.norm.training else None
+        # In evaluation mode too, where there are no running statistics.
+        share = self.share
         count = x.numel() // x.shape[1]
         if share is None:
             return mean, var, count

@@ -19,6 +19,7 @@ from metaloss.inner.ranks import LostRankError
 
 from ..core.searches import Draws
 from ..core.worlds import blobs, fast, net
+from .meetings import group
 from .steps import _loss
 
 _RANK = os.environ.get("RANK")
@@ -31,14 +32,14 @@ def _model(*parts, seed=0):
 _LEARNED = ("schedule=online", "schedule.offline_steps=4", "schedule.unroll=2")
 
 
-def _train(folder, *words, model=None, judge=F.cross_entropy):
+def _train(folder, *words, model=None, judge=F.cross_entropy, task=None):
     words = fast(
         *(_LEARNED if "schedule=offline" not in words else ()),
         *("log_every=2", "eval_every=4", "checkpoint_every=3", "steps=12", "device=cpu"),
         f"output={folder / 'run'}",
         *words,
     )
-    task = replace(blobs(dtype=torch.float64), task_loss=judge)
+    task = replace(task or blobs(dtype=torch.float64), task_loss=judge)
     loss = None if "loss=taylor" in words else _loss()
     return metaloss.train(words, task=task, model=model or _model(), loss=loss)
 
@@ -86,6 +87,25 @@ def fails(folder):
     _train(folder, judge=_asked(1 + 18, act))
 
 
+def users(folder):
+    """Two runs in the user's own process group: the first fails in process 0 alone."""
+    (folder / "run").mkdir(parents=True, exist_ok=True)
+    (folder / "run" / "mine").touch()
+    with group(folder):
+        with pytest.raises(MetalossError) as caught:
+            _train(folder)
+        again = _train(folder / "again").summary["steps"]
+    return {"said": str(caught.value), "again": again}
+
+
+def _other_row():
+    """A task whose last test row is another one in process 1."""
+    task = blobs(dtype=torch.float64)
+    inputs = task.test.inputs.clone()
+    inputs[-1] += int(_RANK)
+    return replace(task, test=task.test._replace(inputs=inputs))
+
+
 def waits(folder):
     """One process that waits for another which does not answer."""
     gave_up = folder / "gave_up"
@@ -120,6 +140,7 @@ REFUSED = {
     "noisy": (lambda: {"model": _model(_Noisy())}, "draws random numbers outside of nn.Dropout"),
     "centred": (lambda: {"model": _model(_Centred())}, "depend on which rows a process sees"),
     "others": (lambda: {"model": _model(seed=int(_RANK))}, "rank 1 has another model than rank 0"),
+    "data": (lambda: {"task": _other_row()}, "rank 1 has another task than rank 0"),
     "small": (
         lambda: {"words": ["batch_size=1"]},
         "has 1 rows: expected one or more for each of 2",

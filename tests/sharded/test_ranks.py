@@ -1,5 +1,7 @@
 """Who has which rows, which device, and what may not be done together."""
 
+from datetime import timedelta
+
 import pytest
 import torch
 
@@ -7,7 +9,7 @@ from metaloss.cli.options import heard
 from metaloss.core import processes
 from metaloss.errors import MetalossError
 from metaloss.inner.keys import uniform
-from metaloss.inner.ranks import Ranks
+from metaloss.inner.ranks import LostRankError, Ranks
 
 LAUNCHER = {
     "RANK": "1",
@@ -45,6 +47,19 @@ def test_a_launcher_is_known_by_all_that_it_sets(launched):
     assert processes.launched() == 3
     launched.delenv("MASTER_PORT")
     assert processes.launched() == 1
+
+
+def test_what_a_launcher_has_set_wrong_is_told_in_one_line(launched):
+    launched.setenv("WORLD_SIZE", "two")
+    with pytest.raises(MetalossError, match="WORLD_SIZE='two': a launcher sets a whole number"):
+        processes.launched()
+
+
+def test_a_process_that_nobody_joins_says_so_in_one_line(launched):
+    alone = processes.joined("cpu", timedelta(seconds=1))
+    with pytest.raises(LostRankError, match="rank 1 of 3 did not find the other") as caught:
+        alone.__enter__()
+    assert "\n" not in str(caught.value)
 
 
 def test_each_process_takes_the_gpu_of_its_number(launched):

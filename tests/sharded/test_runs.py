@@ -47,7 +47,8 @@ def shared(tmp_path_factory):
     folder = tmp_path_factory.mktemp("shared")
     run("runs.interrupted", folder / "runs.resumed")
     refused = (f"runs.{name}" for name in REFUSED)
-    cases = ("runs.whole", "runs.resumed", "runs.interrupted", *refused, "runs.waits")
+    runs = ("runs.whole", "runs.resumed", "runs.interrupted", "runs.users")
+    cases = (*runs, *refused, "runs.waits")
     return folder, together(folder, *cases)
 
 
@@ -80,6 +81,14 @@ def test_an_error_in_one_process_ends_both(tmp_path):
     assert second != 0
     assert "OSError: boom" in said
     assert "LostRankError: rank 1 ended: OSError: boom" in told
+
+
+def test_an_error_in_one_process_of_the_users_own_group_reaches_all_and_the_group_lives(shared):
+    folder, (first, second) = shared
+    refused = f"output={folder / 'runs.users' / 'run'} is not empty"
+    assert first["runs.users"]["said"].startswith(refused)
+    assert second["runs.users"]["said"].startswith(f"rank 0 ended: {refused}")
+    assert first["runs.users"]["again"] == second["runs.users"]["again"] == 12
 
 
 def test_a_process_does_not_wait_for_ever(shared):
