@@ -17,7 +17,7 @@ from metaloss.losses.base import LearnedLoss
 from metaloss.meta_optimizers.outer import OuterRule
 from metaloss.meta_optimizers.search import SearchRule
 from metaloss.starts.keep import refuse_loaded
-from metaloss.types import Batch, InnerState
+from metaloss.types import Batch, InnerState, Link
 
 
 def check_fit(loss: LearnedLoss, task: Task, schedule: Schedule, config: RunConfig) -> None:
@@ -25,6 +25,12 @@ def check_fit(loss: LearnedLoss, task: Task, schedule: Schedule, config: RunConf
     if loss.link is not task.link:
         raise MetalossError(
             f"the loss has link={loss.link.name}, the task {task.name} needs link={task.link.name}"
+        )
+    ignored = getattr(task, "ignore_index", loss.ignore_index)
+    if loss.link is Link.softmax and loss.ignore_index != ignored:
+        raise MetalossError(
+            f"the loss has ignore_index={loss.ignore_index}, the task {task.name} has "
+            f"ignore_index={ignored}: set loss.ignore_index = {ignored}"
         )
     if loss.loaded and config.start.options.discards:
         refuse_loaded(loss, config.start.name)
