@@ -113,7 +113,7 @@ def _read_description(path: Path) -> dict[str, Any]:
         raise MetalossError(
             f"{path} has format {content['format']!r}; this metaloss reads formats {known}"
         )
-    keys = {"family": str, "options": dict, "link": str}
+    keys: dict[str, type] = {"family": str, "options": dict, "link": str}
     if content["format"] > 1:
         keys |= {"ignore_index": int, "dtype": str}
     for key, kind in keys.items():

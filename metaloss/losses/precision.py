@@ -39,7 +39,8 @@ def computing_type(prediction: Tensor, loss: nn.Module) -> tuple[torch.dtype, bo
 
     The type is float64 where the raw outputs or a parameter of the loss are, else float32.
     """
-    parameters, buffers = set(), set()
+    parameters: set[torch.dtype] = set()
+    buffers: set[torch.dtype] = set()
     for module in loss.modules():
         parameters.update(value.dtype for value in module._parameters.values() if value is not None)
         if module._buffers:
