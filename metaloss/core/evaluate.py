@@ -11,7 +11,6 @@ from torch import Tensor
 from metaloss.contracts import Task
 from metaloss.core.ladder import learned_nothing
 from metaloss.data.constant import fitted_outputs
-from metaloss.data.metrics import IGNORED
 from metaloss.inner.functional import FunctionalModel
 from metaloss.types import Batch, InnerState, Link
 
@@ -90,7 +89,7 @@ def _constant_outputs(task: Task) -> Tensor:
     """Return the best constant raw outputs (1, C, *1) for the training targets."""
     targets = task.train.targets
     if not _has_columns(task):
-        counted = targets[targets != getattr(task, "ignore_index", IGNORED)]
+        counted = targets[targets != task.ignore_index]
         shares = torch.bincount(counted, minlength=task.outputs) / len(counted)
         # A class that never occurs has log 0: far below the others, and finite.
         return shares.clamp(min=1e-12).log().view(1, -1, *[1] * (targets.dim() - 1))

@@ -26,11 +26,10 @@ def check_fit(loss: LearnedLoss, task: Task, schedule: Schedule, config: RunConf
         raise MetalossError(
             f"the loss has link={loss.link.name}, the task {task.name} needs link={task.link.name}"
         )
-    ignored = getattr(task, "ignore_index", loss.ignore_index)
-    if loss.link is Link.softmax and loss.ignore_index != ignored:
+    if loss.link is Link.softmax and loss.ignore_index != task.ignore_index:
         raise MetalossError(
             f"the loss has ignore_index={loss.ignore_index}, the task {task.name} has "
-            f"ignore_index={ignored}: set loss.ignore_index = {ignored}"
+            f"ignore_index={task.ignore_index}: set loss.ignore_index to it"
         )
     if loss.loaded and config.start.options.discards:
         refuse_loaded(loss, config.start.name)

@@ -203,8 +203,7 @@ class LogitAdjustedConfig(TaskOptions):
         targets = task.train.targets
         if self.shares or task.link is not Link.softmax or targets.is_floating_point():
             return self
-        ignored = getattr(task, "ignore_index", IGNORED)
-        counts = torch.bincount(targets[targets != ignored], minlength=task.outputs)
+        counts = torch.bincount(targets[targets != task.ignore_index], minlength=task.outputs)
         # A class without a row would have an infinite margin.
         return replace(self, shares=(counts.clamp(min=1) / counts.sum()).tolist())
 
