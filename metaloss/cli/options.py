@@ -76,6 +76,8 @@ def report(run: Any) -> int:
     """Print how a run ended on one line; return the exit status it stands for."""
     summary = run.summary
     numbers = [f"{name}={value:.4g}" for name, value in summary.get("metrics", {}).items()]
+    if summary.get("learned_nothing"):
+        numbers.append("no better than the best constant prediction")
     if heard():
         print(", ".join([f"{run.folder}: {summary['status']}", *numbers]))
     return DIVERGED if summary["status"] == "diverged" else DONE

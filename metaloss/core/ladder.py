@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -62,13 +63,16 @@ def learned_nothing(seen: float, constant: float, goal: str = "min") -> bool:
 
     Args:
         seen: The validation metric, or the validation task loss.
-        constant: The same of the best constant prediction.
+        constant: The same of the best constant prediction; NaN if it is not known, and nothing is
+            said then.
         goal: ``"min"`` or ``"max"``.
 
     Example:
         >>> learned_nothing(0.90, 0.90), learned_nothing(0.10, 0.90)
         (True, False)
     """
+    if math.isnan(constant):
+        return False
     margin = _NOTHING_LEARNED * abs(constant)
     # Not "seen >= bound": what is not a number has learned nothing either.
     if goal == "min":

@@ -18,7 +18,7 @@ from metaloss.losses.base import LearnedLoss
 from metaloss.meta_optimizers.outer import OuterRule
 from metaloss.meta_optimizers.search import SearchRule
 from metaloss.starts.keep import refuse_loaded
-from metaloss.types import Batch, InnerState
+from metaloss.types import Batch, InnerState, Link
 
 
 def check_fit(loss: LearnedLoss, task: Task, schedule: Schedule, config: RunConfig) -> None:
@@ -26,6 +26,11 @@ def check_fit(loss: LearnedLoss, task: Task, schedule: Schedule, config: RunConf
     if loss.link is not task.link:
         raise MetalossError(
             f"the loss has link={loss.link.name}, the task {task.name} needs link={task.link.name}"
+        )
+    if loss.link is Link.softmax and loss.ignore_index != task.ignore_index:
+        raise MetalossError(
+            f"the loss has ignore_index={loss.ignore_index}, the task {task.name} has "
+            f"ignore_index={task.ignore_index}: set loss.ignore_index to it"
         )
     if loss.loaded and config.start.options.discards:
         refuse_loaded(loss, config.start.name)

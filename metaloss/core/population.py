@@ -15,6 +15,7 @@ from torch.utils import _pytree as pytree
 from metaloss import registry
 from metaloss.core.advance import Place, window
 from metaloss.core.evaluate import constant_metric
+from metaloss.core.ladder import learned_nothing
 from metaloss.core.setup import Setup
 from metaloss.errors import MetalossError
 from metaloss.inner.stacked import StackedProblem, stack
@@ -27,6 +28,8 @@ _ROWS_AT_ONCE = 1024
 # The purposes of the draws: the same weights and batches for every candidate of a search.
 _LOCAL, _FITNESS = "offline", "search"
 PHI = "phi"
+# Earlier, a good loss may be no better than a constant prediction either.
+FEWEST_STEPS = 50
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -144,7 +147,7 @@ def _trained(
     check = math.ceil(rule.early_end * rule.fitness_steps)
     for number in range(rule.fitness_steps):
         if number == check and check:
-            hopeless = _hopeless(setup, problem, state)
+            hopeless = _hopeless(setup, problem, state, number)
             for index, why in hopeless.items():
                 ended[live[index]] = f"{why} after {number} steps"
             kept = [index for index in range(len(live)) if index not in hopeless]
@@ -163,14 +166,16 @@ def _trained(
     return fitness, ended
 
 
-def _hopeless(setup: Setup, problem: PopulationProblem, state: InnerState) -> dict[int, str]:
-    """Return which members cannot become the best, and why."""
+def _hopeless(
+    setup: Setup, problem: PopulationProblem, state: InnerState, steps: int
+) -> dict[int, str]:
+    """Return which members cannot become the best after some steps, and why."""
     found = {}
     constant = constant_metric(setup.task) * _sign(setup)
     for index, score in enumerate(_scores(setup, problem, state, FitnessOf.metric)):
         if not math.isfinite(score):
             found[index] = "not finite"
-        elif not score < constant:
+        elif steps >= FEWEST_STEPS and score >= constant:
             found[index] = "no better than a constant prediction"
     return found
 
@@ -198,6 +203,14 @@ def _scores(
         sign * float(score(out, rows.targets)) if ok else math.inf
         for out, ok in zip(outputs, finite, strict=True)
     ]
+
+
+def no_better_than_constant(setup: Setup, fitness: float) -> bool:
+    """Return whether a fitness is no better than that of the best constant prediction."""
+    assert setup.search is not None
+    if setup.search.fitness is FitnessOf.metric:
+        return learned_nothing(fitness, constant_metric(setup.task) * _sign(setup))
+    return learned_nothing(fitness, setup.task.constant_loss)
 
 
 def _sign(setup: Setup) -> float:

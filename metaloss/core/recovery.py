@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from metaloss.config import GuardMode
 from metaloss.contracts import Plan, Progress
-from metaloss.core.evaluate import constant_metric
+from metaloss.core.evaluate import constant_metrics, is_chance
 from metaloss.core.ladder import Ladder, learned_nothing
 from metaloss.core.recorder import Recorder
 from metaloss.core.setup import Setup
@@ -30,11 +30,16 @@ class Recovery:
         setup: The parts.
         recorder: Where people are told.
         ladder: The snapshots, and the rungs taken so far.
+
+    Attributes:
+        constants: The metrics of the best constant prediction, by name.
+        chance: Whether the run's end is no better than they are; False before its end.
     """
 
     def __init__(self, setup: Setup, recorder: Recorder, ladder: Ladder) -> None:
         self._setup, self._recorder, self.ladder = setup, recorder, ladder
-        self._constant = constant_metric(setup.task)
+        self.constants = constant_metrics(setup.task)
+        self.chance = False
 
     def look(
         self,
@@ -62,6 +67,9 @@ class Recovery:
         reason = f"{bad} bad steps since the last line" if bad else ""
         done = progress.train
         due = metrics is not None and self.ladder.is_due(done, config.steps)
+        # A run too short to have been looked at before has learned nothing: it is told so at its
+        # end, but nothing diverged.
+        due = due and not (done >= config.steps and not self.ladder.events)
         if not reason and due and metrics is not None and self._dead(metrics):
             reason = f"no better than a constant prediction after {done} steps"
         if not reason:
@@ -92,6 +100,18 @@ class Recovery:
         self._recorder.notice(step, f"guard: {reason}: {_WHAT[action]}{whose}")
         return state
 
+    def compare(self, metrics: Mapping[str, float], step: int) -> None:
+        """Say it if a run that was not given up ends no better than a constant prediction."""
+        task = self._setup.task
+        self.chance = bool(metrics) and is_chance(metrics, self.constants, task)
+        if self.chance and not self.ladder.diverged:
+            name = f"test/{task.metric_name}"
+            self._recorder.notice(
+                step,
+                f"the model has learned nothing: {name} is {metrics[name]:.4g}, that of the best "
+                f"constant prediction {self.constants[name]:.4g}",
+            )
+
     def _dead(self, metrics: Mapping[str, float]) -> bool:
         """Whether neither the metric nor the task loss beats a constant's on validation.
 
@@ -100,7 +120,8 @@ class Recovery:
         """
         task = self._setup.task
         metric = metrics[f"valid/{task.metric_name}"]
-        return learned_nothing(metric, self._constant, task.goal) and learned_nothing(
+        constant = self.constants[f"valid/{task.metric_name}"]
+        return learned_nothing(metric, constant, task.goal) and learned_nothing(
             metrics["valid/task_loss"], task.constant_loss
         )
 

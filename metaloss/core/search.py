@@ -7,7 +7,7 @@ import csv
 import io
 import math
 from collections import Counter
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ from metaloss.core import checkpoint
 from metaloss.core.files import write_atomically
 from metaloss.core.interrupt import Interrupt
 from metaloss.core.jobs import candidate_loss, grouped
-from metaloss.core.population import Judged, local_engine
+from metaloss.core.population import Judged, local_engine, no_better_than_constant
 from metaloss.core.ray_cluster import require_ray
 from metaloss.core.recorder import Recorder
 from metaloss.core.setup import Setup
@@ -33,11 +33,16 @@ _FOLDER = "search"
 
 @dataclass(kw_only=True)
 class History:
-    """What a search was told, its table, and the best candidate so far: all that is saved."""
+    """What a search was told, its table, the best candidate and the first loss: all that is saved.
+
+    ``first`` is the loss that the search began with, judged as its candidates are; None where its
+    parameters mean nothing before they are searched for.
+    """
 
     told: list[list[float]] = field(default_factory=list)
     rows: list[list[Any]] = field(default_factory=list)
     best: dict[str, Any] | None = None
+    first: dict[str, Any] | None = None
     lost: int = 0
 
 
@@ -92,16 +97,47 @@ def find_loss(
     if len(history.told) < rule.generations:
         with open_workers(setup, to_yaml(setup.config)) as workers:
             lost_before = history.lost
+            if setup.loss.given and not history.told:
+                _begin(setup, workers, history, interrupt, recorder.folder)
             while len(history.told) < rule.generations:
                 _generation(setup, search, workers, history, interrupt, recorder.folder)
                 history.lost = lost_before + workers.lost
                 _record(recorder, history)
-    if history.best is None:
+    best = _chosen(setup, history)
+    if best is None:
         raise MetalossError(
             f"the search found no loss that trains a model: of {len(history.rows)} candidates none "
             f"has a finite fitness; see {recorder.folder / FILE}"
         )
-    return _with_found(setup, history)
+    return _with_found(setup, history, best)
+
+
+def _begin(
+    setup: Setup, workers: Workers, history: History, interrupt: Interrupt, folder: Path
+) -> None:
+    """Judge the loss that the search begins with, as its candidates are: one is to beat it."""
+    hint = f"the search had just begun; start over with metaloss train --resume {folder}"
+    ((result,),) = workers.judge(grouped([Candidate()], 1), lambda: interrupt.check(hint))
+    history.first = {
+        "fitness": result.fitness,
+        "generation": -1,
+        "index": 0,
+        "options": {},
+        "phi": result.phi,
+        "text": str(getattr(setup.config.loss.options, "expression", setup.config.loss.name)),
+    }
+
+
+def _chosen(setup: Setup, history: History) -> dict[str, Any] | None:
+    """Return the loss to train with: the first, unless one found beats it and a constant's."""
+    assert setup.search is not None
+    best, first = history.best, history.first
+    if first is None or not math.isfinite(first["fitness"]):
+        return best
+    if best is None or not best["fitness"] < first["fitness"]:
+        return first
+    # Of what is no better than a constant prediction, chance would choose.
+    return first if no_better_than_constant(setup, best["fitness"]) else best
 
 
 def _generation(
@@ -186,6 +222,7 @@ def _record(recorder: Recorder, history: History) -> None:
             "told": history.told,
             "rows": history.rows,
             "best": history.best,
+            "first": history.first,
             "lost": history.lost,
             "seconds": recorder.seconds(),
             "files": recorder.positions(),
@@ -196,13 +233,12 @@ def _record(recorder: Recorder, history: History) -> None:
 def _history(saved: dict[str, Any] | None) -> History:
     if saved is None:
         return History()
-    return History(told=saved["told"], rows=saved["rows"], best=saved["best"], lost=saved["lost"])
+    known = {field.name for field in fields(History)} & saved.keys()
+    return History(**{name: saved[name] for name in known})
 
 
-def _with_found(setup: Setup, history: History) -> Setup:
+def _with_found(setup: Setup, history: History, best: dict[str, Any]) -> Setup:
     """Return the setup with the best loss in place of the one that the search began with."""
-    best = history.best
-    assert best is not None
     loss = copy.deepcopy(candidate_loss(setup, best["options"]))
     with torch.no_grad():
         for name, value in loss.named_parameters():
@@ -215,6 +251,7 @@ def _with_found(setup: Setup, history: History) -> Setup:
         "generation": best["generation"],
         "index": best["index"],
         "loss": best["text"],
+        **({"began_with": history.first["fitness"]} if history.first else {}),
         "candidates": len(history.rows),
         **{status.replace(" ", "_"): count for status, count in sorted(counts.items())},
         "lost_workers": history.lost,

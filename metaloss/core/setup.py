@@ -248,6 +248,8 @@ def build_loss(chosen: Selected, task: Task, seed: int) -> LearnedLoss:
         options = options.for_task(task)
     with seeded(seed, "loss"):
         loss = registry.get("loss", chosen.name).build(options, link=task.link)
+    # Set, not handed over: a family from elsewhere need not take it.
+    loss.ignore_index = task.ignore_index
     if loss.family is None:
         loss.family = chosen.name
     return loss

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import platform
 import subprocess
 from importlib.metadata import version
@@ -39,6 +40,12 @@ def summarize(
         "goal": setup.task.goal,
         "metrics": _of(trainer.metrics, metric),
         "metrics_at_best_validation": at_best,
+        "metrics_of_a_constant": {
+            name: value
+            for name, value in trainer.recovery.constants.items()
+            if math.isfinite(value)
+        },
+        "learned_nothing": trainer.recovery.chance,
         "plugins": plugins,
         "versions": {
             "metaloss": metaloss.__version__,

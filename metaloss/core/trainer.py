@@ -49,8 +49,7 @@ class Trainer:
         self.progress = Progress()
         self.best = Best()
         self.metrics: dict[str, float] = {}
-        self.train_seconds = 0.0
-        self.compile_seconds = 0.0
+        self.train_seconds = self.compile_seconds = 0.0
         inner = setup.advance.fresh("train", 0)
         phi = {name: value.detach().clone() for name, value in setup.loss.named_parameters()}
         self.state = setup.state(inner, phi)
@@ -155,6 +154,7 @@ class Trainer:
         if self.setup.schedule.early_stopping and self.best.inner is not None:
             self.state = self.state._replace(inner=self.best.inner)
             self.metrics = dict(self.best.metrics or {})
+        self.recovery.compare(self.metrics, self.step)
 
     @property
     def ladder(self) -> Ladder:

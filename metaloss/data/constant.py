@@ -10,13 +10,16 @@ from torch import Tensor
 from metaloss.data.metrics import IGNORED
 
 
-def class_entropy(targets: Tensor, outputs: int, *, label_smoothing: float = 0.0) -> float:
+def class_entropy(
+    targets: Tensor, outputs: int, *, label_smoothing: float = 0.0, ignore_index: int = IGNORED
+) -> float:
     """Return the entropy of the class frequencies, in nats: cross-entropy's constant loss.
 
     Args:
-        targets: (B, *) class indices, where −100 is left out, or (B, C, *) soft labels.
+        targets: (B, *) class indices, or (B, C, *) soft labels.
         outputs: C.
         label_smoothing: See `torch.nn.functional.cross_entropy`.
+        ignore_index: The class index that is left out.
 
     Example:
         >>> round(class_entropy(torch.tensor([0, 0, 1, 1]), 2), 4)
@@ -25,7 +28,7 @@ def class_entropy(targets: Tensor, outputs: int, *, label_smoothing: float = 0.0
     if targets.is_floating_point():
         shares = targets.double().transpose(0, 1).flatten(1).mean(dim=1)
     else:
-        counts = torch.bincount(targets[targets != IGNORED], minlength=outputs).double()
+        counts = torch.bincount(targets[targets != ignore_index], minlength=outputs).double()
         shares = counts / counts.sum()
     shares = (1 - label_smoothing) * shares + label_smoothing / outputs
     return torch.special.entr(shares).sum().item()
@@ -58,7 +61,19 @@ def fitted_constant(
 ) -> float:
     """Return the lowest task loss that constant raw outputs reach, found numerically (L-BFGS).
 
-    For task losses without a closed form; one value for each of the C outputs.
+    For task losses without a closed form; see :func:`fitted_outputs`.
+
+    Example:
+        >>> round(fitted_constant(torch.tensor([[0.0], [2.0]]), 1, torch.nn.functional.mse_loss), 6)
+        1.0
+    """
+    return _fit(targets, outputs, task_loss)[0]
+
+
+def fitted_outputs(
+    targets: Tensor, outputs: int, task_loss: Callable[[Tensor, Tensor], Tensor]
+) -> Tensor:
+    """Return the constant raw outputs (1, C, *1) of the lowest task loss, found numerically.
 
     Args:
         targets: (B, *) class indices or (B, C, *) values.
@@ -66,25 +81,33 @@ def fitted_constant(
         task_loss: ``(raw outputs (B, C, *), targets) -> scalar``.
 
     Example:
-        >>> round(fitted_constant(torch.tensor([[0.0], [2.0]]), 1, torch.nn.functional.mse_loss), 6)
-        1.0
+        >>> fitted_outputs(torch.tensor([[0.0], [2.0]]), 1, torch.nn.functional.mse_loss)
+        tensor([[1.]])
     """
+    return _fit(targets, outputs, task_loss)[1].float()
+
+
+def _fit(
+    targets: Tensor, outputs: int, task_loss: Callable[[Tensor, Tensor], Tensor]
+) -> tuple[float, Tensor]:
+    """Return the lowest loss that was met, and where; one value for each of the C outputs."""
     real = targets.is_floating_point()
     if real:
         targets = targets.double()
     places = targets.shape[2:] if real else targets.shape[1:]
     constant = torch.zeros(1, outputs, *[1] * len(places), dtype=torch.float64, requires_grad=True)
     search = torch.optim.LBFGS([constant], max_iter=200, line_search_fn="strong_wolfe")
-    lowest = float("inf")
+    lowest, where = float("inf"), constant.detach().clone()
 
     def closure() -> Tensor:
-        nonlocal lowest
+        nonlocal lowest, where
         search.zero_grad()
         with torch.enable_grad():
             loss = task_loss(constant.expand(len(targets), outputs, *places), targets)
             loss.backward()
-        lowest = min(lowest, loss.item())
+        if loss.item() < lowest:
+            lowest, where = loss.item(), constant.detach().clone()
         return loss
 
     search.step(closure)
-    return lowest
+    return lowest, where

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from enum import Enum
 from typing import Any
 
@@ -9,7 +10,23 @@ import torch
 from torch import Tensor, nn
 
 from metaloss.errors import MetalossError, unknown_name
+from metaloss.losses.precision import (
+    check_outputs,
+    computing_type,
+    in_type,
+    without_autocast,
+)
+from metaloss.losses.targets import (
+    check_target,
+    encode,
+    out_of_range,
+    readable,
+    refuse_out_of_range,
+)
 from metaloss.types import Link
+
+# The class index that torch's cross-entropy leaves out where nobody says otherwise.
+IGNORED = -100
 
 
 class ClassReduction(Enum):
@@ -56,13 +73,13 @@ class LearnedLoss(nn.Module):
         *,
         link: Link | str = Link.softmax,
         class_reduction: ClassReduction = ClassReduction.mean,
-        ignore_index: int = -100,
+        ignore_index: int = IGNORED,
     ) -> None:
         super().__init__()
         self.config = config
         self.link = _as_link(link)
         self.class_reduction = class_reduction
-        self.ignore_index = ignore_index
+        self.ignore_index = _whole(ignore_index)
 
     def pointwise(self, prediction: Tensor, target: Tensor) -> Tensor:
         """Return ℓ_φ(prediction, target) element by element.
@@ -80,28 +97,60 @@ class LearnedLoss(nn.Module):
         """Return the loss of each output from the raw outputs; both arguments (B, C, *)."""
         return self.pointwise(apply_link(logits, self.link), target)
 
+    def adjusted(self, logits: Tensor) -> Tensor:
+        """Return the raw outputs (B, C, *) as the loss takes them: as they are.
+
+        A family that shifts them, before the link, overrides this.
+        """
+        return logits
+
     def forward(self, prediction: Tensor, target: Tensor, weight: Tensor | None = None) -> Tensor:
         """Return the scalar loss of a batch.
+
+        It is computed in single precision, or in double where φ or the raw outputs are: outputs
+        and φ in half precision are converted first, and under autocast as well. So is the result.
+
+        Class indices out of range, which are not ``ignore_index``, and soft targets that are
+        negative or no numbers, are refused on the CPU. On a GPU, in compiled programs and under
+        ``vmap``, where looking would cost a wait or cannot be done, they make the loss and all of
+        its derivatives NaN.
 
         Args:
             prediction: (B, C, *) raw outputs of the model, before the link; (B,) is read as C = 1.
             target: With the softmax link (B, *) class indices or (B, C, *) probabilities; with
-                the others the shape of ``prediction``.
+                the others the shape of ``prediction``; from 0 to 1 with the sigmoid link.
             weight: (B,) weights of the rows, non-negative; the mean becomes a weighted mean.
 
         Returns:
-            A scalar: the (weighted) mean over rows; 0 if no row counts.
+            A scalar: the (weighted) mean over rows; 0 if no row counts, or there is none.
 
         Raises:
-            MetalossError: If the shapes do not fit each other or the link.
+            MetalossError: If the shapes or types do not fit each other or the link, or if a target
+                is out of range.
         """
+        check_outputs(prediction)
+        check_target(target)
         if prediction.dim() == 1:
             prediction = prediction.unsqueeze(1)
             if self.link is not Link.softmax and target.dim() == 1:
                 target = target.unsqueeze(1)
-        encoded, counted = self._encode(prediction, target)
-        values = self.per_output(prediction, encoded)
+        dtype, fits = computing_type(prediction, self)
+        with without_autocast(prediction.device), nullcontext() if fits else in_type(dtype, self):
+            return self._value(prediction.to(dtype), target, weight)
+
+    def _value(self, prediction: Tensor, target: Tensor, weight: Tensor | None) -> Tensor:
+        logits = self.adjusted(prediction)
+        encoded, counted = encode(logits, target, self.link, self.ignore_index)
+        wrong = None
+        if readable(target):
+            refuse_out_of_range(logits, target, self.link, self.ignore_index)
+        else:
+            wrong = out_of_range(logits, target, self.link, self.ignore_index)
+        values = self.per_output(logits, encoded)
         rows = values.mean(1) if self.class_reduction is ClassReduction.mean else values.sum(1)
+        if wrong is not None:
+            # A factor: the slopes become NaN with the value, and nobody can step along them.
+            rows = rows * torch.where(wrong, float("nan"), torch.ones_like(rows))
         if weight is not None:
             if weight.shape != prediction.shape[:1]:
                 raise MetalossError(
@@ -112,36 +161,11 @@ class LearnedLoss(nn.Module):
             spread = spread.expand_as(rows)
             counted = spread if counted is None else counted.to(rows.dtype) * spread
         if counted is None:
-            return rows.mean()
+            return rows.mean() if rows.numel() else rows.sum()
         counted = counted.to(rows.dtype)
         total = counted.sum()
         # No row may count (all ignored): the loss is then 0 and moves nothing.
         return (rows * counted).sum() / torch.where(total > 0, total, torch.ones_like(total))
-
-    def _encode(self, prediction: Tensor, target: Tensor) -> tuple[Tensor, Tensor | None]:
-        """Return the targets as (B, C, *) and which rows count, None for all."""
-        if target.shape == prediction.shape and (
-            target.is_floating_point() or self.link is not Link.softmax
-        ):
-            return target.to(prediction.dtype), None
-        indices_shape = prediction.shape[:1] + prediction.shape[2:]
-        if (
-            self.link is Link.softmax
-            and not target.is_floating_point()
-            and target.shape == indices_shape
-        ):
-            # Not F.one_hot: it neither vmaps nor traces.
-            classes = torch.arange(prediction.shape[1], device=target.device)
-            classes = classes.view(1, -1, *[1] * (target.dim() - 1))
-            encoded = (target.unsqueeze(1) == classes).to(prediction.dtype)
-            return encoded, target != self.ignore_index
-        allowed = f"{tuple(prediction.shape)}"
-        if self.link is Link.softmax:
-            allowed = f"class indices {tuple(indices_shape)} or probabilities {allowed}"
-        raise MetalossError(
-            f"target has shape {tuple(target.shape)} and type {target.dtype}, expected {allowed} "
-            f"for raw outputs of shape {tuple(prediction.shape)} with link={self.link.name}"
-        )
 
     def latex(self) -> str | None:
         """Return ℓ(t, p) as it is now in LaTeX; None for a family that is no formula."""
@@ -152,8 +176,9 @@ class LearnedLoss(nn.Module):
         return None
 
     def extra_repr(self) -> str:
-        """Show the link and the reduction when printed."""
-        return f"link={self.link.name}, class_reduction={self.class_reduction.name}"
+        """Show the link, the reduction and an ignored index of one's own when printed."""
+        text = f"link={self.link.name}, class_reduction={self.class_reduction.name}"
+        return text if self.ignore_index == IGNORED else f"{text}, ignore_index={self.ignore_index}"
 
 
 def apply_link(logits: Tensor, link: Link) -> Tensor:
@@ -161,6 +186,12 @@ def apply_link(logits: Tensor, link: Link) -> Tensor:
     if link is Link.softmax:
         return logits.softmax(1)
     return logits.sigmoid() if link is Link.sigmoid else logits
+
+
+def _whole(ignore_index: object) -> int:
+    if not isinstance(ignore_index, int) or isinstance(ignore_index, bool):
+        raise MetalossError(f"ignore_index={ignore_index}: expected a whole number")
+    return ignore_index
 
 
 def _as_link(link: Link | str) -> Link:

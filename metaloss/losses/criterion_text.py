@@ -7,25 +7,46 @@ from metaloss.types import Link
 
 _HEAD = '''import torch
 
-
+{constant}
 def criterion(outputs, target):
     """{shapes} -> scalar."""
+    outputs = outputs.to(torch.promote_types(outputs.dtype, torch.float32))
     p = {link}
-    t = {target}
+    counts = torch.ones_like(p[:, 0])
+{target}
     one = torch.ones_like(p)
     value = one * ({formula})
-    return value.{reduction}(1).mean()
+    return (value.{reduction}(1) * counts).sum() / counts.sum().clamp(min=1)
 '''
-_TARGETS = {
-    Link.softmax: "target if target.is_floating_point() else torch.eye(p.shape[1]).to(p)[target]",
-    Link.sigmoid: "target.to(p)",
-    Link.identity: "target.to(p)",
-}
+_CONSTANT = """
+IGNORED = {ignore_index}  # rows with this class index do not count
+
+"""
+# Scattering checks the indices on the CPU, as cross-entropy does, and would end the process on a
+# GPU: there a wrong row becomes NaN instead.
+_CLASSES = """\
+    if target.is_floating_point():
+        t = target.to(p)
+        wrong = ~(t >= 0).all(1)
+    else:
+        ignored = target == IGNORED
+        wrong = ((target < 0) | (target >= p.shape[1])) & ~ignored
+        index = target.long().masked_fill(ignored, 0)
+        if p.device.type != "cpu":
+            index = index.masked_fill(wrong, 0)
+        t = torch.zeros_like(p).scatter(1, index.unsqueeze(1), 1.0)
+        counts = counts * ~ignored
+    counts = counts.masked_fill(wrong, float("nan"))"""
+_YES_NO = """\
+    t = target.to(p)
+    wrong = ~((t >= 0) & (t <= 1)).all(1)
+    counts = counts.masked_fill(wrong, float("nan"))"""
+_TARGETS = {Link.softmax: _CLASSES, Link.sigmoid: _YES_NO, Link.identity: "    t = target.to(p)"}
 _LINKS = {Link.softmax: "outputs.softmax(1)", Link.sigmoid: "outputs.sigmoid()"}
 _SHAPES = {
-    Link.softmax: "(B, C) raw outputs, (B,) class indices or (B, C) probabilities",
-    Link.sigmoid: "(B, C) raw outputs, (B, C) targets from 0 to 1",
-    Link.identity: "(B, C) outputs, (B, C) targets",
+    Link.softmax: "(B, C, *) raw outputs, (B, *) class indices or (B, C, *) probabilities",
+    Link.sigmoid: "(B, C, *) raw outputs, (B, C, *) targets from 0 to 1",
+    Link.identity: "(B, C, *) outputs, (B, C, *) targets",
 }
 
 
@@ -33,10 +54,12 @@ def criterion_text(loss: LearnedLoss, formula: str) -> str:
     """Return the source of a function ``criterion(outputs, target)``.
 
     Args:
-        loss: Whose link and reduction it has.
+        loss: Whose link, reduction and ignored class index it has.
         formula: ℓ as a Python expression in the tensors ``p``, ``t`` and ``one``, a tensor of ones.
     """
+    constant = _CONSTANT.format(ignore_index=loss.ignore_index)
     return _HEAD.format(
+        constant=constant if loss.link is Link.softmax else "",
         shapes=_SHAPES[loss.link],
         link=_LINKS.get(loss.link, "outputs"),
         target=_TARGETS[loss.link],

@@ -21,12 +21,14 @@ from safetensors.torch import load_file, save
 
 from metaloss import registry
 from metaloss.errors import MetalossError
-from metaloss.losses.base import LearnedLoss
+from metaloss.losses.base import IGNORED, LearnedLoss
 from metaloss.types import Link, Tensors
 
-FORMAT = 1
+# 2: ignore_index and the type of φ.
+FORMAT, READABLE = 2, (1, 2)
 WEIGHTS, DESCRIPTION = "loss.safetensors", "loss.json"
 _LARGEST_DESCRIPTION = 1_000_000  # bytes
+_DTYPES = {name: getattr(torch, name) for name in ("float32", "float64", "bfloat16", "float16")}
 
 
 def describe(loss: LearnedLoss, provenance: Mapping[str, Any]) -> dict[str, Any]:
@@ -48,6 +50,8 @@ def describe(loss: LearnedLoss, provenance: Mapping[str, Any]) -> dict[str, Any]
         "family": family,
         "options": {field.name: _plain(getattr(config, field.name)) for field in fields},
         "link": loss.link.name,
+        "ignore_index": loss.ignore_index,
+        "dtype": _dtype(loss),
         "provenance": dict(provenance),
     }
 
@@ -85,6 +89,9 @@ def load_loss(path: str | Path) -> LearnedLoss:
     options = _options(part, description["options"], folder / DESCRIPTION)
     with torch.random.fork_rng(devices=[]):
         loss: LearnedLoss = part.build(options, link=Link[description["link"]])
+    loss.to(_DTYPES[description.get("dtype", "float32")])
+    # Set, not handed over: a family from elsewhere need not take it.
+    loss.ignore_index = description.get("ignore_index", IGNORED)
     loss.family, loss.loaded = description["family"], True
     _fill(loss, folder / WEIGHTS)
     return loss
@@ -101,13 +108,21 @@ def _read_description(path: Path) -> dict[str, Any]:
         raise MetalossError(f"{path} is not JSON: {str(error) or 'nested too deeply'}") from error
     if not isinstance(content, dict) or "format" not in content:
         raise MetalossError(f"{path} does not describe a loss: it has no 'format'")
-    if content["format"] != FORMAT:
+    if type(content["format"]) is not int or content["format"] not in READABLE:
+        known = " and ".join(map(str, READABLE))
         raise MetalossError(
-            f"{path} has format {content['format']!r}; this metaloss reads format {FORMAT}"
+            f"{path} has format {content['format']!r}; this metaloss reads formats {known}"
         )
-    for key, kind in (("family", str), ("options", dict), ("link", str)):
-        if not isinstance(content.get(key), kind):
+    keys: dict[str, type] = {"family": str, "options": dict, "link": str}
+    if content["format"] > 1:
+        keys |= {"ignore_index": int, "dtype": str}
+    for key, kind in keys.items():
+        if type(content.get(key)) is not kind:
             raise MetalossError(f"{path}: {key!r} is missing or no {kind.__name__}")
+    if content.get("dtype", "float32") not in _DTYPES:
+        raise MetalossError(
+            f"{path}: dtype {content['dtype']!r} is unknown (allowed: {', '.join(_DTYPES)})"
+        )
     if content["link"] not in Link.__members__:
         raise MetalossError(
             f"{path}: link {content['link']!r} is unknown (allowed: {', '.join(Link.__members__)})"
@@ -149,6 +164,16 @@ def _fill(loss: LearnedLoss, path: Path) -> None:
     with torch.no_grad():
         for name, value in found.items():
             own[name].copy_(value)
+
+
+def _dtype(loss: LearnedLoss) -> str:
+    found = {str(value.dtype).removeprefix("torch.") for value in loss.parameters()}
+    if len(found) > 1:
+        raise MetalossError(
+            f"the loss's parameters are of several types, {', '.join(sorted(found))}: an export "
+            "holds one; use loss.to(torch.float32)"
+        )
+    return found.pop() if found else "float32"
 
 
 def _plain(value: Any) -> Any:

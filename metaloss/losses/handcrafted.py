@@ -16,7 +16,7 @@ from torch.nn import functional as F
 
 from metaloss.contracts import Task, TaskOptions
 from metaloss.errors import MetalossError
-from metaloss.losses.base import ClassReduction, LearnedLoss, apply_link
+from metaloss.losses.base import IGNORED, ClassReduction, LearnedLoss, apply_link
 from metaloss.types import Link
 
 
@@ -34,8 +34,15 @@ class HandcraftedLoss(LearnedLoss):
 
     Config: type = NoOptions
 
-    def __init__(self, config: Any = None, *, link: Link | str = Link.softmax) -> None:
-        super().__init__(config if config is not None else self.Config(), link=link)
+    def __init__(
+        self,
+        config: Any = None,
+        *,
+        link: Link | str = Link.softmax,
+        ignore_index: int = IGNORED,
+    ) -> None:
+        config = config if config is not None else self.Config()
+        super().__init__(config, link=link, ignore_index=ignore_index)
         if self.link is Link.softmax:
             self.class_reduction = ClassReduction.sum
 
@@ -43,8 +50,14 @@ class HandcraftedLoss(LearnedLoss):
 class LikelihoodLoss(HandcraftedLoss):
     """A function of the log-probability that the model gives to the target."""
 
-    def __init__(self, config: Any = None, *, link: Link | str = Link.softmax) -> None:
-        super().__init__(config, link=link)
+    def __init__(
+        self,
+        config: Any = None,
+        *,
+        link: Link | str = Link.softmax,
+        ignore_index: int = IGNORED,
+    ) -> None:
+        super().__init__(config, link=link, ignore_index=ignore_index)
         if self.link is Link.identity:
             raise MetalossError(
                 f"{type(self).__name__} needs probabilities: got link=identity (a regression "
@@ -190,7 +203,7 @@ class LogitAdjustedConfig(TaskOptions):
         targets = task.train.targets
         if self.shares or task.link is not Link.softmax or targets.is_floating_point():
             return self
-        counts = torch.bincount(targets[targets >= 0], minlength=task.outputs)
+        counts = torch.bincount(targets[targets != task.ignore_index], minlength=task.outputs)
         # A class without a row would have an infinite margin.
         return replace(self, shares=(counts.clamp(min=1) / counts.sum()).tolist())
 
@@ -213,8 +226,14 @@ class LogitAdjusted(CrossEntropy):
 
     Config = LogitAdjustedConfig
 
-    def __init__(self, config: Any = None, *, link: Link | str = Link.softmax) -> None:
-        super().__init__(config, link=link)
+    def __init__(
+        self,
+        config: Any = None,
+        *,
+        link: Link | str = Link.softmax,
+        ignore_index: int = IGNORED,
+    ) -> None:
+        super().__init__(config, link=link, ignore_index=ignore_index)
         if self.link is not Link.softmax:
             raise MetalossError(
                 f"loss=logit_adjusted: needs one class for each row: got link={self.link.value}"
@@ -226,16 +245,16 @@ class LogitAdjusted(CrossEntropy):
 
     log_shares: Tensor
 
-    def forward(self, prediction: Tensor, target: Tensor, weight: Tensor | None = None) -> Tensor:
-        """Return the scalar loss of a batch; see `LearnedLoss`."""
+    def adjusted(self, logits: Tensor) -> Tensor:
+        """Return the raw outputs (B, C, *) plus each class's τ log π."""
         classes = len(self.log_shares)
-        if prediction.dim() < 2 or prediction.shape[1] != classes:
+        if logits.shape[1] != classes:
             raise MetalossError(
                 f"loss.shares: {classes} classes: expected the number of the task's outputs, which "
-                f"have shape {tuple(prediction.shape)}"
+                f"have shape {tuple(logits.shape)}"
             )
-        margins = self.config.tau * self.log_shares.view(-1, *[1] * (prediction.dim() - 2))
-        return super().forward(prediction + margins.to(prediction.dtype), target, weight)
+        margins = self.config.tau * self.log_shares.view(-1, *[1] * (logits.dim() - 2))
+        return logits + margins.to(logits.dtype)
 
 
 class MSE(HandcraftedLoss):

@@ -16,7 +16,7 @@ from torch.nn import functional as F
 
 from metaloss.contracts import Task, TaskOptions
 from metaloss.errors import MetalossError
-from metaloss.losses.base import ClassReduction, LearnedLoss
+from metaloss.losses.base import IGNORED, ClassReduction, LearnedLoss
 from metaloss.losses.smooth_leaky_relu import smooth_leaky_relu
 from metaloss.types import Link
 
@@ -101,6 +101,7 @@ class MLPLoss(LearnedLoss):
     Args:
         config: The options.
         link: What turns raw outputs into predictions.
+        ignore_index: Rows with this class index do not count.
 
     Reference:
         Raymond, Chen, Xue & Zhang, "Meta-Learning Adaptive Loss Functions", TMLR 2025, section 3
@@ -120,12 +121,21 @@ class MLPLoss(LearnedLoss):
     Config = MLPLossConfig
 
     def __init__(
-        self, config: MLPLossConfig | None = None, *, link: Link | str = Link.softmax
+        self,
+        config: MLPLossConfig | None = None,
+        *,
+        link: Link | str = Link.softmax,
+        ignore_index: int = IGNORED,
     ) -> None:
         config = config or MLPLossConfig()
         if config.class_offsets == TASKS_CLASSES:  # and there is no task here to ask
             config = replace(config, class_offsets=0)
-        super().__init__(config, link=link, class_reduction=config.class_reduction)
+        super().__init__(
+            config,
+            link=link,
+            class_reduction=config.class_reduction,
+            ignore_index=ignore_index,
+        )
         widths = [2, *config.hidden, 1]
         self.layers = nn.ModuleList(nn.Linear(i, o, bias=config.bias) for i, o in pairwise(widths))
         if config.output is Output.linear:
@@ -135,20 +145,18 @@ class MLPLoss(LearnedLoss):
         if config.class_offsets:
             self.offsets = nn.Parameter(torch.zeros(config.class_offsets))
 
-    def forward(self, prediction: Tensor, target: Tensor, weight: Tensor | None = None) -> Tensor:
-        """Return the scalar loss of a batch; see `LearnedLoss`."""
-        if count := self.config.class_offsets:
-            # (B,) is read as C = 1.
-            columns = prediction.shape[1] if prediction.dim() > 1 else 1
-            if columns != count:
-                raise MetalossError(
-                    f"loss.class_offsets={count}: expected the number of the task's outputs, which "
-                    f"have shape {tuple(prediction.shape)}; with 0, for none, a loss can be moved "
-                    "to any number of classes"
-                )
-            offsets = self.offsets.view(-1, *[1] * (prediction.dim() - 2))
-            prediction = prediction + OFFSET_UNIT * offsets
-        return super().forward(prediction, target, weight)
+    def adjusted(self, logits: Tensor) -> Tensor:
+        """Return the raw outputs (B, C, *), each class's shifted by its offset, if it has one."""
+        count = self.config.class_offsets
+        if not count:
+            return logits
+        if logits.shape[1] != count:
+            raise MetalossError(
+                f"loss.class_offsets={count}: expected the number of the task's outputs, which "
+                f"have shape {tuple(logits.shape)}; with 0, for none, a loss can be moved to any "
+                "number of classes"
+            )
+        return logits + OFFSET_UNIT * self.offsets.view(-1, *[1] * (logits.dim() - 2))
 
     def pointwise(self, prediction: Tensor, target: Tensor) -> Tensor:
         """Return ℓ_φ(prediction, target); all shapes (B, C, *)."""

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from metaloss.errors import MetalossError
-from metaloss.losses.base import LearnedLoss
+from metaloss.losses.base import IGNORED, LearnedLoss
 from metaloss.losses.handcrafted import MSE, CrossEntropy, HandcraftedLoss
 from metaloss.types import Link
 
@@ -46,12 +46,16 @@ class Scaled(LearnedLoss):
     Config = ScaledConfig
 
     def __init__(
-        self, config: ScaledConfig | None = None, *, link: Link | str = Link.softmax
+        self,
+        config: ScaledConfig | None = None,
+        *,
+        link: Link | str = Link.softmax,
+        ignore_index: int = IGNORED,
     ) -> None:
         config = config or ScaledConfig()
-        super().__init__(config, link=link)
+        super().__init__(config, link=link, ignore_index=ignore_index)
         base: type[HandcraftedLoss] = MSE if self.link is Link.identity else CrossEntropy
-        self.base = base(link=self.link)
+        self.base = base(link=self.link, ignore_index=ignore_index)
         self.class_reduction = self.base.class_reduction
         self.scale = nn.Parameter(torch.tensor(config.scale))
 

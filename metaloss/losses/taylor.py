@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from metaloss.errors import MetalossError
-from metaloss.losses.base import ClassReduction, LearnedLoss
+from metaloss.losses.base import IGNORED, ClassReduction, LearnedLoss
 from metaloss.losses.criterion_text import criterion_text
 from metaloss.types import Link
 
@@ -47,6 +47,7 @@ class Taylor(LearnedLoss):
     Args:
         config: The options.
         link: What turns raw outputs into predictions.
+        ignore_index: Rows with this class index do not count.
 
     Reference:
         Gonzalez & Miikkulainen, "Optimizing Loss Functions Through Multivariate Taylor Polynomial
@@ -66,10 +67,19 @@ class Taylor(LearnedLoss):
     Config = TaylorConfig
 
     def __init__(
-        self, config: TaylorConfig | None = None, *, link: Link | str = Link.softmax
+        self,
+        config: TaylorConfig | None = None,
+        *,
+        link: Link | str = Link.softmax,
+        ignore_index: int = IGNORED,
     ) -> None:
         config = config or TaylorConfig()
-        super().__init__(config, link=link, class_reduction=config.class_reduction)
+        super().__init__(
+            config,
+            link=link,
+            class_reduction=config.class_reduction,
+            ignore_index=ignore_index,
+        )
         order = config.order
         self.powers = tuple((i, j) for i in range(order) for j in range(1, order + 1 - i))
         self.coefficients = nn.Parameter(torch.randn(len(self.powers)))

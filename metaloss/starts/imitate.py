@@ -15,7 +15,8 @@ from metaloss.contracts import Report, Start
 from metaloss.errors import MetalossError
 from metaloss.inner.keys import generator
 from metaloss.losses.base import LearnedLoss
-from metaloss.starts.keep import current, refuse_loaded
+from metaloss.losses.targets import random_classes
+from metaloss.starts.keep import current, moving, refuse_loaded
 from metaloss.types import Batch, Link, Tensors
 
 _REPORT_EVERY = 250
@@ -74,14 +75,14 @@ class Imitate(Start):
         first = losses[0]
         refuse_loaded(first, "imitate")
         phis = [current(loss) for loss in losses]
-        if first.given or not phis[0]:
+        if first.given or not moving(first):
             return phis
         stacked = {name: torch.stack([phi[name] for phi in phis]) for name in phis[0]}
         draws = [generator(seed, "imitate") for seed in seeds]
         like = next(iter(phis[0].values()))
 
         def draw() -> Batch:
-            batches = [self._draw(first.link, outputs, one, like) for one in draws]
+            batches = [self._draw(first, outputs, one, like) for one in draws]
             return Batch(*(torch.stack(values) for values in zip(*batches, strict=True)))
 
         misfit = vmap(partial(self._misfit, first, task_loss))
@@ -90,7 +91,7 @@ class Imitate(Start):
             for one, value in zip(reports, misfits.tolist(), strict=True):
                 one(step, {"start/misfit": value})
 
-        fitted = self._fitted(stacked, draw, misfit, report)
+        fitted = self._fitted(stacked, moving(first), draw, misfit, report)
         return [{name: value[k] for name, value in fitted.items()} for k in range(len(losses))]
 
     def fit(
@@ -103,31 +104,36 @@ class Imitate(Start):
     ) -> Tensors:
         """Do what :meth:`begin` does, to a loaded or given φ as well: for the guard."""
         phi = current(loss)
-        if not phi:
+        if not moving(loss):
             return phi
         draws, like = generator(seed, "imitate"), next(iter(phi.values()))
-        draw = partial(self._draw, loss.link, outputs, draws, like)
+        draw = partial(self._draw, loss, outputs, draws, like)
         misfit = partial(self._misfit, loss, task_loss)
 
         def tell(step: int, value: Tensor) -> None:
             if report is not None:
                 report(step, {"start/misfit": value.item()})
 
-        return self._fitted(phi, draw, misfit, tell)
+        return self._fitted(phi, moving(loss), draw, misfit, tell)
 
     def _fitted(
         self,
-        phi: Tensors,
+        every: Tensors,
+        names: list[str],
         draw: Callable[[], Batch],
         misfit: Callable[[Tensors, Batch], Tensor],
         report: Callable[[int, Tensor], None],
     ) -> Tensors:
-        """Return φ, of one loss or of many, after the fit; ``misfit`` is of one or of many."""
-        phi = {name: value.requires_grad_() for name, value in phi.items()}
+        """Return φ after the fit of those ``names``; ``misfit`` is of one loss or of many."""
+        # Half precision is too coarse for small steps: a copy moves, and is rounded at the end.
+        phi = {name: _single(every[name]).requires_grad_() for name in names}
+        still = {name: value for name, value in every.items() if name not in phi}
         optimizer = torch.optim.Adam(list(phi.values()), lr=self.lr)
         cooling = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=self.steps)
         batch = draw()
-        slopes = _traced(partial(_slopes, misfit), phi, batch)
+        slopes = _traced(
+            partial(_slopes, lambda own, rows: misfit({**own, **still}, rows)), phi, batch
+        )
         for step in range(self.steps):
             found, grads = slopes(phi, batch if step == 0 else draw())
             for name, value in phi.items():
@@ -136,7 +142,9 @@ class Imitate(Start):
             cooling.step()
             if (step + 1) % _REPORT_EVERY == 0:
                 report(step + 1, found)
-        return {name: value.detach() for name, value in phi.items()}
+        return {
+            name: phi.get(name, value).detach().to(value.dtype) for name, value in every.items()
+        }
 
     def _misfit(
         self,
@@ -151,19 +159,26 @@ class Imitate(Start):
         # A batch's mean has slopes of order 1/rows: bring both back to order 1.
         return ((got - aim) * self.rows).square().mean()
 
-    def _draw(self, link: Link, outputs: int, draws: torch.Generator, like: Tensor) -> Batch:
+    def _draw(self, loss: LearnedLoss, outputs: int, draws: torch.Generator, like: Tensor) -> Batch:
+        link = loss.link
         normal = torch.randn(self.rows, outputs, generator=draws)
         spread = self.spread * torch.rand(self.rows, 1, generator=draws)
         if link is Link.softmax:
-            targets = torch.randint(outputs, (self.rows,), generator=draws)
+            targets = random_classes(outputs, self.rows, loss.ignore_index, draws)
         elif link is Link.sigmoid:
             targets = torch.randint(2, (self.rows, outputs), generator=draws).float()
         else:
             # Standardised targets; predictions from right to far off.
             targets = torch.randn(self.rows, outputs, generator=draws)
             normal = targets / self.spread + normal
+        like = _single(like)
         dtype = like.dtype if targets.is_floating_point() else targets.dtype
         return Batch((spread * normal).to(like), targets.to(like.device, dtype))
+
+
+def _single(value: Tensor) -> Tensor:
+    """Return a tensor in single precision at least."""
+    return value.to(torch.promote_types(value.dtype, torch.float32))
 
 
 def _slopes(
@@ -207,6 +222,9 @@ def imitate(
     config: Imitate | None = None,
 ) -> LearnedLoss:
     """Start a loss for your own loop: fit it to the task loss in place, and return it.
+
+    Parameters that are frozen, by ``requires_grad_(False)``, stay as they are; a class that the
+    loss ignores is not drawn.
 
     Args:
         loss: The learned loss.

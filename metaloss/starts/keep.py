@@ -39,6 +39,11 @@ def current(loss: LearnedLoss) -> Tensors:
     return {name: value.detach().clone() for name, value in loss.named_parameters()}
 
 
+def moving(loss: LearnedLoss) -> list[str]:
+    """Return the names of the parameters that may move: those that are not frozen."""
+    return [name for name, value in loss.named_parameters() if value.requires_grad]
+
+
 def refuse_loaded(loss: LearnedLoss, start: str) -> None:
     """Raise rather than throw a loaded loss away."""
     if loss.loaded:

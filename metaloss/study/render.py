@@ -151,6 +151,9 @@ def legend(table: Table) -> list[str]:
             f"aside, no rivals of {table.reference!r}: {', '.join(map(repr, aside))}; Holm's "
             "correction counts these among themselves, and the rivals without them"
         )
+    chance = [f"{line.name!r} ({line.chance} of {line.n})" for line in table.lines if line.chance]
+    if chance:
+        lines.append(f"runs no better than the best constant prediction: {', '.join(chance)}")
     if any(line.final is None or line.final.n < line.n for line in table.lines):
         lines.append("runs without a finite number are left out of mean, difference and test")
     return lines

@@ -38,6 +38,7 @@ class Line:
             runs that have a finite one.
         valid: The validation metric at the end: what rows may be chosen by.
         diverged: Runs that diverged.
+        chance: Others that end no better than the best constant prediction.
         seconds: A run's mean duration.
         values: The final test metric by seed; None where it is not finite.
         difference: Mean paired difference to the reference; None for the reference itself.
@@ -58,6 +59,7 @@ class Line:
     pairs: int = 0
     p: float | None = None
     p_holm: float | None = None
+    chance: int = 0
 
     @property
     def lost(self) -> int:
@@ -164,6 +166,10 @@ def _line(group: Group, metric: str) -> Line:
         best=MeanStd.of(best),
         valid=MeanStd.of(valid),
         diverged=sum(s.get("status") == "diverged" for s in summaries.values()),
+        chance=sum(
+            bool(s.get("learned_nothing")) and s.get("status") != "diverged"
+            for s in summaries.values()
+        ),
         seconds=None if duration is None else duration.mean,
         values={seed: value if math.isfinite(value) else None for seed, value in final.items()},
     )

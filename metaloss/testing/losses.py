@@ -8,8 +8,10 @@ from tempfile import TemporaryDirectory
 
 import torch
 from torch import Tensor
+from torch.func import grad, vmap
 
 from metaloss import registry
+from metaloss.errors import MetalossError
 from metaloss.losses.export import DESCRIPTION, WEIGHTS, load_loss, pack
 from metaloss.testing.base import (
     draws,
@@ -46,6 +48,21 @@ class LossChecks(LossDerivativeChecks):
                 require(value.shape == (), f"outputs {shape} give shape {tuple(value.shape)}")
                 require(value.dtype == dtype, f"outputs in {dtype} give a value in {value.dtype}")
                 require_finite(value, f"outputs {shape} in {dtype}")
+
+    def test_types_that_differ_are_computed_in_the_better_one(self) -> None:
+        """Half precision counts as single; double outputs or a double φ make the value double."""
+        outputs, target = self.rows((4, 3))
+        double = self.made().float().double()
+        expected = double(outputs, target)
+        found = self.made().float()(outputs, target)
+        require(found.dtype == torch.float64, f"double outputs give a value in {found.dtype}")
+        require_close(found, expected, "double outputs and a φ in single precision")
+        for dtype in (torch.bfloat16, torch.float16):
+            single, half = self.made().float(), outputs.to(dtype)
+            found = single(half, target)
+            require(found.dtype == torch.float32, f"outputs in {dtype} give {found.dtype}")
+            aim = single(half.float(), target)
+            require_close(found, aim, f"outputs in {dtype}", rtol=0, atol=0)
 
     def test_further_dimensions_count_as_rows(self) -> None:
         """(B, C, D, E) is the same as (B·D·E, C)."""
@@ -93,6 +110,30 @@ class LossChecks(LossDerivativeChecks):
         require_close(value, torch.zeros_like(value), "all rows ignored")
         (slope,) = torch.autograd.grad(value, outputs)
         require_close(slope, torch.zeros_like(slope), "all rows ignored: the gradient")
+
+    def test_targets_out_of_range_are_refused(self) -> None:
+        """A class index that is none, or a soft target below 0 or above its range, is an error.
+
+        Under ``vmap``, where numbers cannot be looked at, the value and its slopes are NaN instead:
+        no model and no φ takes a step along them.
+        """
+        loss = self.made().double()
+        if loss.link is Link.identity:
+            return
+        outputs, right = self.rows((6, 4))
+        for value in (255, -1) if loss.link is Link.softmax else (-0.5, 1.5, math.nan):
+            wrong = right.clone()
+            wrong.view(-1)[2] = value
+            try:
+                loss(outputs, wrong)
+            except MetalossError:
+                pass
+            else:
+                raise AssertionError(f"a target of {value} is taken: it trains the model")
+            both = torch.stack((right, wrong))
+            slopes = vmap(grad(lambda z, y: loss(z, y)), in_dims=(None, 0))(outputs, both)
+            require_finite(slopes[0], "slopes of right targets under vmap")
+            require(slopes[1].isnan().any(), f"a target of {value} has slopes under vmap")
 
     def test_weights_average_the_rows(self) -> None:
         """The weighted value is Σ wᵢ ℓᵢ / Σ wᵢ over single rows; equal weights change nothing."""

@@ -24,6 +24,7 @@ def print_result(console: Console, summary: Mapping[str, Any], folder: Path) -> 
         _print(console, Text(row, style="" if index else "bold"))
     for name, value in _facts(summary, folder):
         style = "bold red" if (name, value) == ("status", "diverged") else ""
+        style = "yellow" if name == "warning" else style
         _print(console, Text.assemble((name.ljust(9), "dim"), (value, style)))
 
 
@@ -50,6 +51,8 @@ def _lined_up(rows: list[list[str]]) -> list[str]:
 
 def _facts(summary: Mapping[str, Any], folder: Path) -> list[tuple[str, str]]:
     facts = [("status", str(summary.get("status", "unknown")))]
+    if summary.get("learned_nothing"):
+        facts.append(("warning", "no better than the best constant prediction"))
     if summary.get("guard_events"):
         facts.append(("guard", f"stepped in {len(summary['guard_events'])} times"))
     if summary.get("seconds") is not None:

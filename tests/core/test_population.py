@@ -9,6 +9,7 @@ from torch.func import functional_call
 from torch.nn import functional as F
 
 from metaloss.config import Selected
+from metaloss.core import population
 from metaloss.core.jobs import Job, judge_job
 from metaloss.core.population import judge
 from metaloss.core.setup import prepare
@@ -120,7 +121,8 @@ def test_the_local_search_is_the_offline_phase():
     torch.testing.assert_close(found, state.phi, rtol=1e-9, atol=1e-12)
 
 
-def test_the_hopeless_end_early_and_leave_the_others_as_they_are():
+def test_the_hopeless_end_early_and_leave_the_others_as_they_are(monkeypatch):
+    monkeypatch.setattr(population, "FEWEST_STEPS", 6)
     parts = setup(fitness=FitnessOf.task_loss)
     early = replace(parts, search=replace(parts.search, early_end=0.5))
     losses, phis = candidates()
@@ -136,6 +138,16 @@ def test_the_hopeless_end_early_and_leave_the_others_as_they_are():
     for index in (0, 3, 4):
         assert found[index].ended is None
         assert found[index].fitness == pytest.approx(whole[index].fitness, rel=1e-9)
+
+
+def test_after_a_few_steps_nobody_is_hopeless_who_is_finite():
+    early = setup(fitness=FitnessOf.task_loss)
+    early = replace(early, search=replace(early.search, early_end=0.5))
+    losses, phis = candidates()
+    wrong = {**phis[2], "coefficients": -20 * phis[2]["coefficients"]}
+    found = together(early, losses, [*phis[:2], wrong, *phis[3:]])
+    assert [one.ended for one in found] == [None] * 5
+    assert found[2].fitness == max(one.fitness for one in found) < math.inf
 
 
 def test_a_job_leaves_the_number_of_threads_as_it_was():

@@ -110,7 +110,39 @@ def test_every_option_comes_back(tmp_path):
 def test_the_description_says_where_the_loss_was_learned(folder):
     content = json.loads((folder / DESCRIPTION).read_text())
     assert content["provenance"] == {"task": "digits"}
-    assert (content["format"], content["family"], content["link"]) == (1, "mlp", "softmax")
+    assert (content["format"], content["family"], content["link"]) == (2, "mlp", "softmax")
+    assert (content["ignore_index"], content["dtype"]) == (-100, "float32")
+
+
+def test_a_file_of_the_first_format_is_read(folder, description):
+    aim = load_loss(folder)
+    for key, value in (("format", 1), ("ignore_index", None), ("dtype", None)):
+        description(key, value)
+    found = load_loss(folder)
+    assert found.ignore_index == -100
+    assert all(torch.equal(phi_of(aim)[key], value) for key, value in phi_of(found).items())
+
+
+@pytest.mark.parametrize(("name", "link"), CASES)
+def test_the_ignored_index_comes_back(name, link, tmp_path):
+    loss = build(name, link).float()
+    loss.ignore_index = 255
+    assert load_loss(_write(tmp_path, loss)).ignore_index == 255
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16, torch.float16])
+def test_the_type_of_phi_comes_back(dtype, tmp_path):
+    loss = build("mlp", hidden=[3]).to(dtype)
+    found = load_loss(_write(tmp_path, loss))
+    assert {value.dtype for value in found.parameters()} == {dtype}
+    assert all(torch.equal(phi_of(loss)[key], value) for key, value in phi_of(found).items())
+
+
+def test_parameters_of_two_types_cannot_be_exported():
+    loss = build("mlp", hidden=[3]).float()
+    loss.layers[0].double()
+    with pytest.raises(MetalossError, match="of several types, float32, float64: an export holds"):
+        describe(loss, {})
 
 
 def test_a_file_of_the_folder_names_the_folder(folder):
@@ -156,7 +188,8 @@ def test_the_part_called_load_is_the_loaded_family(folder):
 @pytest.mark.parametrize(
     ("key", "value", "message"),
     [
-        ("format", 2, r"has format 2; this metaloss reads format 1"),
+        ("format", 3, r"has format 3; this metaloss reads formats 1 and 2"),
+        ("format", True, r"has format True; this metaloss reads formats 1 and 2"),
         ("format", None, "does not describe a loss: it has no 'format'"),
         ("family", "mpl", "unknown loss 'mpl': did you mean 'mlp'"),
         ("family", None, "'family' is missing or no str"),
@@ -165,6 +198,11 @@ def test_the_part_called_load_is_the_loaded_family(folder):
         ("family", "load", "family 'load' names another file: refused"),
         ("link", "sofmax", "link 'sofmax' is unknown"),
         ("link", None, "'link' is missing or no str"),
+        ("ignore_index", None, "'ignore_index' is missing or no int"),
+        ("ignore_index", True, "'ignore_index' is missing or no int"),
+        ("ignore_index", 2.0, "'ignore_index' is missing or no int"),
+        ("dtype", "object", r"dtype 'object' is unknown \(allowed: float32"),
+        ("dtype", None, "'dtype' is missing or no str"),
         ("options", None, "'options' is missing or no dict"),
         ("options", {"hiden": [3]}, "options do not fit 'mlp'.*hiden"),
         ("options", {"hidden": "three"}, "options do not fit 'mlp'"),

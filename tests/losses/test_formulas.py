@@ -7,11 +7,13 @@ import torch
 from hypothesis import given, settings
 from matplotlib.mathtext import MathTextParser
 
+from metaloss.errors import MetalossError
 from metaloss.losses import Symbolic, Taylor
 from metaloss.losses.symbolic import SymbolicConfig, parse
 from metaloss.losses.symbolic.operators import FLOOR
 from metaloss.losses.symbolic.render import as_latex, as_text
 from metaloss.losses.taylor import TaylorConfig
+from metaloss.types import Link
 
 from .families import rows
 from .trees import EXPRESSIONS
@@ -59,6 +61,63 @@ def test_the_python_source_takes_soft_targets():
     space: dict = {}
     exec(loss.python(), space)
     torch.testing.assert_close(space["criterion"](outputs, soft), loss(outputs, soft))
+
+
+def criterion_of(loss):
+    space: dict = {}
+    exec(loss.python(), space)
+    return space["criterion"]
+
+
+@pytest.mark.parametrize("loss", LOSSES, ids=lambda one: type(one).__name__)
+def test_the_python_source_takes_further_dimensions(loss):
+    outputs, target = rows(loss.link, (3, 4, 2, 5))
+    expected = loss(outputs, target)
+    torch.testing.assert_close(criterion_of(loss)(outputs, target), expected, rtol=1e-10, atol=0)
+
+
+@pytest.mark.parametrize("ignored", [-100, -1, 255, 2])
+def test_the_python_source_leaves_out_what_the_loss_leaves_out(ignored):
+    loss = symbolic(TEXTS[1], "softmax")
+    loss.ignore_index = ignored
+    criterion = criterion_of(loss)
+    outputs, target = rows(loss.link, (8, 4))
+    target[0], target[:3] = 0, ignored
+    for seen in (target, target.to(torch.int32), torch.full_like(target, ignored)):
+        torch.testing.assert_close(criterion(outputs, seen), loss(outputs, seen))
+    torch.testing.assert_close(criterion(outputs[:0], target[:0]), loss(outputs[:0], target[:0]))
+
+
+@pytest.mark.parametrize("wrong", [255, -1, 4])
+def test_the_python_source_refuses_a_class_index_out_of_range(wrong):
+    criterion = criterion_of(symbolic(TEXTS[1], "softmax"))
+    outputs, target = rows(Link.softmax, (6, 4))
+    target[2] = wrong
+    with pytest.raises(RuntimeError, match=f"index {wrong} is out of bounds"):
+        criterion(outputs, target)
+    with pytest.raises(RuntimeError, match=f"index {wrong} is out of bounds"):
+        torch.func.vmap(criterion)(outputs[None], target[None])
+
+
+@pytest.mark.parametrize("link", ["softmax", "sigmoid"])
+def test_the_python_source_is_nan_for_soft_targets_out_of_range(link):
+    loss = symbolic(TEXTS[1], link)
+    outputs, _ = rows(loss.link, (6, 4))
+    for wrong in (-0.5, float("nan")):
+        soft = outputs.flip(0).softmax(1)
+        soft[1, 2] = wrong
+        with pytest.raises(MetalossError):
+            loss(outputs, soft)
+        assert criterion_of(loss)(outputs, soft).isnan()
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float32])
+def test_the_python_source_computes_in_the_losss_type(dtype):
+    loss = symbolic(TEXTS[1], "softmax").float()
+    outputs, target = rows(loss.link, (6, 4))
+    found, expected = criterion_of(loss)(outputs.to(dtype), target), loss(outputs.to(dtype), target)
+    assert found.dtype == expected.dtype == torch.float32
+    torch.testing.assert_close(found, expected)
 
 
 @settings(max_examples=60, deadline=None)

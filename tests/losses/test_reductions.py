@@ -141,3 +141,4 @@ def test_a_family_without_a_formula_is_refused():
 
 def test_a_loss_prints_its_link_and_reduction():
     assert repr(Product()) == "Product(link=softmax, class_reduction=mean)"
+    assert "ignore_index=255" in repr(Product(ignore_index=255))

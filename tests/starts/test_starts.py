@@ -194,6 +194,68 @@ def test_a_loss_for_ones_own_loop_is_filled_in_place():
     assert all(value.requires_grad for value in loss.parameters())
 
 
+def _partly_frozen(seed=0):
+    loss = _loss(seed=seed)
+    loss.layers[0].requires_grad_(False)
+    loss.layers[1].bias.requires_grad_(False)
+    return loss
+
+
+@pytest.mark.parametrize("start", STARTS)
+def test_frozen_parameters_stay_whatever_the_start(start):
+    losses = [_partly_frozen(seed) for seed in (3, 4)]
+    together = start.begin_together(losses, F.cross_entropy, 4, (3, 4), [_into([])] * 2)
+    for loss, seed, there in zip(losses, (3, 4), together, strict=True):
+        phi = start.begin(loss, F.cross_entropy, 4, seed)
+        assert list(phi) == list(there) == [name for name, _ in loss.named_parameters()]
+        moved = {name: not torch.equal(phi[name], p) for name, p in loss.named_parameters()}
+        for name, value in loss.named_parameters():
+            assert moved[name] == (value.requires_grad and type(start) is Imitate)
+            torch.testing.assert_close(there[name], phi[name])
+
+
+def test_frozen_parameters_stay_in_a_loss_for_ones_own_loop():
+    loss = _partly_frozen()
+    before = {name: value.detach().clone() for name, value in loss.named_parameters()}
+    frozen = [name for name, value in loss.named_parameters() if not value.requires_grad]
+    imitate(loss, F.cross_entropy, 4, config=Imitate(steps=3))
+    assert [name for name, value in loss.named_parameters() if not value.requires_grad] == frozen
+    same = [name for name, value in loss.named_parameters() if torch.equal(value, before[name])]
+    assert same == frozen
+    assert len(frozen) == 3
+
+
+def test_a_loss_that_is_frozen_as_a_whole_is_left_alone():
+    loss = _loss().requires_grad_(False)
+    told = []
+    phi = Imitate(steps=250).begin(loss, F.cross_entropy, 4, 0, lambda *row: told.append(row))
+    assert all(torch.equal(phi[name], value) for name, value in loss.named_parameters())
+    assert told == []
+
+
+def test_a_class_that_is_ignored_teaches_nothing():
+    """The task loss says nothing about class 1: its rows must not pull φ towards no slope."""
+
+    def judge(outputs, targets):
+        return F.cross_entropy(outputs, targets, ignore_index=1)
+
+    loss = Scaled(ScaledConfig(scale=3.0), ignore_index=1)
+    phi = Imitate(steps=300, lr=0.05).begin(loss, judge, 4, seed=0)
+    torch.testing.assert_close(phi["scale"], torch.tensor(1.0), rtol=1e-2, atol=0)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_a_loss_in_half_precision_is_fitted_in_single_and_rounded(dtype):
+    half = _loss().to(dtype)
+    single = _loss()
+    single.load_state_dict(half.state_dict())
+    fit = Imitate(steps=20)
+    aim = fit.begin(single, F.cross_entropy, 4, seed=0)
+    for name, value in fit.begin(half, F.cross_entropy, 4, seed=0).items():
+        assert value.dtype == dtype
+        torch.testing.assert_close(value, aim[name].to(dtype))
+
+
 def fitted(task_loss, *, traces, monkeypatch):
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)

@@ -99,6 +99,18 @@ def test_pairs_are_by_seed():
     assert line.p is None
 
 
+def test_runs_no_better_than_a_constant_are_named_below_the_table():
+    runs = {seed: run(0.9) for seed in range(3)}
+    for seed in (0, 2):
+        runs[seed].summary["learned_nothing"] = True
+    table = make_table([group("ce", CE), Group(name="moved", static=True, runs=runs)])
+    assert [line.chance for line in table.lines] == [0, 2]
+    assert "runs no better than the best constant prediction: 'moved' (2 of 3)" in render.legend(
+        table
+    )
+    assert not any("constant" in text for text in render.legend(make_table([group("ce", CE)])))
+
+
 def test_a_run_without_a_number_counts_as_diverged_not_in_the_mean():
     runs = {0: run(None, status="diverged", best=0.5), 1: run(0.2), 2: run(math.nan)}
     table = make_table([Group(name="a", static=True, runs=runs)])

@@ -7,6 +7,7 @@ from torch import nn
 
 from metaloss.losses import MLPLoss
 from metaloss.losses.mlp import MLPLossConfig
+from metaloss.losses.targets import readable
 from metaloss.testing import LossChecks
 
 from .specimens import WrongTanh, specimen
@@ -79,6 +80,33 @@ class IgnoresNothing(Broken):
         if not target.is_floating_point():
             target = target.clamp(min=0)
         return super().forward(prediction, target, weight)
+
+
+@specimen(LossChecks, "test_targets_out_of_range_are_refused", "a target of 255 is taken")
+class TakesAnyClass(Broken):
+    def forward(self, prediction, target, weight=None):
+        if not target.is_floating_point():
+            classes = torch.arange(prediction.shape[1])
+            target = (target.unsqueeze(1) == classes).to(prediction.dtype)
+        return super().forward(prediction, target, weight)
+
+
+@specimen(LossChecks, "test_targets_out_of_range_are_refused", "has slopes under vmap")
+class LooksOnlyWhereItCan(Broken):
+    def forward(self, prediction, target, weight=None):
+        if not target.is_floating_point() and not readable(target):
+            target = target.clamp(0, prediction.shape[1] - 1)
+        return super().forward(prediction, target, weight)
+
+
+@specimen(
+    LossChecks,
+    "test_types_that_differ_are_computed_in_the_better_one",
+    "outputs in torch.bfloat16 give torch.bfloat16",
+)
+class ComputesInHalf(Broken):
+    def forward(self, prediction, target, weight=None):
+        return super().forward(prediction, target, weight).to(prediction.dtype)
 
 
 @specimen(LossChecks, "test_weights_average_the_rows", "weighted")

@@ -46,6 +46,11 @@ def _floored(a: Tensor) -> Tensor:
     return torch.clamp(torch.abs(a), min=FLOOR)
 
 
+def _sign(a: Tensor) -> Tensor:
+    # torch's sign of NaN is 0: a target that is no number would train the model.
+    return torch.where(a.isnan(), a, torch.sign(a))
+
+
 _FLOORED = f"torch.clamp(torch.abs({{0}}), min={FLOOR})"
 _ALL = (
     Operator(name="add", arity=2, apply=torch.add, python="({0} + {1})", meaning="a + b"),
@@ -75,7 +80,7 @@ _ALL = (
     Operator(
         name="sign",
         arity=1,
-        apply=torch.sign,
+        apply=_sign,
         python="torch.sign({0})",
         meaning="−1, 0 or 1; its slope is 0",
     ),

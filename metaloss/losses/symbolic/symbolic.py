@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from metaloss.errors import MetalossError
-from metaloss.losses.base import ClassReduction, LearnedLoss
+from metaloss.losses.base import IGNORED, ClassReduction, LearnedLoss
 from metaloss.losses.criterion_text import criterion_text
 from metaloss.losses.symbolic.parse import parse
 from metaloss.losses.symbolic.render import as_latex, as_python, as_text
@@ -58,6 +58,7 @@ class Symbolic(LearnedLoss):
     Args:
         config: The options.
         link: What turns raw outputs into predictions.
+        ignore_index: Rows with this class index do not count.
 
     Reference:
         Raymond, Chen, Xue & Zhang, "Learning Symbolic Model-Agnostic Loss Functions via
@@ -77,10 +78,19 @@ class Symbolic(LearnedLoss):
     given = True
 
     def __init__(
-        self, config: SymbolicConfig | None = None, *, link: Link | str = Link.softmax
+        self,
+        config: SymbolicConfig | None = None,
+        *,
+        link: Link | str = Link.softmax,
+        ignore_index: int = IGNORED,
     ) -> None:
         config = config or SymbolicConfig()
-        super().__init__(config, link=link, class_reduction=config.class_reduction)
+        super().__init__(
+            config,
+            link=link,
+            class_reduction=config.class_reduction,
+            ignore_index=ignore_index,
+        )
         self.expression = parse(config.expression)
         self.coefficients: nn.Parameter | None = None
         if config.coefficients:

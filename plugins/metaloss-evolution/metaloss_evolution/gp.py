@@ -178,7 +178,8 @@ class _GPSearch(Search):
             why = f"the same slopes as candidate {self._prints.index(mark)}"
             return Candidate(options=options, text=text, rejected=why)
         config = replace(self._loss.config, expression=text, noise=0.0)
-        loss = Symbolic(config, link=self._loss.link)
+        own = self._loss
+        loss = Symbolic(config, link=own.link, ignore_index=own.ignore_index)
         if not improves(loss, self._task_loss, self._outputs):
             why = "outputs that follow it do not get better"
             return Candidate(options=options, text=text, rejected=why)

@@ -11,6 +11,7 @@ from torch import Tensor
 from metaloss.inner.keys import generator
 from metaloss.losses.base import LearnedLoss
 from metaloss.losses.symbolic import Expression
+from metaloss.losses.targets import random_classes
 from metaloss.types import Link
 
 _POINTS, _ROWS, _STEPS, _RATE = 64, 32, 30, 0.3
@@ -63,7 +64,7 @@ def improves(
     draws = generator(0, "evolution/screen")
     start = torch.randn(_ROWS, outputs, generator=draws)
     if loss.link is Link.softmax:
-        targets = torch.randint(outputs, (_ROWS,), generator=draws)
+        targets = random_classes(outputs, _ROWS, loss.ignore_index, draws)
     elif loss.link is Link.sigmoid:
         targets = torch.randint(2, (_ROWS, outputs), generator=draws).float()
     else:

@@ -68,7 +68,8 @@ def test_a_loss_is_found_and_stored(whole):
     rows = list(csv.DictReader(table(whole.folder).splitlines()))
     assert len(rows) == 24
     trained = [float(row["fitness"]) for row in rows if row["status"] == "trained"]
-    assert min(trained) == pytest.approx(whole.summary["search"]["fitness"])
+    found = whole.summary["search"]
+    assert min(*trained, found["began_with"]) == pytest.approx(found["fitness"])
     assert metaloss.load_loss(whole.folder).formula()
 
 
@@ -122,6 +123,18 @@ def test_cmaes_searches_a_taylor_loss(tmp_path):
     run = metaloss.train([*CMAES, f"output={tmp_path}"])
     assert run.summary["search"]["candidates"] == 8
     assert run.loss.formula().count("p") == 6
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+def test_a_tiny_search_trains_at_least_with_the_loss_that_it_began_with(seed, tmp_path):
+    words = ["meta_optimizer.population=4", "meta_optimizer.generations=1", "steps=20"]
+    words += ["meta_optimizer.fitness_steps=20", f"seed={seed}", "tracker=[]"]
+    words += ["loss=symbolic", "schedule=offline", "meta_optimizer=gp", f"output={tmp_path}"]
+    run = metaloss.train(words)
+    assert (run.summary["status"], run.summary["guard_events"]) == ("ok", [])
+    found = run.summary["search"]
+    assert found["fitness"] <= found["began_with"]
+    assert (found["generation"], found["loss"]) == (-1, "square(sub(t, p))")
 
 
 def test_a_family_that_does_not_fit_is_refused_before_anything_is_written(tmp_path):

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from metaloss.errors import MetalossError
-from metaloss.losses import LearnedLoss
+from metaloss.losses.base import IGNORED, LearnedLoss
 from metaloss.types import Link
 
 
@@ -53,10 +53,14 @@ class Barron(LearnedLoss):
     Config = BarronConfig
 
     def __init__(
-        self, config: BarronConfig | None = None, *, link: Link | str = Link.identity
+        self,
+        config: BarronConfig | None = None,
+        *,
+        link: Link | str = Link.identity,
+        ignore_index: int = IGNORED,
     ) -> None:
         config = config or BarronConfig()
-        super().__init__(config, link=link)
+        super().__init__(config, link=link, ignore_index=ignore_index)
         self.log_gap = nn.Parameter(torch.tensor(math.log(2 - config.alpha)))
         self.log_scale = nn.Parameter(torch.tensor(math.log(config.scale)))
 

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from metaloss.errors import MetalossError
+from metaloss.losses.base import IGNORED
 from metaloss.losses.handcrafted import LikelihoodLoss
 from metaloss.types import Link
 
@@ -50,10 +51,14 @@ class Poly(LikelihoodLoss):
     Config = PolyConfig
 
     def __init__(
-        self, config: PolyConfig | None = None, *, link: Link | str = Link.softmax
+        self,
+        config: PolyConfig | None = None,
+        *,
+        link: Link | str = Link.softmax,
+        ignore_index: int = IGNORED,
     ) -> None:
         config = config or PolyConfig()
-        super().__init__(config, link=link)
+        super().__init__(config, link=link, ignore_index=ignore_index)
         self.weight = nn.Parameter(torch.ones(()))
         self.coefficients = nn.Parameter(torch.zeros(config.order))
 
