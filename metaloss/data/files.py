@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -10,6 +11,18 @@ from typing import TypeVar
 from metaloss.errors import MetalossError
 
 T = TypeVar("T")
+
+_said: dict = {}
+
+
+class DataWarning(UserWarning):
+    """What people should know about their data; one line."""
+
+
+def warn(message: str) -> None:
+    """Warn in one line, once in a process."""
+    # With a place in the source the warning would be followed by a line of this project's code.
+    warnings.warn_explicit(message, DataWarning, "metaloss", 0, registry=_said)
 
 
 def require_files(
