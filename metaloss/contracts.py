@@ -45,6 +45,8 @@ class Task:
         augment: ``(inputs (B, ...), key) -> inputs (B, ...)``, applied to batches of training
             rows, never to validation or test rows that are evaluated or that judge. Pure: a
             function of the inputs and of the key, a 0-d int64 tensor on their device, alone.
+        ignore_index: The class index of targets that do not count, in the task loss, the metric
+            and the learned loss.
         stream: Keep the inputs in the CPU's memory and move them batch by batch. None: where
             they would take more than half of the device's free memory.
     """
@@ -63,6 +65,7 @@ class Task:
     description: str = ""
     augment: Callable[[Tensor, Tensor], Tensor] | None = None
     stream: bool | None = None
+    ignore_index: int = -100
 
     @property
     def input_shape(self) -> tuple[int, ...]:

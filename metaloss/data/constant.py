@@ -10,13 +10,16 @@ from torch import Tensor
 from metaloss.data.metrics import IGNORED
 
 
-def class_entropy(targets: Tensor, outputs: int, *, label_smoothing: float = 0.0) -> float:
+def class_entropy(
+    targets: Tensor, outputs: int, *, label_smoothing: float = 0.0, ignore_index: int = IGNORED
+) -> float:
     """Return the entropy of the class frequencies, in nats: cross-entropy's constant loss.
 
     Args:
-        targets: (B, *) class indices, where −100 is left out, or (B, C, *) soft labels.
+        targets: (B, *) class indices or (B, C, *) soft labels.
         outputs: C.
         label_smoothing: See `torch.nn.functional.cross_entropy`.
+        ignore_index: The class index that is left out.
 
     Example:
         >>> round(class_entropy(torch.tensor([0, 0, 1, 1]), 2), 4)
@@ -25,7 +28,7 @@ def class_entropy(targets: Tensor, outputs: int, *, label_smoothing: float = 0.0
     if targets.is_floating_point():
         shares = targets.double().transpose(0, 1).flatten(1).mean(dim=1)
     else:
-        counts = torch.bincount(targets[targets != IGNORED], minlength=outputs).double()
+        counts = torch.bincount(targets[targets != ignore_index], minlength=outputs).double()
         shares = counts / counts.sum()
     shares = (1 - label_smoothing) * shares + label_smoothing / outputs
     return torch.special.entr(shares).sum().item()
