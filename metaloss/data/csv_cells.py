@@ -18,6 +18,8 @@ MISSING = {"", "?", "na", "#na", "n/a", "#n/a", "<na>", "nan", "-nan", "null", "
 
 # Signs that spreadsheets and typesetters write in place of those of a keyboard.
 _PLAIN = str.maketrans({"\u00a0": " ", "\u202f": " ", "\u2009": " ", "\u2019": "'", "\u2212": "-"})
+# Sums of larger numbers overflow.
+_LARGEST = 1e300
 _UNITS = "%$€£¥"
 _ISO = r"[0-9]{4}-[0-9]{2}-[0-9]{2}([T ][0-9:.,]+)?\s*(Z|[+-][0-9:]+)?"
 _LIKE_DATES = r"[0-9]{1,4}([./-])[0-9]{1,2}\1[0-9]{1,4}(\D.*)?"
@@ -139,7 +141,7 @@ def _parsed(cells: pd.Series, decimal: str, thousands: str) -> np.ndarray:
     values = np.full(len(cells), np.nan)
     # float() rounds correctly; pandas' own quick parser may be off by the last bit.
     values[fits] = [float(cell) for cell in bare.str.replace(decimal, ".", regex=False)]
-    return np.where(np.isfinite(values), values, np.nan)
+    return np.where(np.abs(values) < _LARGEST, values, np.nan)
 
 
 def choose_reading(

@@ -192,7 +192,9 @@ def read_csv(path: str | Path, form: CSVForm | None = None, *, header: bool = Tr
         # What is in quotes is found first, and stays.
         pattern = rf'("(?:[^"]|"")*")|{re.escape(form.comment)}[^\n]*'
         text = re.sub(pattern, lambda found: found[1] or "", text)
-    number, rows, lines = 0, [], []
+    number = 0
+    rows: list[list[str]] = []
+    lines: list[int] = []
     try:
         first = next((line for line in io.StringIO(text) if line.strip()), "")
         separator = max(

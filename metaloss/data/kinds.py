@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import ClassVar
 
+import torch
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -77,17 +78,17 @@ class Classes(Kind):
     def task_loss(self) -> TensorFunction:
         """Cross-entropy, with smoothed labels or ignored classes if that is asked for."""
         options: dict = {"label_smoothing": self.label_smoothing} if self.label_smoothing else {}
-        options |= self._ignored
+        options |= {} if self.ignore_index == IGNORED else {"ignore_index": self.ignore_index}
         return partial(F.cross_entropy, **options) if options else F.cross_entropy
 
     @property
     def metric(self) -> TensorFunction:
         """Share of wrong classes."""
-        return partial(error_rate, **self._ignored) if self._ignored else error_rate
-
-    @property
-    def _ignored(self) -> dict[str, int]:
-        return {} if self.ignore_index == IGNORED else {"ignore_index": self.ignore_index}
+        return (
+            error_rate
+            if self.ignore_index == IGNORED
+            else partial(error_rate, ignore_index=self.ignore_index)
+        )
 
     def prepare(self, part: str, targets: Tensor) -> Tensor:
         """Return int64 indices (B, *) or soft labels (B, C, *)."""

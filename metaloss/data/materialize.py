@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -169,7 +170,7 @@ def _read(rows: Dataset | DataLoader, part: str) -> Iterator[Any]:
 
 def _picked(dataset: Any, indices: Iterable[Any], part: str) -> Iterator[Any]:
     for index in indices:
-        yield _fetched(lambda index=index: dataset[index], index, part)
+        yield _fetched(partial(dataset.__getitem__, index), index, part)
 
 
 def _iterated(dataset: IterableDataset, part: str) -> Iterator[Any]:
@@ -184,7 +185,10 @@ def _iterated(dataset: IterableDataset, part: str) -> Iterator[Any]:
                 "(or the rows as a pair of tensors)"
             )
         yield item
-    length = len(dataset) if hasattr(dataset, "__len__") else count  # type: ignore[arg-type]
+    try:
+        length = len(dataset)  # type: ignore[arg-type]
+    except (TypeError, NotImplementedError):  # most have none
+        return
     if length != count:
         raise MetalossError(
             f"{part}: the iterable gives {count} rows, its length is {length}; expected equal "

@@ -174,11 +174,11 @@ class RowSource(TaskSource, Checked):
             if noisy[name]:
                 chosen = problem.corrupted(chosen, _rng(seed, f"noise/{name}"))
             parts.append(Batch(torch.from_numpy(values), problem.tensor(chosen)))
-            self._check(name, parts[-1], problem)
+            self._check_part(name, parts[-1], problem)
         self.check_test(parts[-1].inputs)
         return parts
 
-    def _check(self, part: str, batch: Batch, problem: Problem) -> None:
+    def _check_part(self, part: str, batch: Batch, problem: Problem) -> None:
         for what, values in batch._asdict().items():
             if values.is_floating_point() and not bool(values.isfinite().all()):
                 raise MetalossError(
