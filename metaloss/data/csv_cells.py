@@ -98,15 +98,20 @@ def number_readings(cells: pd.Series, decimal: Decimal, thousands: Thousands) ->
     filled = known(cells)
     plain = _without_unit(cells.where(filled, "").str.translate(_PLAIN), filled)
     marks = set("".join(plain)) & set(".,' ")
-    tried = [
-        (_parsed(plain, point, group), point, group)
+    allowed = [
+        (point, group)
         for point, group in _FORMS
-        if (decimal is Decimal.auto or point == _SIGNS[decimal.value])
-        and (thousands is Thousands.auto or group in ("", _SIGNS[thousands.value]))
-        and (not group or group in marks)
-        and (point == "." or marks & {",", group})
+        if decimal is Decimal.auto or point == _SIGNS[decimal.value]
+        if thousands is Thousands.auto or group in ("", _SIGNS[thousands.value])
+        if thousands is Thousands.auto or point != _SIGNS[thousands.value]
     ]
-    tried = tried or [(_parsed(plain, _SIGNS[decimal.value], ""), _SIGNS[decimal.value], "")]
+    # Signs that do not occur make no difference.
+    differ = [
+        (point, group)
+        for point, group in allowed
+        if (not group or group in marks) and (point == "." or marks & {",", group})
+    ]
+    tried = [(_parsed(plain, *form), *form) for form in differ or allowed[:1]]
     most = max(np.isfinite(values).sum() for values, *_ in tried)
     found: list[Reading] = []
     if filled.any() and most <= filled.sum() / 2:

@@ -12,17 +12,15 @@ from metaloss.errors import MetalossError
 
 T = TypeVar("T")
 
-_said: dict = {}
-
 
 class DataWarning(UserWarning):
     """What people should know about their data; one line."""
 
 
 def warn(message: str) -> None:
-    """Warn in one line, once in a process."""
+    """Warn in one line."""
     # With a place in the source the warning would be followed by a line of this project's code.
-    warnings.warn_explicit(message, DataWarning, "metaloss", 0, registry=_said)
+    warnings.warn_explicit(message, DataWarning, "metaloss", 0)
 
 
 def require_files(

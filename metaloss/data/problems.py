@@ -12,7 +12,7 @@ from torch import Tensor
 from metaloss.data.checks import Checked, number
 from metaloss.data.corruptions import NoiseKind, add_outliers, flip_labels, long_tail
 from metaloss.data.kinds import Classes, Kind, Values
-from metaloss.data.scaling import fit_scaling
+from metaloss.data.scaling import as_float32, fit_scaling
 from metaloss.errors import MetalossError
 
 
@@ -165,4 +165,4 @@ class ValueProblem(Problem):
 
     def tensor(self, targets: np.ndarray) -> Tensor:
         """Return (n, C) float32."""
-        return torch.from_numpy(targets.astype(np.float32))
+        return torch.from_numpy(as_float32(targets))

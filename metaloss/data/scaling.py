@@ -66,3 +66,9 @@ def fit_channels(pixels: np.ndarray) -> Scaling:
     variance = squares.sum(axis=axes, dtype=np.int64, keepdims=True)[0] / count - mean**2
     std = np.sqrt(np.where(variance > 1e-9, variance, 1.0))
     return Scaling(mean.astype(np.float32), std.astype(np.float32))
+
+
+def as_float32(values: np.ndarray) -> np.ndarray:
+    """Return the values as float32, infinite where it cannot hold them: that is checked later."""
+    with np.errstate(over="ignore"):
+        return values.astype(np.float32, copy=False)
