@@ -20,6 +20,7 @@ MISSING = {"", "?", "na", "#na", "n/a", "#n/a", "<na>", "nan", "-nan", "null", "
 _PLAIN = str.maketrans({"\u00a0": " ", "\u202f": " ", "\u2009": " ", "\u2019": "'", "\u2212": "-"})
 # Sums of larger numbers overflow.
 _LARGEST = 1e300
+_FIRST = 100
 _UNITS = "%$€£¥"
 _ISO = r"[0-9]{4}-[0-9]{2}-[0-9]{2}([T ][0-9:.,]+)?\s*(Z|[+-][0-9:]+)?"
 _LIKE_DATES = r"[0-9]{1,4}([./-])[0-9]{1,2}\1[0-9]{1,4}(\D.*)?"
@@ -96,7 +97,7 @@ def number_readings(cells: pd.Series, decimal: Decimal, thousands: Thousands) ->
         [[12.345], [12345.0]]
     """
     filled = known(cells)
-    plain = _without_unit(cells.where(filled, "").str.translate(_PLAIN), filled)
+    plain = _without_unit(_typed(cells.where(filled, "")), filled)
     marks = set("".join(plain)) & set(".,' ")
     allowed = [
         (point, group)
@@ -111,41 +112,65 @@ def number_readings(cells: pd.Series, decimal: Decimal, thousands: Thousands) ->
         for point, group in allowed
         if (not group or group in marks) and (point == "." or marks & {",", group})
     ]
-    tried = [(_parsed(plain, *form), *form) for form in differ or allowed[:1]]
-    most = max(np.isfinite(values).sum() for values, *_ in tried)
     found: list[Reading] = []
-    if filled.any() and most <= filled.sum() / 2:
-        return found
-    marked = plain.str.contains("[.,]").to_numpy(dtype=bool)
-    for values, point, group in tried:
+    most = filled.sum() / 2
+    for point, group in differ or allowed[:1]:
+        # A form that is to equal one that fits all cells must fit the first ones.
+        if most == filled.sum() and _fitting(plain.head(_FIRST), point, group).sum() < min(
+            _FIRST, filled.head(_FIRST).sum()
+        ):
+            continue
+        values = _parsed(plain, point, group)
+        count = np.isfinite(values).sum()
+        if count > most:
+            found, most = [], count
         alike = [np.array_equal(values, other.values, equal_nan=True) for other in found]
-        if np.isfinite(values).sum() == most and not any(alike):
-            signs = bool((marked & np.isfinite(values)).any())
-            found.append(Reading(values=values, decimal=point, thousands=group, marked=signs))
+        if count == most and not any(alike) and (found or count > filled.sum() / 2):
+            read = plain[np.isfinite(values)]
+            marked = bool(marks & {".", ","}) and any("." in cell or "," in cell for cell in read)
+            found.append(Reading(values=values, decimal=point, thousands=group, marked=marked))
+    if not filled.any():
+        nothing = np.full(len(cells), np.nan)
+        found = [Reading(values=nothing, decimal=".", thousands="", marked=False)]
     return found
+
+
+def _typed(cells: pd.Series) -> pd.Series:
+    """Return the cells in the signs of a keyboard."""
+    if not set("".join(cells)) & {chr(sign) for sign in _PLAIN}:
+        return cells
+    return cells.str.translate(_PLAIN)
 
 
 def _without_unit(cells: pd.Series, filled: pd.Series) -> pd.Series:
     """Return the cells without the sign that most of them begin or end with; others are emptied."""
+    if not set("".join(cells)) & set(_UNITS):
+        return cells
     units = cells.str.replace(f"[^{_UNITS}]", "", regex=True)
-    unit = units[filled].mode().iloc[0] if filled.any() else ""
+    unit = units[filled].mode().iloc[0]
     if not unit:
         return cells
     ends = rf"^([+-]?)\s*{re.escape(unit)}\s*|\s*{re.escape(unit)}$"
     return cells.where(units == unit, "").str.replace(ends, r"\1", regex=True)
 
 
-def _parsed(cells: pd.Series, decimal: str, thousands: str) -> np.ndarray:
+def _fitting(cells: pd.Series, decimal: str, thousands: str) -> np.ndarray:
+    """Return which cells are numbers with these signs."""
     point, group = re.escape(decimal), re.escape(thousands)
     whole = rf"(?:[0-9]+|[1-9][0-9]{{0,2}}(?:{group}[0-9]{{3}})+)" if thousands else "[0-9]+"
     pattern = rf"[+-]?\s?(?:{whole}(?:{point}[0-9]*)?|{point}[0-9]+)(?:[eE][+-]?[0-9]+)?"
-    fits = cells.str.fullmatch(pattern).to_numpy(dtype=bool)
-    bare = cells[fits].str.replace(" ", "", regex=False)
-    if thousands:
-        bare = bare.str.replace(thousands, "", regex=False)
+    return cells.str.fullmatch(pattern).to_numpy(dtype=bool)
+
+
+def _parsed(cells: pd.Series, decimal: str, thousands: str) -> np.ndarray:
+    fits = _fitting(cells, decimal, thousands)
+    bare = cells[fits].tolist()
+    for sign, plain in ((" ", ""), (thousands, ""), (decimal, ".")):
+        if sign not in ("", plain):
+            bare = [cell.replace(sign, plain) for cell in bare]
     values = np.full(len(cells), np.nan)
     # float() rounds correctly; pandas' own quick parser may be off by the last bit.
-    values[fits] = [float(cell) for cell in bare.str.replace(decimal, ".", regex=False)]
+    values[fits] = [float(cell) for cell in bare]
     return np.where(np.abs(values) < _LARGEST, values, np.nan)
 
 
@@ -188,25 +213,27 @@ def dates(cells: pd.Series, form: str) -> np.ndarray | None:
 
     Args:
         cells: Text.
-        form: The format, as for ``strptime``; empty: ISO 8601 with year, month and day.
+        form: A format, as for ``strptime``, besides ISO 8601 with year, month and day; or empty.
 
     Example:
         >>> dates(pd.Series(["1970-01-02", "1970-01-03 12:00"]), "").tolist()
         [1.0, 2.5]
     """
     filled = known(cells)
-    fits = filled if form else cells.str.fullmatch(_ISO).astype(bool)
-    if not fits.sum() > filled.sum() / 2:
-        return None
-    try:
-        found = pd.to_datetime(
-            cells.where(fits), format=form or "ISO8601", errors="coerce", utc=True
-        )
-    except ValueError as error:
-        raise MetalossError(f"task.dates={form}: {error}; expected such as %d.%m.%Y") from error
-    days = (found - pd.Timestamp(0, tz="UTC")) / pd.Timedelta(days=1)
-    values = days.to_numpy(dtype=np.float64)
-    return values if np.isfinite(values).sum() > filled.sum() / 2 else None
+    iso = cells.str.fullmatch(_ISO).astype(bool)
+    for name, fits in ((form, filled), ("ISO8601", iso)):
+        if not name or fits.sum() <= filled.sum() / 2:
+            continue
+        try:
+            found = pd.to_datetime(cells.where(fits), format=name, errors="coerce", utc=True)
+        except ValueError as error:
+            raise MetalossError(f"task.dates={form}: {error}; expected such as %d.%m.%Y") from error
+        # numpy's unit reaches further than nanoseconds do.
+        moments = found.dt.tz_localize(None).to_numpy()
+        values = (moments - np.datetime64(0, "D")) / np.timedelta64(1, "D")
+        if np.isfinite(values).sum() > filled.sum() / 2:
+            return values
+    return None
 
 
 def look_like_dates(cells: pd.Series) -> bool:

@@ -139,7 +139,14 @@ def test_dates_are_days_since_1970():
     np.testing.assert_allclose(dates(pd.Series(cells), ""), expected, rtol=1e-15)
     days = dates(pd.Series(["31.12.2024", "01.02.2024"]), "%d.%m.%Y")
     assert days.tolist() == [20088.0, 19754.0]
+    assert dates(pd.Series(["2024-12-31"]), "%d.%m.%Y").tolist() == [20088.0]
     assert dates(pd.Series(["2024-13-01", "x"]), "") is None
+    far = dates(pd.Series(["9999-12-31", "2024-12-31", "2024-12-30"]), "")
+    # The oldest versions of pandas know no such days: they are then said to be missing.
+    assert far[0] == (datetime.date(9999, 12, 31) - datetime.date(1970, 1, 1)).days or (
+        pd.__version__ < "3" and np.isnan(far[0])
+    )
+    assert far[1:].tolist() == [20088.0, 20087.0]
     with pytest.raises(MetalossError, match=r"^task.dates=%q: .*; expected such as %d.%m.%Y$"):
         dates(pd.Series(["x"]), "%q")
 
