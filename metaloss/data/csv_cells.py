@@ -14,7 +14,8 @@ from metaloss.data.files import warn
 from metaloss.errors import MetalossError
 
 # What stands for nothing among numbers, in lower case.
-MISSING = {"", "?", "na", "#na", "n/a", "#n/a", "<na>", "nan", "-nan", "null", "none"}
+MISSING = {"", "?", "na", "#na", "n/a", "#n/a", "<na>", "nan", "-nan", "null", "none", "."}
+MISSING |= {"n.a.", "<null>", "\\n", "#value!", "#div/0!", "#ref!"}
 
 # Signs that spreadsheets and typesetters write in place of those of a keyboard.
 _PLAIN = str.maketrans({"\u00a0": " ", "\u202f": " ", "\u2009": " ", "\u2019": "'", "\u2212": "-"})
@@ -22,8 +23,12 @@ _PLAIN = str.maketrans({"\u00a0": " ", "\u202f": " ", "\u2009": " ", "\u2019": "
 _LARGEST = 1e300
 _FIRST = 100
 _UNITS = "%$€£¥"
-_ISO = r"[0-9]{4}-[0-9]{2}-[0-9]{2}([T ][0-9:.,]+)?\s*(Z|[+-][0-9:]+)?"
-_LIKE_DATES = r"[0-9]{1,4}([./-])[0-9]{1,2}\1[0-9]{1,4}(\D.*)?"
+_ISO = r"[0-9]{4}-[0-9]{2}(-[0-9]{2}([T ][0-9:.,]+)?\s*(Z|[+-][0-9:]+)?)?"
+_MONTH = r"(jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec)[a-z]*"
+_LIKE_DATES = (
+    r"(?i)[0-9]{1,4}([./-])[0-9]{1,2}\1[0-9]{1,4}(\D.*)?"
+    rf"|[0-9]{{1,2}}[\s.-]+{_MONTH}[\s.,-]+[0-9]{{2,4}}.*|{_MONTH}[\s.,-]+[0-9]{{1,4}}.*"
+)
 
 
 class Decimal(Enum):

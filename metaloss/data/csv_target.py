@@ -105,18 +105,23 @@ def _check_texts(table: TextTable, name: str, predict: Predict, read: np.ndarray
 
 def _codes(cells: list[str], numbers: np.ndarray, predict: Predict, where: str) -> bool:
     """Return whether cells of numbers are names of classes: 12 and 012 are one number."""
+    if predict is Predict.numbers:
+        return False
     seen: dict[float, str] = {}
+    pairs = set()
     for cell, number in zip(cells, numbers.tolist(), strict=True):
         # Without what a decimal sign alone adds: 1.0 is 1.
         bare = re.sub(r"([.,][0-9]*?)0*$", r"\1", cell).rstrip(".,")
-        first = seen.setdefault(number, bare)
-        if bare == first or np.isnan(number) or predict is Predict.numbers:
-            continue
-        if predict is Predict.classes or _look_like_classes(numbers[~np.isnan(numbers)].tolist()):
-            return True
-        if re.match(r"0[0-9]", f"{bare} {first}") or re.search(r" 0[0-9]", f"{bare} {first}"):
+        if not np.isnan(number) and seen.setdefault(number, bare) != bare:
+            pairs.add((seen[number], bare))
+    if not pairs:
+        return False
+    if predict is Predict.classes or _look_like_classes(numbers[~np.isnan(numbers)].tolist()):
+        return True
+    for pair in sorted(pairs):
+        if any(re.match("0[0-9]", text) for text in pair):
             raise MetalossError(
-                f"{where} is {first!r} and {bare!r}, one number or two codes; expected "
+                f"{where} is {pair[0]!r} and {pair[1]!r}, one number or two codes; expected "
                 "task.predict=numbers or task.predict=classes"
             )
     return False

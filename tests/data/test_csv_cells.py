@@ -140,6 +140,7 @@ def test_dates_are_days_since_1970():
     days = dates(pd.Series(["31.12.2024", "01.02.2024"]), "%d.%m.%Y")
     assert days.tolist() == [20088.0, 19754.0]
     assert dates(pd.Series(["2024-12-31"]), "%d.%m.%Y").tolist() == [20088.0]
+    assert dates(pd.Series(["1970-01", "1970-02"]), "").tolist() == [0.0, 31.0]
     assert dates(pd.Series(["2024-13-01", "x"]), "") is None
     far = dates(pd.Series(["9999-12-31", "2024-12-31", "2024-12-30"]), "")
     # The oldest versions of pandas know no such days: they are then said to be missing.
@@ -155,8 +156,11 @@ def test_columns_of_dates_become_numbers_or_are_said(table):
     days = [f"2024-01-{day:02d}" for day in range(1, 9)]
     assert table(d=days).columns(["d"]).values["d"].tolist() == [19723.0 + day for day in range(8)]
     other = [f"{day:02d}/01/2024" for day in range(1, 9)]
-    with pytest.warns(DataWarning, match=r"column 'd' looks like dates and is taken as text; task"):
-        assert table(d=other).columns(["d"]).values["d"].tolist() == other
+    named = [f"{day} January 2024" for day in range(1, 9)]
+    for texts in (other, named, [f"Jan {day}, 2024" for day in range(1, 9)]):
+        with pytest.warns(DataWarning, match=r"column 'd' looks like dates and is taken as text; "):
+            assert table(d=texts).columns(["d"]).values["d"].tolist() == texts
+    assert table(d=named, form=CSVForm(dates="%d %B %Y")).columns(["d"]).values["d"][7] == 19730.0
     form = CSVForm(dates="%d/%m/%Y")
     assert table(d=other, form=form).columns(["d"]).values["d"][0] == 19723.0
     with pytest.warns(

@@ -151,6 +151,41 @@ def test_the_drawn_files_do_make_tasks(tmp_path):
     assert check_whole(tmp_path / "any.csv", b"c0,c1\n" + b"1,2\n2,3\n" * 30, {"target": "c0"})
 
 
+codes = st.lists(
+    st.text(alphabet="0123456789_eE+-x１", min_size=1, max_size=4).filter(str.strip),
+    min_size=2,
+    max_size=6,
+    unique=True,
+)
+
+
+def check_classes(path, texts):
+    """Each text is a class of its own, as pandas tells them apart."""
+    rows = pd.Series(texts * 20)
+    path.write_text("\n".join(["x,y", *(f"{row % 7},{text}" for row, text in rows.items())]))
+    source = CSV(path=str(path), target="y", predict=Predict.classes)
+    task, picked = source.build(0), source.rows(0)
+    assert task.outputs == rows.nunique()
+    for part in PARTS:
+        labels = getattr(task, part).targets.numpy()
+        table = pd.crosstab(rows.iloc[getattr(picked, part)].to_numpy(), labels)
+        assert ((table > 0).sum(axis=0) == 1).all()
+        assert ((table > 0).sum(axis=1) == 1).all()
+
+
+@settings(few, max_examples=25)
+@given(texts=codes)
+def test_codes_are_told_apart(tmp_path_factory, texts):
+    check_classes(tmp_path_factory.getbasetemp() / "codes.csv", texts)
+
+
+@pytest.mark.faults
+@many
+@given(texts=codes)
+def test_many_codes_are_told_apart(tmp_path_factory, texts):
+    check_classes(tmp_path_factory.getbasetemp() / "codes.csv", texts)
+
+
 @st.composite
 def frames(draw):
     """Draw a table of numbers with gaps, words and a target, as pandas holds it."""
