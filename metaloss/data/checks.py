@@ -1,6 +1,9 @@
-"""Range checks of options, with one wording."""
+"""Range checks of options and numbers, with one wording."""
 
 from __future__ import annotations
+
+import torch
+from torch import Tensor
 
 from metaloss.errors import MetalossError
 
@@ -42,6 +45,25 @@ def whole(name: str, value: object, least: int) -> None:
     """
     if not isinstance(value, int) or isinstance(value, bool) or value < least:
         raise MetalossError(f"{name}={value}: expected a whole number, at least {least}")
+
+
+def finite(part: str, what: str, values: Tensor) -> Tensor:
+    """Return numbers in torch's default type.
+
+    Raises:
+        MetalossError: If they hold NaN, infinity, or what this type cannot hold.
+    """
+    converted = values.to(torch.get_default_dtype())
+    if bool(converted.isfinite().all()):
+        return converted
+    if bool(values.isfinite().all()):
+        largest = values.abs().max().item()
+        limit = torch.finfo(converted.dtype).max
+        raise MetalossError(
+            f"{part}: {what} up to {largest:.3g}; expected numbers below {limit:.3g}, as "
+            f"{converted.dtype} holds them"
+        )
+    raise MetalossError(f"{part}: {what} hold NaN or infinity; expected finite numbers")
 
 
 class Checked:

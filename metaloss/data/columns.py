@@ -5,9 +5,12 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
+from torch import Tensor
 
+from metaloss.data.files import warn
 from metaloss.data.scaling import fit_scaling
 from metaloss.errors import MetalossError
 
@@ -36,7 +39,8 @@ def fit_columns(train: Columns, *, most: int = 50) -> Encoder:
     its place, and if it is missing anywhere in the training rows, a further column says where. A
     text becomes one column for each text that the training rows have, 1 where it is that one; one
     that is not among them is 0 everywhere. What tells no rows apart is left out: a column that
-    never changes, and a text that is another one in every row (a name, an identifier).
+    never changes, and a text that is another one in every row (a name, an identifier). A warning
+    says so.
 
     Args:
         train: The training rows.
@@ -53,9 +57,16 @@ def fit_columns(train: Columns, *, most: int = 50) -> Encoder:
     """
     encoders = {}
     for name, column in train.values.items():
-        encoder = _numbers(column) if column.dtype != object else _texts(column, most)
+        fit = _numbers if column.dtype != object else partial(_texts, name=name, most=most)
+        encoder = fit(column)
         if encoder is not None:
             encoders[name] = encoder
+    left_out = [name for name in train.values if name not in encoders]
+    if encoders and left_out:
+        warn(
+            f"left out, as each is constant, empty, or a text that differs in every training row: "
+            f"{', '.join(left_out)}"
+        )
     if not encoders:
         raise MetalossError(
             f"no column to learn from: of {', '.join(train.values)} each is constant, empty, or a "
@@ -67,6 +78,15 @@ def fit_columns(train: Columns, *, most: int = 50) -> Encoder:
         return np.concatenate(parts, axis=1)
 
     return encode
+
+
+def check_differ(title: str, inputs: Tensor) -> None:
+    """Raise if all inputs (n, D) of several rows are the same in each of them."""
+    if len(inputs) > 1 and bool((inputs == inputs[0]).all()):
+        raise MetalossError(
+            f"task={title}: every input is the same in all {len(inputs)} test rows; expected "
+            "inputs that tell rows apart (are numbers taken for texts?)"
+        )
 
 
 def _numbers(train: np.ndarray) -> Callable[[np.ndarray], np.ndarray] | None:
@@ -89,11 +109,18 @@ def _numbers(train: np.ndarray) -> Callable[[np.ndarray], np.ndarray] | None:
     return encode
 
 
-def _texts(train: np.ndarray, most: int) -> Callable[[np.ndarray], np.ndarray] | None:
+def _texts(train: np.ndarray, *, name: str, most: int) -> Callable[[np.ndarray], np.ndarray] | None:
     counts = Counter(train.tolist())
     if len(counts) == 1 or len(counts) == len(train):
         return None
     # The most frequent ones; among equals the first by alphabet.
     kept = sorted(sorted(counts), key=lambda text: -counts[text])[:most]
+    if len(counts) > most:
+        rows = sum(counts[text] for text in counts.keys() - set(kept))
+        warn(
+            f"column {name!r} holds {len(counts)} different texts: an input for each of the {most} "
+            f"most frequent ones, none for the others, which stand in {rows} of {len(train)} "
+            "training rows"
+        )
     texts = np.array(sorted(kept), dtype=object)
     return lambda column: (column[:, None] == texts).astype(np.float64)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 import numpy as np
@@ -52,12 +52,11 @@ class CommunitiesCrime(NamedTable):
 
     def read(self, path: str) -> TextTable:
         """Return the table in a file: the published one has no header."""
-        bare = read_csv(path, header=False)
-        if len(bare.names) != _COLUMNS or _TARGET in bare.rows[0]:
-            return read_csv(path)
-        middle = bare.names[len(_KEYS) : -1]
-        bare.names[:] = [*_KEYS, *middle, _TARGET]
-        return bare
+        bare = read_csv(path, self, header=False)
+        if len(bare.names) != _COLUMNS or _TARGET in bare.cells.iloc[0].tolist():
+            return read_csv(path, self)
+        names = [*_KEYS, *bare.names[len(_KEYS) : -1], _TARGET]
+        return replace(bare, cells=bare.cells.set_axis(names, axis=1))
 
     def cached(self) -> tuple[Columns, np.ndarray]:
         """Return OpenML's copy, from scikit-learn's cache if it is there."""

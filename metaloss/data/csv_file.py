@@ -2,22 +2,83 @@
 
 from __future__ import annotations
 
+import codecs
 import csv
+import gzip
 import io
+import re
+import zlib
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 
+from metaloss.data.checks import Checked
 from metaloss.data.columns import Columns
+from metaloss.data.csv_cells import (
+    Decimal,
+    Reading,
+    Thousands,
+    choose_reading,
+    dates,
+    known,
+    look_like_dates,
+    number_readings,
+)
+from metaloss.data.files import warn
 from metaloss.errors import MetalossError
 
 _SEPARATORS = (",", ";", "\t", "|")
-# The share of numbers that makes a column one of numbers.
-_NUMERIC = 0.95
-# What stands for nothing among numbers, in lower case.
-MISSING = {"", "?", "na", "n/a", "nan", "null", "none"}
+_MARKS = {
+    codecs.BOM_UTF8: "utf-8-sig",
+    codecs.BOM_UTF32_LE: "utf-32",
+    codecs.BOM_UTF32_BE: "utf-32",
+    codecs.BOM_UTF16_LE: "utf-16",
+    codecs.BOM_UTF16_BE: "utf-16",
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class CSVForm(Checked):
+    """Options for what is written in a file; what is left at its default is found out."""
+
+    decimal: Decimal = field(
+        default=Decimal.auto, metadata={"help": "the decimal sign of numbers; auto: by the cells"}
+    )
+    thousands: Thousands = field(
+        default=Thousands.auto,
+        metadata={"help": "what groups the digits of numbers; auto: by the cells"},
+    )
+    dates: str = field(
+        default="",
+        metadata={"help": "the format of dates, such as %d.%m.%Y; empty: 2024-01-31 alone"},
+    )
+    comment: str = field(
+        default="", metadata={"help": "a sign after which the rest of a line does not count"}
+    )
+    encoding: str = field(
+        default="", metadata={"help": "such as cp1252; empty: UTF-8, or what the file's mark says"}
+    )
+
+    def __post_init__(self) -> None:
+        """Check what can be checked without the file."""
+        super().__post_init__()
+        if self.decimal is not Decimal.auto and self.decimal.value == self.thousands.value:
+            raise MetalossError(
+                f"task.decimal={self.decimal.value} and task.thousands={self.thousands.value}: "
+                "expected different signs"
+            )
+        if self.comment and (len(self.comment) != 1 or self.comment in '",;\t|\r\n '):
+            raise MetalossError(f"task.comment={self.comment}: expected one sign, such as #")
+        try:
+            "".encode(self.encoding or "utf-8")  # a codec of bytes has no str.encode
+        except (LookupError, ValueError) as error:
+            raise MetalossError(
+                f"task.encoding={self.encoding}: expected the name of an encoding, such as cp1252"
+            ) from error
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,121 +86,190 @@ class TextTable:
     """Cells as they stand in the file, without spaces around them.
 
     Attributes:
-        names: One for each column, from the header.
-        rows: The cells of each row, as many as names.
+        path: The file.
+        cells: Text, a column for each name of the header.
         lines: The line of each row in the file, from 1.
-        decimal_comma: Whether ``3,14`` may be a number, since commas separate nothing.
+        separator: What stands between cells.
+        form: What is known of the cells beforehand.
     """
 
-    names: list[str]
-    rows: list[list[str]]
+    path: Path
+    cells: pd.DataFrame
     lines: list[int]
-    decimal_comma: bool = False
+    separator: str
+    form: CSVForm
+
+    @property
+    def names(self) -> list[str]:
+        """One for each column, from the header; empty for columns without a name."""
+        return self.cells.columns.tolist()
 
     def column(self, name: str) -> list[str]:
         """Return the cells of a column."""
-        place = self.names.index(name)
-        return [row[place] for row in self.rows]
+        return self.cells[name].tolist()
 
-    def number(self, cell: str) -> float | None:
-        """Return a cell as a number, None if it is none."""
-        try:
-            return float(cell.replace(",", ".") if self.decimal_comma else cell)
-        except ValueError:
-            return None
+    @cached_property
+    def _readings(self) -> dict[str, list[Reading]]:
+        """What the cells of each column may mean as numbers; nothing for columns of text."""
+        return {
+            name: number_readings(self.cells[name], self.form.decimal, self.form.thousands)
+            for name in self.names
+            if name
+        }
 
-    def numbers(self, name: str, *, least: float) -> np.ndarray | None:
-        """Return a column as float64, NaN where no finite number is.
+    def numbers(self, name: str, *, strict: bool = True) -> np.ndarray | None:
+        """Return a column as float64, NaN where no finite number is; None for one of text.
 
-        None if fewer than a share of ``least`` of the cells that hold something are numbers.
+        A column holds numbers if most of its known cells do. With ``strict=False`` it is one of
+        text where its cells may mean different numbers.
+
+        Raises:
+            MetalossError: If its cells may mean different numbers.
         """
-        known = [cell for cell in self.column(name) if cell.lower() not in MISSING]
-        if sum(self.number(cell) is not None for cell in known) < least * len(known):
+        if not self._readings[name] or (len(self._readings[name]) > 1 and not strict):
             return None
-        found = [self.number(cell) for cell in self.column(name)]
-        values = np.array([np.nan if value is None else value for value in found], dtype=np.float64)
-        return np.where(np.isfinite(values), values, np.nan)
+        certain = {
+            reading[0].decimal
+            for reading in self._readings.values()
+            if len(reading) == 1 and reading[0].marked
+        }
+        where = f"{self.path}: column {name!r}"
+        return choose_reading(
+            self._readings[name], self.cells[name], certain, self.separator, where
+        )
 
     def columns(self, names: Iterable[str]) -> Columns:
-        """Return columns as numbers where nearly all known cells are numbers, else as text.
+        """Return columns of numbers, of dates as days since 1970, or of text.
 
-        A slip of the pen in one cell shall not make texts of a whole column of numbers.
+        What most known cells of a column are decides. The others are missing: a warning says so.
         """
         made = {}
         for name in names:
-            numbers = self.numbers(name, least=_NUMERIC)
-            made[name] = np.array(self.column(name), object) if numbers is None else numbers
+            values, what = self.numbers(name), "numbers"
+            if values is None:
+                values, what = dates(self.cells[name], self.form.dates), "dates"
+            if values is None:
+                self._say_text(name)
+                made[name] = self.cells[name].to_numpy(dtype=object)
+                continue
+            lost = np.flatnonzero(np.isnan(values) & known(self.cells[name]).to_numpy())
+            if len(lost):
+                warn(
+                    f"{self.path}: column {name!r} holds {what}; {len(lost)} of "
+                    f"{len(values)} cells are none and count as missing, such as "
+                    f"{self.column(name)[lost[0]][:40]!r} in line {self.lines[lost[0]]}"
+                )
+            made[name] = values
         return Columns(values=made)
 
+    def _say_text(self, name: str) -> None:
+        if look_like_dates(self.cells[name]):
+            warn(
+                f"{self.path}: column {name!r} looks like dates and is taken as text; "
+                "task.dates=FORMAT, such as %d.%m.%Y or %m/%d/%Y, makes numbers of them"
+            )
 
-def read_csv(path: str | Path, *, header: bool = True) -> TextTable:
-    """Return the cells of a CSV file in UTF-8.
+
+def read_csv(path: str | Path, form: CSVForm | None = None, *, header: bool = True) -> TextTable:
+    """Return the cells of a CSV file, which may be packed by gzip.
 
     The separator is the one of ``, ; tab |`` that gives the first line the most cells. Blank lines
-    are left out.
+    are left out. Lines may end as on Linux, Windows or an old Macintosh.
 
     Args:
         path: The file.
+        form: What is known of it.
         header: Whether the first line names the columns; otherwise they are called by numbers,
             from 1.
 
     Raises:
-        MetalossError: If the file is missing, is no UTF-8, has no header or no rows, or if a line
-            has more or fewer cells than the header.
+        MetalossError: If the file is missing, is of another encoding, has no header or no rows, or
+            if a line has more or fewer cells than the header.
     """
-    path = Path(path).expanduser()
-    text = _text(path)
-    first = next((line for line in io.StringIO(text) if line.strip()), "")
-    separator = max(_SEPARATORS, key=lambda mark: len(next(csv.reader([first], delimiter=mark))))
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator)
-    names: list[str] = []
-    table = TextTable(names=names, rows=[], lines=[], decimal_comma=separator != ",")
+    path, form = Path(path).expanduser(), form or CSVForm()
+    text = _text(path, form.encoding).replace("\r\n", "\n").replace("\r", "\n")
+    if form.comment:
+        # What is in quotes is found first, and stays.
+        pattern = rf'("(?:[^"]|"")*")|{re.escape(form.comment)}[^\n]*'
+        text = re.sub(pattern, lambda found: found[1] or "", text)
+    number = 0
+    rows: list[list[str]] = []
+    lines: list[int] = []
     try:
+        first = next((line for line in io.StringIO(text) if line.strip()), "")
+        separator = max(
+            _SEPARATORS, key=lambda mark: len(next(csv.reader([first], delimiter=mark)))
+        )
+        reader = csv.reader(
+            io.StringIO(text, newline=""), delimiter=separator, skipinitialspace=separator != "\t"
+        )
         for cells in reader:
+            # The line on which a row begins.
+            begins, number = number + 1, reader.line_num
             cells = [cell.strip() for cell in cells]
             if not any(cells):
                 continue
-            if not names:
-                names += cells if header else [str(place + 1) for place in range(len(cells))]
-                if header:
-                    _check_header(path, table)
-                    continue
-            if len(cells) != len(names):
+            if rows and len(cells) != len(rows[0]):
                 raise MetalossError(
-                    f"{path}, line {reader.line_num}: {len(cells)} cells; expected {len(names)}, "
+                    f"{path}, line {begins}: {len(cells)} cells; expected {len(rows[0])}, "
                     "as in the first line"
                 )
-            table.rows.append(cells)
-            table.lines.append(reader.line_num)
+            rows.append(cells)
+            lines.append(begins)
+        # A quote that nothing closes would take all lines after it for one cell.
+        number = lines[-1] - 1 if lines else 0
+        rest = io.StringIO(text).readlines()[number:]
+        list(csv.reader(rest, delimiter=separator, strict=True, skipinitialspace=True))
     except csv.Error as error:
-        raise MetalossError(f"{path}, line {reader.line_num}: {error}") from error
-    if not table.rows:
+        raise MetalossError(f"{path}, line {number + 1}: {error}") from error
+    if header and rows:
+        names, rows, lines = rows[0], rows[1:], lines[1:]
+        _check_header(path, names)
+    else:
+        names = [str(place + 1) for place in range(len(rows[0]) if rows else 0)]
+    if not rows:
         raise MetalossError(f"{path}: no rows; expected a line of names and then one line a row")
-    return table
+    cells = pd.DataFrame(rows, columns=names, dtype=object)
+    return TextTable(path=path, cells=cells, lines=lines, separator=separator, form=form)
 
 
-def _text(path: Path) -> str:
+def _text(path: Path, encoding: str) -> str:
     try:
-        # With "-sig" a mark at the beginning, which spreadsheets write, is left out.
-        return path.read_bytes().decode("utf-8-sig")
-    except OSError as error:
-        reason = error.strerror or type(error).__name__
+        content = path.read_bytes()
+        if content[:2] == b"\x1f\x8b":
+            content = gzip.decompress(content)
+    except (OSError, EOFError, zlib.error) as error:
+        reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
         raise MetalossError(f"task.path={path}: {reason}; expected a CSV file") from error
+    marked = next((name for mark, name in _MARKS.items() if content.startswith(mark)), None)
+    try:
+        # A mark at the beginning, which spreadsheets write, is left out.
+        text = content.decode(marked or encoding or "utf-8").removeprefix("\ufeff")
     except UnicodeDecodeError as error:
-        line = error.object[: error.start].count(b"\n") + 1
+        line = len((error.object[: error.start] + b"x").splitlines())
         raise MetalossError(
-            f"{path}, line {line}: not UTF-8 (byte 0x{error.object[error.start]:02x}); save the "
-            "table as CSV in UTF-8"
+            f"{path}, line {line}: not {error.encoding.upper()} (byte "
+            f"0x{error.object[error.start]:02x}); expected task.encoding=NAME, such as cp1252, or "
+            "a table saved as CSV in UTF-8"
         ) from error
-
-
-def _check_header(path: Path, table: TextTable) -> None:
-    names = table.names
-    if all(table.number(name) is not None for name in names if name):
+    if "\0" in text:
         raise MetalossError(
-            f"{path}: the first line is {', '.join(names[:4])}, numbers alone; expected a line "
-            "with the columns' names"
+            f"{path}: holds zero bytes, as no CSV file does; expected task.encoding=NAME, such as "
+            "utf-16-le, or a table saved as CSV in UTF-8"
         )
-    twice = sorted({name for name in names if names.count(name) > 1 and name})
-    if twice:
-        raise MetalossError(f"{path}: two columns are called {twice[0]!r}; expected different ones")
+    return text
+
+
+def _check_header(path: Path, names: list[str]) -> None:
+    cells = pd.Series([name for name in names if name], dtype=object)
+    readings = number_readings(cells, Decimal.auto, Thousands.auto)
+    if not readings or np.isnan(readings[0].values).any():
+        twice = sorted({name for name in names if names.count(name) > 1 and name})
+        if twice:
+            name = twice[0][:40]
+            raise MetalossError(f"{path}: two columns are called {name!r}; expected different ones")
+        return
+    raise MetalossError(
+        f"{path}: the first line is {', '.join(names[:4])}, numbers alone; expected a line "
+        "with the columns' names"
+    )

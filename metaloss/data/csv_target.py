@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from enum import Enum
 
 import numpy as np
 
-from metaloss.data.csv_file import MISSING, TextTable
+from metaloss.data.csv_cells import MISSING
+from metaloss.data.csv_file import TextTable
 from metaloss.errors import MetalossError
 
 # Whole numbers are classes up to so many different ones ...
@@ -39,30 +41,39 @@ class Target:
     classes: list[str] | None = None
 
 
-def read_target(table: TextTable, name: str, predict: Predict, path: str) -> Target:
+def read_target(table: TextTable, name: str, predict: Predict) -> Target:
     """Return the targets out of a column; rows without one are left out.
 
     Text makes classes. So do whole numbers with at most 20 different values and five rows for
-    each on average; other numbers are numbers. Classes are sorted, numbers by value.
+    each on average; other numbers are numbers. Classes are sorted, numbers by value. Codes that
+    differ as texts and not as numbers, such as 12 and 012, stay different classes; 1 and 1.0 do
+    not.
 
     Raises:
         MetalossError: If the column is empty, has a single value, is text where numbers are asked
             for, or texts of which most occur once.
     """
-    numbers = table.numbers(name, least=1)
+    where = f"{table.path}: the target {name!r}"
+    cells = table.column(name)
+    known = [cell.lower() not in MISSING for cell in cells]
+    read = table.numbers(name, strict=predict is not Predict.classes)
+    numbers = read
+    if read is not None and (
+        (np.isfinite(read) != known).any() or _codes(cells, read, predict, where)
+    ):
+        numbers = None
     if numbers is not None:
-        rows = np.flatnonzero(~np.isnan(numbers))
+        rows = np.flatnonzero(known)
         keys = numbers[rows].tolist()
     else:
         # Among texts "None" and "NA" may well be classes.
-        rows = np.flatnonzero([cell not in ("", "?") for cell in table.column(name)])
-        keys = [table.column(name)[row] for row in rows]
-    where = f"{path}: the target {name!r}"
+        rows = np.flatnonzero([cell not in ("", "?") for cell in cells])
+        keys = [cells[row] for row in rows]
     if len(set(keys)) < 2:
         got = f"is {_shown(keys[0])} in every row" if keys else "is empty"
         raise MetalossError(f"{where} {got}; expected two values or more")
     if numbers is None:
-        _check_texts(table, name, predict, where)
+        _check_texts(table, name, predict, read)
     if predict is Predict.numbers or (
         predict is Predict.auto and numbers is not None and not _look_like_classes(keys)
     ):
@@ -73,25 +84,51 @@ def read_target(table: TextTable, name: str, predict: Predict, path: str) -> Tar
     return Target(rows=rows, values=values, classes=[_shown(key) for key in ordered])
 
 
-def _check_texts(table: TextTable, name: str, predict: Predict, where: str) -> None:
+def _check_texts(table: TextTable, name: str, predict: Predict, read: np.ndarray | None) -> None:
     """Raise if a column that holds texts should hold numbers."""
-    cells = [cell for cell in table.column(name) if cell.lower() not in MISSING]
-    texts = [cell for cell in cells if table.number(cell) is None]
-    mostly_numbers = len(texts) < len(cells) / 2 and len(set(cells)) > _MOST_CLASSES
+    where = f"{table.path}: the target {name!r}"
+    rows = [row for row, cell in enumerate(table.column(name)) if cell.lower() not in MISSING]
+    different = len({table.column(name)[row] for row in rows})
+    texts = rows if read is None else [row for row in rows if np.isnan(read[row])]
+    mostly_numbers = read is not None and texts and different > _MOST_CLASSES
     if predict is Predict.numbers or (predict is Predict.auto and mostly_numbers):
-        line = table.lines[table.column(name).index(texts[0])]
+        cell, line = table.column(name)[texts[0]], table.lines[texts[0]]
         raise MetalossError(
-            f"{where} is {texts[0]!r} in line {line}; expected a number (or task.predict=classes)"
+            f"{where} is {cell!r} in line {line}; expected a number (or task.predict=classes)"
         )
-    if predict is Predict.auto and len(set(cells)) > len(cells) / 2:
+    if predict is Predict.auto and different > len(rows) / 2:
         raise MetalossError(
-            f"{where} has {len(set(cells))} different texts in {len(cells)} rows; expected classes "
+            f"{where} has {different} different texts in {len(rows)} rows; expected classes "
             "that occur again (task.predict=classes takes them all the same)"
         )
 
 
+def _codes(cells: list[str], numbers: np.ndarray, predict: Predict, where: str) -> bool:
+    """Return whether cells of numbers are names of classes: 12 and 012 are one number."""
+    if predict is Predict.numbers:
+        return False
+    seen: dict[float, str] = {}
+    pairs = set()
+    for cell, number in zip(cells, numbers.tolist(), strict=True):
+        # Without what a decimal sign alone adds: 1.0 is 1.
+        bare = re.sub(r"([.,][0-9]*?)0*$", r"\1", cell).rstrip(".,")
+        if not np.isnan(number) and seen.setdefault(number, bare) != bare:
+            pairs.add((seen[number], bare))
+    if not pairs:
+        return False
+    if predict is Predict.classes or _look_like_classes(numbers[~np.isnan(numbers)].tolist()):
+        return True
+    for pair in sorted(pairs):
+        if any(re.match("0[0-9]", text) for text in pair):
+            raise MetalossError(
+                f"{where} is {pair[0]!r} and {pair[1]!r}, one number or two codes; expected "
+                "task.predict=numbers or task.predict=classes"
+            )
+    return False
+
+
 def _shown(key: str | float) -> str:
-    return f"{key:g}" if isinstance(key, float) else key
+    return f"{key:.15g}" if isinstance(key, float) else key
 
 
 def _look_like_classes(values: list[float]) -> bool:

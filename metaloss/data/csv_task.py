@@ -7,11 +7,12 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
+from torch import Tensor
 
 from metaloss.data.checks import whole
-from metaloss.data.columns import Columns, Encoder, fit_columns
+from metaloss.data.columns import Columns, Encoder, check_differ, fit_columns
 from metaloss.data.corruptions import NoiseKind
-from metaloss.data.csv_file import TextTable, read_csv
+from metaloss.data.csv_file import CSVForm, TextTable, read_csv
 from metaloss.data.csv_target import Predict, Target, read_target
 from metaloss.data.problems import (
     ClassOptions,
@@ -28,7 +29,7 @@ _FEWEST_ROWS = 20
 
 
 @dataclass(frozen=True, kw_only=True)
-class CSV(TableSource, ClassOptions, ValueOptions):
+class CSV(TableSource, CSVForm, ClassOptions, ValueOptions):
     r"""Your own table: a CSV file with a header, and the column to predict.
 
     Inputs (B, D): numbers standardised, texts one column each, missing values filled (see
@@ -52,7 +53,7 @@ class CSV(TableSource, ClassOptions, ValueOptions):
         ('pets', 2, torch.Size([36, 1]), 'error')
     """
 
-    path: str = field(default="", metadata={"help": "the CSV file, in UTF-8, with a header"})
+    path: str = field(default="", metadata={"help": "the CSV file, with a header; .gz too"})
     target: str = field(default="", metadata={"help": "name of the column to predict"})
     predict: Predict = field(
         default=Predict.auto,
@@ -81,9 +82,9 @@ class CSV(TableSource, ClassOptions, ValueOptions):
         """Return the columns and the targets, with what is to be said about them."""
         if not self.path:
             raise MetalossError("task=csv needs task.path=FILE.csv and task.target=COLUMN")
-        text = read_csv(self.path)
+        text = read_csv(self.path, self)
         self._check_names(text)
-        target = read_target(text, self.target, self.predict, self.path)
+        target = read_target(text, self.target, self.predict)
         if len(target.rows) < _FEWEST_ROWS:
             raise MetalossError(
                 f"{self.path}: {len(target.rows)} rows with a target; expected at least "
@@ -99,19 +100,26 @@ class CSV(TableSource, ClassOptions, ValueOptions):
             inputs[target.rows],
             target.values,
             name=Path(self.path).stem,
-            about=_about(self.target, target, len(text.rows)),
+            classes=target.classes,
+            about=_about(self.target, target, len(text.lines)),
         )
 
     def problem(self, table: Table) -> Problem:
         """Return classes or values."""
         if table.targets.ndim == 1:
             count = int(table.targets.max()) + 1
-            return ClassProblem(outputs=count, noise=self.label_noise, options=self)
+            return ClassProblem(
+                outputs=count, noise=self.label_noise, options=self, names=table.classes
+            )
         return ValueProblem(outputs=1, noise=self.label_noise, options=self)
 
     def scaling(self, inputs: Columns) -> Encoder:
         """Return what makes numbers of the columns."""
         return fit_columns(inputs, most=self.most_categories)
+
+    def check_test(self, inputs: Tensor) -> None:
+        """Raise if the columns say nothing of the test rows."""
+        check_differ(self.title, inputs)
 
     def _check_names(self, text: TextTable) -> None:
         known = [name for name in text.names if name]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -10,6 +11,16 @@ from typing import TypeVar
 from metaloss.errors import MetalossError
 
 T = TypeVar("T")
+
+
+class DataWarning(UserWarning):
+    """What people should know about their data; one line."""
+
+
+def warn(message: str) -> None:
+    """Warn in one line."""
+    # With a place in the source the warning would be followed by a line of this project's code.
+    warnings.warn_explicit(message, DataWarning, "metaloss", 0)
 
 
 def require_files(

@@ -12,10 +12,15 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from metaloss.contracts import Task
+from metaloss.data.checks import finite
 from metaloss.data.constant import binary_entropy, class_entropy, target_variance
 from metaloss.data.metrics import IGNORED, binary_error, error_rate, mse
 from metaloss.errors import MetalossError
 from metaloss.types import Link
+
+# So many numbers in a row may lack rows where C is taken from the largest class.
+_WIDEST_GAP = 20
 
 TensorFunction = Callable[[Tensor, Tensor], Tensor]
 
@@ -60,24 +65,30 @@ class Classes(Kind):
     Attributes:
         label_smoothing: Share of every target that the task loss takes from its class and
             divides among all C.
+        ignore_index: The class index of targets that do not count.
     """
 
     label_smoothing: float = 0.0
+    ignore_index: int = IGNORED
 
     link = Link.softmax
     metric_name = "error"
 
     @property
     def task_loss(self) -> TensorFunction:
-        """Cross-entropy, with smoothed labels if that is asked for."""
-        if not self.label_smoothing:
-            return F.cross_entropy
-        return partial(F.cross_entropy, label_smoothing=self.label_smoothing)
+        """Cross-entropy, with smoothed labels or ignored classes if that is asked for."""
+        options: dict = {"label_smoothing": self.label_smoothing} if self.label_smoothing else {}
+        options |= {} if self.ignore_index == IGNORED else {"ignore_index": self.ignore_index}
+        return partial(F.cross_entropy, **options) if options else F.cross_entropy
 
     @property
     def metric(self) -> TensorFunction:
         """Share of wrong classes."""
-        return error_rate
+        return (
+            error_rate
+            if self.ignore_index == IGNORED
+            else partial(error_rate, ignore_index=self.ignore_index)
+        )
 
     def prepare(self, part: str, targets: Tensor) -> Tensor:
         """Return int64 indices (B, *) or soft labels (B, C, *)."""
@@ -88,18 +99,31 @@ class Classes(Kind):
                 f"{part}: real targets of shape {tuple(targets.shape)} with link=softmax; expected "
                 "class indices (integers) or soft labels (B, C)"
             )
-        return _finite(part, targets)
+        return finite(part, "targets", targets)
 
     def outputs(self, targets: Tensor) -> int:
-        """Return the largest class plus one, or the number of soft labels."""
+        """Return the largest class plus one, or the number of soft labels.
+
+        Raises:
+            MetalossError: If the classes do not look like 0 to C − 1.
+        """
         if targets.is_floating_point():
             return targets.shape[1]
-        found = int(targets.max()) + 1
-        if found < 2:
+        classes = self._counted(targets).unique()
+        if len(classes) < 2:
             raise MetalossError(
                 "train: found a single class; expected two or more, or outputs= in the options"
             )
-        return found
+        least, largest = int(classes[0]), int(classes[-1])
+        # A class may lack rows; wide gaps are identifiers, or a mark such as 255.
+        wide = int(classes.diff().max()) > max(_WIDEST_GAP, len(classes))
+        if least > 0 or wide:
+            hint = f"or ignore_index={largest} where that is no class" if wide else "subtract 1"
+            raise MetalossError(
+                f"train: {len(classes)} classes from {least} to {largest}; expected 0 to C − 1 "
+                f"({hint}; outputs=C in the options where some have no row)"
+            )
+        return largest + 1
 
     def check(self, part: str, targets: Tensor, outputs: int) -> None:
         """Raise for a class out of range, or for soft labels that are no distribution."""
@@ -112,19 +136,33 @@ class Classes(Kind):
                     "to 1 over the classes"
                 )
             return
-        counted = targets[targets != IGNORED]
+        self.check_classes(part, targets, outputs)
+
+    def check_classes(self, part: str, targets: Tensor, outputs: int) -> None:
+        """Raise for class indices that are neither 0 to C − 1 nor ignored."""
+        counted = self._counted(targets)
         if len(counted) == 0:
-            raise MetalossError(f"{part}: every target is {IGNORED} (ignored); expected classes")
+            raise MetalossError(
+                f"{part}: every target is {self.ignore_index} (ignored); expected classes"
+            )
         for extreme in (int(counted.min()), int(counted.max())):
             if not 0 <= extreme < outputs:
                 raise MetalossError(
                     f"{part}: class {extreme}; expected 0 to {outputs - 1} (outputs={outputs}), "
-                    f"or {IGNORED} for targets to ignore"
+                    f"or ignore_index={self.ignore_index} for targets to ignore"
                 )
+
+    def _counted(self, targets: Tensor) -> Tensor:
+        return targets[targets != self.ignore_index]
 
     def constant_loss(self, targets: Tensor, outputs: int) -> float:
         """Return the entropy of the class frequencies, smoothed as the labels are."""
-        return class_entropy(targets, outputs, label_smoothing=self.label_smoothing)
+        return class_entropy(
+            targets,
+            outputs,
+            label_smoothing=self.label_smoothing,
+            ignore_index=self.ignore_index,
+        )
 
 
 class YesNo(Kind):
@@ -145,7 +183,7 @@ class YesNo(Kind):
 
     def prepare(self, part: str, targets: Tensor) -> Tensor:
         """Return real targets (B, C, *), from 0 to 1."""
-        return _columns(_finite(part, targets))
+        return _columns(finite(part, "targets", targets))
 
     def outputs(self, targets: Tensor) -> int:
         """Return the number of questions."""
@@ -183,7 +221,7 @@ class Values(Kind):
 
     def prepare(self, part: str, targets: Tensor) -> Tensor:
         """Return real targets (B, C, *)."""
-        return _columns(_finite(part, targets))
+        return _columns(finite(part, "targets", targets))
 
     def outputs(self, targets: Tensor) -> int:
         """Return the number of values."""
@@ -198,11 +236,11 @@ class Values(Kind):
         return target_variance(targets)
 
 
-_KINDS: dict[Link, Kind] = {kind.link: kind for kind in (Classes(), YesNo(), Values())}
-
-
-def kind_of(targets: Tensor, link: Link | None) -> Kind:
+def kind_of(targets: Tensor, link: Link | None, ignore_index: int = IGNORED) -> Kind:
     """Return the kind for a link, or the one that the targets suggest.
+
+    Raises:
+        MetalossError: If classes are to be ignored where there are none.
 
     Example:
         >>> kind_of(torch.tensor([0, 1]), None).metric_name
@@ -210,14 +248,26 @@ def kind_of(targets: Tensor, link: Link | None) -> Kind:
     """
     if link is None:
         link = Link.identity if targets.is_floating_point() else Link.softmax
-    return _KINDS[link]
+    if link is Link.softmax and not targets.is_floating_point():
+        return Classes(ignore_index=ignore_index)
+    if ignore_index != IGNORED:
+        raise MetalossError(
+            f"ignore_index={ignore_index}: the targets are {targets.dtype} with link={link.value}; "
+            "expected class indices (integers with link=softmax)"
+        )
+    return {Link.softmax: Classes(), Link.sigmoid: YesNo(), Link.identity: Values()}[link]
 
 
-def _finite(part: str, targets: Tensor) -> Tensor:
-    targets = targets.to(torch.get_default_dtype())
-    if not bool(targets.isfinite().all()):
-        raise MetalossError(f"{part}: targets hold NaN or infinity; expected finite numbers")
-    return targets
+def check_task(task: Task) -> None:
+    """Raise unless every class index of a task is one of 0 to C − 1, or ignored.
+
+    Raises:
+        MetalossError: With the part, the class and what is allowed.
+    """
+    for part in ("train", "valid", "test"):
+        targets = getattr(task, part).targets
+        if task.link is Link.softmax and not targets.is_floating_point():
+            Classes(ignore_index=task.ignore_index).check_classes(part, targets, task.outputs)
 
 
 def _columns(targets: Tensor) -> Tensor:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,7 @@ from torch.utils.data import (
     BatchSampler,
     DataLoader,
     Dataset,
+    DistributedSampler,
     IterableDataset,
     TensorDataset,
     default_collate,
@@ -24,6 +26,8 @@ from metaloss.types import Batch
 Rows = tuple[Any, Any] | Dataset | DataLoader
 
 _CHUNK = 256
+# More rows than this out of an iterable never end, as far as anybody can tell.
+_MOST_ROWS = 4_000_000
 
 
 def materialize(rows: Rows, part: str, seed: int = 0) -> Batch:
@@ -34,16 +38,17 @@ def materialize(rows: Rows, part: str, seed: int = 0) -> Batch:
 
     Args:
         rows: A pair of tensors or arrays; a ``Dataset`` of (inputs, target) pairs; or a
-            ``DataLoader``, read once in this process. Of a loader, the sampler says *which* rows
-            are taken, never their order, which is the dataset's own; ``drop_last`` drops none
-            where the loader has an ordinary batch sampler. A loader over an ``IterableDataset``,
-            or with ``batch_size=None``, is taken as it comes.
+            ``DataLoader``. Rows are read once, in this process: a loader's workers, each of which
+            may yield every row of an ``IterableDataset``, are not started. Of a loader, the
+            sampler says *which* rows are taken, never their order, which is the dataset's own;
+            ``drop_last`` drops none where the loader has an ordinary batch sampler.
         part: What the rows are for: used in messages.
         seed: Decides what a random sampler or transform draws.
 
     Raises:
         MetalossError: If the rows are of another kind, are no pairs, cannot be stacked, do not
-            match in number, are empty, or if a sampler draws a row more than once.
+            match in number, are empty or endless, if their number is not the dataset's length, or
+            if a sampler draws a row more than once.
 
     Example:
         >>> pairs = TensorDataset(torch.arange(6.0).reshape(6, 1), torch.arange(6))
@@ -70,7 +75,13 @@ def materialize(rows: Rows, part: str, seed: int = 0) -> Batch:
             "expected equal numbers"
         )
     if len(batch.inputs) == 0:
-        raise MetalossError(f"{part} is empty: expected at least one row")
+        raise _empty(part)
+    for name, tensor in batch._asdict().items():
+        if tensor.numel() == 0:
+            raise MetalossError(
+                f"{part}: {name} of shape {tuple(tensor.shape)} hold nothing; expected a number in "
+                "each row"
+            )
     return batch
 
 
@@ -78,23 +89,53 @@ def _pair(values: Any, part: str) -> Batch:
     if not isinstance(values, tuple | list) or len(values) != 2:
         got = f"{len(values)} values" if isinstance(values, tuple | list) else type(values).__name__
         raise MetalossError(f"{part}: got {got}; expected pairs of (inputs, targets)")
-    tensors = []
-    for value in values:
-        if not isinstance(value, Tensor | np.ndarray):
-            raise MetalossError(
-                f"{part}: got a pair with a {type(value).__name__}; expected tensors or arrays"
-            )
+    return Batch(*(_tensor(value, part) for value in values))
+
+
+def _tensor(value: Any, part: str) -> Tensor:
+    if not isinstance(value, Tensor | np.ndarray):
+        raise MetalossError(
+            f"{part}: got a pair with a {type(value).__name__}; expected tensors or arrays"
+        )
+    unfit = _unfit(value)
+    if unfit:
+        raise MetalossError(f"{part}: got {unfit}; expected dense tensors of real numbers")
+    try:
         tensor = torch.as_tensor(value).detach().cpu()
-        if tensor.ndim == 0:
-            raise MetalossError(f"{part}: got a tensor without dimensions; expected rows (B, ...)")
-        tensors.append(tensor)
-    return Batch(*tensors)
+    except (TypeError, ValueError) as error:  # byte orders and strides that torch does not have
+        assert isinstance(value, np.ndarray)
+        if value.dtype.kind not in "biuf":
+            raise MetalossError(
+                f"{part}: got an array of {value.dtype}; expected dense tensors of real numbers"
+            ) from error
+        native = value.astype(value.dtype.newbyteorder("="), order="C")
+        tensor = torch.as_tensor(native)
+    if tensor.ndim == 0:
+        raise MetalossError(f"{part}: got a tensor without dimensions; expected rows (B, ...)")
+    if tensor.dtype is torch.uint64 and bool((tensor.view(torch.int64) < 0).any()):
+        raise MetalossError(f"{part}: got whole numbers of 2⁶³ and more; expected smaller ones")
+    return tensor
+
+
+def _unfit(value: Tensor | np.ndarray) -> str:
+    """Return what a tensor or an array is that no task can hold; nothing if one can."""
+    if isinstance(value, np.ma.MaskedArray) and np.ma.is_masked(value):
+        return "an array with masked values"
+    if isinstance(value, np.ndarray):
+        return f"an array of {value.dtype}" if value.dtype.kind not in "biuf" else ""
+    if value.is_nested:
+        return "a nested tensor, whose rows differ in shape"
+    if value.layout is not torch.strided:
+        return f"a sparse tensor ({value.layout})"
+    if value.is_quantized or value.is_complex():
+        return f"a tensor of {value.dtype}"
+    return "a tensor on the meta device, which holds no numbers" if value.is_meta else ""
 
 
 def _join(batches: Iterable[Any], part: str) -> Batch:
     pairs = [_pair(batch, part) for batch in batches]
     if not pairs:
-        raise MetalossError(f"{part} is empty: expected at least one row")
+        raise _empty(part)
     try:
         inputs, targets = (torch.cat(column) for column in zip(*pairs, strict=True))
     except RuntimeError as error:
@@ -102,46 +143,104 @@ def _join(batches: Iterable[Any], part: str) -> Batch:
     return Batch(inputs, targets)
 
 
-def _read(rows: Dataset | DataLoader, part: str) -> Iterable[Any]:
-    """Yield collated batches."""
-    if isinstance(rows, DataLoader):
-        dataset, collate = rows.dataset, rows.collate_fn
-        if isinstance(dataset, IterableDataset) or rows.batch_sampler is None:
-            yield from rows
-            return
-        indices = _indices(rows, part)
+def _read(rows: Dataset | DataLoader, part: str) -> Iterator[Any]:
+    """Yield collated batches, in this process."""
+    loader = rows if isinstance(rows, DataLoader) else None
+    dataset = rows.dataset if isinstance(rows, DataLoader) else rows
+    collate = default_collate if loader is None else loader.collate_fn
+    if isinstance(dataset, IterableDataset):
+        items = _iterated(dataset, part)
+    elif loader is None:
+        items = _picked(dataset, range(len(dataset)), part)  # type: ignore[arg-type]
     else:
-        dataset, collate = rows, default_collate
-        if isinstance(dataset, IterableDataset):
-            yield _collated(list(dataset), collate, part)
-            return
-        indices = list(range(len(dataset)))  # type: ignore[arg-type]
-    for start in range(0, len(indices), _CHUNK):
-        chunk = [dataset[index] for index in indices[start : start + _CHUNK]]
+        items = _picked(dataset, _indices(loader, part), part)
+    if loader is not None and loader.batch_sampler is None:
+        for item in items:  # each of them is a batch
+            yield _collated(item, collate, part)
+        return
+    chunk: list[Any] = []
+    for item in items:
+        chunk.append(item)
+        if len(chunk) == _CHUNK:
+            yield _collated(chunk, collate, part)
+            chunk = []
+    if chunk:
         yield _collated(chunk, collate, part)
 
 
-def _indices(loader: DataLoader, part: str) -> list[int]:
-    batches = loader.batch_sampler
-    assert batches is not None
-    if type(batches) is BatchSampler:
-        drawn = [int(index) for index in batches.sampler]
-    else:
-        drawn = [int(index) for batch in batches for index in batch]
-    if len(set(drawn)) < len(drawn):
+def _picked(dataset: Any, indices: Iterable[Any], part: str) -> Iterator[Any]:
+    for index in indices:
+        yield _fetched(partial(dataset.__getitem__, index), index, part)
+
+
+def _iterated(dataset: IterableDataset, part: str) -> Iterator[Any]:
+    done = object()
+    iterator = _fetched(lambda: iter(dataset), 0, part)
+    count = 0
+    while (item := _fetched(lambda: next(iterator, done), count, part)) is not done:
+        count += 1
+        if count > _MOST_ROWS:
+            raise MetalossError(
+                f"{part}: the iterable gives more than {_MOST_ROWS:,} rows; expected one that ends "
+                "(or the rows as a pair of tensors)"
+            )
+        yield item
+    try:
+        length = len(dataset)  # type: ignore[arg-type]
+    except (TypeError, NotImplementedError):  # most have none
+        return
+    if length != count:
         raise MetalossError(
-            f"{part}: the loader's sampler draws rows more than once; pass its dataset instead"
+            f"{part}: the iterable gives {count} rows, its length is {length}; expected equal "
+            "numbers (was an iterator used up before?)"
         )
-    return sorted(drawn)
 
 
-def _collated(rows: list[Any], collate: Any, part: str) -> Any:
-    if not rows:
-        raise MetalossError(f"{part} is empty: expected at least one row")
+def _fetched(fetch: Callable[[], Any], place: Any, part: str) -> Any:
+    try:
+        return fetch()
+    # A dataset is the user's code and can fail in any way.
+    except Exception as error:
+        reason = str(error).strip().split("\n")[0]
+        raise MetalossError(
+            f"{part}: the dataset fails at row {place}: {type(error).__name__}: {reason}"
+        ) from error
+
+
+def _indices(loader: DataLoader, part: str) -> list[Any]:
+    batches = loader.batch_sampler
+    sampler = loader.sampler if batches is None else getattr(batches, "sampler", None)
+    if isinstance(sampler, DistributedSampler):
+        raise MetalossError(
+            f"{part}: the loader's DistributedSampler gives each process other rows; pass its "
+            "dataset instead"
+        )
+    plain = type(batches) is BatchSampler
+    # Without a batch sampler an index may be one of a batch, or several.
+    drawn: Iterable[Any] = batches.sampler if plain else (batches or sampler)  # type: ignore
+    taken: list[Any] = []
+    seen: set[Any] = set()
+    for index in drawn:
+        several = np.asarray(index).ravel().tolist()
+        # Asked for each, since a sampler that repeats rows may never end.
+        if len(set(several)) < len(several) or not seen.isdisjoint(several):
+            raise MetalossError(
+                f"{part}: the loader's sampler draws rows more than once; pass its dataset instead"
+            )
+        seen.update(several)
+        taken += [index] if batches is None else several
+    return taken if batches is None else sorted(taken)
+
+
+def _collated(rows: Any, collate: Any, part: str) -> Any:
     try:
         return collate(rows)
-    except (TypeError, RuntimeError) as error:
+    except Exception as error:
         raise _unstackable(part, error) from error
+
+
+def _empty(part: str) -> MetalossError:
+    return MetalossError(f"{part} is empty: expected at least one row")
 
 
 def _unstackable(part: str, error: Exception) -> MetalossError:

@@ -11,13 +11,14 @@ from metaloss.errors import MetalossError
 IGNORED = -100
 
 
-def error_rate(outputs: Tensor, targets: Tensor) -> Tensor:
+def error_rate(outputs: Tensor, targets: Tensor, *, ignore_index: int = IGNORED) -> Tensor:
     """Return the share of wrong classes: 1 − accuracy, from 0 to 1.
 
     Args:
         outputs: (B, C, *) logits, or anything whose largest entry is the guess.
-        targets: (B, *) class indices, where −100 is left out, or (B, C, *) soft labels, whose
-            largest entry counts as the class.
+        targets: (B, *) class indices, or (B, C, *) soft labels, whose largest entry counts as
+            the class.
+        ignore_index: The class index that is left out.
 
     Example:
         >>> import torch
@@ -26,7 +27,7 @@ def error_rate(outputs: Tensor, targets: Tensor) -> Tensor:
     """
     if targets.is_floating_point():
         targets = targets.argmax(dim=1)
-    counted = targets != IGNORED
+    counted = targets != ignore_index
     wrong = (outputs.argmax(dim=1) != targets) & counted
     return wrong.sum() / counted.sum()
 

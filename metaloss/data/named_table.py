@@ -7,16 +7,17 @@ from dataclasses import dataclass, field
 from typing import ClassVar
 
 import numpy as np
+from torch import Tensor
 
-from metaloss.data.columns import Columns, Encoder, fit_columns
-from metaloss.data.csv_file import TextTable, read_csv
+from metaloss.data.columns import Columns, Encoder, check_differ, fit_columns
+from metaloss.data.csv_file import CSVForm, TextTable, read_csv
 from metaloss.data.csv_target import Predict, read_target
 from metaloss.data.tables import RegressionSource
 from metaloss.errors import MetalossError, unknown_name
 
 
 @dataclass(frozen=True, kw_only=True)
-class NamedTable(RegressionSource):
+class NamedTable(RegressionSource, CSVForm):
     """A regression on the columns of a table; missing values are filled, see ``fit_columns``."""
 
     path: str = field(
@@ -43,14 +44,14 @@ class NamedTable(RegressionSource):
         found = [name for name in self.targets if name in table.names]
         if not found:
             raise unknown_name(f"column of {self.path}", self.targets[0], table.names)
-        target = read_target(table, found[0], Predict.numbers, self.path)
+        target = read_target(table, found[0], Predict.numbers)
         left_out = {"", found[0], *self.not_inputs}
         names = [name for name in table.names if name not in left_out]
         return table.columns(names)[target.rows], target.values
 
     def read(self, path: str) -> TextTable:
         """Return the table in a file."""
-        return read_csv(path)
+        return read_csv(path, self)
 
     @abstractmethod
     def cached(self) -> tuple[Columns, np.ndarray]:
@@ -59,6 +60,10 @@ class NamedTable(RegressionSource):
     def scaling(self, inputs: Columns) -> Encoder:
         """Return what makes numbers of the columns."""
         return fit_columns(inputs)
+
+    def check_test(self, inputs: Tensor) -> None:
+        """Raise if the columns say nothing of the test rows."""
+        check_differ(self.title, inputs)
 
     def missing(self, where: str) -> MetalossError:
         """Return the error for a table that is nowhere."""

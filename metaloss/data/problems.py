@@ -12,7 +12,8 @@ from torch import Tensor
 from metaloss.data.checks import Checked, number
 from metaloss.data.corruptions import NoiseKind, add_outliers, flip_labels, long_tail
 from metaloss.data.kinds import Classes, Kind, Values
-from metaloss.data.scaling import fit_scaling
+from metaloss.data.scaling import as_float32, fit_scaling
+from metaloss.errors import MetalossError
 
 
 class Problem(ABC):
@@ -97,11 +98,19 @@ class ValueOptions(Checked):
 
 @dataclass(frozen=True, kw_only=True)
 class ClassProblem(Problem):
-    """Classes 0 to C − 1: cross-entropy, error rate, wrong labels, long tails."""
+    """Classes 0 to C − 1: cross-entropy, error rate, wrong labels, long tails.
+
+    Attributes:
+        outputs: C.
+        noise: The share of wrong labels.
+        options: What else is asked for.
+        names: What the classes are called, for messages.
+    """
 
     outputs: int
     noise: float
     options: ClassOptions
+    names: list[str] | None = None
 
     @property
     def kind(self) -> Kind:
@@ -116,6 +125,12 @@ class ClassProblem(Problem):
         """Return all rows, or a long tail of them."""
         if self.options.imbalance == 1:
             return np.arange(len(targets))
+        for empty in np.flatnonzero(np.bincount(targets, minlength=self.outputs) == 0):
+            name = repr(self.names[empty]) if self.names else str(empty)
+            raise MetalossError(
+                f"task.imbalance={self.options.imbalance}: class {name} has no training row; "
+                "expected one or more of each class"
+            )
         return long_tail(targets, self.options.imbalance, self.outputs, rng)
 
     def corrupted(self, targets: np.ndarray, rng: np.random.Generator) -> np.ndarray:
@@ -150,4 +165,4 @@ class ValueProblem(Problem):
 
     def tensor(self, targets: np.ndarray) -> Tensor:
         """Return (n, C) float32."""
-        return torch.from_numpy(targets.astype(np.float32))
+        return torch.from_numpy(as_float32(targets))

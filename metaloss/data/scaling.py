@@ -33,9 +33,16 @@ def fit_scaling(values: np.ndarray, *, per_feature: bool) -> Scaling:
         [[3.0, 1.0]]
     """
     axis = 0 if per_feature else None
+    # The squares of very large or small numbers do not exist in float64. A power of two is exact.
+    largest = np.abs(values).max(axis=axis)
+    extreme = (largest > 1e150) | ((largest < 1e-150) & (largest > 0))
+    unit = np.where(extreme, np.exp2(np.frexp(largest)[1] - 1.0), 1.0)
+    if extreme.any():
+        scaled = fit_scaling(values / unit, per_feature=per_feature)
+        return Scaling(scaled.mean * unit, scaled.std * unit)
     std = np.asarray(values.std(axis=axis))
     # A feature that never changes is only centred; its computed deviation may be a rounding error.
-    changes = std > 1e-12 * np.abs(values).max(axis=axis)
+    changes = std > 1e-12 * largest
     return Scaling(np.asarray(values.mean(axis=axis)), np.where(changes, std, 1.0))
 
 
@@ -59,3 +66,9 @@ def fit_channels(pixels: np.ndarray) -> Scaling:
     variance = squares.sum(axis=axes, dtype=np.int64, keepdims=True)[0] / count - mean**2
     std = np.sqrt(np.where(variance > 1e-9, variance, 1.0))
     return Scaling(mean.astype(np.float32), std.astype(np.float32))
+
+
+def as_float32(values: np.ndarray) -> np.ndarray:
+    """Return the values as float32, infinite where it cannot hold them: that is checked later."""
+    with np.errstate(over="ignore"):
+        return values.astype(np.float32, copy=False)

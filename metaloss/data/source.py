@@ -27,7 +27,7 @@ class Table(NamedTuple):
 
     ``inputs``: n rows, picked by an array of row numbers. ``targets``: labels (n,) or values
     (n, C). ``published``: so many rows at the end are the published test split.
-    ``name`` and ``about``: in place of the source's own.
+    ``name`` and ``about``: in place of the source's own. ``classes``: what they are called.
     """
 
     inputs: Any
@@ -35,6 +35,7 @@ class Table(NamedTuple):
     published: int = 0
     name: str | None = None
     about: str | None = None
+    classes: list[str] | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -99,6 +100,9 @@ class RowSource(TaskSource, Checked):
     def disturbed(self, inputs: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         """Return the training inputs with what may be wrong with them."""
         return inputs
+
+    def check_test(self, inputs: Tensor) -> None:
+        """Raise if the inputs of the test rows can show nothing."""
 
     def augmentation(self) -> Callable[[Tensor, Tensor], Tensor] | None:
         """Return what is done to batches of training rows."""
@@ -170,7 +174,18 @@ class RowSource(TaskSource, Checked):
             if noisy[name]:
                 chosen = problem.corrupted(chosen, _rng(seed, f"noise/{name}"))
             parts.append(Batch(torch.from_numpy(values), problem.tensor(chosen)))
+            self._check_part(name, parts[-1], problem)
+        self.check_test(parts[-1].inputs)
         return parts
+
+    def _check_part(self, part: str, batch: Batch, problem: Problem) -> None:
+        for what, values in batch._asdict().items():
+            if values.is_floating_point() and not bool(values.isfinite().all()):
+                raise MetalossError(
+                    f"task={self.title}: {what} of {part} rows are too large or not finite, in the "
+                    "deviation of the training rows; expected numbers below 3e38"
+                )
+        problem.kind.check(part, batch.targets, problem.outputs)
 
     def _seed(self, seed: int) -> int:
         return seed if self.split_seed is None else self.split_seed

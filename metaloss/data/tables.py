@@ -18,7 +18,7 @@ from metaloss.data.problems import (
     ValueOptions,
     ValueProblem,
 )
-from metaloss.data.scaling import fit_scaling
+from metaloss.data.scaling import as_float32, fit_scaling
 from metaloss.data.source import RowSource, Table
 from metaloss.data.splits import Split, split_rows
 from metaloss.errors import MetalossError
@@ -47,7 +47,7 @@ class NumberSource(RowSource):
     def fit(self, inputs: Any) -> Callable[[Any], np.ndarray]:
         """Return the scaling, with float32 as its result."""
         scale = self.scaling(inputs)
-        return lambda rows: scale(rows).astype(np.float32, copy=False)
+        return lambda rows: as_float32(scale(rows))
 
     def disturbed(self, inputs: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         """Return the training inputs with noise."""

@@ -9,14 +9,19 @@ import torch
 from torch import Tensor
 
 from metaloss.contracts import Task
-from metaloss.data.checks import number, whole
+from metaloss.data.checks import finite, number, whole
 from metaloss.data.constant import fitted_constant
-from metaloss.data.kinds import Kind, TensorFunction, kind_of
+from metaloss.data.kinds import Classes, Kind, TensorFunction, kind_of
 from metaloss.data.materialize import Rows, materialize
+from metaloss.data.metrics import IGNORED
 from metaloss.data.splits import split_rows
 from metaloss.errors import MetalossError
 from metaloss.inner.keys import derive
 from metaloss.types import Batch, Link
+
+# No table of embeddings has so many rows: these are identifiers or measurements.
+_MOST_TOKENS = 2**31
+_SOME = 64
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,6 +40,8 @@ class TaskOptions:
         goal: ``"min"`` or ``"max"``: which values of ``metric`` are better.
         valid_fraction: Share of the training rows that become validation rows where none are
             given, above 0 and below 1.
+        ignore_index: The class index of targets that do not count, such as 255 in masks. Default:
+            −100, as in torch. A ``task_loss`` and a ``metric`` of your own must ignore it as well.
         constant_loss: Task loss of the best constant prediction. Default: computed.
         description: One line for people.
 
@@ -49,6 +56,7 @@ class TaskOptions:
     metric_name: str | None = None
     goal: str = "min"
     valid_fraction: float = 0.15
+    ignore_index: int = IGNORED
     constant_loss: float | None = None
     description: str = ""
 
@@ -59,6 +67,7 @@ class TaskOptions:
             raise MetalossError(f"link={self.link}: expected one of {allowed}")
         if self.outputs is not None:
             whole("outputs", self.outputs, 1)
+        whole("ignore_index", self.ignore_index, -(2**63))
         if self.goal not in ("min", "max"):
             raise MetalossError(f"goal={self.goal}: expected min or max")
         if (self.metric is None) != (self.metric_name is None):
@@ -85,7 +94,7 @@ def task_from_data(
     torch's default type, integer inputs int64 (token ids). Nothing is scaled: that is yours to do.
 
     Args:
-        train: Inputs (B, ...) with targets (B, *): class indices (−100: ignored), or values
+        train: Inputs (B, ...) with targets (B, *): class indices 0 to C − 1, or values
             (B, C, *); values (B,) become (B, 1).
         valid: Rows that the meta-batches come from. None: split off from ``train``, stratified
             by class, ``options.valid_fraction`` of it.
@@ -113,14 +122,19 @@ def task_from_data(
         if rows is not None
     }
     link = None if options.link is None else Link(options.link)
-    kind = kind_of(parts["train"].targets, link)
+    kind = kind_of(parts["train"].targets, link, options.ignore_index)
     for part, batch in parts.items():
         parts[part] = batch._replace(targets=kind.prepare(part, batch.targets))
         _same_form(part, parts[part], parts["train"])
     outputs = options.outputs or kind.outputs(parts["train"].targets)
-    if options.task_loss is None:  # only the user knows what a task loss of theirs can take
-        for part, batch in parts.items():
+    for part, batch in parts.items():
+        if options.task_loss is None:
             kind.check(part, batch.targets, outputs)
+        # Only the user knows which values a task loss of theirs can take.
+        elif isinstance(kind, Classes) and not batch.targets.is_floating_point():
+            kind.check_classes(part, batch.targets, outputs)
+    if options.task_loss is not None:
+        _check_task_loss(parts, outputs, options.task_loss)
     if "valid" not in parts:
         parts["train"], parts["valid"] = _split_off(parts["train"], options.valid_fraction, seed)
     return Task(
@@ -136,17 +150,21 @@ def task_from_data(
         goal=options.goal,
         constant_loss=_constant_loss(kind, parts["train"].targets, outputs, options),
         description=options.description,
+        ignore_index=options.ignore_index,
     )
 
 
 def _checked_inputs(part: str, batch: Batch) -> Batch:
     inputs = batch.inputs
     if inputs.is_floating_point():
-        inputs = inputs.to(torch.get_default_dtype())
-        if not bool(inputs.isfinite().all()):
-            raise MetalossError(f"{part}: inputs hold NaN or infinity; expected finite numbers")
+        inputs = finite(part, "inputs", inputs)
     elif inputs.dtype in (torch.int16, torch.int32, torch.int64):
         inputs = inputs.to(torch.int64)
+        if int(inputs.abs().max()) >= _MOST_TOKENS:
+            raise MetalossError(
+                f"{part}: integer inputs from {inputs.min().item()} to {inputs.max().item()}; "
+                "expected token ids below 2³¹ (for measurements: inputs.float())"
+            )
     else:
         # Bytes may be pixels or tokens: a guess would be wrong half of the time.
         raise MetalossError(
@@ -179,6 +197,30 @@ def _split_off(train: Batch, fraction: float, seed: int) -> tuple[Batch, Batch]:
         for rows in (torch.from_numpy(split.train), torch.from_numpy(split.valid))
     )
     return first, second
+
+
+def _check_task_loss(parts: dict[str, Batch], outputs: int, task_loss: TensorFunction) -> None:
+    """Raise if a task loss of the user's does not take the targets."""
+    for part, (_, targets) in parts.items():
+        # Some rows, and those that hold the extremes: 255 may be in a few alone.
+        flat = targets.reshape(len(targets), -1)
+        ends = [int(flat.amax(1).argmax()), int(flat.amin(1).argmin())]
+        some = torch.cat([targets[:_SOME], targets[ends]])
+        places = targets.shape[2:] if targets.is_floating_point() else targets.shape[1:]
+        zeros = torch.zeros(len(some), outputs, *places)
+        try:
+            with torch.random.fork_rng(devices=[]):
+                value = task_loss(zeros, some)
+        # It is the user's code and can fail in any way.
+        except Exception as error:
+            reason = str(error).strip().split("\n")[0] or type(error).__name__
+            raise MetalossError(
+                f"task_loss fails on targets of {part}: {reason}; expected a function of raw "
+                f"outputs {_shape(zeros)} and targets {_shape(targets)}"
+            ) from error
+        if not isinstance(value, Tensor) or value.numel() != 1:
+            got = tuple(value.shape) if isinstance(value, Tensor) else type(value).__name__
+            raise MetalossError(f"task_loss returns {got}; expected a scalar tensor")
 
 
 def _constant_loss(kind: Kind, targets: Tensor, outputs: int, options: TaskOptions) -> float:

@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 
 from metaloss.data.columns import Columns, fit_columns
+from metaloss.data.files import DataWarning
 from metaloss.errors import MetalossError
 
 
@@ -51,7 +52,12 @@ def test_texts_get_a_column_each_and_unseen_ones_none():
 
 def test_the_most_frequent_texts_are_kept():
     texts = ["c"] * 4 + ["a"] * 2 + ["b"] * 2 + ["d"]
-    encode = fit_columns(columns(x=texts), most=2)
+    message = (
+        r"^column 'x' holds 4 different texts: an input for each of the 2 most frequent ones, none "
+        r"for the others, which stand in 3 of 9 training rows$"
+    )
+    with pytest.warns(DataWarning, match=message):
+        encode = fit_columns(columns(x=texts), most=2)
     assert encode(columns(x=["a", "b", "c", "d"])).tolist() == [[1, 0], [0, 0], [0, 1], [0, 0]]
 
 
@@ -63,7 +69,8 @@ def test_what_tells_no_rows_apart_is_left_out():
         word=["x", "x", "x"],
         used=[1.0, 2.0, 3.0],
     )
-    assert fit_columns(train)(train).shape == (3, 1)
+    with pytest.warns(DataWarning, match=r"^left out, as each .* row: same, empty, name, word$"):
+        assert fit_columns(train)(train).shape == (3, 1)
     del train.values["used"]
     with pytest.raises(MetalossError, match=r"^no column to learn from: of same, empty, name, wo"):
         fit_columns(train)

@@ -1,6 +1,7 @@
 """A newcomer's own table."""
 
 import csv
+import re
 
 import numpy as np
 import pytest
@@ -12,11 +13,14 @@ from metaloss.data.corruptions import NoiseKind
 from metaloss.data.csv_file import read_csv
 from metaloss.data.csv_target import Predict
 from metaloss.data.csv_task import CSV
+from metaloss.data.files import DataWarning
 from metaloss.errors import MetalossError
 from metaloss.testing import check_part
 from metaloss.types import Link
 
 PARTS = ("train", "valid", "test")
+# Of people, the name; that it is said has a test of its own.
+pytestmark = pytest.mark.filterwarnings("ignore:left out, as each is constant:UserWarning")
 
 
 def people(count=120, seed=0):
@@ -157,9 +161,15 @@ def test_a_class_may_be_called_none(write):
 def test_a_slip_in_one_cell_makes_no_texts_of_a_column(write):
     rows = [{"x": i, "y": "ab"[i % 2]} for i in range(60)]
     rows[20]["x"] = "about 20"
+    path = write(rows)
+    message = (
+        f"{path}: column 'x' holds numbers; 1 of 60 cells are none and count as missing, such as "
+        "'about 20' in line 22"
+    )
+    with pytest.warns(DataWarning, match=f"^{re.escape(message)}$"):
+        task, picked = (getattr(CSV(path=path, target="y"), do)(0) for do in ("build", "rows"))
     # One more column if the row is a training row: where the number is missing.
-    shape = 2 if 20 in CSV(path=write(rows), target="y").rows(0).train else 1
-    assert CSV(path=write(rows), target="y").build(0).input_shape == (shape,)
+    assert task.input_shape == ((2,) if 20 in picked.train else (1,))
 
 
 @pytest.mark.parametrize("separator", [";", "\t", "|"])
@@ -261,7 +271,7 @@ def test_errors_about_the_target(write):
         (b"a,b\n1,2\n\n1,2,3\n", "line 4: 3 cells; expected 2, as in the first line"),
         (
             b"a,b\n1,2\nM\xfcnchen,2\n",
-            "line 3: not UTF-8 (byte 0xfc); save the table as CSV in UTF",
+            "line 3: not UTF-8 (byte 0xfc); expected task.encoding=NAME, such as cp1252",
         ),
         (b"a,b\n" + b"1,2\n2,3\n" * 4, "8 rows with a target; expected at least 20"),
         (b"a,b\n" + b"x" * 200_000 + b",1\n", "line 2: field larger than field limit"),

@@ -313,7 +313,7 @@ BAD_ROWS = {
     ),
     "negative": (
         (X, Y - 1),
-        "train: class -1; expected 0 to 1 (outputs=2), or -100 for targets to ignore",
+        "train: class -1; expected 0 to 1 (outputs=2), or ignore_index=-100 for targets to ignore",
     ),
     "three": ((X, Y, Y), "train: got 3 values; expected pairs of (inputs, targets)"),
     "dicts": (
@@ -357,7 +357,7 @@ def test_ragged_rows_are_refused():
 BAD_PARTS = {
     "class": (
         rows(9, classes=4),
-        "valid: class 3; expected 0 to 2 (outputs=3), or -100 for targets to ignore",
+        "valid: class 3; expected 0 to 2 (outputs=3), or ignore_index=-100 for targets to ignore",
     ),
     "input_shape": (
         (torch.zeros(9, 5), rows(9)[1]),
@@ -397,7 +397,7 @@ BAD_OPTIONS = {
     "valid": ({"valid_fraction": 1.0}, "valid_fraction=1.0: expected a number > 0 and < 1"),
     "few": (
         {"outputs": 2},
-        "train: class 2; expected 0 to 1 (outputs=2), or -100 for targets to ignore",
+        "train: class 2; expected 0 to 1 (outputs=2), or ignore_index=-100 for targets to ignore",
     ),
     "sigmoid": (
         {"link": "sigmoid"},

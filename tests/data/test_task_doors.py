@@ -1,0 +1,323 @@
+"""What no task can hold is refused where it comes in, in one line."""
+
+import itertools
+
+import numpy as np
+import pytest
+import torch
+from torch.nn import functional as F
+from torch.utils.data import (
+    BatchSampler,
+    DataLoader,
+    Dataset,
+    DistributedSampler,
+    IterableDataset,
+    RandomSampler,
+    TensorDataset,
+    get_worker_info,
+)
+
+from metaloss.data import TaskOptions, materialize, task_from_data
+from metaloss.data.digits import Digits
+from metaloss.data.kinds import check_task
+from metaloss.data.metrics import error_rate
+from metaloss.errors import MetalossError
+
+X = torch.randn(60, 4, generator=torch.Generator().manual_seed(0))
+Y = torch.arange(60) % 3
+PAIRS = TensorDataset(X, Y)
+DENSE = "; expected dense tensors of real numbers"
+
+
+def error_of(*rows, **options):
+    with pytest.raises(MetalossError) as error:
+        task_from_data(*rows, options=TaskOptions(**options) if options else None)
+    assert "\n" not in str(error.value)
+    return str(error.value)
+
+
+def marked(label, share=20):
+    """Return targets of which some carry a mark."""
+    targets = Y.clone()
+    targets[:share] = label
+    return targets
+
+
+# ---------------------------------------------------------------------------------------- classes
+
+HINT = "outputs=C in the options where some have no row)"
+WIDE = "train: 4 classes from 0 to {0}; expected 0 to C − 1 (or ignore_index={0} where that is no "
+LABELS = {
+    255: f"{WIDE.format(255)}class; {HINT}",
+    -1: "train: class -1; expected 0 to 2 (outputs=3), or ignore_index=-100 for targets to ignore",
+    10**12: f"{WIDE.format(10**12)}class; {HINT}",
+}
+
+
+@pytest.mark.parametrize("label", LABELS)
+def test_labels_out_of_range_are_refused(label):
+    assert error_of((X, marked(label))) == LABELS[label]
+    expected = (
+        "train: class {}; expected 0 to 2 (outputs=3), or ignore_index=-100 for targets to ignore"
+    )
+    assert error_of((X, marked(label)), outputs=3) == expected.format(label)
+    # A task loss of the user's own takes them no more than a learned loss does.
+    own = {"task_loss": lambda a, b: F.cross_entropy(a, b, ignore_index=label), "outputs": 3}
+    assert error_of((X, marked(label)), **own) == expected.format(label)
+    for part in ("valid", "test"):
+        parts = [(X, Y), (X, Y)][: 1 if part == "valid" else 2]
+        assert error_of(*parts, (X, marked(label))) == expected.format(label).replace("train", part)
+
+
+def test_classes_from_one_on_are_refused():
+    message = f"train: 3 classes from 1 to 3; expected 0 to C − 1 (subtract 1; {HINT}"
+    assert error_of((X, Y + 1)) == message
+    assert task_from_data((X, Y + 1), options=TaskOptions(outputs=4)).outputs == 4
+
+
+def test_identifiers_are_no_classes():
+    assert error_of((X, torch.where(Y > 1, 5, 10**12))).startswith(
+        "train: 2 classes from 5 to 10000"
+    )
+
+
+@pytest.mark.parametrize("label", [255, -1, 10**12, 1])
+def test_an_ignored_class_counts_nowhere(label):
+    targets, rest = marked(label), label != Y
+    rest[:20] = False
+    options = TaskOptions(ignore_index=label, outputs=3)
+    task = task_from_data((X, targets), (X, targets), options=options)
+    outputs = torch.randn(60, 3, generator=torch.Generator().manual_seed(1))
+    assert task.ignore_index == label
+    expected = F.cross_entropy(outputs[rest], targets[rest])
+    assert expected > 0
+    torch.testing.assert_close(task.task_loss(outputs, targets), expected)
+    assert task.metric(outputs, targets) == error_rate(outputs[rest], targets[rest])
+    shares = torch.bincount(targets[rest], minlength=3) / rest.sum()
+    entropy = torch.special.entr(shares.double()).sum().item()
+    assert task.constant_loss == pytest.approx(entropy, rel=1e-6)
+
+
+def test_outputs_are_counted_without_the_ignored_class():
+    task = task_from_data((X, marked(255)), options=TaskOptions(ignore_index=255))
+    assert task.outputs == 3
+    assert task_from_data((X, marked(-100))).ignore_index == -100
+
+
+def test_ignored_classes_need_classes():
+    message = "expected class indices (integers with link=softmax)"
+    assert message in error_of((X, X[:, 0]), ignore_index=255)
+    assert message in error_of((X, Y % 2), ignore_index=255, link="sigmoid")
+    assert "ignore_index=0.5: expected a whole number" in error_of((X, Y), ignore_index=0.5)
+
+
+def test_a_task_loss_of_ones_own_is_tried_at_the_door():
+    message = (
+        "task_loss fails on targets of train: Target 255 is out of bounds.; expected a function of "
+        "raw outputs (B, 3) and targets (B)"
+    )
+    options = {"ignore_index": 255, "outputs": 3}
+    targets = marked(255, 0)
+    targets[50] = 255  # in one row alone
+    assert error_of((X, targets), task_loss=F.cross_entropy, **options) == message
+    own = TaskOptions(task_loss=lambda a, b: F.cross_entropy(a, b, ignore_index=255), **options)
+    assert task_from_data((X, targets), options=own).constant_loss == pytest.approx(
+        np.log(3), rel=1e-2
+    )
+    nothing_reduced = torch.nn.CrossEntropyLoss(reduction="none")
+    assert error_of((X, Y), task_loss=nothing_reduced).startswith(
+        "task_loss returns (62,); expected"
+    )
+
+
+def test_tasks_from_elsewhere_can_be_checked():
+    task = Digits().build(0)
+    check_task(task)
+    task.valid.targets[3] = 10
+    message = r"^valid: class 10; expected 0 to 9 \(outputs=10\), or ignore_index=-100 for targets"
+    with pytest.raises(MetalossError, match=message):
+        check_task(task)
+
+
+def test_labels_of_a_source_are_checked(monkeypatch):
+    inputs, labels = Digits().load()
+    labels[labels == 9] = 200
+    monkeypatch.setattr(Digits, "load", lambda self: (inputs, labels))
+    with pytest.raises(MetalossError, match=r"^train: class 200; expected 0 to 9"):
+        Digits().build(0)
+
+
+# ---------------------------------------------------------------------------------------- tensors
+
+UNFIT = {
+    "sparse": (lambda: (X.to_sparse(), Y), f"train: got a sparse tensor (torch.sparse_coo){DENSE}"),
+    "sparse_target": (
+        lambda: (X, Y.to_sparse()),
+        f"train: got a sparse tensor (torch.sparse_coo){DENSE}",
+    ),
+    "complex": (lambda: (X + 0j, Y), f"train: got a tensor of torch.complex64{DENSE}"),
+    "complex_target": (lambda: (X, X[:, 0] + 0j), f"train: got a tensor of torch.complex64{DENSE}"),
+    "nested": (
+        lambda: (torch.nested.nested_tensor([X[0], X[1, :2]], layout=torch.jagged), Y[:2]),
+        f"train: got a nested tensor, whose rows differ in shape{DENSE}",
+    ),
+    "meta": (
+        lambda: (X.to("meta"), Y),
+        f"train: got a tensor on the meta device, which holds no numbers{DENSE}",
+    ),
+    "objects": (
+        lambda: (np.array([[1, None]] * 60, dtype=object), Y),
+        f"train: got an array of object{DENSE}",
+    ),
+    "strings": (lambda: (X, np.array(["a"] * 60)), f"train: got an array of <U1{DENSE}"),
+    "times": (
+        lambda: (X.numpy().astype("M8[s]"), Y),
+        f"train: got an array of datetime64[s]{DENSE}",
+    ),
+    "masked": (
+        lambda: (np.ma.masked_array(X.numpy(), mask=X.numpy() > 0), Y),
+        f"train: got an array with masked values{DENSE}",
+    ),
+    "no_features": (
+        lambda: (X[:, :0], Y),
+        "train: inputs of shape (60, 0) hold nothing; expected a number in each row",
+    ),
+    "no_targets": (
+        lambda: (X, X[:, :0]),
+        "train: targets of shape (60, 0) hold nothing; expected a number in each row",
+    ),
+    "identifiers": (
+        lambda: (torch.full((60, 2), 10**12), Y),
+        "train: integer inputs from 1000000000000 to 1000000000000; expected token ids below 2³¹ "
+        "(for measurements: inputs.float())",
+    ),
+    "large": (
+        lambda: (torch.full((60, 2), 1e300, dtype=torch.float64), Y),
+        "train: inputs up to 1e+300; expected numbers below 3.4e+38, as torch.float32 holds them",
+    ),
+    "infinite": (
+        lambda: (X, torch.full((60,), float("inf"))),
+        "train: targets hold NaN or infinity; expected finite numbers",
+    ),
+    "unsigned": (
+        lambda: (X, np.full(60, 2**63, dtype=np.uint64)),
+        "train: got whole numbers of 2⁶³ and more; expected smaller ones",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", UNFIT)
+def test_tensors_that_no_task_can_hold_are_refused(case):
+    make, message = UNFIT[case]
+    assert error_of(make()) == message
+
+
+def test_arrays_of_other_byte_orders_and_strides_are_taken():
+    plain = task_from_data((X, Y))
+    for array in (X.numpy().astype(">f4"), np.ascontiguousarray(X.numpy()[::-1])[::-1]):
+        assert torch.equal(task_from_data((array, Y)).train.inputs, plain.train.inputs)
+
+
+# ------------------------------------------------------------------------------------------- rows
+
+
+class Stream(IterableDataset):
+    """Every row in each worker; shared out among workers; or with a length that lies."""
+
+    def __init__(self, *, shared=False):
+        self.shared = shared
+
+    def __iter__(self):
+        worker = get_worker_info() if self.shared else None
+        rows = range(60) if worker is None else range(worker.id, 60, worker.num_workers)
+        return ((X[row], int(Y[row])) for row in rows)
+
+
+class Sized(Stream):
+    def __len__(self):
+        return 100
+
+
+class Endless(Stream):
+    def __iter__(self):
+        return ((X[row % 60], int(Y[row % 60])) for row in itertools.count())
+
+
+class Once(Stream):
+    def __init__(self):
+        self.rows = iter(list(zip(X, Y.tolist(), strict=True)))
+
+    def __iter__(self):
+        return self.rows
+
+
+class Long(Dataset):
+    def __len__(self):
+        return 80
+
+    def __getitem__(self, row):
+        return X[row], Y[row]
+
+
+@pytest.mark.parametrize("shared", [False, True])
+@pytest.mark.parametrize("batch_size", [7, 60])
+def test_no_row_comes_twice_out_of_a_loader_with_workers(shared, batch_size):
+    loader = DataLoader(Stream(shared=shared), batch_size=batch_size, num_workers=2, drop_last=True)
+    task = task_from_data(loader)
+    rows = torch.cat([task.train.inputs, task.valid.inputs])
+    assert len(rows) == 60
+    assert {tuple(row.tolist()) for row in rows} == {tuple(row.tolist()) for row in X}
+
+
+def test_rows_without_an_end_are_refused(monkeypatch):
+    monkeypatch.setattr(materialize, "_MOST_ROWS", 1000)
+    message = "train: the iterable gives more than 1,000 rows; expected one "
+    message += "that ends (or the rows as a pair of tensors)"
+    assert error_of(Endless()) == message
+    assert error_of(DataLoader(Endless(), num_workers=2)) == message
+
+
+def test_lengths_that_lie_and_used_up_iterators_are_refused():
+    message = "train: the iterable gives 60 rows, its length is 100; expected equal numbers"
+    assert error_of(Sized()).startswith(message)
+    message = "train: the dataset fails at row 60: IndexError: index 60 is out of bounds for"
+    assert error_of(Long()).startswith(message)
+    rows = Once()
+    assert error_of(rows, rows) == "valid is empty: expected at least one row"
+
+
+SAMPLERS = {
+    "distributed": (
+        lambda: DataLoader(PAIRS, sampler=DistributedSampler(PAIRS, 2, 0)),
+        "train: the loader's DistributedSampler gives each process other rows; "
+        "pass its dataset instead",
+    ),
+    "replacement": (
+        lambda: DataLoader(PAIRS, sampler=RandomSampler(X, replacement=True)),
+        "train: the loader's sampler draws rows more than once; pass its dataset instead",
+    ),
+    "endless": (
+        lambda: DataLoader(PAIRS, sampler=itertools.cycle(range(60))),
+        "train: the loader's sampler draws rows more than once; pass its dataset instead",
+    ),
+    "batches": (
+        lambda: DataLoader(
+            PAIRS,
+            batch_size=None,
+            sampler=BatchSampler(RandomSampler(X, replacement=True), 7, False),
+        ),
+        "train: the loader's sampler draws rows more than once; pass its dataset instead",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", SAMPLERS)
+def test_samplers_that_repeat_or_withhold_rows_are_refused(case):
+    make, message = SAMPLERS[case]
+    assert error_of(make()) == message
+
+
+def test_a_sampler_may_pick_whole_batches():
+    sampler = BatchSampler(RandomSampler(X), 7, drop_last=False)
+    task = task_from_data(DataLoader(PAIRS, batch_size=None, sampler=sampler))
+    assert len(task.train.inputs) + len(task.valid.inputs) == 60
