@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
 
 import torch
-from torch import Tensor
 from torch.utils import _pytree as pytree
 
 from metaloss.compose import to_yaml
 from metaloss.config import Precision
+from metaloss.core.digests import digest
 from metaloss.core.setup import Setup
 from metaloss.errors import MetalossError, UnsupportedError
 
@@ -43,8 +42,8 @@ def check_processes(setup: Setup, place: int | None = None) -> None:
         )
     first, *others = ranks.every({**_seen(setup), "checkpoint": str(place)})
     for rank, other in enumerate(others, 1):
-        for name, digest in first.items():
-            if other[name] != digest:
+        for name, seen in first.items():
+            if other[name] != seen:
                 raise MetalossError(
                     f"rank {rank} has another {name} than rank 0: every process must be given the "
                     "same (seed what you build)"
@@ -95,16 +94,7 @@ def _seen(setup: Setup) -> dict[str, str]:
     weights = [*pytree.tree_leaves(setup.advance.fresh("train", 0)), *module.constants()]
     return {
         "configuration": hashlib.sha256(config.encode()).hexdigest(),
-        "task": _digest(rows.values()) + str(sizes),
-        "model": _digest(weights),
-        "loss": _digest([*setup.loss.parameters(), *setup.loss.buffers()]),
+        "task": digest(rows.values()) + str(sizes),
+        "model": digest(weights),
+        "loss": digest([*setup.loss.parameters(), *setup.loss.buffers()]),
     }
-
-
-def _digest(values: Iterable[Tensor]) -> str:
-    found = hashlib.sha256()
-    for value in values:
-        raw = value.detach().cpu().contiguous().reshape(-1).view(torch.uint8)
-        found.update(f"{tuple(value.shape)}{value.dtype}".encode())
-        found.update(raw.numpy().tobytes())
-    return found.hexdigest()

@@ -188,6 +188,7 @@ def _record(recorder: Recorder, history: History) -> None:
             "best": history.best,
             "lost": history.lost,
             "seconds": recorder.seconds(),
+            "warnings": recorder.warnings,
             "files": recorder.positions(),
         },
     )

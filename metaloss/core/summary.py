@@ -36,10 +36,12 @@ def summarize(
         **({"search": setup.found} if setup.found else {}),
         "status": "diverged" if trainer.ladder.diverged else "ok",
         "guard_events": trainer.ladder.events,
+        "warnings": trainer.recorder.warnings,
         "goal": setup.task.goal,
         "metrics": _of(trainer.metrics, metric),
         "metrics_at_best_validation": at_best,
         "plugins": plugins,
+        "rows": trainer.made["rows"],
         "versions": {
             "metaloss": metaloss.__version__,
             "python": platform.python_version(),

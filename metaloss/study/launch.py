@@ -8,11 +8,11 @@ import subprocess
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Protocol
 
 from metaloss.compose import to_overrides
+from metaloss.core.interrupt import endings_as_ctrl_c
 from metaloss.errors import MetalossError
 from metaloss.study.folders import read_summary
 from metaloss.study.jobs import Job, State, can_resume, clear
@@ -90,7 +90,7 @@ class ProcessTrainer:
                 with self._changed:
                     self._running.discard(process)
                     self._changed.notify_all()
-        if status in (_FINISHED, _DIVERGED):
+        if status in (_FINISHED, _DIVERGED) and _is_finished(folder):
             return "ok" if status == _FINISHED else "diverged"
         kind = RefusedError if status == _REFUSED else MetalossError
         raise kind(f"{folder}: exit status {status}: {_last_line(log)} (see {log})")
@@ -159,8 +159,8 @@ def train_missing(
     Those of equal cost begin in the given order: the rows of a study's first block first.
 
     Up to ``together`` seeds of a row are one program, and one of the ``workers``; where its parts
-    do not allow that they are trained one after the other. Ctrl-C (or SIGTERM) ends what runs and
-    starts nothing more: the same call goes on later.
+    do not allow that they are trained one after the other. Ctrl-C (or another signal that asks a
+    program to end) ends what runs and starts nothing more: the same call goes on later.
 
     Raises:
         MetalossError: If a run failed; the others were trained nevertheless.
@@ -170,7 +170,7 @@ def train_missing(
     units.sort(key=lambda unit: -sum(job.cost for job in unit))  # stable: as given
     failures: list[str] = []
     with (
-        _termination_as_interrupt(),
+        endings_as_ctrl_c(),
         ThreadPoolExecutor(workers, thread_name_prefix="metaloss-run") as pool,
     ):
         futures = {pool.submit(_train_unit, unit, train, watch): unit for unit in units}
@@ -252,21 +252,10 @@ def _as_they_end(
             yield futures[future], future.result()
 
 
-@contextmanager
-def _termination_as_interrupt() -> Iterator[None]:
-    """Treat SIGTERM as Ctrl-C, so that no run is left behind without its parent."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-
-    def interrupt(*_: object) -> None:
-        raise KeyboardInterrupt
-
-    before = signal.signal(signal.SIGTERM, interrupt)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
+def _is_finished(folder: Path) -> bool:
+    """Return whether a run, or every one that was trained together, left its summary."""
+    runs = [path.parent for path in folder.glob("seed*/config.yaml")] or [folder]
+    return all((run / "summary.json").is_file() for run in runs)
 
 
 def _last_line(log: Path) -> str:
