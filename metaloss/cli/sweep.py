@@ -172,10 +172,7 @@ def _folder_of(output: Any) -> Path:
     folder = Path(str(output)) if output else Path("multirun", time.strftime("%Y-%m-%d/%H-%M-%S"))
     folder = folder.absolute()
     if folder.exists() and not (folder.is_dir() and all(_is_sweeps(p) for p in folder.iterdir())):
-        raise MetalossError(
-            f"output={folder}: exists and is not empty; give a new folder, or a sweep's, which "
-            "then goes on"
-        )
+        raise MetalossError(f"output={folder}: exists and is not empty; give a new folder")
     # Every job of this call notes its status again, those that were finished before too.
     (folder / _LEDGER).unlink(missing_ok=True)
     return folder

@@ -100,10 +100,11 @@ def train_run(
         folder = Path(config.output or default_folder(setup))
         fanout = open_trackers(setup.config, ranks)
         check_processes(setup)
-        folder, made = ranks.same(folder), made_of(setup)
-        with claimed(folder, ranks):
+        folder = ranks.same(folder)
+        with claimed(folder, ranks), Interrupt(ranks.any) as interrupt:
+            made = made_of(setup)
             setup = open_folder(setup, folder, plugins, made)
-            return _go(setup, fanout, open_recorder(setup, folder, fanout), made)
+            return _go(setup, fanout, open_recorder(setup, folder, fanout), interrupt, made)
 
 
 def resume_run(
@@ -165,14 +166,16 @@ def resume_run(
         messages = [*messages, *more]
         if content is None and saved is None and not messages:
             check_nothing_is_lost(folder)
-        made, more = as_it_was(setup, folder, content)
-        messages = [*changed_plugins(folder, plugins), *messages, *more]
-        # All processes have read the folder when this returns: process 0 may write in it.
-        check_processes(setup, _place(setup, content, saved))
-        # Refuses a journal that does not fit the checkpoint: before anything is overwritten.
-        recorder = open_recorder(setup, folder, fanout, content or saved)
-        reopen_folder(setup, folder, plugins)
-        return _go(setup, fanout, recorder, made, Before(content, saved, messages))
+        with Interrupt(ranks.any) as interrupt:
+            made, more = as_it_was(setup, folder, content)
+            messages = [*changed_plugins(folder, plugins), *messages, *more]
+            # All processes have read the folder when this returns: process 0 may write in it.
+            check_processes(setup, _place(setup, content, saved))
+            # Refuses a journal that does not fit the checkpoint: before anything is overwritten.
+            recorder = open_recorder(setup, folder, fanout, content or saved)
+            reopen_folder(setup, folder, plugins)
+            before = Before(content, saved, messages)
+            return _go(setup, fanout, recorder, interrupt, made, before)
 
 
 @dataclass(frozen=True)
@@ -240,13 +243,14 @@ def _go(
     setup: Setup,
     fanout: Fanout,
     recorder: Recorder,
+    interrupt: Interrupt,
     made: Mapping[str, Any],
     before: Before = Before(),
 ) -> Run:
     """Run, or go on from where a run was, and write what remains."""
     folder = recorder.folder
     try:
-        with setup.numerics(), Interrupt(setup.ranks.any) as interrupt:
+        with setup.numerics():
             try:
                 place = _place(setup, before.content, before.saved)
                 fanout.handle(started(setup, folder, place))

@@ -80,7 +80,7 @@ class ProcessTrainer:
         words = (
             ["--resume", str(folder)] if resume else [*overrides, *to_overrides({"output": folder})]
         )
-        log = folder.with_name(f"{folder.name}.log")
+        log = _log_of(folder)
         log.parent.mkdir(parents=True, exist_ok=True)
         words = ["train", *words, *self._arguments]
         with log.open("ab") as output, self._begin(words, output.fileno()) as process:
@@ -90,7 +90,7 @@ class ProcessTrainer:
                 with self._changed:
                     self._running.discard(process)
                     self._changed.notify_all()
-        if status in (_FINISHED, _DIVERGED) and _is_finished(folder):
+        if status in (_FINISHED, _DIVERGED):
             return "ok" if status == _FINISHED else "diverged"
         kind = RefusedError if status == _REFUSED else MetalossError
         raise kind(f"{folder}: exit status {status}: {_last_line(log)} (see {log})")
@@ -220,7 +220,7 @@ def _train_unit(unit: tuple[Job, ...], train: Train, watch: Watch) -> list[str]:
             return [_train_one(job, train) for job in unit]
         except MetalossError as error:
             return [_ending(job) and str(error) for job in unit]
-        return [_ending(job) for job in unit]
+        return [_ending(job, unit[0].folder.parent) for job in unit]
     return [_train_one(unit[0], train)]
 
 
@@ -235,9 +235,17 @@ def _train_one(job: Job, train: Train) -> str:
     return _ending(job)
 
 
-def _ending(job: Job) -> str:
+def _ending(job: Job, trained: Path | None = None) -> str:
+    """Return why a run has no summary, or nothing. ``trained``: the folder of many together."""
     notes: list[str] = []
-    return "" if read_summary(job.folder, notes) is not None else notes[-1]
+    if read_summary(job.folder, notes) is not None:
+        return ""
+    log = _log_of(trained or job.folder)
+    return f"{notes[-1]}: {_last_line(log)} (see {log})" if log.is_file() else notes[-1]
+
+
+def _log_of(folder: Path) -> Path:
+    return folder.with_name(f"{folder.name}.log")
 
 
 def _as_they_end(
@@ -250,12 +258,6 @@ def _as_they_end(
         look()
         for future in sorted(done, key=lambda future: futures[future][0].folder):
             yield futures[future], future.result()
-
-
-def _is_finished(folder: Path) -> bool:
-    """Return whether a run, or every one that was trained together, left its summary."""
-    runs = [path.parent for path in folder.glob("seed*/config.yaml")] or [folder]
-    return all((run / "summary.json").is_file() for run in runs)
 
 
 def _last_line(log: Path) -> str:
