@@ -1,4 +1,4 @@
-"""Whatever words the command line is given: no traceback, status 0 or 2, and 2 says why in a line."""
+"""Whatever words the command line is given: no traceback; status 0, or 2 with one line."""
 
 import contextlib
 import io
