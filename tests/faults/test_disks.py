@@ -21,7 +21,7 @@ from .disks import FAILURES, Disk
 from .killing import SMALL, endings
 
 WORDS = (*SMALL, "tracker=[]", "loss.hidden=[6]", "start.steps=20", "steps=12", "schedule=online")
-EVERY = ("log_every=2", "eval_every=4", "checkpoint_every=3")
+EVERY = ("log_every=2", "eval_every=4", "checkpoint_every=3", "guard=off")
 
 
 def train(folder, *words):
@@ -187,8 +187,16 @@ def test_output_that_cannot_be_written_is_one_line_and_2_and_the_run_is_whole(tm
     words = ["train", *WORDS, *EVERY, f"output={tmp_path / 'run'}"]
     with open("/dev/full", "wb") as full, server.begin(words, full.fileno()) as process:
         assert process.wait() == 2
-    server.close()
     assert (tmp_path / "run/summary.json").is_file()
+    # Both outputs to a reader that has left: the run goes on to its end.
+    words = [*words, f"output={tmp_path / 'unread'}", "tracker=[console]"]
+    read, write = os.pipe()
+    os.close(read)
+    with server.begin(words, write) as process:
+        assert process.wait() == 0
+    os.close(write)
+    server.close()
+    assert (tmp_path / "unread/summary.json").is_file()
     code = f"import sys; from metaloss.cli.main import main; sys.exit(main({['list', 'start']!r}))"
     with open("/dev/full", "wb") as full:
         done = subprocess.run(
