@@ -57,6 +57,10 @@ test: $(VENV)/.plugins ## install, then check format, lint, types, layers, docs 
 test-gpu: $(VENV)/.plugins ## run the tests of a GPU, on a machine that has one
 	$(BIN)/pytest -m gpu $(ARGS)
 
+.PHONY: test-faults
+test-faults: $(VENV)/.plugins ## kill runs, fill disks, try words at random: the long campaigns, about an hour
+	$(PYTEST) $(BIN)/pytest -n $(TEST_PROCESSES) -m faults $(ARGS)
+
 .PHONY: test-lowest
 test-lowest: $(LOWEST)/.installed ## run the tests with the lowest versions that are allowed
 	$(PYTEST) $(LOWEST)/bin/pytest -n $(TEST_PROCESSES) $(ARGS)

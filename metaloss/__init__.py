@@ -21,6 +21,7 @@ _HOMES = {
     "load_loss": "metaloss.losses.export",
     "meta_gradient": "metaloss.core.meta_gradient",
     "register": "metaloss.registry",
+    "resume_group": "metaloss.core.seeds",
     "resume_run": "metaloss.core.run",
     "task_from_data": "metaloss.data.tensors",
     "train": "metaloss.core.run",
@@ -34,7 +35,7 @@ if TYPE_CHECKING:
     from metaloss.core.meta_gradient import meta_gradient
     from metaloss.core.results import Run, export_run
     from metaloss.core.run import resume_run, train
-    from metaloss.core.seeds import train_seeds
+    from metaloss.core.seeds import resume_group, train_seeds
     from metaloss.data.tensors import task_from_data
     from metaloss.errors import MetalossError
     from metaloss.losses.export import load_loss
@@ -52,6 +53,7 @@ __all__ = [
     "load_loss",
     "meta_gradient",
     "register",
+    "resume_group",
     "resume_run",
     "task_from_data",
     "train",

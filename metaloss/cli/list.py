@@ -25,15 +25,16 @@ def list_parts(
     Groups: task, model, loss, schedule, start, meta_optimizer, inner, tracker; and preset, paper
     and settings (the keys that belong to no part).
     """
-    from rich.console import Console, RenderableType
+    from rich.console import RenderableType
 
     from metaloss.cli import plugin_files, tables
+    from metaloss.tracking.quiet_console import QuietConsole
 
     plugin_files.load(plugin or [])
     shown: Iterable[RenderableType]
     shown = tables.overview() if group is None else tables.details(group)
     # Where no terminal says how wide it is, a pipe or a file, lines are not folded early.
-    console = Console(width=None if sys.stdout.isatty() else 140, highlight=False)
+    console = QuietConsole(width=None if sys.stdout.isatty() else 140, highlight=False)
     for table in shown:
         console.print(table)
     return 0

@@ -5,7 +5,10 @@ from __future__ import annotations
 import difflib
 import os
 import sys
-from collections.abc import Sequence
+import traceback
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from typing import Any
 
 import typer
 
@@ -13,9 +16,10 @@ from metaloss.cli.check import check
 from metaloss.cli.compare import compare
 from metaloss.cli.export import export
 from metaloss.cli.list import list_parts
-from metaloss.cli.options import BAD_REQUEST, complain, heard, interrupted
+from metaloss.cli.options import BAD_REQUEST, DONE, complain, heard, interrupted
 from metaloss.cli.plot import plot
 from metaloss.cli.train import train
+from metaloss.core.interrupt import endings_as_ctrl_c
 from metaloss.errors import MetalossError
 
 app = typer.Typer(
@@ -58,11 +62,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
         arguments: The words after ``metaloss``; those of this process if None.
 
     Returns:
-        0 finished, 2 bad request (told in one line on standard error), 3 diverged, 130 Ctrl-C.
+        0 finished, 2 bad request, or a disk that is full (told in one line on standard error), 3
+        diverged, 130 Ctrl-C or another signal that asks a program to end.
     """
+    with endings_as_ctrl_c():
+        status = _said(lambda: app(args=arguments, prog_name="metaloss", standalone_mode=False))
+        # What was printed may still be on its way to a full disk, or to nobody.
+        flushed = _said(sys.stdout.flush)
+    return status or flushed
+
+
+def _said(call: Callable[[], Any]) -> int:
+    """Call; tell what went wrong in one line; return the exit status."""
     try:
-        status = app(args=arguments, prog_name="metaloss", standalone_mode=False)
+        status = call()
     except MetalossError as error:
+        _show_where()
         if heard(error):
             complain(str(error))
         return error.exit_status
@@ -73,11 +88,36 @@ def main(arguments: Sequence[str] | None = None) -> int:
             complain(_usage(error))
         return BAD_REQUEST
     except BrokenPipeError:
-        # Whoever read our output has seen enough, as in `metaloss list | head`. Python would
-        # complain once more when it flushes at exit.
+        # Whoever read our output has seen enough, as in `metaloss list | head`.
+        _leave_output()
+        return DONE
+    except OSError as error:
+        # A full disk, a folder that is read-only, a name that is too long: no bug of ours.
+        _show_where()
+        complain(_system(error))
+        return BAD_REQUEST
+    return status if isinstance(status, int) else DONE
+
+
+def _system(error: OSError) -> str:
+    """Return what the system refused, and for what: without a name it was standard output."""
+    what = error.strerror or str(error) or type(error).__name__
+    if error.filename is not None:
+        return f"{error.filename}: {what}"
+    _leave_output()
+    return f"standard output cannot be written: {what}"
+
+
+def _leave_output() -> None:
+    """Let nothing more be written to standard output: Python would fail again when it exits."""
+    with suppress(OSError, ValueError):
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
-    return status if isinstance(status, int) else 0
+
+
+def _show_where() -> None:
+    """Print the traceback of an error, for who writes a part or looks for a bug."""
+    if os.environ.get("METALOSS_DEBUG", "0") not in ("", "0"):
+        traceback.print_exc()
 
 
 def _usage(error: Exception) -> str:

@@ -6,6 +6,7 @@ import os
 import sys
 import time
 from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -57,13 +58,15 @@ def heard(reason: BaseException | None = None) -> bool:
 
 def complain(message: str) -> None:
     """Print an error as one line on standard error."""
-    print(f"metaloss: error: {' '.join(message.split())}", file=sys.stderr)
+    with suppress(OSError):  # closed, or on a full disk: the exit status still says it
+        print(f"metaloss: error: {' '.join(message.split())}", file=sys.stderr)
 
 
 def interrupted(reason: BaseException) -> int:
     """Say that Ctrl-C was heard, with what the trainer said of it; return the exit status."""
     if heard(reason):
-        print(": ".join(["metaloss: interrupted", *map(str, reason.args)]), file=sys.stderr)
+        with suppress(OSError):
+            print(": ".join(["metaloss: interrupted", *map(str, reason.args)]), file=sys.stderr)
     return INTERRUPTED
 
 

@@ -20,9 +20,10 @@ from omegaconf.errors import OmegaConfBaseException
 
 from metaloss.cli import plugin_files, ray_launcher
 from metaloss.cli.options import BAD_REQUEST, DIVERGED, complain, report
-from metaloss.compose import from_hydra, publish, read_file, root, to_overrides, words
+from metaloss.compose import from_hydra, publish, read_file, root, to_dict, to_overrides, words
 from metaloss.compose.explain import explain
 from metaloss.compose.resolve import own_hydra, publish_chosen
+from metaloss.config import RunConfig
 from metaloss.errors import MetalossError
 
 _LEDGER = "jobs.jsonl"
@@ -52,10 +53,9 @@ class Job:
             hashes = plugin_files.load(self.plugins)
             config = dataclasses.replace(from_hydra(composed), output=str(folder))
             from metaloss.core.allocator import keep_freed_memory
-            from metaloss.core.run import train_run
 
             keep_freed_memory()  # in a launcher's worker too
-            run = train_run(config, plugins=hashes)
+            run = _trained(config, folder, hashes)
             status = report(run)
             value = math.inf if status == DIVERGED else _objective(run.summary)
         except MetalossError as error:
@@ -65,8 +65,42 @@ class Job:
         return value
 
 
+@dataclass(frozen=True)
+class _Finished:
+    """A run that an earlier call finished."""
+
+    folder: Path
+    summary: Mapping[str, Any]
+
+
+def _trained(config: RunConfig, folder: Path, plugins: Mapping[str, str]) -> Any:
+    """Return a job's run: finished already, gone on with, or trained from its start.
+
+    Raises:
+        MetalossError: If another job's run lies in the folder, or the run cannot be done.
+    """
+    from metaloss.core.run import train_run
+    from metaloss.study.folders import read_summary
+    from metaloss.study.jobs import State, can_resume, clear, state_of
+
+    state = state_of(folder, to_dict(config))
+    summary = read_summary(folder)
+    if state is State.finished and summary is not None:
+        return _Finished(folder, summary)
+    if state is State.unfinished:
+        if can_resume(folder):
+            from metaloss.core.run import resume_run
+
+            return resume_run(folder, plugins=plugins)
+        clear(folder)
+    return train_run(config, plugins=plugins)
+
+
 def sweep(given: Sequence[str], file: Path | None, plugins: Sequence[Path]) -> int:
     """Run every job of a sweep; return the worst one's status.
+
+    Into the folder of the same call, broken off, it finishes what is left: jobs that are finished
+    are kept, others go on from their checkpoints.
 
     Args:
         given: ``KEY=VALUE`` words, of which some stand for several values, and words for Hydra's
@@ -87,7 +121,7 @@ def sweep(given: Sequence[str], file: Path | None, plugins: Sequence[Path]) -> i
             output = override.value()
             if override.is_sweep_override():
                 raise MetalossError("output holds the folders of all jobs: give one")
-    folder = _new_folder(output)
+    folder = _folder_of(output)
     settings = [
         "hydra.mode=MULTIRUN",
         *to_overrides({"hydra.sweep.dir": folder}),
@@ -133,12 +167,20 @@ def _chooses_later(override: Override) -> bool:
     return swept_by_pattern or override.key_or_group.startswith(("hydra.sweeper", "hydra/sweeper"))
 
 
-def _new_folder(output: Any) -> Path:
+def _folder_of(output: Any) -> Path:
+    """Return a sweep's folder: a new one, or that of the same call that was broken off."""
     folder = Path(str(output)) if output else Path("multirun", time.strftime("%Y-%m-%d/%H-%M-%S"))
     folder = folder.absolute()
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+    if folder.exists() and not (folder.is_dir() and all(_is_sweeps(p) for p in folder.iterdir())):
         raise MetalossError(f"output={folder}: exists and is not empty; give a new folder")
+    # Every job of this call notes its status again, those that were finished before too.
+    (folder / _LEDGER).unlink(missing_ok=True)
     return folder
+
+
+def _is_sweeps(path: Path) -> bool:
+    own = path.name in (_LEDGER, "multirun.yaml", "optimization_results.yaml")
+    return own or path.name.startswith(".") or (path.name.isdecimal() and path.is_dir())
 
 
 def _statuses(folder: Path) -> Iterator[int]:

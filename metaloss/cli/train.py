@@ -99,7 +99,7 @@ def _resume(folder: Path, words: list[str], hashes: Mapping[str, str]) -> int:
             )
         from metaloss.core.seeds import resume_group
 
-        return report_all(resume_group(folder))
+        return report_all(resume_group(folder, plugins=hashes))
     if not file.is_file():
         raise MetalossError(f"--resume {folder}: no run's folder, it has no config.yaml")
     config = compose(words, file) if words else None

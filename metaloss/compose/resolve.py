@@ -23,6 +23,7 @@ from metaloss.compose import memo, publish, words
 from metaloss.compose.added import ADDED
 from metaloss.compose.explain import explain
 from metaloss.compose.mapping import to_overrides
+from metaloss.compose.paths import with_absolute_paths
 from metaloss.compose.yaml_file import read_file
 from metaloss.config import RunConfig, Selected, Settings
 from metaloss.errors import MetalossError
@@ -204,7 +205,7 @@ def _options(key: str, node: Any) -> Any:
     with open_dict(node):
         del node["name"]
     try:
-        return OmegaConf.to_object(node)
+        return with_absolute_paths(OmegaConf.to_object(node))
     except (OmegaConfBaseException, ValueError, TypeError) as error:
         # Whatever the class itself raised; of this, OmegaConf wraps a TypeError in one of its own.
         own: BaseException | None = error

@@ -9,9 +9,22 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from metaloss.errors import MetalossError
+
 
 def write_atomically(path: Path, content: bytes) -> None:
-    """Write a file so that a kill at any moment leaves the old one or the new one, whole."""
+    """Write a file so that a kill at any moment leaves the old one or the new one, whole.
+
+    Raises:
+        MetalossError: If it cannot be written: a full disk, a quota, a folder that is read-only.
+    """
+    try:
+        _write(path, content)
+    except OSError as error:
+        raise MetalossError(f"cannot write {path}: {reason(error)}") from error
+
+
+def _write(path: Path, content: bytes) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
@@ -28,6 +41,16 @@ def write_atomically(path: Path, content: bytes) -> None:
         os.fsync(folder)
     finally:
         os.close(folder)
+
+
+def reason(error: OSError) -> str:
+    """Return what the system says of an error, without the names of files.
+
+    Example:
+        >>> reason(OSError(28, "No space left on device", "a/file"))
+        'No space left on device'
+    """
+    return error.strerror or str(error) or type(error).__name__
 
 
 def write_json(path: Path, value: Mapping[str, Any]) -> None:

@@ -4,18 +4,29 @@ from __future__ import annotations
 
 import signal
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from types import FrameType
 from typing import Any
 
+# What asks a program to end. Clusters send the last three before they take a machine away; a
+# terminal that is closed sends SIGHUP.
+ENDING = tuple(
+    getattr(signal, name)
+    for name in ("SIGINT", "SIGTERM", "SIGHUP", "SIGUSR1")
+    if hasattr(signal, name)  # Windows has the first two
+)
+_ALWAYS = (signal.SIGINT, signal.SIGTERM)
+
 
 class Interrupt:
-    """While entered, the first Ctrl-C (or SIGTERM) is only remembered; a second one acts at once.
+    """While entered, the first Ctrl-C (or another of `ENDING`) is only remembered.
 
-    One of each is no second one: who ends a whole group of processes may reach a run twice, by
-    itself and by way of the process that began it.
+    A second one of the same kind acts at once. One of each is no second one: who ends a whole
+    group of processes may reach a run twice, by itself and by way of the process that began it.
 
-    Outside of the main thread, where Python allows no signal handlers, nothing is caught.
+    Outside of the main thread, where Python allows no signal handlers, nothing is caught; nor is
+    what the program ignores (``nohup``) or has a handler of its own for (SIGHUP and SIGUSR1).
 
     Args:
         anywhere: Asks all processes of a run whether one of them was interrupted.
@@ -28,14 +39,11 @@ class Interrupt:
         self._received: set[int] = set()
 
     def __enter__(self) -> Interrupt:
-        if threading.current_thread() is threading.main_thread():
-            for number in (signal.SIGINT, signal.SIGTERM):
-                self._before[number] = signal.signal(number, self._handle)
+        self._before = _caught(self._handle)
         return self
 
     def __exit__(self, *_: object) -> None:
-        for number, handler in self._before.items():
-            signal.signal(number, handler)
+        _put_back(self._before)
 
     def heard(self) -> bool:
         """Return whether any process of the run was asked to stop; all ask at the same step."""
@@ -52,3 +60,45 @@ class Interrupt:
             raise KeyboardInterrupt
         self._received.add(number)
         self.asked = True
+
+
+@contextmanager
+def endings_as_ctrl_c() -> Iterator[None]:
+    """Raise KeyboardInterrupt at any of `ENDING` while the block lasts, as Ctrl-C does anyway.
+
+    Example:
+        >>> with endings_as_ctrl_c():
+        ...     try:
+        ...         signal.raise_signal(signal.SIGTERM)
+        ...     except KeyboardInterrupt:
+        ...         print("stopped")
+        stopped
+    """
+    before = _caught(_interrupt, ENDING[1:])
+    try:
+        yield
+    finally:
+        _put_back(before)
+
+
+def _interrupt(number: int, frame: FrameType | None) -> None:
+    raise KeyboardInterrupt
+
+
+def _caught(
+    handler: Callable[[int, FrameType | None], None], numbers: Sequence[int] = ENDING
+) -> dict[int, Any]:
+    """Set a handler for what asks a program to end; return the handlers before."""
+    if threading.current_thread() is not threading.main_thread():
+        return {}
+    free = (signal.SIG_DFL, _interrupt)
+    return {
+        number: signal.signal(number, handler)
+        for number in numbers
+        if number in _ALWAYS or signal.getsignal(number) in free
+    }
+
+
+def _put_back(before: dict[int, Any]) -> None:
+    for number, handler in before.items():
+        signal.signal(number, handler)

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import fcntl
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
@@ -12,34 +15,110 @@ from metaloss import registry
 from metaloss.compose import to_dict, to_yaml
 from metaloss.config import RunConfig
 from metaloss.contracts import RunStarted
-from metaloss.core.files import write_atomically, write_json
+from metaloss.core.files import read_json, reason, write_atomically, write_json
 from metaloss.core.recorder import Quiet, Recorder
 from metaloss.core.setup import Setup
 from metaloss.errors import MetalossError
 from metaloss.inner.ranks import ALONE, Ranks
 from metaloss.tracking.fanout import Fanout
 
+CONFIG, PLUGINS, MADE_OF = "config.yaml", "plugins.json", "made_of.json"
+Made = Mapping[str, Any]
+
 
 def check_empty(folder: Path) -> None:
-    """Raise if a new run would write over something."""
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+    """Raise if a new run would write over something.
+
+    What a run that was killed in its first moments leaves, before its ``config.yaml``, is nothing.
+    """
+    try:
+        taken = folder.exists() and (not folder.is_dir() or not has_nothing(folder))
+    except OSError as error:
+        raise MetalossError(f"output={folder} cannot be written: {reason(error)}") from error
+    if taken:
         raise MetalossError(
             f"output={folder} is not empty: choose another, or continue it with --resume {folder}"
         )
 
 
-def open_folder(setup: Setup, folder: Path, plugins: Mapping[str, str] | None) -> Setup:
+def has_nothing(folder: Path) -> bool:
+    """Return whether no run has begun in a folder that exists."""
+    return all(path.name in (PLUGINS, MADE_OF) or _temporary(path) for path in folder.iterdir())
+
+
+def _temporary(path: Path) -> bool:
+    return path.name.startswith(".") and path.name.endswith(".tmp")
+
+
+@contextmanager
+def claimed(folder: Path, ranks: Ranks = ALONE) -> Iterator[None]:
+    """Make a new run's folder, and keep other runs from beginning in it while the block lasts.
+
+    Raises:
+        MetalossError: If it is not empty, cannot be written, or another process has it.
+    """
+    if not ranks.leads:
+        yield
+        return
+    check_empty(folder)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        number = os.open(folder, os.O_RDONLY)
+    except OSError as error:
+        raise MetalossError(f"output={folder} cannot be written: {reason(error)}") from error
+    try:
+        _lock(number, folder)
+        # Another run may have begun in it before it was ours, and ended.
+        check_empty(folder)
+        yield
+    finally:
+        os.close(number)
+
+
+def _lock(number: int, folder: Path) -> None:
+    try:
+        fcntl.flock(number, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        raise MetalossError(
+            f"output={folder}: another run begins in it right now: choose another folder"
+        ) from error
+    except OSError:
+        pass  # a file system that locks no folders: the journal's own lock remains
+
+
+def open_folder(setup: Setup, folder: Path, plugins: Mapping[str, str] | None, made: Made) -> Setup:
     """Write what a new run's folder begins with; return the setup that knows its folder."""
     setup = replace(setup, config=replace(setup.config, output=str(folder)))
     if not setup.ranks.leads:
         return setup
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        write_atomically(folder / "config.yaml", to_yaml(setup.config).encode())
-        write_json(folder / "plugins.json", dict(plugins or {}))
-    except OSError as error:
-        raise MetalossError(f"output={folder} cannot be written: {error.strerror}") from error
+    folder.mkdir(parents=True, exist_ok=True)
+    write_json(folder / PLUGINS, dict(plugins or {}))
+    write_json(folder / MADE_OF, made)
+    # Last: a folder with a configuration is a run that can go on.
+    write_atomically(folder / CONFIG, to_yaml(setup.config).encode())
     return setup
+
+
+def reopen_folder(setup: Setup, folder: Path, plugins: Mapping[str, str] | None) -> None:
+    """Write what changes in a run's folder when the run goes on."""
+    if not setup.ranks.leads:
+        return
+    write_atomically(folder / CONFIG, to_yaml(setup.config).encode())
+    write_json(folder / PLUGINS, {**read_json(folder / PLUGINS), **(plugins or {})})
+    try:
+        (folder / "summary.json").unlink(missing_ok=True)
+    except OSError as error:
+        raise MetalossError(f"--resume {folder}: cannot be written: {reason(error)}") from error
+
+
+def changed_plugins(folder: Path, plugins: Mapping[str, str] | None) -> list[str]:
+    """Return a message for each of the user's files that is not as it was in the run so far."""
+    before = {Path(path).name: found for path, found in read_json(folder / PLUGINS).items()}
+    return [
+        f"the plugin {path} is not as it was when the run began (its SHA-256 differs)"
+        for path, found in (plugins or {}).items()
+        if before.get(Path(path).name, found) != found
+    ]
 
 
 def started(
@@ -68,11 +147,10 @@ def open_recorder(
 ) -> Recorder:
     """Return what keeps a run's numbers: files in process 0, nothing in the others.
 
-    ``keep``: what a checkpoint says of the files. All processes return when process 0 has its own.
+    ``keep``: a checkpoint. All processes return when process 0 has its own.
     """
-    kept = keep or {"files": None, "seconds": 0.0}
     if setup.ranks.leads:
-        recorder = Recorder(folder, fanout.handle, kept["files"], kept["seconds"])
+        recorder = Recorder(folder, fanout.handle, keep)
     else:
         recorder = Quiet(folder)
     setup.ranks.any(False)

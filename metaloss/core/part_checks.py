@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -9,7 +10,7 @@ import torch
 from torch import nn
 
 from metaloss.config import RunConfig
-from metaloss.contracts import Schedule, Task
+from metaloss.contracts import MetaBatch, Schedule, Task
 from metaloss.core.wrapped import refuse_wrapped
 from metaloss.errors import MetalossError
 from metaloss.inner.functional import FunctionalModel
@@ -39,6 +40,28 @@ def check_fit(loss: LearnedLoss, task: Task, schedule: Schedule, config: RunConf
             f"loss={config.loss.name} has no parameters to learn: use schedule=static, or a "
             "learned loss such as loss=mlp"
         )
+    searched = isinstance(config.meta_optimizer.options, SearchRule)
+    if schedule.learns and not searched and not _moves(schedule, config.steps):
+        options = ", ".join(
+            f"{field.name}={getattr(schedule, field.name)}"
+            for field in dataclasses.fields(schedule)  # type: ignore[arg-type]
+            if field.name in ("period", "unroll", "freeze_after")
+        )
+        raise MetalossError(
+            f"steps={config.steps}: the loss would never move with schedule={config.schedule.name} "
+            f"({options}): expected a window (period, unroll) that ends within the steps before "
+            "freeze_after, and with meta_batch=next a step more; or schedule=static"
+        )
+
+
+def _moves(schedule: Schedule, steps: int) -> bool:
+    """Return whether a plan moves φ; one that the next batch judges needs a plan after it."""
+    waits = False
+    for plan in schedule.plans(steps):
+        if waits or (plan.meta_step and schedule.meta_batch is not MetaBatch.next):
+            return True
+        waits = plan.meta_step
+    return False
 
 
 def check_kinds(config: RunConfig, task: object, model: object, loss: object) -> None:

@@ -25,23 +25,27 @@ class Recorder:
     Args:
         folder: The run's folder.
         emit: Takes events; must not raise.
-        keep: Bytes of both files to keep, from :meth:`positions`; None for a new run.
-        before: Seconds that the run had taken when it was stopped.
+        keep: The checkpoint that the run goes on from: ``files``, what :meth:`positions` returned,
+            ``seconds``, which the run had taken, and ``warnings``; None for a new run.
+
+    Attributes:
+        warnings: What was told of a run that went on, for its summary.
     """
 
     def __init__(
         self,
         folder: Path,
         emit: Callable[[Event], None],
-        keep: list[int] | None = None,
-        before: float = 0.0,
+        keep: Mapping[str, Any] | None = None,
     ) -> None:
         self.folder = folder
-        keep = keep or [0, 0]
-        self._journal = Journal(folder / "journal.jsonl", keep=keep[0])
-        self._curves = Journal(folder / "curves.jsonl", keep=keep[1])
+        keep = keep or {}
+        positions = keep.get("files") or [0, 0]
+        self._journal = Journal(folder / "journal.jsonl", keep=positions[0])
+        self._curves = Journal(folder / "curves.jsonl", keep=positions[1])
         self._emit = emit
-        self._began = time.perf_counter() - before
+        self._began = time.perf_counter() - keep.get("seconds", 0.0)
+        self.warnings: list[str] = list(keep.get("warnings", ()))
 
     def log(self, step: int, phase: str, phase_step: int, numbers: Mapping[str, float]) -> None:
         """Write one journal line and tell the trackers."""
@@ -70,6 +74,18 @@ class Recorder:
         """Tell people something; ``level``: info, warning or error."""
         self._emit(Noticed(step=step, message=message, level=level))
 
+    def warn(self, place: tuple[int, str, int], message: str) -> None:
+        """Write a warning into the journal and the summary, and tell people.
+
+        Args:
+            place: The step, the phase and its step.
+            message: One line.
+        """
+        names = ("step", "phase", "phase_step")
+        self._journal.write({**dict(zip(names, place, strict=True)), "warning": message})
+        self.warnings.append(message)
+        self.notice(place[0], message)
+
     def positions(self) -> list[int]:
         """Return how much of both files is on the disk."""
         return [self._journal.position(), self._curves.position()]
@@ -86,6 +102,7 @@ class Quiet(Recorder):
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self._began = time.perf_counter()
+        self.warnings: list[str] = []
 
     def log(self, step: int, phase: str, phase_step: int, numbers: Mapping[str, float]) -> None:
         """Do nothing."""
@@ -99,6 +116,9 @@ class Quiet(Recorder):
         """Do nothing."""
 
     def notice(self, step: int, message: str, level: str = "warning") -> None:
+        """Do nothing."""
+
+    def warn(self, place: tuple[int, str, int], message: str) -> None:
         """Do nothing."""
 
     def positions(self) -> list[int]:

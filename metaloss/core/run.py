@@ -2,27 +2,36 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from torch import nn
 
-from metaloss.compose import compose, read_file, to_overrides, to_yaml
-from metaloss.config import Compile, RunConfig, Selected
+from metaloss.compose import compose, to_overrides
+from metaloss.config import Compile, RunConfig
 from metaloss.contracts import RunFinished, Task
 from metaloss.core import checkpoint, search
+from metaloss.core.blame import told
 from metaloss.core.compile_choice import without_compiler
-from metaloss.core.files import read_json, write_atomically, write_json
+from metaloss.core.custom import in_place_of_custom, with_custom
+from metaloss.core.files import read_json
 from metaloss.core.interrupt import Interrupt
 from metaloss.core.journal import read_rows
+from metaloss.core.made_of import compare, made_of, restore_fixed
 from metaloss.core.opening import (
+    CONFIG,
+    MADE_OF,
+    changed_plugins,
     check_empty,
+    claimed,
     default_folder,
     open_folder,
     open_recorder,
     open_trackers,
+    reopen_folder,
     started,
 )
 from metaloss.core.plain import plain_seconds
@@ -35,8 +44,6 @@ from metaloss.core.trainer import Trainer
 from metaloss.errors import MetalossError
 from metaloss.losses.base import LearnedLoss
 from metaloss.tracking.fanout import Fanout
-
-CUSTOM = "custom"
 
 
 def train(
@@ -85,17 +92,19 @@ def train_run(
             f"seeds={config.seeds} is many runs: use metaloss.train_seeds(...), which returns them"
         )
     config = with_custom(config, task, model, loss)
-    with joined(config.device) as ranks:
+    with joined(config.device) as ranks, told():
+        if ranks.leads and config.output:
+            check_empty(Path(config.output))  # before the rows are read
         setup = prepare(config, task=task, model=model, loss=loss, ranks=ranks)
         search.check_search(setup)
         folder = Path(config.output or default_folder(setup))
-        if ranks.leads:
-            check_empty(folder)
         fanout = open_trackers(setup.config, ranks)
         check_processes(setup)
         folder = ranks.same(folder)
-        setup = open_folder(setup, folder, plugins)
-        return _go(setup, fanout, open_recorder(setup, folder, fanout), None)
+        with claimed(folder, ranks), Interrupt(ranks.any) as interrupt:
+            made = made_of(setup)
+            setup = open_folder(setup, folder, plugins, made)
+            return _go(setup, fanout, open_recorder(setup, folder, fanout), interrupt, made)
 
 
 def resume_run(
@@ -125,10 +134,10 @@ def resume_run(
         MetalossError: If the folder holds no run, or if it is finished already.
     """
     folder = Path(folder)
-    if not (folder / "config.yaml").is_file():
+    if not (folder / CONFIG).is_file():
         raise MetalossError(f"--resume {folder}: there is no run in it (no config.yaml)")
-    words = _in_place_of_custom(folder, task, model, loss)
-    config = compose(words, config_file=folder / "config.yaml")
+    words = in_place_of_custom(folder, task, model, loss)
+    config = compose(words, config_file=folder / CONFIG)
     config = without_compiler(replace(config, output=str(folder)))
     finished = _finished_steps(folder)
     if finished is not None and (steps is None or steps <= finished):
@@ -143,10 +152,12 @@ def resume_run(
     if device is not None:
         config = replace(config, device=device)
     config = with_custom(config, task, model, loss)
-    with joined(config.device) as ranks:
+    with joined(config.device) as ranks, told():
         if ranks.size > 1:
             # One process may have chosen to compile.
             config = replace(config, compile=Compile.auto)
+        # Its frozen weights may have to be replaced.
+        model = copy.deepcopy(model)
         setup = prepare(config, task=task, model=model, loss=loss, ranks=ranks)
         search.check_search(setup)
         fanout = open_trackers(config, ranks)
@@ -154,18 +165,47 @@ def resume_run(
         saved, more = search.load(folder, setup.device) if setup.search else (None, [])
         messages = [*messages, *more]
         if content is None and saved is None and not messages:
-            _check_nothing_is_lost(folder)
-        # All processes have read the folder when this returns: process 0 may write in it.
-        check_processes(setup, _place(setup, content, saved))
-        # Refuses a journal that does not fit the checkpoint: before anything is overwritten.
-        before = content or saved or {"files": [0, 0], "seconds": 0.0}
-        recorder = open_recorder(setup, folder, fanout, before)
-        if ranks.leads:
-            write_atomically(folder / "config.yaml", to_yaml(setup.config).encode())
-            hashes = {**read_json(folder / "plugins.json"), **(plugins or {})}
-            write_json(folder / "plugins.json", hashes)
-            (folder / "summary.json").unlink(missing_ok=True)
-        return _go(setup, fanout, recorder, content, messages, saved)
+            check_nothing_is_lost(folder)
+        with Interrupt(ranks.any) as interrupt:
+            made, more = as_it_was(setup, folder, content)
+            messages = [*changed_plugins(folder, plugins), *messages, *more]
+            # All processes have read the folder when this returns: process 0 may write in it.
+            check_processes(setup, _place(setup, content, saved))
+            # Refuses a journal that does not fit the checkpoint: before anything is overwritten.
+            recorder = open_recorder(setup, folder, fanout, content or saved)
+            reopen_folder(setup, folder, plugins)
+            before = Before(content, saved, messages)
+            return _go(setup, fanout, recorder, interrupt, made, before)
+
+
+@dataclass(frozen=True)
+class Before:
+    """Where a run goes on from.
+
+    Attributes:
+        content: A checkpoint's; None if training has not begun.
+        saved: A checkpoint's of the search before training, where there is one.
+        messages: What is to be said of it.
+    """
+
+    content: dict[str, Any] | None = None
+    saved: dict[str, Any] | None = None
+    messages: Sequence[str] = ()
+
+
+def as_it_was(
+    setup: Setup, folder: Path, content: Mapping[str, Any] | None
+) -> tuple[Mapping[str, Any], list[str]]:
+    """Give a run that goes on its frozen weights; return what it is made of, and messages.
+
+    Raises:
+        MetalossError: If its rows, model or loss are not those that it was made with.
+    """
+    expected = (content or {}).get("made_of") or read_json(folder / MADE_OF)
+    messages = compare(str(folder), setup, expected, content)
+    if content is not None and "fixed" in content:
+        restore_fixed(setup, content["fixed"])
+    return expected or made_of(setup), messages
 
 
 def _place(
@@ -177,7 +217,16 @@ def _place(
     return None if saved is None else len(saved["told"])
 
 
-def _check_nothing_is_lost(folder: Path) -> None:
+def _named_place(setup: Setup, before: Before) -> tuple[int, str, int]:
+    """Return the step that a run goes on from, its phase and the step in it."""
+    place = _place(setup, before.content, before.saved) or 0
+    if before.content is None:
+        return (place, "start", 0) if before.saved is None else (place, "offline", place)
+    offline, train = before.content["progress"]
+    return (place, "train", train) if train else (place, "offline", offline)
+
+
+def check_nothing_is_lost(folder: Path) -> None:
     """Raise if a run that had got further than its start has no checkpoint to go on from."""
     journal = folder / "journal.jsonl"
     rows = read_rows(journal) if journal.exists() else []
@@ -194,29 +243,26 @@ def _go(
     setup: Setup,
     fanout: Fanout,
     recorder: Recorder,
-    content: dict[str, Any] | None,
-    messages: Sequence[str] = (),
-    saved: dict[str, Any] | None = None,
+    interrupt: Interrupt,
+    made: Mapping[str, Any],
+    before: Before = Before(),
 ) -> Run:
-    """Run, or go on from a checkpoint's content, and write what remains.
-
-    ``saved``: a checkpoint of the search before training, where there is one.
-    """
+    """Run, or go on from where a run was, and write what remains."""
     folder = recorder.folder
     try:
-        with setup.numerics(), Interrupt(setup.ranks.any) as interrupt:
+        with setup.numerics():
             try:
-                place = _place(setup, content, saved)
+                place = _place(setup, before.content, before.saved)
                 fanout.handle(started(setup, folder, place))
-                for message in messages:
-                    recorder.notice(place or 0, message)
+                for message in before.messages:
+                    recorder.warn(_named_place(setup, before), message)
                 if setup.search is not None:
-                    setup = search.find_loss(setup, recorder, interrupt, saved)
-                trainer = Trainer(setup, folder, recorder, interrupt)
-                if content is None:
+                    setup = search.find_loss(setup, recorder, interrupt, before.saved)
+                trainer = Trainer(setup, folder, recorder, interrupt, made)
+                if before.content is None:
                     trainer.begin()
                 else:
-                    trainer.restore(content)
+                    trainer.restore(before.content)
                 trainer.run()
             finally:
                 recorder.close()
@@ -231,45 +277,6 @@ def _go(
     finally:
         fanout.close()
     return run
-
-
-def with_custom(config: RunConfig, task: Any, model: Any, loss: Any) -> RunConfig:
-    """Say in the config which parts were handed over as objects."""
-    given = {"task": task, "model": model, "loss": loss}
-    changes: dict[str, Any] = {
-        name: Selected(name=CUSTOM, options={})
-        for name, value in given.items()
-        if value is not None
-    }
-    return replace(config, **changes) if changes else config
-
-
-def _in_place_of_custom(folder: Path, task: Any, model: Any, loss: Any) -> list[str]:
-    """Return choices that a registry knows, to be replaced again, where the file says "custom".
-
-    Raises:
-        MetalossError: If the objects given are not those that the run was made with.
-    """
-    given = {"task": task, "model": model, "loss": loss}
-    defaults = {"task": "digits", "model": "mlp", "loss": "mlp"}
-    content = read_file(folder / "config.yaml")
-    words = []
-    for group, value in given.items():
-        chosen = content.get(group)
-        name = chosen.get("name") if isinstance(chosen, dict) else chosen
-        if name == CUSTOM and value is None:
-            raise MetalossError(
-                f"--resume {folder}: the run was made with a {group} of your own: go on from "
-                f"Python, with metaloss.resume_run(folder, {group}=...)"
-            )
-        if name != CUSTOM and value is not None:
-            raise MetalossError(
-                f"--resume {folder}: the run was made with {group}={name}, not with a {group} of "
-                "your own"
-            )
-        if name == CUSTOM:
-            words.append(f"{group}={defaults[group]}")
-    return words
 
 
 def _finished_steps(folder: Path) -> int | None:

@@ -2,17 +2,57 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from torch.utils import _pytree as pytree
 
+from metaloss.contracts import Progress
+from metaloss.core.best import Best
 from metaloss.core.guard import GuardState
 from metaloss.core.ladder import Ladder
+from metaloss.core.made_of import fixed_values
 from metaloss.core.state import Meter, Pending, Snapshot, TrainState
 from metaloss.types import Batch, Seen, Taken
 
+if TYPE_CHECKING:
+    from metaloss.core.trainer import Trainer
+
 # torch.load(weights_only=True) takes no classes: trees are stored as their leaves, and rebuilt
 # over a template of the same structure.
+
+
+def pack_run(trainer: Trainer) -> dict[str, Any]:
+    """Return everything that the rest of a run depends on."""
+    offline, train = trainer.progress.offline, trainer.progress.train
+    best, schedule = trainer.best, trainer.setup.schedule
+    return {
+        "progress": [offline, train],
+        "state": pack_state(trainer.state),
+        "ladder": pack_ladder(trainer.ladder),
+        "best": [best.metrics, best.step, best.waited],
+        "best_inner": pack_tree(best.inner),
+        "metrics": trainer.metrics,
+        "train_seconds": trainer.train_seconds,
+        # Training begins after the offline phase, from weights that only the user may have.
+        "fixed": fixed_values(trainer.setup, begins=schedule.offline_total() > 0 and not train),
+        "seconds": trainer.recorder.seconds(),
+        "warnings": trainer.recorder.warnings,
+        "files": trainer.recorder.positions(),
+    }
+
+
+def unpack_run(trainer: Trainer, content: dict[str, Any]) -> None:
+    """Give a trainer what :func:`pack_run` returned."""
+    trainer.progress = Progress(offline=content["progress"][0], train=content["progress"][1])
+    template = trainer.state
+    trainer.state = unpack_state(content["state"], template)
+    learns = trainer.setup.schedule.learns
+    trainer.recovery.ladder = unpack_ladder(content["ladder"], template, learns)
+    metrics, step, waited = content["best"]
+    inner = unpack_tree(content["best_inner"], template.inner)
+    trainer.best = Best(metrics=metrics, step=step, waited=waited, inner=inner)
+    trainer.metrics = content["metrics"]
+    trainer.train_seconds = content["train_seconds"]
 
 
 def pack_state(state: TrainState) -> dict[str, Any]:

@@ -225,6 +225,7 @@ def _record(recorder: Recorder, history: History) -> None:
             "first": history.first,
             "lost": history.lost,
             "seconds": recorder.seconds(),
+            "warnings": recorder.warnings,
             "files": recorder.positions(),
         },
     )

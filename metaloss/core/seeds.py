@@ -2,40 +2,39 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from torch import nn
 
-from metaloss import registry
 from metaloss.compose import compose, to_overrides
 from metaloss.config import RunConfig
-from metaloss.contracts import RunFinished, Task
+from metaloss.contracts import Task
 from metaloss.core import checkpoint
+from metaloss.core.blame import told
 from metaloss.core.compile_choice import without_compiler
-from metaloss.core.group import StackedAdvance, check_stackable, train_together
-from metaloss.core.interrupt import Interrupt
+from metaloss.core.custom import in_place_of_custom, with_custom
+from metaloss.core.files import read_json
+from metaloss.core.group import check_stackable
+from metaloss.core.members import Member, begun, go, trackers_of
 from metaloss.core.opening import (
+    CONFIG,
+    MADE_OF,
+    changed_plugins,
     check_empty,
+    claimed,
     default_folder,
-    open_folder,
-    open_trackers,
-    started,
 )
-from metaloss.core.plain import plain_seconds
 from metaloss.core.processes import refuse_several
-from metaloss.core.recorder import Recorder
-from metaloss.core.results import Run, write_results
-from metaloss.core.run import with_custom
+from metaloss.core.results import Run
+from metaloss.core.run import as_it_was, check_nothing_is_lost
 from metaloss.core.setup import Setup, prepare
-from metaloss.core.trainer import Trainer
 from metaloss.errors import MetalossError
-from metaloss.inner.stacked import stack
 from metaloss.losses.base import LearnedLoss
-from metaloss.tracking.fanout import Fanout
 
 
 def train_seeds(
@@ -71,6 +70,7 @@ def train_seeds(
     return train_group(compose(words), task=task, model=model, loss=loss)
 
 
+@told()
 def train_group(
     config: RunConfig,
     *,
@@ -83,174 +83,135 @@ def train_group(
     refuse_several(f"seeds={config.seeds}", "train the seeds one at a time, or in one process")
     config = with_custom(config, task, model, loss)
     seeds = range(config.seed, config.seed + config.seeds)
+    if config.output:
+        for seed in seeds:
+            check_empty(Path(config.output) / f"seed{seed}")  # before the rows are read
     setups = [
         prepare(replace(config, seed=seed), task=task, model=model, loss=loss) for seed in seeds
     ]
     check_stackable(setups)
     group = Path(config.output or f"{default_folder(setups[0])}-and-{config.seeds - 1}-more")
     folders = [group / f"seed{seed}" for seed in seeds]
-    for folder in folders:
-        check_empty(folder)
-    trackers = _trackers(config, len(setups))
-    members = []
-    for setup, folder, fanout in zip(setups, folders, trackers, strict=True):
-        setup = open_folder(setup, folder, plugins)
-        members.append(_Member(setup=setup, folder=folder, fanout=fanout))
-    return _go(members)
+    with ExitStack() as claims:
+        for folder in folders:
+            claims.enter_context(claimed(folder))
+        return go(begun(setups, folders, plugins))
 
 
-def resume_group(folder: Path) -> list[Run]:
+@told()
+def resume_group(
+    folder: str | Path,
+    *,
+    plugins: Mapping[str, str] | None = None,
+    task: Task | None = None,
+    model: nn.Module | None = None,
+    loss: LearnedLoss | None = None,
+) -> list[Run]:
     """Go on with the unfinished runs of a group, from the last place that all of them saved.
+
+    Runs that were stopped before they all had a checkpoint begin anew, together.
+
+    Args:
+        folder: Of the group: it holds ``seed0``, ``seed1`` and so on.
+        plugins: SHA-256 by file name, for the summaries.
+        task: The user's own objects, where the runs were made with them (also model and loss).
+        model: As above.
+        loss: As above.
 
     Raises:
         MetalossError: If nothing is unfinished, or there is no place to go on from.
     """
+    folder = Path(folder)
     refuse_several(f"--resume {folder}", "go on with its seeds one at a time, or in one process")
-    found = [path for path in sorted(folder.glob("seed*")) if (path / "config.yaml").is_file()]
+    found = [path for path in sorted(folder.glob("seed*")) if (path / CONFIG).is_file()]
     paths = [path for path in found if not (path / "summary.json").is_file()]
-    if not paths:
+    missing = _missing(folder, found)
+    if not paths and not missing:
         raise MetalossError(f"--resume {folder}: all {len(found)} runs in it are finished")
-    configs = [
-        without_compiler(replace(compose([], path / "config.yaml"), output=str(path)))
-        for path in paths
+    configs = [_config(path, path, task, model, loss) for path in paths]
+    configs += [
+        replace(_config(found[0], path, task, model, loss), seed=seed)
+        for path, seed in missing.items()
     ]
-    setups = [prepare(config) for config in configs]
+    paths += missing
+    # Their frozen weights may have to be replaced.
+    setups = [
+        prepare(config, task=task, model=copy.deepcopy(model), loss=loss) for config in configs
+    ]
     check_stackable(setups)
-    devices = [setup.device for setup in setups]
-    newest = [
-        checkpoint.load_newest(path / "checkpoints", device)[0]
-        for path, device in zip(paths, devices, strict=True)
+    found_at = [_newest(setup, path) for setup, path in zip(setups, paths, strict=True)]
+    places = [
+        None if path in missing else place for path, (place, _) in zip(paths, found_at, strict=True)
     ]
-    if any(content is None for content in newest):
+    begins = None in places
+    if begins and any(places):
         raise MetalossError(
             f"--resume {folder}: not every run in it has a checkpoint; go on with one at a time"
         )
-    place = min(_place(content) for content in newest if content is not None)
+    place = 0 if begins else min(place for place in places if place is not None)
     members = []
-    trackers = _trackers(configs[0], len(paths))
-    for setup, path, fanout in zip(setups, paths, trackers, strict=True):
-        content, messages = checkpoint.load_newest(
-            path / "checkpoints", setup.device, setup.start_total + place
-        )
-        if content is None or _place(content) != place:
-            raise MetalossError(
-                f"--resume {folder}: {path.name} has no checkpoint after {place} steps, where the "
-                "others stand; go on with one at a time"
+    for setup, path, fanout, (_, messages) in zip(
+        setups, paths, trackers_of(configs[0], len(paths)), found_at, strict=True
+    ):
+        if path in missing:
+            members += begun([setup], [path], plugins, [fanout], of=found[0])
+            continue
+        content = None
+        if not begins:
+            content, messages = checkpoint.load_newest(
+                path / "checkpoints", setup.device, setup.start_total + place
             )
+            if content is None or _place(content) != place:
+                raise MetalossError(
+                    f"--resume {folder}: {path.name} has no checkpoint after {place} steps, where "
+                    "the others stand; go on with one at a time"
+                )
+        made, more = as_it_was(setup, path, content)
         members.append(
-            _Member(setup=setup, folder=path, fanout=fanout, content=content, messages=messages)
+            Member(
+                setup=setup,
+                folder=path,
+                fanout=fanout,
+                made=made,
+                content=content,
+                messages=[*changed_plugins(path, plugins), *messages, *more],
+                plugins=plugins or {},
+            )
         )
-    return _go(members)
+    return go(members)
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Member:
-    """One run of a group, and where it goes on from."""
+def _config(
+    source: Path,
+    folder: Path,
+    task: Task | None,
+    model: nn.Module | None,
+    loss: LearnedLoss | None,
+) -> RunConfig:
+    """Return the configuration of a member as one of its group left it."""
+    words = in_place_of_custom(source, task, model, loss)
+    config = without_compiler(compose(words, source / CONFIG))
+    return replace(with_custom(config, task, model, loss), output=str(folder))
 
-    setup: Setup
-    folder: Path
-    fanout: Fanout
-    content: dict[str, Any] | None = None
-    messages: Sequence[str] = ()
+
+def _missing(folder: Path, found: Sequence[Path]) -> dict[Path, int]:
+    """Return the members that a group was killed before making, with their seeds."""
+    group = read_json(found[0] / MADE_OF).get("group") if found else None
+    if group is None:
+        return {}
+    paths = {folder / f"seed{seed}": seed for seed in range(group[0], sum(group))}
+    return {path: seed for path, seed in paths.items() if path not in found}
 
 
-def _trackers(config: RunConfig, count: int) -> list[Fanout]:
-    """Return every member's trackers: those that people watch listen to the first member alone."""
-    watched = {name for name in config.tracker if _once(name)}
-    rest = {name: options for name, options in config.tracker.items() if name not in watched}
-    others = replace(config, tracker=rest)
-    return [open_trackers(config), *(open_trackers(others) for _ in range(count - 1))]
+def _newest(setup: Setup, path: Path) -> tuple[int | None, list[str]]:
+    """Return how many steps a member's newest checkpoint stands at (None without), and messages."""
+    content, messages = checkpoint.load_newest(path / "checkpoints", setup.device)
+    if content is None and not messages:
+        check_nothing_is_lost(path)
+    return None if content is None else _place(content), messages
 
 
 def _place(content: Mapping[str, Any]) -> int:
     """Return how many steps were done when a checkpoint was written."""
     offline, train = content["progress"]
     return int(offline + train)
-
-
-def _once(tracker: str) -> bool:
-    return bool(getattr(registry.get("tracker", tracker).cls, "once", False))
-
-
-def _go(members: Sequence[_Member]) -> list[Run]:
-    """Train the members to their ends, and write what remains of each."""
-    first = members[0]
-    with (
-        first.setup.numerics(),
-        Interrupt() as interrupt,
-        ExitStack() as open_things,
-    ):
-        trainers, recorders = [], []
-        for one in members:
-            open_things.callback(one.fanout.close)
-            keep = one.content or {"files": None, "seconds": 0.0}
-            recorder = Recorder(one.folder, one.fanout.handle, keep["files"], keep["seconds"])
-            open_things.callback(recorder.close)
-            trainers.append(Trainer(one.setup, one.folder, recorder, interrupt))
-            recorders.append(recorder)
-        for one, trainer, recorder in zip(members, trainers, recorders, strict=True):
-            _announce(one, trainer, recorder)
-        if first.content is None:
-            _begin(trainers)
-        if any(trainer.next_plan() for trainer in trainers):
-            trainers[0].say_compiling("the steps of all seeds")
-        train_together(trainers, lambda: interrupt.asked)
-        if interrupt.asked:
-            for trainer in trainers:
-                trainer.save()
-            folder = first.folder.parent
-            interrupt.check(
-                f"checkpoints were written; go on with metaloss train --resume {folder}"
-            )
-        # A member's share of the time that all took together.
-        seconds = [recorder.seconds() / len(members) for recorder in recorders]
-        plain = _plain_seconds(trainers)
-        return [
-            _end(one, trainer, share, plain)
-            for one, trainer, share in zip(members, trainers, seconds, strict=True)
-        ]
-
-
-def _announce(one: _Member, trainer: Trainer, recorder: Recorder) -> None:
-    if one.content is not None:
-        trainer.restore(one.content)
-    resumed_from = trainer.step if one.content else None
-    group = one.folder.parent.name
-    one.fanout.handle(started(one.setup, one.folder, resumed_from, group))
-    for message in one.messages:
-        recorder.notice(trainer.step, message)
-
-
-def _begin(trainers: Sequence[Trainer]) -> None:
-    """Start every member's φ, all in one program where the start can."""
-    setups = [trainer.setup for trainer in trainers]
-    first = setups[0]
-    phis = first.start.begin_together(
-        [setup.loss for setup in setups],
-        first.task.task_loss,
-        first.task.outputs,
-        [setup.config.seed for setup in setups],
-        [trainer.report for trainer in trainers],
-    )
-    for trainer, phi in zip(trainers, phis, strict=True):
-        trainer.begin(phi)
-
-
-def _plain_seconds(trainers: Sequence[Trainer]) -> float | None:
-    """Return a member's share of what a plain step of all together takes, None if unknown."""
-    setup = trainers[0].setup
-    if not setup.schedule.learns or not all(trainer.progress.train for trainer in trainers):
-        return None
-    # A program of its own: members may have ended on the way.
-    trainers[0].say_compiling("a plain step, to tell what the moving loss costs")
-    advance = StackedAdvance([trainer.setup.advance for trainer in trainers])
-    # A member that moves its loss on the next batch may have ended without one that waits.
-    states = stack([trainer.state._replace(pending=None) for trainer in trainers])
-    return plain_seconds(advance, states) / len(trainers)
-
-
-def _end(one: _Member, trainer: Trainer, seconds: float, plain: float | None) -> Run:
-    trainer.end()
-    run, files = write_results(trainer, one.folder, seconds, plain)
-    one.fanout.handle(RunFinished(summary=run.summary, files=files))
-    return run

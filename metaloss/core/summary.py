@@ -37,6 +37,7 @@ def summarize(
         **({"search": setup.found} if setup.found else {}),
         "status": "diverged" if trainer.ladder.diverged else "ok",
         "guard_events": trainer.ladder.events,
+        "warnings": trainer.recorder.warnings,
         "goal": setup.task.goal,
         "metrics": _of(trainer.metrics, metric),
         "metrics_at_best_validation": at_best,
@@ -47,6 +48,7 @@ def summarize(
         },
         "learned_nothing": trainer.recovery.chance,
         "plugins": plugins,
+        "rows": trainer.made["rows"],
         "versions": {
             "metaloss": metaloss.__version__,
             "python": platform.python_version(),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,16 +16,10 @@ from metaloss.core.best import Best
 from metaloss.core.evaluate import evaluate
 from metaloss.core.interrupt import Interrupt
 from metaloss.core.ladder import Ladder
+from metaloss.core.made_of import made_of, sketches
 from metaloss.core.recorder import Recorder, read_meter
 from metaloss.core.recovery import Recovery
-from metaloss.core.saved import (
-    pack_ladder,
-    pack_state,
-    pack_tree,
-    unpack_ladder,
-    unpack_state,
-    unpack_tree,
-)
+from metaloss.core.saved import pack_run, unpack_run
 from metaloss.core.setup import Setup
 from metaloss.core.state import Meter, TrainState, snapshot
 from metaloss.types import Tensors
@@ -38,12 +33,20 @@ class Trainer:
         folder: The run's folder, where checkpoints go.
         recorder: Where numbers go.
         interrupt: Tells of Ctrl-C between two segments.
+        made: What `made_of` said when the run began; None: what it says now.
     """
 
     def __init__(
-        self, setup: Setup, folder: Path, recorder: Recorder, interrupt: Interrupt
+        self,
+        setup: Setup,
+        folder: Path,
+        recorder: Recorder,
+        interrupt: Interrupt,
+        made: Mapping[str, Any] | None = None,
     ) -> None:
         self.setup, self.recorder = setup, recorder
+        self.made = dict(made or made_of(setup))
+        self._sketches = sketches(setup) if setup.ranks.leads else None
         self._folder, self._interrupt = folder, interrupt
         self._hint = f"metaloss train --resume {folder}"
         self.progress = Progress()
@@ -256,38 +259,24 @@ class Trainer:
         """The growing step: through all phases."""
         return self.setup.start_total + self.progress.offline + self.progress.train
 
+    @property
+    def place(self) -> tuple[str, int]:
+        """The phase that the run is in, and the steps done in it."""
+        begun = self.progress.train or not self.setup.schedule.offline_total()
+        phase = "train" if begun else "offline"
+        return phase, self.progress.steps_in(phase)
+
     # ------------------------------------------------------------------------- checkpoints
 
     def save(self) -> None:
         """Write a checkpoint of everything that the rest of the run depends on."""
-        if not self.setup.ranks.leads:
-            return
-        content = {
-            "progress": [self.progress.offline, self.progress.train],
-            "state": pack_state(self.state),
-            "ladder": pack_ladder(self.ladder),
-            "best": [self.best.metrics, self.best.step, self.best.waited],
-            "best_inner": pack_tree(self.best.inner),
-            "metrics": self.metrics,
-            "train_seconds": self.train_seconds,
-            "seconds": self.recorder.seconds(),
-            "files": self.recorder.positions(),
-        }
-        checkpoint.save(self._folder / "checkpoints", self.step, content)
+        if self.setup.ranks.leads:
+            content = {**pack_run(self), "made_of": self.made, "sketches": self._sketches}
+            checkpoint.save(self._folder / "checkpoints", self.step, content)
 
     def restore(self, content: dict[str, Any]) -> None:
         """Go back to a checkpoint."""
-        self.progress = Progress(offline=content["progress"][0], train=content["progress"][1])
-        template = self.state
-        self.state = unpack_state(content["state"], template)
-        self.recovery.ladder = unpack_ladder(
-            content["ladder"], template, self.setup.schedule.learns
-        )
-        metrics, step, waited = content["best"]
-        inner = unpack_tree(content["best_inner"], template.inner)
-        self.best = Best(metrics=metrics, step=step, waited=waited, inner=inner)
-        self.metrics = content["metrics"]
-        self.train_seconds = content["train_seconds"]
+        unpack_run(self, content)
 
 
 def _words(plan: Plan) -> str:

@@ -17,6 +17,7 @@ from typing import Any
 import torch
 
 from metaloss.core.allocator import keep_freed_memory
+from metaloss.core.interrupt import ENDING
 from metaloss.core.jobs import Job, judge_elsewhere, judge_job
 from metaloss.core.population import Judged
 from metaloss.core.ray_cluster import connected, lost_errors
@@ -165,7 +166,10 @@ def _waited(future: Future[list[Judged]], between: Callable[[], None]) -> list[J
 
 
 def _begin_worker() -> None:
-    # Ctrl-C reaches every process of a terminal: the first one decides what it means.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    # Ctrl-C reaches every process of a terminal: the first one decides what it means. The pool
+    # itself ends its processes by SIGTERM.
+    for number in ENDING:
+        if number != signal.SIGTERM:
+            signal.signal(number, signal.SIG_IGN)
     torch.set_num_threads(1)
     keep_freed_memory()

@@ -29,6 +29,7 @@ from metaloss.study.tuning_render import (
     scores_to_csv,
     unsound_lines,
 )
+from metaloss.tracking.quiet_console import QuietConsole
 
 STUDY_FILE = "study.yaml"
 _JOBS = 2
@@ -71,7 +72,7 @@ def compare(
         KeyboardInterrupt: After Ctrl-C.
     """
     options = options or Options()
-    console = console or Console()
+    console = console or QuietConsole()
     study = replace(
         study,
         reference=options.reference or study.reference,
@@ -199,7 +200,7 @@ def compare_folders(
     finished = Finished(
         groups=groups, notes=notes, reference=options.reference, metric=options.metric
     )
-    return write_table(finished, out, console or Console())
+    return write_table(finished, out, console or QuietConsole())
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -10,7 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from metaloss.compose import compose, read_file, to_dict
+from metaloss.compose.paths import absolute_path, is_path
 from metaloss.config import RunConfig
+from metaloss.core.opening import has_nothing
 from metaloss.errors import MetalossError
 from metaloss.meta_optimizers.search import SearchRule
 from metaloss.study.folders import read_summary
@@ -114,7 +116,7 @@ def state_of(folder: Path, config: Mapping[str, Any]) -> State:
         return State.missing
     if not (folder / "config.yaml").is_file():
         # Without a config only a run that was killed in its first moments is ours to replace.
-        if not folder.is_dir() or any(not path.name.startswith(".") for path in folder.iterdir()):
+        if not folder.is_dir() or not has_nothing(folder):
             raise MetalossError(f"{folder} exists and is no run's folder: move it away")
         return State.unfinished
     found = read_file(folder / "config.yaml")
@@ -153,7 +155,9 @@ def differences(wanted: Mapping[str, Any], found: Mapping[str, Any]) -> list[tup
     return [
         (key, first.get(key, "nothing"), second.get(key, "nothing"))
         for key in sorted({*first, *second}, key=lambda key: (not key.endswith(".name"), key))
-        if first.get(key) != "auto" and first.get(key, _MISSING) != second.get(key, _MISSING)
+        if first.get(key) != "auto"
+        and first.get(key, _MISSING) != second.get(key, _MISSING)
+        and not _same_file(key, first.get(key), second.get(key))
     ]
 
 
@@ -168,6 +172,13 @@ def flatten(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
         else:
             flat[prefix + key] = value
     return flat
+
+
+def _same_file(key: str, wanted: Any, found: Any) -> bool:
+    """Return whether an option holds a path that an older version did not make absolute."""
+    if not (is_path(key) and isinstance(wanted, str) and isinstance(found, str)):
+        return False
+    return absolute_path(found) == absolute_path(wanted)
 
 
 _MISSING = object()

@@ -8,11 +8,11 @@ import subprocess
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Protocol
 
 from metaloss.compose import to_overrides
+from metaloss.core.interrupt import endings_as_ctrl_c
 from metaloss.errors import MetalossError
 from metaloss.study.folders import read_summary
 from metaloss.study.jobs import Job, State, can_resume, clear
@@ -80,7 +80,7 @@ class ProcessTrainer:
         words = (
             ["--resume", str(folder)] if resume else [*overrides, *to_overrides({"output": folder})]
         )
-        log = folder.with_name(f"{folder.name}.log")
+        log = _log_of(folder)
         log.parent.mkdir(parents=True, exist_ok=True)
         words = ["train", *words, *self._arguments]
         with log.open("ab") as output, self._begin(words, output.fileno()) as process:
@@ -159,8 +159,8 @@ def train_missing(
     Those of equal cost begin in the given order: the rows of a study's first block first.
 
     Up to ``together`` seeds of a row are one program, and one of the ``workers``; where its parts
-    do not allow that they are trained one after the other. Ctrl-C (or SIGTERM) ends what runs and
-    starts nothing more: the same call goes on later.
+    do not allow that they are trained one after the other. Ctrl-C (or another signal that asks a
+    program to end) ends what runs and starts nothing more: the same call goes on later.
 
     Raises:
         MetalossError: If a run failed; the others were trained nevertheless.
@@ -170,7 +170,7 @@ def train_missing(
     units.sort(key=lambda unit: -sum(job.cost for job in unit))  # stable: as given
     failures: list[str] = []
     with (
-        _termination_as_interrupt(),
+        endings_as_ctrl_c(),
         ThreadPoolExecutor(workers, thread_name_prefix="metaloss-run") as pool,
     ):
         futures = {pool.submit(_train_unit, unit, train, watch): unit for unit in units}
@@ -220,7 +220,7 @@ def _train_unit(unit: tuple[Job, ...], train: Train, watch: Watch) -> list[str]:
             return [_train_one(job, train) for job in unit]
         except MetalossError as error:
             return [_ending(job) and str(error) for job in unit]
-        return [_ending(job) for job in unit]
+        return [_ending(job, unit[0].folder.parent) for job in unit]
     return [_train_one(unit[0], train)]
 
 
@@ -235,9 +235,17 @@ def _train_one(job: Job, train: Train) -> str:
     return _ending(job)
 
 
-def _ending(job: Job) -> str:
+def _ending(job: Job, trained: Path | None = None) -> str:
+    """Return why a run has no summary, or nothing. ``trained``: the folder of many together."""
     notes: list[str] = []
-    return "" if read_summary(job.folder, notes) is not None else notes[-1]
+    if read_summary(job.folder, notes) is not None:
+        return ""
+    log = _log_of(trained or job.folder)
+    return f"{notes[-1]}: {_last_line(log)} (see {log})" if log.is_file() else notes[-1]
+
+
+def _log_of(folder: Path) -> Path:
+    return folder.with_name(f"{folder.name}.log")
 
 
 def _as_they_end(
@@ -250,23 +258,6 @@ def _as_they_end(
         look()
         for future in sorted(done, key=lambda future: futures[future][0].folder):
             yield futures[future], future.result()
-
-
-@contextmanager
-def _termination_as_interrupt() -> Iterator[None]:
-    """Treat SIGTERM as Ctrl-C, so that no run is left behind without its parent."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-
-    def interrupt(*_: object) -> None:
-        raise KeyboardInterrupt
-
-    before = signal.signal(signal.SIGTERM, interrupt)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
 
 
 def _last_line(log: Path) -> str:

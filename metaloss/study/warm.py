@@ -21,15 +21,19 @@ import sys
 from collections.abc import Mapping, Sequence
 from contextlib import redirect_stderr, redirect_stdout, suppress
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
+from metaloss.core.interrupt import ENDING
 from metaloss.errors import MetalossError
 
 # What a run imports only once it goes; `train --cfg` imports the rest.
 _LATE = ("metaloss.core.run", "metaloss.core.seeds", "torch._dynamo")
 _LONGEST_REQUEST = 1 << 20
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
+# In the server: what its runs do when they are asked to end, which it does not mind itself.
+_before: dict[int, Any] = {}
 
 
 def can_fork() -> bool:
@@ -234,7 +238,8 @@ def _settle(output: int, inherited: Sequence[int]) -> None:
     os.setpgid(0, 0)
     # Whoever began a study in the background may have had it ignore Ctrl-C.
     signal.signal(signal.SIGINT, signal.default_int_handler)
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    for number, handler in (_before or {signal.SIGTERM: signal.SIG_DFL}).items():
+        signal.signal(number, handler)
     for number in inherited:
         os.close(number)
     nothing = os.open(os.devnull, os.O_RDONLY)
@@ -255,7 +260,7 @@ def _end_with(server: int) -> None:
 def _main() -> None:
     # It ends when its user does, who may have been sent the same: runs that are interrupted then
     # need it to tell how they ended.
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    _before.update({number: signal.signal(number, signal.SIG_IGN) for number in ENDING[1:]})
     preload()
     words = _serve(socket.socket(fileno=0))
     if words is not None:

@@ -17,6 +17,7 @@ from metaloss.contracts import Event, Logged, Noticed, RunFinished, RunStarted, 
 from metaloss.errors import MetalossError
 from metaloss.tracking.bars import Bars, elapsed, rate, remaining
 from metaloss.tracking.numbers import choose, clock, line
+from metaloss.tracking.quiet_console import QuietConsole
 from metaloss.tracking.result_table import print_result
 
 _STYLES = {"info": "", "warning": "yellow", "error": "bold red"}
@@ -193,4 +194,4 @@ class Console(Tracker):
 def _console(stream: TextIO) -> RichConsole:
     # Asked of the stream itself: FORCE_COLOR makes Rich take a file for a terminal, and bars
     # would fill it with control characters.
-    return RichConsole(file=stream, force_terminal=stream is not None and stream.isatty())
+    return QuietConsole(file=stream, force_terminal=stream is not None and stream.isatty())

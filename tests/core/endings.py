@@ -13,6 +13,7 @@ def ending(folder):
         name: [
             {key: value for key, value in row.items() if not key.startswith("time/")}
             for row in read_rows(folder / name)
+            if "warning" not in row  # of a checkpoint that was damaged
         ]
         for name in ("journal.jsonl", "curves.jsonl")
     }

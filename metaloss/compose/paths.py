@@ -1,0 +1,50 @@
+"""Options that name files: kept as they are wherever the command is run again."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Any, TypeVar
+
+T = TypeVar("T")
+
+_NAMES = ("path", "root", "folder", "file")
+
+
+def is_path(name: str) -> bool:
+    """Return whether an option of this name holds a file or a folder.
+
+    Example:
+        >>> [is_path(name) for name in ("path", "train_path", "width")]
+        [True, True, False]
+    """
+    return name.rpartition(".")[2].rpartition("_")[2] in _NAMES
+
+
+def with_absolute_paths(options: T) -> T:
+    """Return a part's options with absolute paths in place of those that lie in this folder.
+
+    What names no file is left as it is: an empty path, or one that is still to be made.
+
+    Args:
+        options: An instance of a part's options class.
+    """
+    if not dataclasses.is_dataclass(options) or isinstance(options, type):
+        return options
+    changes: dict[str, Any] = {}
+    for field in dataclasses.fields(options):
+        value = getattr(options, field.name)
+        if field.init and isinstance(value, str | Path) and str(value) and is_path(field.name):
+            absolute = absolute_path(str(value))
+            if absolute != str(value):
+                changes[field.name] = type(value)(absolute)
+    return dataclasses.replace(options, **changes) if changes else options
+
+
+def absolute_path(path: str) -> str:
+    """Return the absolute path of a file that is there, any other path as it is."""
+    try:
+        found = Path(path).expanduser().absolute()
+        return str(found) if found.exists() else path
+    except (OSError, RuntimeError, ValueError):  # no such home, a name that is too long
+        return path

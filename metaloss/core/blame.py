@@ -1,0 +1,94 @@
+"""Whose fault an error is: what fails in a user's own code is told in one line that names it."""
+
+from __future__ import annotations
+
+import os
+import site
+import sysconfig
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+
+from torch import nn
+
+import metaloss
+from metaloss.errors import MetalossError
+from metaloss.losses.base import LearnedLoss
+
+_OURS = str(Path(metaloss.__file__).parent) + os.sep
+_LIBRARIES = tuple(
+    {
+        path
+        for path in (
+            *site.getsitepackages(),
+            site.getusersitepackages(),
+            sysconfig.get_path("purelib"),
+            sysconfig.get_path("platlib"),
+            sysconfig.get_path("stdlib"),
+        )
+        if path
+    }
+)
+_HINT = "METALOSS_DEBUG=1 in the environment shows where"
+
+
+@contextmanager
+def told() -> Iterator[None]:
+    """Tell an error that a model, a loss or a function of the user's raises in one line.
+
+    An error in our own code, with nobody else's on the way to it, stays what it is: a bug.
+
+    Raises:
+        MetalossError: In place of what was raised, which is its cause.
+    """
+    try:
+        yield
+    except MetalossError:
+        raise
+    except Exception as error:
+        whose = blamed(error)
+        if whose is None:
+            raise
+        what = " ".join(str(error).split()) or "no message"
+        raise MetalossError(f"{whose} failed: {type(error).__name__}: {what} ({_HINT})") from error
+
+
+def blamed(error: BaseException) -> str | None:
+    """Return what failed, as a user knows it: a part of the model, the loss, a line of a file."""
+    frames = list(_frames(error))
+    modules = [
+        frame.f_locals["self"]
+        for frame in frames
+        if isinstance(frame.f_locals.get("self"), nn.Module)
+    ]
+    if modules:
+        whole, part = modules[0], modules[-1]
+        if isinstance(part, LearnedLoss) or isinstance(whole, LearnedLoss):
+            return f"the loss ({type(whole).__name__})"
+        names = (name for name, one in whole.named_modules() if one is part)
+        name = next(names, "")
+        of_model = f"the model ({type(whole).__name__})"
+        return f"{of_model}, in its part {name!r} ({type(part).__name__})," if name else of_model
+    own = [frame for frame in frames if _is_users(frame.f_code.co_filename)]
+    if own:
+        code = own[-1].f_code
+        return f"{Path(code.co_filename).name}, line {own[-1].f_lineno}, in {code.co_name}(),"
+    if frames and isinstance(error, RuntimeError):
+        # Torch's own, of an operation that the model or the loss asked for earlier.
+        called = frames[-1].f_code.co_filename
+        if not called.startswith(_OURS) or f"{os.sep}core{os.sep}" not in called:
+            return "an operation of the model or the loss"
+    return None
+
+
+def _frames(error: BaseException) -> Iterator[FrameType]:
+    trace = error.__traceback__
+    while trace is not None:
+        yield trace.tb_frame
+        trace = trace.tb_next
+
+
+def _is_users(file: str) -> bool:
+    """Return whether a file is neither ours, nor a library's, nor the command's."""
+    return not file.startswith(("<", _OURS, *_LIBRARIES))

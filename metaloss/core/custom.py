@@ -1,0 +1,52 @@
+"""The user's own objects in place of registered parts, as a run's configuration names them."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from metaloss.compose import read_file
+from metaloss.config import RunConfig, Selected
+from metaloss.errors import MetalossError
+
+CUSTOM = "custom"
+
+
+def with_custom(config: RunConfig, task: Any, model: Any, loss: Any) -> RunConfig:
+    """Say in the config which parts were handed over as objects."""
+    given = {"task": task, "model": model, "loss": loss}
+    changes: dict[str, Any] = {
+        name: Selected(name=CUSTOM, options={})
+        for name, value in given.items()
+        if value is not None
+    }
+    return replace(config, **changes) if changes else config
+
+
+def in_place_of_custom(folder: Path, task: Any, model: Any, loss: Any) -> list[str]:
+    """Return choices that a registry knows, to be replaced again, where the file says "custom".
+
+    Raises:
+        MetalossError: If the objects given are not those that the run was made with.
+    """
+    given = {"task": task, "model": model, "loss": loss}
+    defaults = {"task": "digits", "model": "mlp", "loss": "mlp"}
+    content = read_file(folder / "config.yaml")
+    words = []
+    for group, value in given.items():
+        chosen = content.get(group)
+        name = chosen.get("name") if isinstance(chosen, dict) else chosen
+        if name == CUSTOM and value is None:
+            raise MetalossError(
+                f"--resume {folder}: the run was made with a {group} of your own: go on from "
+                f"Python, with metaloss.resume_run(folder, {group}=...)"
+            )
+        if name != CUSTOM and value is not None:
+            raise MetalossError(
+                f"--resume {folder}: the run was made with {group}={name}, not with a {group} of "
+                "your own"
+            )
+        if name == CUSTOM:
+            words.append(f"{group}={defaults[group]}")
+    return words

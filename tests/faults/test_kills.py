@@ -1,0 +1,69 @@
+"""SIGKILL at random moments, also of what goes on after a kill: every end is bit-identical."""
+
+import os
+import random
+import time
+
+import pytest
+
+from metaloss.study.warm import Server, can_fork
+
+from .killing import KINDS, Killer, endings
+
+pytestmark = pytest.mark.skipif(not can_fork(), reason="needs Linux")
+
+
+@pytest.fixture(scope="module")
+def server():
+    server = Server({**os.environ, "OMP_NUM_THREADS": "1", "WANDB_MODE": "offline"})
+    yield server
+    server.close()
+
+
+def campaign(server, kind, kills, folder, seed):
+    """Kill until so many processes have been; return how many were while they went on."""
+    draw = random.Random(seed)
+    killer = Killer(server, folder / "log")
+    killer.whole(kind, folder / "warm")  # the server has imported everything after the first
+    seconds = killer.whole(kind, folder / "whole")
+    expected = endings(folder / "whole")
+    assert len(expected) >= 4
+    killed = resumed = runs = 0
+    while killed < kills:
+        runs += 1
+        assert runs < 20 * kills, "they end before they are killed"
+        place = folder / f"run{runs}"
+        # Three kills of a run at most: each later one falls while it goes on.
+        for number in range(min(3, kills - killed)):
+            began = killer.is_done(kind, place)
+            status = None if began else killer.call(kind, place, draw.uniform(0, seconds))
+            if status is None or status == 0:
+                break
+            assert status == -9, (folder / "log").read_text()[-2000:]
+            killed += 1
+            resumed += number > 0
+            time.sleep(0.05 if kind.command == "train" else 2.0)  # what it had begun ends
+        killer.finish(kind, place)
+        found = endings(place)
+        assert found.keys() == expected.keys()
+        for name, value in expected.items():
+            assert found[name] == value, (place, name)
+    return resumed
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("name", "kills"), [("online", 3), ("seeds", 3)])
+def test_a_handful_of_kills_changes_nothing(server, tmp_path, name, kills):
+    campaign(server, KINDS[name], kills, tmp_path, seed=name)
+
+
+@pytest.mark.faults
+@pytest.mark.parametrize("name", KINDS)
+def test_two_hundred_kills_change_nothing(server, tmp_path, name):
+    kills = KINDS[name].kills
+    resumed = campaign(server, KINDS[name], kills, tmp_path, seed=f"long {name}")
+    print(f"{name}: {kills} kills, {resumed} of them of a run that went on")
+
+
+def test_the_long_form_kills_two_hundred():
+    assert sum(kind.kills for kind in KINDS.values()) == 200
