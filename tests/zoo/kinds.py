@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import Enum
@@ -10,6 +9,7 @@ from enum import Enum
 import torch
 from torch import Tensor, nn
 
+ENGINES = ("mixed", "torchopt", "higher", "finite_difference")
 ROWS = 4
 CLASSES = 3
 
@@ -31,9 +31,23 @@ class Expected(Enum):
     """What the engines make of a kind."""
 
     exact = "exact"
-    double_reverse = "exact, by a second reverse pass"
-    differences = "finite differences only"
+    reverse = "exact; `mixed` by a second reverse pass"
+    backward = "exact, of the derivative that `backward` states"
+    forward = "exact under `mixed` alone"
+    differences = "`finite_difference` alone"
     refused = "refused"
+
+    def words(self) -> dict[str, str]:
+        """Return the outcome for each engine: right or refused."""
+        right = {
+            Expected.exact: ENGINES,
+            Expected.reverse: ENGINES,
+            Expected.backward: ENGINES[:3],
+            Expected.forward: ("mixed", "finite_difference"),
+            Expected.differences: ("finite_difference",),
+            Expected.refused: (),
+        }[self]
+        return {engine: "right" if engine in right else "refused" for engine in ENGINES}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,6 +63,8 @@ class Kind:
         expected: With one inner step.
         expected_two: With two, where that differs.
         tolerance: How far exact engines may be off, relative; None: 1e-9.
+        smooth: Whether differences of the model's numbers say anything: not where it computes in
+            lower precision inside, or where BatchNorm over four single pixels makes cliffs.
         double: Whether the model is cast to double precision.
         heavy: Left to the long form.
         traces: Whether ``compile="trace"`` takes it; None: not asked.
@@ -62,6 +78,7 @@ class Kind:
     expected: Expected = Expected.exact
     expected_two: Expected | None = None
     tolerance: float | None = None
+    smooth: bool = True
     double: bool = True
     heavy: bool = False
     traces: bool | None = True
@@ -117,14 +134,7 @@ class Net(nn.Module):
 
 def real(*shape: int) -> Callable[[torch.Generator], Tensor]:
     """Inputs of normal numbers, (rows, *shape)."""
-    return lambda generator: torch.randn(
-        ROWS, *shape, dtype=torch.float64, generator=generator
-    )
-
-
-def single(*shape: int) -> Callable[[torch.Generator], Tensor]:
-    """Inputs of normal numbers in single precision."""
-    return lambda generator: torch.randn(ROWS, *shape, generator=generator)
+    return lambda generator: torch.randn(ROWS, *shape, dtype=torch.float64, generator=generator)
 
 
 def tokens(count: int, *shape: int) -> Callable[[torch.Generator], Tensor]:
@@ -160,8 +170,3 @@ def set_up(model: nn.Module, *changes: Callable[[nn.Module], object]) -> nn.Modu
     for change in changes:
         change(model)
     return model
-
-
-def twice(model: nn.Module) -> nn.Module:
-    """Return a copy: for parts that are to begin alike."""
-    return copy.deepcopy(model)

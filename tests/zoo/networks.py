@@ -3,7 +3,7 @@
 from torch import nn
 from torchvision import models as tv
 
-from .kinds import CLASSES, Group, Truth, real
+from .kinds import CLASSES, Expected, Group, Truth, real
 
 GROUP = Group("Networks of torchvision")
 
@@ -23,7 +23,10 @@ def _resnet(block, layers, **options):
 def _mobilenet_v3():
     from torchvision.models.mobilenetv3 import InvertedResidualConfig, MobileNetV3
 
-    setting = [InvertedResidualConfig(8, 3, 8, 8, True, "RE", 2, 1, 1.0), InvertedResidualConfig(8, 3, 16, 8, True, "HS", 1, 1, 1.0)]
+    setting = [
+        InvertedResidualConfig(8, 3, 8, 8, True, "RE", 2, 1, 1.0),
+        InvertedResidualConfig(8, 3, 16, 8, True, "HS", 1, 1, 1.0),
+    ]
     return MobileNetV3(setting, 16, num_classes=CLASSES, dropout=0.0)
 
 
@@ -46,17 +49,28 @@ def _efficientnet_depth():
 def _convnext(depth=0.0):
     from torchvision.models.convnext import CNBlockConfig, ConvNeXt
 
-    return ConvNeXt([CNBlockConfig(8, 12, 1), CNBlockConfig(12, None, 1)], depth, num_classes=CLASSES)
+    return ConvNeXt(
+        [CNBlockConfig(8, 12, 1), CNBlockConfig(12, None, 1)], depth, num_classes=CLASSES
+    )
 
 
 def _swin(depth=0.0):
-    return tv.SwinTransformer([4, 4], 8, [1, 1], [2, 2], [2, 2], stochastic_depth_prob=depth, num_classes=CLASSES)
+    return tv.SwinTransformer(
+        [4, 4], 8, [1, 1], [2, 2], [2, 2], stochastic_depth_prob=depth, num_classes=CLASSES
+    )
 
 
 def _regnet():
     from torchvision.models.regnet import BlockParams, RegNet
 
-    parameters = BlockParams(depths=[1], widths=[8], group_widths=[4], bottleneck_multipliers=[1.0], strides=[2], se_ratio=0.25)
+    parameters = BlockParams(
+        depths=[1],
+        widths=[8],
+        group_widths=[4],
+        bottleneck_multipliers=[1.0],
+        strides=[2],
+        se_ratio=0.25,
+    )
     return RegNet(parameters, CLASSES, stem_width=8)
 
 
@@ -68,13 +82,31 @@ def _vgg():
     return nn.Sequential(make_layers([4, "M", 6, "M"], batch_norm=True), head)
 
 
-add("ResNet", _resnet(tv.resnet.BasicBlock, [1, 1, 1, 1], width_per_group=64), heavy=True)
+add(
+    "ResNet",
+    _resnet(tv.resnet.BasicBlock, [1, 1, 1, 1], width_per_group=64),
+    heavy=True,
+    truth=Truth.graph,
+    smooth=False,
+)
 add("DenseNet", lambda: tv.DenseNet(4, (2, 2), 8, 2, 0.0, CLASSES))
-add("DenseNet, memory_efficient", lambda: tv.DenseNet(4, (2, 2), 8, 2, 0.0, CLASSES, memory_efficient=True), traces=None)
+add(
+    "DenseNet, memory_efficient",
+    lambda: tv.DenseNet(4, (2, 2), 8, 2, 0.0, CLASSES, memory_efficient=True),
+    traces=None,
+)
 add("MobileNetV2", _mobilenet_v2)
-add("MobileNetV3", _mobilenet_v3)
+add(
+    "MobileNetV3",
+    _mobilenet_v3,
+    truth=Truth.differences,
+    expected=Expected.forward,
+    expected_two=Expected.differences,
+)
 add("EfficientNet", _efficientnet)
-add("EfficientNet with stochastic depth, dropout", _efficientnet_depth, truth=Truth.own, traces=None)
+add(
+    "EfficientNet with stochastic depth, dropout", _efficientnet_depth, truth=Truth.own, traces=None
+)
 add("ConvNeXt", _convnext)
 add("ConvNeXt with stochastic depth", lambda: _convnext(0.5), truth=Truth.own, traces=None)
 add("Swin", _swin, 16)
@@ -84,5 +116,19 @@ add("RegNet", _regnet)
 add("VGG, BatchNorm", _vgg, 8)
 add("ShuffleNetV2", lambda: tv.ShuffleNetV2([1, 1, 1], [4, 8, 8, 8, 16], CLASSES))
 add("SqueezeNet", lambda: tv.SqueezeNet("1_1", CLASSES, dropout=0.0), heavy=True)
-add("MNASNet", lambda: tv.MNASNet(0.1, CLASSES, dropout=0.0), heavy=True)
-add("GoogLeNet, no auxiliary outputs", lambda: tv.GoogLeNet(CLASSES, aux_logits=False, init_weights=False, dropout=0.0), 48, heavy=True, traces=None)
+add(
+    "MNASNet",
+    lambda: tv.MNASNet(0.1, CLASSES, dropout=0.0),
+    heavy=True,
+    truth=Truth.graph,
+    smooth=False,
+)
+add(
+    "GoogLeNet, no auxiliary outputs",
+    lambda: tv.GoogLeNet(CLASSES, aux_logits=False, init_weights=False, dropout=0.0),
+    48,
+    heavy=True,
+    traces=None,
+    truth=Truth.graph,
+    smooth=False,
+)

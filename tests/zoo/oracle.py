@@ -39,17 +39,33 @@ def learned_loss() -> MLPLoss:
 def train(model: nn.Module, loss: nn.Module, pairs: Pairs, optimizer: str = "sgd") -> nn.Module:
     """Take a step on each batch; return the model."""
     rule = OPTIMIZERS[optimizer]([p for p in model.parameters() if p.requires_grad])
+    walk(model, loss, pairs, rule)
+    return model
+
+
+def walk(model: nn.Module, loss: nn.Module, pairs: Pairs, rule: torch.optim.Optimizer) -> None:
+    """Take a step on each batch: what people write."""
     for inputs, targets in pairs:
         rule.zero_grad()
         loss(model(inputs.clone()), targets).backward()
         rule.step()
-    return model
 
 
 def judged(model: nn.Module, pair: tuple[Tensor, Tensor]) -> Tensor:
     """Return the task loss in the mode that the model is in; its state moves on."""
     with torch.no_grad():
         return task_loss(model(pair[0].clone()), pair[1])
+
+
+def judged_aside(model: nn.Module, pair: tuple[Tensor, Tensor]) -> Tensor:
+    """Return the task loss; the model's state stays where it is."""
+    try:
+        return judged(copy.deepcopy(model), pair)
+    except RuntimeError:  # the old normalizations of weights cannot be copied: their state is saved
+        kept = {name: value.clone() for name, value in model.state_dict().items()}
+        found = judged(model, pair)
+        model.load_state_dict(kept)
+        return found
 
 
 def directions(loss: nn.Module, count: int) -> list[dict[str, Tensor]]:
@@ -103,12 +119,15 @@ def graph(make, loss, pairs: Pairs, meta, optimizer: str = "sgd") -> dict[str, T
     """Return d(task loss)/dφ by torch's graph through the steps."""
     model = make()
     values = {p: p for p in model.parameters() if p.requires_grad}
-    moments: dict = {p: (0.0, 0.0) for p in values}
+    moments: dict = dict.fromkeys(values, (0.0, 0.0))
     for step, (inputs, targets) in enumerate(pairs, 1):
         with sdpa_kernel(SDPBackend.MATH):  # the others have no double backward
             outputs = model(inputs.clone())
         grads = torch.autograd.grad(
-            loss(outputs, targets).sum(), list(values.values()), create_graph=True, allow_unused=True
+            loss(outputs, targets).sum(),
+            list(values.values()),
+            create_graph=True,
+            allow_unused=True,
         )
         for first, grad in zip(list(values), grads, strict=True):
             if grad is None:  # torch.optim leaves such a parameter alone
@@ -120,7 +139,9 @@ def graph(make, loss, pairs: Pairs, meta, optimizer: str = "sgd") -> dict[str, T
                 one, two = 0.9 * one + 0.1 * grad, 0.999 * two + 0.001 * grad * grad.conj()
                 moments[first] = one, two
                 zero = two == 0
-                root = torch.where(zero, 0.0, torch.where(zero, 1.0, two / (1 - 0.999**step)).sqrt())
+                root = torch.where(
+                    zero, 0.0, torch.where(zero, 1.0, two / (1 - 0.999**step)).sqrt()
+                )
                 values[first] = values[first] - RATE * one / (1 - 0.9**step) / (root + 0.1)
         _install(model, values)
     with sdpa_kernel(SDPBackend.MATH):
