@@ -170,7 +170,7 @@ add(
 )
 add("cosine_similarity", lambda h: F.cosine_similarity(h[:, None], h[None], dim=2).tanh(), 4)
 add("pairwise_distance", lambda h: torch.cat([F.pairwise_distance(h, h.flip(1))[:, None], h], 1), 7)
-add("cross, cdist", lambda h: torch.linalg.cross(h[:, :3], h[:, 3:]), 3)
+add("linalg.cross", lambda h: torch.linalg.cross(h[:, :3], h[:, 3:]), 3)
 add("unfold, as_strided", lambda h: (h.unfold(1, 2, 1).sum(2)).tanh(), 5)
 add(
     "searchsorted, bucketize",

@@ -28,14 +28,14 @@ def _hugging(name, **options):
     return make
 
 
-_SMALL = dict(
-    vocab_size=11, hidden_size=8, num_hidden_layers=2, num_attention_heads=2, intermediate_size=12,
-    max_position_embeddings=16, hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0,
-)  # fmt: skip
-_LLAMA = dict(
-    vocab_size=11, hidden_size=8, num_hidden_layers=2, num_attention_heads=2, num_key_value_heads=1,
-    intermediate_size=12, max_position_embeddings=16, pad_token_id=0,
-)  # fmt: skip
+_SMALL = {
+    "vocab_size": 11, "hidden_size": 8, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 12,
+    "max_position_embeddings": 16, "hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0,
+}  # fmt: skip
+_LLAMA = {
+    "vocab_size": 11, "hidden_size": 8, "num_hidden_layers": 2, "num_attention_heads": 2, "num_key_value_heads": 1,
+    "intermediate_size": 12, "max_position_embeddings": 16, "pad_token_id": 0,
+}  # fmt: skip
 
 if find_spec("timm"):
     for title, name, size, options in (
@@ -43,13 +43,13 @@ if find_spec("timm"):
             "ViT",
             "vit_tiny_patch16_224",
             8,
-            dict(img_size=8, patch_size=4, embed_dim=8, depth=2, num_heads=2),
+            {"img_size": 8, "patch_size": 4, "embed_dim": 8, "depth": 2, "num_heads": 2},
         ),
         (
             "DeiT, distilled",
             "deit_tiny_patch16_224",
             8,
-            dict(img_size=8, patch_size=4, embed_dim=8, depth=1, num_heads=2),
+            {"img_size": 8, "patch_size": 4, "embed_dim": 8, "depth": 1, "num_heads": 2},
         ),
         ("ResNet", "resnet10t", 32, {}),
         ("NFNet (scaled weight standardization)", "nf_regnet_b0", 32, {}),
@@ -58,30 +58,30 @@ if find_spec("timm"):
             "Swin",
             "swin_tiny_patch4_window7_224",
             16,
-            dict(
-                img_size=16,
-                patch_size=2,
-                window_size=4,
-                embed_dim=8,
-                depths=(1, 1),
-                num_heads=(2, 2),
-                drop_path_rate=0.0,
-            ),
+            {
+                "img_size": 16,
+                "patch_size": 2,
+                "window_size": 4,
+                "embed_dim": 8,
+                "depths": (1, 1),
+                "num_heads": (2, 2),
+                "drop_path_rate": 0.0,
+            },
         ),
         (
             "CaiT",
             "cait_xxs24_224",
             8,
-            dict(img_size=8, patch_size=4, embed_dim=8, depth=1, num_heads=2),
+            {"img_size": 8, "patch_size": 4, "embed_dim": 8, "depth": 1, "num_heads": 2},
         ),
     ):
-        more = dict(smooth=title != "ResNet")
+        more = {"smooth": title != "ResNet"}
         if title == "GhostNet":
-            more = dict(
-                truth=Truth.differences,
-                expected=Expected.forward,
-                expected_two=Expected.differences,
-            )
+            more = {
+                "truth": Truth.differences,
+                "expected": Expected.forward,
+                "expected_two": Expected.differences,
+            }
         GROUP.add(
             f"timm: {title}",
             _timm(name, **options),
@@ -119,32 +119,32 @@ if find_spec("transformers"):
         (
             "DistilBERT",
             "DistilBert",
-            dict(
-                vocab_size=11,
-                dim=8,
-                n_layers=1,
-                n_heads=2,
-                hidden_dim=12,
-                dropout=0.0,
-                attention_dropout=0.0,
-                seq_classif_dropout=0.0,
-                max_position_embeddings=16,
-            ),
+            {
+                "vocab_size": 11,
+                "dim": 8,
+                "n_layers": 1,
+                "n_heads": 2,
+                "hidden_dim": 12,
+                "dropout": 0.0,
+                "attention_dropout": 0.0,
+                "seq_classif_dropout": 0.0,
+                "max_position_embeddings": 16,
+            },
         ),
         (
             "GPT-2",
             "GPT2",
-            dict(
-                vocab_size=11,
-                n_embd=8,
-                n_layer=2,
-                n_head=2,
-                n_positions=16,
-                resid_pdrop=0.0,
-                embd_pdrop=0.0,
-                attn_pdrop=0.0,
-                pad_token_id=0,
-            ),
+            {
+                "vocab_size": 11,
+                "n_embd": 8,
+                "n_layer": 2,
+                "n_head": 2,
+                "n_positions": 16,
+                "resid_pdrop": 0.0,
+                "embd_pdrop": 0.0,
+                "attn_pdrop": 0.0,
+                "pad_token_id": 0,
+            },
         ),
         ("Llama", "Llama", _LLAMA),
         ("Mistral", "Mistral", _LLAMA),
@@ -153,20 +153,20 @@ if find_spec("transformers"):
         (
             "GPT-NeoX",
             "GPTNeoX",
-            dict(
-                vocab_size=11,
-                hidden_size=8,
-                num_hidden_layers=1,
-                num_attention_heads=2,
-                intermediate_size=12,
-                max_position_embeddings=16,
-                pad_token_id=0,
-            ),
+            {
+                "vocab_size": 11,
+                "hidden_size": 8,
+                "num_hidden_layers": 1,
+                "num_attention_heads": 2,
+                "intermediate_size": 12,
+                "max_position_embeddings": 16,
+                "pad_token_id": 0,
+            },
         ),
     ):
         # Their norms and rotations are computed in single precision, whatever the weights have.
         rough = (
-            dict(truth=Truth.graph, smooth=False, tolerance=1e-7)
+            {"truth": Truth.graph, "smooth": False, "tolerance": 1e-7}
             if "max_position_embeddings" in options
             and "hidden_dropout_prob" not in options
             and name not in ("DistilBert",)

@@ -111,7 +111,7 @@ def reference(name: str, steps: int, optimizer: str = "sgd") -> Reference:
     directions = oracle.directions(loss, 2)
     gradient = products = None
     if kind.truth in (Truth.unroll, Truth.graph):
-        gradient = oracle.graph(kind.model, loss, pairs, meta, optimizer)
+        gradient = oracle.graph(kind.plain_model, loss, pairs, meta, optimizer)
     elif kind.truth is Truth.differences:
         products = oracle.differences(kind.model, loss, pairs, meta, 2, optimizer)
     else:
@@ -138,7 +138,7 @@ def learner_judges(kind: Kind, loss: nn.Module, pairs, meta, optimizer: str) -> 
         inner=INNER[optimizer],
         meta_optimizer=ENGINES["finite_difference"],
     )
-    return learner.step([(x.clone(), y) for x, y in pairs], meta).meta_task.clone()
+    return learner.step(pairs, meta).meta_task.clone()
 
 
 @cache

@@ -58,6 +58,8 @@ class Kind:
         name: As a user would call it.
         make: Makes the model, in single precision or as it likes; it is seeded around the call.
         inputs: Draws the inputs of a batch.
+        plain: Makes the same model without checkpoints: these compute anew in the backward pass,
+            after several steps from weights that are there no longer, in torch's own graph too.
         targets: Shape of the class targets after the rows, such as (H, W).
         truth: What the numbers are held against.
         expected: With one inner step.
@@ -73,6 +75,7 @@ class Kind:
     name: str
     make: Callable[[], nn.Module]
     inputs: Callable[[torch.Generator], Tensor]
+    plain: Callable[[], nn.Module] | None = None
     targets: tuple[int, ...] = ()
     truth: Truth = Truth.unroll
     expected: Expected = Expected.exact
@@ -85,9 +88,16 @@ class Kind:
 
     def model(self) -> nn.Module:
         """Return a fresh model, always the same."""
+        return self._made(self.make)
+
+    def plain_model(self) -> nn.Module:
+        """Return the same model without checkpoints."""
+        return self._made(self.plain or self.make)
+
+    def _made(self, make: Callable[[], nn.Module]) -> nn.Module:
         with torch.random.fork_rng():
             torch.manual_seed(0)
-            model = self.make()
+            model = make()
             return model.double() if self.double else model
 
     def batches(self, count: int) -> list[tuple[Tensor, Tensor]]:

@@ -93,6 +93,7 @@ add("DenseNet", lambda: tv.DenseNet(4, (2, 2), 8, 2, 0.0, CLASSES))
 add(
     "DenseNet, memory_efficient",
     lambda: tv.DenseNet(4, (2, 2), 8, 2, 0.0, CLASSES, memory_efficient=True),
+    plain=lambda: tv.DenseNet(4, (2, 2), 8, 2, 0.0, CLASSES),
     traces=None,
 )
 add("MobileNetV2", _mobilenet_v2)

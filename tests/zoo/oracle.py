@@ -7,11 +7,13 @@ through the steps, and central differences in φ of such training.
 from __future__ import annotations
 
 import copy
+import inspect
 from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils import _pytree as pytree
 
 from metaloss.losses import MLPLoss
 from metaloss.losses.mlp import Activation, MLPLossConfig
@@ -36,6 +38,22 @@ def learned_loss() -> MLPLoss:
     return loss.double()
 
 
+def outputs_of(model: nn.Module, inputs) -> Tensor:
+    """Return the raw outputs; inputs by name, several, or one; outputs likewise."""
+    inputs = pytree.tree_map(torch.clone, inputs)
+    if isinstance(inputs, dict) and "one" in inspect.signature(model.forward).parameters:
+        found = model(**inputs)
+    elif isinstance(inputs, tuple):
+        found = model(*inputs)
+    else:
+        found = model(inputs)
+    if isinstance(found, Tensor):
+        return found
+    if isinstance(found, dict):
+        return found["out"]
+    return found[0] if isinstance(found, tuple) else found.logits
+
+
 def train(model: nn.Module, loss: nn.Module, pairs: Pairs, optimizer: str = "sgd") -> nn.Module:
     """Take a step on each batch; return the model."""
     rule = OPTIMIZERS[optimizer]([p for p in model.parameters() if p.requires_grad])
@@ -47,14 +65,14 @@ def walk(model: nn.Module, loss: nn.Module, pairs: Pairs, rule: torch.optim.Opti
     """Take a step on each batch: what people write."""
     for inputs, targets in pairs:
         rule.zero_grad()
-        loss(model(inputs.clone()), targets).backward()
+        loss(outputs_of(model, inputs), targets).backward()
         rule.step()
 
 
 def judged(model: nn.Module, pair: tuple[Tensor, Tensor]) -> Tensor:
     """Return the task loss in the mode that the model is in; its state moves on."""
     with torch.no_grad():
-        return task_loss(model(pair[0].clone()), pair[1])
+        return task_loss(outputs_of(model, pair[0]), pair[1])
 
 
 def judged_aside(model: nn.Module, pair: tuple[Tensor, Tensor]) -> Tensor:
@@ -122,7 +140,7 @@ def graph(make, loss, pairs: Pairs, meta, optimizer: str = "sgd") -> dict[str, T
     moments: dict = dict.fromkeys(values, (0.0, 0.0))
     for step, (inputs, targets) in enumerate(pairs, 1):
         with sdpa_kernel(SDPBackend.MATH):  # the others have no double backward
-            outputs = model(inputs.clone())
+            outputs = outputs_of(model, inputs)
         grads = torch.autograd.grad(
             loss(outputs, targets).sum(),
             list(values.values()),
@@ -145,7 +163,7 @@ def graph(make, loss, pairs: Pairs, meta, optimizer: str = "sgd") -> dict[str, T
                 values[first] = values[first] - RATE * one / (1 - 0.9**step) / (root + 0.1)
         _install(model, values)
     with sdpa_kernel(SDPBackend.MATH):
-        result = task_loss(model(meta[0].clone()), meta[1])
+        result = task_loss(outputs_of(model, meta[0]), meta[1])
     names, leaves = zip(*loss.named_parameters(), strict=True)
     grads = torch.autograd.grad(result, leaves, allow_unused=True, materialize_grads=True)
     return dict(zip(names, grads, strict=True))

@@ -87,9 +87,7 @@ def _residual(inner):
 
 
 def _gated(one, two):
-    return lambda: Net(
-        lambda m, x: m.one(x) * torch.sigmoid(m.two(x)), one=one(), two=two()
-    )
+    return lambda: Net(lambda m, x: m.one(x) * torch.sigmoid(m.two(x)), one=one(), two=two())
 
 
 def _added(one, two):
