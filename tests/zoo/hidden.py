@@ -121,6 +121,7 @@ add(
     real(4),
     truth=Truth.graph,
     expected=Expected.backward,
+    expected_two=Expected.mixed,
 )
 add(
     "a gradient hook on an activation",

@@ -54,11 +54,16 @@ class Outcome:
 
 @dataclass(frozen=True)
 class Reference:
-    """A gradient, and its products with directions: either or both."""
+    """A gradient, and its products with directions: one of them, both, or either.
+
+    Over several steps the slope of a backward that is not forward's own can be taken in two ways:
+    as torch's graph states it, or as it changes with θ. They differ, and each has a meaning.
+    """
 
     gradient: dict[str, Tensor] | None
     products: Tensor | None
     directions: list[dict[str, Tensor]]
+    either: bool = False
 
     def errors(self, given: dict[str, Tensor]) -> tuple[float, float]:
         """Return how far a gradient and its products are off, relative to the reference."""
@@ -112,6 +117,8 @@ def reference(name: str, steps: int, optimizer: str = "sgd") -> Reference:
     gradient = products = None
     if kind.truth in (Truth.unroll, Truth.graph):
         gradient = oracle.graph(kind.plain_model, loss, pairs, meta, optimizer)
+        if kind.truth is Truth.graph and kind.smooth:
+            products = oracle.pushed(kind.model, loss, pairs, meta, 2, optimizer)
     elif kind.truth is Truth.differences:
         products = oracle.differences(kind.model, loss, pairs, meta, 2, optimizer)
     else:
@@ -126,7 +133,8 @@ def reference(name: str, steps: int, optimizer: str = "sgd") -> Reference:
                     for d in directions
                 ]
             )
-    return Reference(gradient, products, directions)
+    either = steps > 1 and kind.truth is Truth.graph
+    return Reference(gradient, products, directions, either)
 
 
 def learner_judges(kind: Kind, loss: nn.Module, pairs, meta, optimizer: str) -> Tensor:
@@ -154,15 +162,17 @@ def outcome(kind: Kind, engine: str, steps: int, optimizer: str = "sgd") -> Outc
             "broken", f"{type(error).__name__}: {str(error).strip().splitlines()[0][:200]}"
         )
     try:
-        whole, products = reference(kind.name, steps, optimizer).errors(given)
+        right = reference(kind.name, steps, optimizer)
+        whole, products = right.errors(given)
     except Exception as error:
         return Outcome("no reference", f"{type(error).__name__}: {str(error)[:200]}")
     allowed = CLOSE if engine == "finite_difference" else EXACT
     allowed = max(allowed, kind.tolerance or 0.0)
     if engine == "finite_difference" and not kind.smooth:
         allowed = math.inf
-    right = whole <= allowed and products <= max(allowed, BY_DIFFERENCES)
-    return Outcome("right" if right else "wrong", f"{max(whole, products):.1e}")
+    verdicts = whole <= allowed, products <= max(allowed, BY_DIFFERENCES)
+    found = any(verdicts) if right.either else all(verdicts)
+    return Outcome("right" if found else "wrong", f"{max(whole, products):.1e}")
 
 
 def quiet() -> warnings.catch_warnings:

@@ -133,6 +133,23 @@ def differences(make, loss, pairs: Pairs, meta, count: int, optimizer: str = "sg
     )
 
 
+def pushed(make, loss, pairs: Pairs, meta, count: int, optimizer: str = "sgd") -> Tensor:
+    """Return products of d(task loss)/dφ with directions, where backward is not forward's slope.
+
+    θ after training is differenced in φ; the slope of the task loss in θ is backward's.
+    """
+    model = train(make(), loss, pairs, optimizer)
+    model.zero_grad()
+    task_loss(outputs_of(model, meta[0]), meta[1]).backward()
+    slopes = {n: p.grad.clone() for n, p in model.named_parameters() if p.grad is not None}
+
+    def along_slopes(at: nn.Module) -> Tensor:
+        params = dict(train(make(), at, pairs, optimizer).named_parameters())
+        return sum((params[name].detach() * slope).sum() for name, slope in slopes.items())
+
+    return torch.stack([difference(along_slopes, loss, d) for d in directions(loss, count)])
+
+
 def graph(make, loss, pairs: Pairs, meta, optimizer: str = "sgd") -> dict[str, Tensor]:
     """Return d(task loss)/dφ by torch's graph through the steps."""
     model = make()

@@ -232,7 +232,7 @@ add(
         Net(_carried, cell=nn.GRUCell(4, 6), head=head(6)), lambda m: setattr(m, "state", None)
     ),
     real(4),
-    truth=Truth.graph,
+    expected=Expected.refused,
     traces=None,
 )
 add(
@@ -257,7 +257,7 @@ add(
     real(4),
     truth=Truth.differences,
     traces=None,
-    expected=Expected.refused,
+    expected=Expected.exact,
 )
 add(
     "a lazy layer",
