@@ -11,11 +11,12 @@ GROUP = Group("Activations")
 add = GROUP.add
 
 for layer in (
-    nn.ReLU(), nn.ReLU(inplace=True), nn.ReLU6(), nn.LeakyReLU(), nn.PReLU(6), nn.ELU(), nn.CELU(), nn.SELU(),
-    nn.GELU(), nn.GELU("tanh"), nn.SiLU(), nn.SiLU(inplace=True), nn.Mish(), nn.Softplus(), nn.Softsign(),
-    nn.Tanh(), nn.Sigmoid(), nn.LogSigmoid(), nn.Hardtanh(), nn.Hardswish(), nn.Hardshrink(),
-    nn.Softshrink(), nn.Tanhshrink(), nn.Threshold(0.1, 0.0), nn.Softmax(1), nn.Softmin(1), nn.LogSoftmax(1),
-):  # fmt: skip
+    *(nn.ReLU(), nn.ReLU(inplace=True), nn.ReLU6(), nn.LeakyReLU(), nn.PReLU(6), nn.ELU()),
+    *(nn.CELU(), nn.SELU(), nn.GELU(), nn.GELU("tanh"), nn.SiLU(), nn.SiLU(inplace=True)),
+    *(nn.Mish(), nn.Softplus(), nn.Softsign(), nn.Tanh(), nn.Sigmoid(), nn.LogSigmoid()),
+    *(nn.Hardtanh(), nn.Hardswish(), nn.Hardshrink(), nn.Softshrink(), nn.Tanhshrink()),
+    *(nn.Threshold(0.1, 0.0), nn.Softmax(1), nn.Softmin(1), nn.LogSoftmax(1)),
+):
     add(repr(layer), lambda layer=layer: between(copy.deepcopy(layer)), real(4))
 # Its backward has no derivative, neither forward nor reverse.
 add(

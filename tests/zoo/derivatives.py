@@ -245,6 +245,7 @@ add(
     "fake quantization (torch.ao)",
     lambda: within(_quantized()),
     real(4),
+    smooth=False,
     truth=Truth.graph,
     expected=Expected.backward,
     traces=None,

@@ -121,7 +121,6 @@ add(
     real(4),
     truth=Truth.graph,
     expected=Expected.backward,
-    expected_two=Expected.mixed,
 )
 add(
     "a gradient hook on an activation",

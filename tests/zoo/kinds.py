@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from enum import Enum
+from importlib.util import find_spec
 
+import pytest
 import torch
 from torch import Tensor, nn
 
@@ -34,7 +36,6 @@ class Expected(Enum):
     reverse = "exact; `mixed` by a second reverse pass"
     backward = "exact, of the derivative that `backward` states"
     forward = "exact under `mixed`; `torchopt` and `higher` refuse"
-    mixed = "exact under `mixed`; the others refuse"
     differences = "`finite_difference` alone"
     refused = "refused"
 
@@ -43,9 +44,8 @@ class Expected(Enum):
         right = {
             Expected.exact: ENGINES,
             Expected.reverse: ENGINES,
-            Expected.backward: ENGINES[:3],
+            Expected.backward: ENGINES,
             Expected.forward: ("mixed", "finite_difference"),
-            Expected.mixed: ("mixed",),
             Expected.differences: ("finite_difference",),
             Expected.refused: (),
         }[self]
@@ -65,14 +65,14 @@ class Kind:
         targets: Shape of the class targets after the rows, such as (H, W).
         truth: What the numbers are held against.
         expected: With one inner step.
-        expected_two: With two, where that differs. Where backward is not forward's slope, the
-            curvature that its graph states is not that of training, and every engine refuses.
+        expected_two: With two, where that differs.
         tolerance: How far exact engines may be off, relative; None: 1e-9.
         smooth: Whether differences of the model's numbers say anything: not where it computes in
             lower precision inside, or where BatchNorm over four single pixels makes cliffs.
         double: Whether the model is cast to double precision.
         heavy: Left to the long form.
         traces: Whether ``compile="trace"`` takes it; None: not asked.
+        needs: A package that is not among the tests' own.
     """
 
     name: str
@@ -88,6 +88,7 @@ class Kind:
     double: bool = True
     heavy: bool = False
     traces: bool | None = True
+    needs: str | None = None
 
     def model(self) -> nn.Module:
         """Return a fresh model, always the same."""
@@ -114,10 +115,13 @@ class Kind:
             for _ in range(count)
         ]
 
+    @property
+    def missing(self) -> bool:
+        """Whether the package that it needs is not there."""
+        return self.needs is not None and find_spec(self.needs) is None
+
     def expects(self, steps: int) -> Expected:
         """Return what is expected with this many inner steps."""
-        if steps > 1 and self.expected_two is None and self.expected is Expected.backward:
-            return Expected.refused
         return self.expected if steps == 1 else self.expected_two or self.expected
 
 
@@ -178,6 +182,20 @@ class Mean(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Return the mean."""
         return x.mean(-1)
+
+
+def listed(names: Iterable[str], *, heavy: Callable[[Kind], bool] | None = None) -> list:
+    """Return names of kinds as parameters of a test: heavy ones go to the long form."""
+    from .every import KINDS
+
+    found = []
+    for name in names:
+        kind = KINDS[name]
+        marks = [pytest.mark.faults] if (kind.heavy if heavy is None else heavy(kind)) else []
+        if kind.missing:
+            marks.append(pytest.mark.skip(reason=f"{kind.needs} is not installed"))
+        found.append(pytest.param(name, marks=marks))
+    return found
 
 
 def set_up(model: nn.Module, *changes: Callable[[nn.Module], object]) -> nn.Module:

@@ -6,7 +6,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from .kinds import Expected, Group, Net, Truth, head, real, set_up
+from .kinds import Expected, Group, Net, head, real, set_up
 
 GROUP = Group("What a model remembers between passes")
 add = GROUP.add
@@ -165,7 +165,6 @@ add(
     "a layer that the first pass makes",
     lambda: net(_grown, lambda m: setattr(m, "extra", None)),
     real(4),
-    expected=Expected.refused,
     traces=None,
 )
 add("requires_grad_ set by the pass", lambda: net(_toggled), real(4), traces=None)

@@ -98,7 +98,7 @@ add(
     lambda: pooled(nn.Conv2d(2, 4, 2), nn.CrossMapLRN2d(2), nn.Tanh(), width=4),
     real(2, 4, 4),
     truth=Truth.differences,
-    expected=Expected.differences,
+    expected=Expected.refused,
     traces=None,
 )
 add(
@@ -117,6 +117,8 @@ add(
     lambda: between(nn.Tanh(), parametrizations.weight_norm(nn.Linear(6, 6)), nn.Tanh()),
     real(4),
     expected=Expected.reverse,
+    truth=Truth.differences,
+    expected_two=Expected.differences,
     traces=None,
 )
 
@@ -131,14 +133,17 @@ add(
     "weight_norm, the old one with hooks",
     _old_weight_norm,
     real(4),
-    expected=Expected.refused,
+    expected=Expected.reverse,
+    truth=Truth.differences,
+    expected_two=Expected.differences,
     traces=None,
 )
 add(
     "spectral_norm",
     lambda: between(nn.Tanh(), parametrizations.spectral_norm(nn.Linear(6, 6)), nn.Tanh()),
     real(4),
-    expected=Expected.reverse,
+    truth=Truth.graph,
+    expected=Expected.backward,
     traces=None,
 )
 
@@ -200,5 +205,4 @@ add(
     "pruned weights",
     lambda: set_up(between(nn.Tanh()), lambda m: prune.random_unstructured(m[0], "weight", 0.4)),
     real(4),
-    expected=Expected.refused,
 )

@@ -105,6 +105,7 @@ add(
     lambda: bag(nn.Embedding(7, 4, scale_grad_by_freq=True)),
     tokens(7, 5),
     truth=Truth.graph,
+    expected=Expected.refused,
 )
 add(
     "Embedding, max_norm",

@@ -1,4 +1,4 @@
-"""What a model keeps, and what it does on the way: state, hooks, writes in place, types of numbers."""
+"""State, hooks, writes in place, types of numbers."""
 
 import warnings
 

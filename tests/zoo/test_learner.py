@@ -11,18 +11,14 @@ from metaloss.errors import MetalossError
 from . import oracle
 from .every import KINDS
 from .judge import ENGINES, INNER
-from .kinds import Expected, Truth
+from .kinds import Expected, Truth, listed
 
 PLAIN = [n for n, k in KINDS.items() if k.truth not in (Truth.own, Truth.agreed)]
 DRAWING = [n for n, k in KINDS.items() if k.truth in (Truth.own, Truth.agreed)]
-pytestmark = pytest.mark.filterwarnings("ignore:None of the inputs have requires_grad:UserWarning")
-
-
-def marked(names):
-    return [
-        pytest.param(name, marks=pytest.mark.faults) if KINDS[name].heavy else name
-        for name in names
-    ]
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:None of the inputs have requires_grad:UserWarning"),
+    pytest.mark.filterwarnings("ignore:Full backward hook is firing:UserWarning"),
+]
 
 
 def learner_of(kind, engine, optimizer="sgd", **options):
@@ -51,13 +47,13 @@ def state_of(model):
     }
 
 
-@pytest.mark.parametrize("name", marked(PLAIN))
+@pytest.mark.parametrize("name", listed(PLAIN))
 def test_a_learner_moves_a_model_as_torch_does(name):
     moves_as_torch(name, "sgd")
 
 
 @pytest.mark.faults
-@pytest.mark.parametrize("name", PLAIN)
+@pytest.mark.parametrize("name", listed(PLAIN))
 def test_a_learner_moves_a_model_as_torch_does_under_adam(name):
     moves_as_torch(name, "adam")
 
@@ -71,7 +67,7 @@ def moves_as_torch(name, optimizer):
             learner_of(kind, "mixed", optimizer).step(batches[0], batches[1])
         assert "\n" not in str(refusal.value)
         return
-    learner, plain = learner_of(kind, engine_of(kind), optimizer), kind.model()
+    learner, plain = learner_of(kind, engine_of(kind), optimizer), kind.plain_model()
     rule = oracle.OPTIMIZERS[optimizer]([p for p in plain.parameters() if p.requires_grad])
     modes = [part.training for part in learner.model.modules()]
     for number, (steps, judges) in enumerate(((1, True), (2, True), (1, False))):
@@ -93,7 +89,7 @@ def close(kind):
     return {"rtol": kind.tolerance or 1e-9, "atol": 1e-10 if kind.tolerance is None else 1e-6}
 
 
-@pytest.mark.parametrize("name", marked(DRAWING))
+@pytest.mark.parametrize("name", listed(DRAWING))
 def test_engines_draw_alike(name):
     kind = KINDS[name]
     batches = kind.batches(4)
