@@ -1,0 +1,1 @@
+"""Small models of every kind that people use, and what each engine makes of them."""

@@ -1,0 +1,75 @@
+"""The page of the documentation: what each engine makes of each kind."""
+
+from __future__ import annotations
+
+from .every import GROUPS
+from .kinds import Kind, Truth
+
+HEAD = """\
+# Models
+
+A loss can be learned with any `nn.Module`. This page says, for {count} kinds of models, what each
+engine makes of them. Every row is a tiny model in the tests (`tests/zoo/`), in double precision.
+Each word is held by a test: change the code, and either the test or this page must follow.
+
+| word | what was tested |
+|---|---|
+| exact | the meta-gradient is that of torch's own graph through the steps, to 1e-9 |
+| close | `finite_difference` with `epsilon=1e-6`: to 1e-5; in single precision expect 3 digits |
+| refused | one line says why, and names engines that were tried and work, if there are any |
+
+After every step weights and buffers are those that `torch.optim` and the model's own forward pass
+leave behind: a test of each kind compares them, while the loss moves and while it rests.
+
+Marks:
+
+- ¹ The model draws random numbers. The engines see the same draws, which are not torch's. So the
+  numbers are held against differences of the losses that a `Learner` reports.
+- ² `backward` is not the slope of `forward` (straight-through, `detach`, `no_grad`). The
+  meta-gradient takes the slope that `backward` states, as training does.
+- ³ PyTorch has no forward mode for it, or a wrong one. `mixed` then takes a second reverse pass,
+  which is exact as well and about a third slower.
+- ⁴ No digits are promised of differences: the model computes in lower precision inside, or its
+  numbers have cliffs.
+
+In the last column "same" says that traced steps were compared with eager ones. Elsewhere they are
+the same as well, or refused in one line.
+"""
+TABLE = """
+## {title}
+
+| model | `mixed` | `torchopt`, `higher` | `finite_difference` | `compile=trace` |
+|---|---|---|---|---|
+"""
+
+
+def page() -> str:
+    """Return the page's text."""
+    parts = [HEAD.format(count=sum(len(group.kinds) for group in GROUPS))]
+    for group in GROUPS:
+        parts.append(TABLE.format(title=group.title))
+        parts += [_row(kind) for kind in group.kinds]
+    return "".join(parts)
+
+
+def _row(kind: Kind) -> str:
+    cells = [
+        _cell(kind, "mixed", "exact"),
+        _cell(kind, "torchopt", "exact"),
+        _cell(kind, "finite_difference", "close" if kind.smooth else "close⁴"),
+    ]
+    traced = "same" if kind.traces and not kind.heavy else ""
+    return f"| {_named(kind)} | {' | '.join(cells)} | {traced} |\n"
+
+
+def _named(kind: Kind) -> str:
+    mark = "¹" if kind.truth in (Truth.own, Truth.agreed) else ""
+    mark += {"backward": "²", "reverse": "³"}.get(kind.expected.name, "")
+    return f"{kind.name.replace('|', '/')}{' ' if mark else ''}{mark}"
+
+
+def _cell(kind: Kind, engine: str, right: str) -> str:
+    one, two = (
+        right if kind.expects(steps).words()[engine] == "right" else "refused" for steps in (1, 2)
+    )
+    return one if one == two else f"{one}; several steps: {two}"

@@ -1,0 +1,79 @@
+"""Engines on models made of random layers, against torch's own graph in double precision."""
+
+import pytest
+import torch
+from hypothesis import HealthCheck, assume, given, note, settings
+from hypothesis import strategies as st
+
+import metaloss
+
+from . import oracle
+from .judge import ENGINES, INNER
+from .kinds import CLASSES
+from .random_models import WIDTH, models
+
+SHORT = settings(
+    max_examples=20, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck)
+)
+LONG = settings(SHORT, max_examples=2500, derandomize=False, print_blob=True)
+CASES = {
+    "make": models(),
+    "steps": st.integers(1, 3),
+    "rows": st.integers(3, 5),
+    "optimizer": st.sampled_from(["sgd", "adam"]),
+    "seed": st.integers(0, 2**16),
+}
+
+
+@SHORT
+@given(**CASES)
+def test_mixed_is_the_unroll(make, steps, rows, optimizer, seed):
+    same_numbers(make, steps, rows, optimizer, seed, ["mixed"])
+
+
+@pytest.mark.faults
+@LONG
+@given(**CASES)
+def test_all_engines_are_the_unroll(make, steps, rows, optimizer, seed):
+    same_numbers(make, steps, rows, optimizer, seed, ENGINES)
+
+
+def same_numbers(make, steps, rows, optimizer, seed, engines):
+    """Compare engines and a learner's weights with torch."""
+    note(str(make()))
+    generator = torch.Generator().manual_seed(seed)
+    *pairs, meta = [
+        (
+            torch.randn(rows, WIDTH, dtype=torch.float64, generator=generator),
+            torch.randint(CLASSES, (rows,), generator=generator),
+        )
+        for _ in range(steps + 1)
+    ]
+    loss = oracle.learned_loss()
+    right = oracle.graph(make, loss, pairs, meta, optimizer)
+    flat = torch.cat([value.flatten() for value in right.values()])
+    # Cliffs (a BatchNorm of a few alike rows) make numbers that nobody can check.
+    assume(bool(flat.isfinite().all()) and 1e-8 < float(flat.norm()) < 1e4)
+    for engine in engines:
+        found = metaloss.meta_gradient(
+            make(),
+            loss,
+            pairs,
+            meta,
+            inner=INNER[optimizer],
+            task_loss=oracle.task_loss,
+            engine=ENGINES[engine],
+        )
+        given = torch.cat([found[name].flatten() for name in right])
+        off = float((given - flat).norm() / flat.norm())
+        assert off < (1e-3 if engine == "finite_difference" else 1e-7), (engine, off)
+    learner = metaloss.Learner(
+        make(), loss, task_loss=oracle.task_loss, inner=INNER[optimizer], meta_optimizer="mixed"
+    )
+    learner.step(pairs if steps > 1 else pairs[0])
+    plain = oracle.train(make(), loss, pairs, optimizer)
+    for state in ("named_parameters", "named_buffers"):
+        expected = dict(getattr(plain, state)())
+        torch.testing.assert_close(
+            dict(getattr(learner.model, state)()), expected, rtol=1e-7, atol=1e-9
+        )

@@ -1,0 +1,55 @@
+"""Steps rewritten by ``compile="trace"`` are the eager ones, or are refused in one line."""
+
+import pytest
+import torch
+
+from metaloss.errors import MetalossError
+
+from .every import KINDS
+from .kinds import listed
+from .test_learner import learner_of, state_of
+
+TRACED = [name for name, kind in KINDS.items() if kind.traces and not kind.heavy]
+FEW = TRACED[::24]
+COMPILED = ["BatchNorm2d", "Dropout", "TransformerEncoder", "GRU, two layers"]
+
+
+@pytest.mark.parametrize("name", listed(TRACED, heavy=lambda kind: kind.name not in FEW))
+def test_traced_steps_are_the_eager_ones(name):
+    same_steps(name, "trace")
+
+
+@pytest.mark.faults
+@pytest.mark.parametrize("name", COMPILED)
+def test_compiled_steps_are_the_eager_ones(name):
+    same_steps(name, "on")
+
+
+def same_steps(name, how):
+    """Compare one step, two steps in a row, and a step without judgement."""
+    kind = KINDS[name]
+    batches = kind.batches(5)
+    ends = []
+    for compile in ("off", how):
+        learner = learner_of(kind, "mixed", compile=compile)
+        learner.step(batches[0], batches[1])
+        losses = learner.step(batches[1:3], batches[3])
+        learner.step(batches[4])
+        ends.append((state_of(learner.model), dict(learner.loss.named_parameters()), losses))
+    start = state_of(kind.model())
+    assert any(not torch.equal(start[key], value) for key, value in ends[0][0].items())
+    torch.testing.assert_close(ends[1], ends[0], rtol=1e-9, atol=1e-10)
+
+
+UNTRACED = [name for name, kind in KINDS.items() if kind.traces is None and not kind.heavy]
+
+
+@pytest.mark.faults
+@pytest.mark.parametrize("name", UNTRACED)
+def test_what_is_not_traced_is_said_in_one_line_or_right(name):
+    refusal = None
+    try:
+        same_steps(name, "trace")
+    except MetalossError as error:
+        refusal = str(error)
+    assert refusal is None or "\n" not in refusal
