@@ -13,8 +13,10 @@ from metaloss import registry
 from metaloss.config import Compile, GuardMode
 from metaloss.contracts import InnerOptimizer
 from metaloss.core.learner_state import checked_state, copied, refilled
-from metaloss.core.own_batches import Pair, as_batch, as_batches
+from metaloss.core.own_batches import Pair, as_batch, given_rows
 from metaloss.core.own_steps import OwnSteps
+from metaloss.core.peers import Peers
+from metaloss.core.wrapped import refuse_wrapped
 from metaloss.errors import DivergedError, MetalossError, unknown_name
 from metaloss.inner.functional import FunctionalModel, write_back
 from metaloss.inner.idle import Parked, park, taken_up
@@ -22,6 +24,7 @@ from metaloss.inner.keys import key_tensor
 from metaloss.inner.modules import fingerprint
 from metaloss.inner.problem import InnerProblem
 from metaloss.inner.sgd import SGD
+from metaloss.inner.sharded import ShardedProblem
 from metaloss.inner.steps import as_seen
 from metaloss.losses.base import LearnedLoss
 from metaloss.meta_optimizers.fitting import fitted
@@ -37,6 +40,9 @@ class Learner:
     they hold the current weights, buffers and φ, and what you write into them is what the next step
     starts from. What is frozen or set to evaluation mode, before or later, is obeyed as it is set.
     No step is taken that leads to a number that is not finite (``guard``).
+
+    Under torchrun every process gives its own rows (``init_process_group`` comes first), and a step
+    is that of one process on all of them, in the order of the ranks.
 
     A model is looked at before its first step, and again when parts, modes or what is trained have
     changed: two forward passes find what it does beside computing, and before the loss moves its
@@ -101,7 +107,12 @@ class Learner:
                 f"meta_optimizer.lr_schedule={self._engine.lr_schedule.name}: a loop of your own "
                 "has no known end to fall towards; expected constant"
             )
-        self._functional = FunctionalModel(model, live=True)
+        refuse_wrapped(model)
+        self._compile = Compile(_known("compile", compile, ["off", "trace", "on"]))
+        settings = {"seed": seed, "inner": inner, "meta_optimizer": self._engine}
+        self._peers = Peers(self._held, settings, self._compile)
+        shared = self._peers.ranks.size > 1
+        self._functional = FunctionalModel(model, live=True, shared=shared)
         params, _ = self._functional.state()
         if not params:
             raise MetalossError("the model has no parameters that require a gradient")
@@ -111,7 +122,6 @@ class Learner:
             model=self._functional, loss=loss, task_loss=task_loss, optimizer=inner or SGD()
         )
         self._guard = GuardMode[_known("guard", guard, ["on", "off", "raise"])]
-        self._compile = Compile(_known("compile", compile, ["off", "trace", "on"]))
         self._forms: dict[Any, OwnSteps] = {}
         self._optimizer = self._problem.optimizer.init(params)
         self._trained, self._parked = list(params), Parked()
@@ -137,8 +147,7 @@ class Learner:
         """
         if torch.is_inference_mode_enabled():
             raise MetalossError("step() under torch.inference_mode: nothing can be learned there")
-        batches = as_batches(batch)
-        judge = None if meta_batch is None else as_batch("meta_batch", meta_batch)
+        batches, judge = self._peers.whole(lambda: given_rows(batch, meta_batch), self._steps)
         keys = tuple(self._key("train", self._steps + k) for k in range(len(batches)))
         self._functional.refresh()
         params, buffers = self._functional.state()
@@ -158,6 +167,7 @@ class Learner:
         write_back(self.model, state.params, state.buffers)
         self._optimizer, self._outer = state.optimizer, outer
         self._steps += len(batches)
+        self._peers.took()
         return losses
 
     @torch.no_grad()
@@ -238,6 +248,9 @@ class Learner:
             )
             if learns:
                 problem = fitted(problem, self._engine, phi, state, window)
+            if self._peers.ranks.size > 1:
+                problem = ShardedProblem.of(problem, ranks=self._peers.ranks)
+                self._peers.check(problem, state, window.batches[0], window.keys[0])
             own = OwnSteps(
                 problem=problem,
                 engine=self._engine,
@@ -258,6 +271,11 @@ class Learner:
         fresh = self._problem.optimizer.init(params)
         self._optimizer = taken_up(fresh, self._optimizer["step"], params, self._parked)
         self._trained = list(params)
+
+    def _held(self) -> dict[str, list[Tensor]]:
+        """Return what must be the same in all processes."""
+        modules = {"model": self.model, "loss": self.loss}
+        return {name: [*one.parameters(), *one.buffers()] for name, one in modules.items()}
 
     def _phi(self) -> Tensors:
         return {name: value.detach().clone() for name, value in self.loss.named_parameters()}

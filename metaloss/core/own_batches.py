@@ -52,6 +52,12 @@ def as_batches(batch: Any) -> tuple[Batch, ...]:
     )
 
 
+def given_rows(batch: Any, meta_batch: Any) -> tuple[tuple[Batch, ...], Batch | None]:
+    """Return the batches of a step, and the one that judges, None where nothing was given."""
+    judge = None if meta_batch is None else as_batch("meta_batch", meta_batch)
+    return as_batches(batch), judge
+
+
 def is_pair(value: Any) -> bool:
     """Whether a value is (inputs, targets)."""
     return (

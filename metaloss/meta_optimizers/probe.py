@@ -16,6 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -24,7 +25,7 @@ from torch.utils import _pytree as pytree
 
 from metaloss.inner.keys import generator
 from metaloss.inner.norms import norm
-from metaloss.inner.problem import InnerProblem, Tangents, gradient_of
+from metaloss.inner.problem import InnerProblem, Tangents, gradient_of, reached_by
 from metaloss.meta_optimizers.products import hvp_and_mixed_vjp, outputs_along
 from metaloss.types import Batch, InnerState, Taken, Tensors, Window
 
@@ -65,7 +66,7 @@ class Probe:
 
     def fault(self, method: Tangents) -> str | None:
         """Return what is wrong with a way to differentiate the model, None if it is right."""
-        wide = self._wide()
+        wide = self._wide
         if wide is None or method is not Tangents.differences:
             found = self._fault(method, precise=False, judges_rough=wide is None)
             if found is not None or wide is None:
@@ -74,7 +75,7 @@ class Probe:
 
     def loss_fault(self) -> str | None:
         """Return what is wrong with the loss's mixed derivative in z and φ, None if it is right."""
-        probe = self._wide() or self
+        probe = self._wide or self
         problem, step = probe.problem, probe.step
         with torch.no_grad():
             outputs, _ = problem.predict(
@@ -127,29 +128,20 @@ class Probe:
 
     def _jacobian_gap(self, method: Tangents, size: float) -> float:
         """Return |⟨u, J v⟩ − ⟨Jᵀu, v⟩| beside the length of what was multiplied."""
-        problem, step = self.problem, self.step
-        direction = _random(step.state.params, "probe/v")
+        problem, step, direction = self.problem, self.step, self._direction
         if method is Tangents.differences:
             moved = self._difference(self._outputs, direction, size)
         else:
             _, moved = outputs_along(replace(problem, tangents=method), step, direction)
-        leaves = {name: p.detach().requires_grad_() for name, p in step.state.params.items()}
-        with torch.enable_grad():
-            outputs = self._outputs(leaves)
-            cotangent = _random({"u": outputs.detach()}, "probe/u")["u"]
-            pulled = gradient_of((outputs * cotangent).sum(), list(leaves.values()))
+        cotangent, pulled = self._pulled
         ahead = float((cotangent * moved).sum())
-        back = sum(
-            float((value * direction[name]).sum())
-            for name, value in zip(leaves, pulled, strict=True)
-        )
+        back = sum(float((value * direction[name]).sum()) for name, value in pulled.items())
         scale = max(float(cotangent.norm() * moved.norm()) / cotangent.numel() ** 0.5, abs(back))
         return abs(ahead - back) / scale if scale else 0.0
 
     def _curvature_gap(self, method: Tangents, size: float) -> float:
         """Return the distance of H v from the right one, beside its length."""
-        problem, step = self.problem, self.step
-        direction = _random(step.state.params, "probe/v")
+        problem, step, direction = self.problem, self.step, self._direction
         given = replace(problem, tangents=method)
         curved, _ = hvp_and_mixed_vjp(given, self.phi, step, direction)
         if self._is_derivative(size):
@@ -162,6 +154,24 @@ class Probe:
         noise = norm(self._slopes(step.state.params).values()) * 1e-8
         scale = float(norm(true.values()) + noise)
         return float(gap) / scale if scale else 0.0
+
+    @cached_property
+    def _pulled(self) -> tuple[Tensor, Tensors]:
+        """A cotangent u of the outputs, and Jᵀu of the parameters that reverse mode reaches."""
+        leaves = {name: p.detach().requires_grad_() for name, p in self.step.state.params.items()}
+        with torch.enable_grad():
+            outputs = self._outputs(leaves)
+            cotangent = _random({"u": outputs.detach()}, "probe/u")["u"]
+            values = reached_by((outputs * cotangent).sum(), list(leaves.values()))
+        pairs = zip(leaves, values, strict=True)
+        return cotangent, {name: value for name, value in pairs if value is not None}
+
+    @cached_property
+    def _direction(self) -> Tensors:
+        """A direction v in θ: along parameters that move, as steps have it."""
+        _, pulled = self._pulled
+        drawn = _random(self.step.state.params, "probe/v")
+        return {n: v if n in pulled else torch.zeros_like(v) for n, v in drawn.items()}
 
     def _is_derivative(self, size: float) -> bool:
         """Whether reverse mode gives the derivative of the outputs: nothing in it is detached."""
@@ -189,6 +199,7 @@ class Probe:
             behind = function(_moved(params, direction, -size))
         return pytree.tree_map(lambda a, b: (a - b) / (2 * size), ahead, behind)
 
+    @cached_property
     def _wide(self) -> Probe | None:
         """Return the probe in double precision, None where the model runs in its own alone."""
         if all(p.dtype is torch.float64 for p in self.step.state.params.values()):

@@ -6,8 +6,6 @@ import torch
 from .loops import REFUSED
 from .processes import run, together
 
-pytestmark = pytest.mark.skip(reason="Learner does not meet its peers yet (core/peers.py)")
-
 EXACT = ("momentum", "adam", "frozen", "written")
 
 
