@@ -48,8 +48,9 @@ KINDS = {
     "search": Kind(
         (
             *(*SMALL, QUIET, "loss=taylor", "schedule=offline", "steps=40"),
-            *("meta_optimizer=cmaes", "meta_optimizer.generations=6"),
+            *("meta_optimizer=cmaes", "meta_optimizer.generations=5", "meta_optimizer.group=2"),
             *("meta_optimizer.population=4", "meta_optimizer.fitness_steps=12"),
+            *("meta_optimizer.early_end=0", "meta_optimizer.fitness=task_loss"),
         ),
         25,
     ),
