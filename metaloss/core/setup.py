@@ -28,6 +28,7 @@ from metaloss.core.step import Step
 from metaloss.core.streaming import placed
 from metaloss.core.weights import Weights
 from metaloss.data.augment import CropFlipCutout
+from metaloss.data.kinds import check_task
 from metaloss.errors import MetalossError
 from metaloss.inner.functional import FunctionalModel
 from metaloss.inner.keys import key_tensor
@@ -119,6 +120,7 @@ def prepare(
         check_deterministic(device)
     if task is None:
         task = registry.get("task", config.task.name).build(config.task.options).build(config.seed)
+    check_task(task)
     task = placed(task, device)
     search = config.meta_optimizer.options
     search = search if isinstance(search, SearchRule) else None

@@ -48,7 +48,8 @@ class TaskChecks(Checks):
             if task.link is Link.softmax:
                 integer = part.targets.dtype == torch.int64
                 require(integer, f"{name}: class indices in {part.targets.dtype}, expected int64")
-                inside = bool((part.targets >= 0).all() and (part.targets < task.outputs).all())
+                counted = part.targets[part.targets != task.ignore_index]
+                inside = bool((counted >= 0).all() and (counted < task.outputs).all())
                 require(inside, f"{name}: class indices outside of 0 to {task.outputs - 1}")
             else:
                 floating = part.targets.is_floating_point()

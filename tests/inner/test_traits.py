@@ -1,0 +1,300 @@
+"""What a forward pass does beside computing: carried along, repeated, or refused."""
+
+import random
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional as F
+from torch.utils.checkpoint import checkpoint
+
+import metaloss
+from metaloss.errors import MetalossError
+from metaloss.inner import SGD, FunctionalModel
+from metaloss.losses import MLPLoss, Scaled
+
+
+def seeded(build):
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        return build()
+
+
+class Layer(nn.Module):
+    """A small network around a function of the hidden values."""
+
+    def __init__(self, function=None):
+        super().__init__()
+        self.first, self.last = nn.Linear(6, 8), nn.Linear(8, 3)
+        self.function = function
+
+    def forward(self, x):
+        h = self.first(x)
+        return self.last(torch.tanh(h if self.function is None else self.function(self, h)))
+
+
+def numpy_mask(model, h):
+    return h * torch.from_numpy((np.random.rand(*h.shape) > 0.3).astype("float64"))  # noqa: NPY002
+
+
+def python_skip(model, h):
+    return h if random.random() > 0.5 else 2 * h
+
+
+def own_generator(model, h):
+    return h + torch.randn(h.shape, generator=model.own, dtype=h.dtype)
+
+
+def numpy_generator(model, h):
+    return h + torch.from_numpy(model.own.normal(size=tuple(h.shape)))
+
+
+DRAWING = {
+    "numpy": (numpy_mask, None),
+    "random": (python_skip, None),
+    "torch.Generator": (own_generator, lambda: torch.Generator().manual_seed(1)),
+    "numpy's Generator": (numpy_generator, lambda: np.random.default_rng(1)),
+    "torch": (lambda model, h: h + torch.randn_like(h), None),
+}
+
+
+def batch(seed, rows=6):
+    draw = torch.Generator().manual_seed(seed)
+    inputs = torch.randn(rows, 6, generator=draw, dtype=torch.float64)
+    return inputs, torch.randint(3, (rows,), generator=draw)
+
+
+@pytest.mark.parametrize("name", DRAWING)
+def test_every_pass_of_a_step_draws_the_same(name):
+    """All engines see the same numbers, and no generator of the user's has moved."""
+    function, own = DRAWING[name]
+    found = {}
+    for engine in ("torchopt", "mixed", "finite_difference"):
+        model = seeded(lambda: Layer(function)).double()
+        model.own = own and own()
+        before = (random.getstate(), str(np.random.get_state()), torch.get_rng_state())  # noqa: NPY002
+        gradient = metaloss.meta_gradient(
+            model,
+            seeded(MLPLoss).double(),
+            [batch(0), batch(1)],
+            batch(2),
+            inner=SGD(lr=0.1),
+            task_loss=F.cross_entropy,
+            engine=engine,
+        )
+        found[engine] = torch.cat([value.flatten() for value in gradient.values()])
+        assert before[0] == random.getstate()
+        assert before[1] == str(np.random.get_state())  # noqa: NPY002
+        assert torch.equal(before[2], torch.get_rng_state())
+    assert found["torchopt"].norm() > 1e-5
+    torch.testing.assert_close(found["mixed"], found["torchopt"], rtol=1e-9, atol=1e-14)
+    torch.testing.assert_close(found["finite_difference"], found["torchopt"], rtol=1e-2, atol=1e-6)
+
+
+@pytest.mark.parametrize("reentrant", [False, True])
+def test_a_checkpointed_model_trains_like_one_without_checkpoints(reentrant):
+    class Net(nn.Module):
+        def __init__(self, saves):
+            super().__init__()
+            self.stem, self.head, self.saves = nn.Linear(6, 5), nn.Linear(5, 3), saves
+            self.body = nn.Sequential(nn.BatchNorm1d(5), nn.Tanh(), nn.Linear(5, 5))
+
+        def forward(self, x):
+            h = self.stem(x)
+            if self.saves:
+                return self.head(checkpoint(self.body, h, use_reentrant=reentrant))
+            return self.head(self.body(h))
+
+    model, plain = (seeded(lambda saves=saves: Net(saves)).double() for saves in (True, False))
+    loss = Scaled().double()
+    learner = metaloss.Learner(model, loss, task_loss=F.cross_entropy, inner=SGD(lr=0.5))
+    optimizer = torch.optim.SGD(plain.parameters(), lr=0.5)
+    for step in range(5):
+        inputs, targets = batch(step)
+        learner.step((inputs, targets))
+        optimizer.zero_grad()
+        F.cross_entropy(plain(inputs), targets).backward()
+        optimizer.step()
+    for name, value in plain.state_dict().items():
+        torch.testing.assert_close(model.state_dict()[name], value, rtol=1e-12, atol=1e-14)
+    assert int(model.body[0].num_batches_tracked) == 5
+
+
+def test_a_running_mean_in_a_plain_attribute_is_part_of_the_state():
+    def centred(model, h):
+        if model.training:
+            model.mean = 0.9 * model.mean + 0.1 * h.detach().mean(0)
+        return h - model.mean
+
+    def build():
+        model = seeded(lambda: Layer(centred)).double()
+        model.mean = torch.zeros(8).double()
+        return model
+
+    model, plain = build(), build()
+    learner = metaloss.Learner(
+        model, Scaled().double(), task_loss=F.cross_entropy, inner=SGD(lr=0.5)
+    )
+    optimizer = torch.optim.SGD(plain.parameters(), lr=0.5)
+    for step in range(4):
+        pair = batch(step)
+        learner.step(pair)
+        optimizer.zero_grad()
+        F.cross_entropy(plain(pair[0]), pair[1]).backward()
+        optimizer.step()
+    assert plain.mean.abs().max() > 0.01
+    torch.testing.assert_close(model.mean, plain.mean)
+    torch.testing.assert_close(model.first.weight, plain.first.weight)
+    saved = learner.state_dict()
+    model.mean = torch.ones(8).double()
+    learner.load_state_dict(saved)
+    torch.testing.assert_close(model.mean, plain.mean)
+
+
+def hidden_state(model, h):
+    state = model.__dict__.get("state")
+    model.state = h.detach().mean(0)
+    return h if state is None else h + state
+
+
+def pass_counter(model, h):
+    model.passes = model.__dict__.get("passes", 0) + 1
+    return h
+
+
+def growing_list(model, h):
+    model.seen.append(1)
+    return h
+
+
+@pytest.mark.parametrize(
+    ("function", "message"),
+    [
+        (hidden_state, "outputs differ between two forward passes over the same rows"),
+        (pass_counter, "part 'itself' changes its attribute 'passes' in every forward pass"),
+        (growing_list, "part 'itself' changes its attribute 'seen' in every forward pass"),
+    ],
+)
+def test_what_no_pass_can_repeat_is_refused_and_put_back(function, message):
+    model = seeded(lambda: Layer(function))
+    model.seen = []
+    before = {name: value for name, value in vars(model).items() if not name.startswith("_")}
+    learner = metaloss.Learner(model, MLPLoss(), task_loss=F.cross_entropy)
+    inputs, targets = batch(0)
+    with pytest.raises(MetalossError, match=message):
+        learner.step((inputs.float(), targets), (inputs.float(), targets))
+    assert {n: v for n, v in vars(model).items() if not n.startswith("_")} == before
+    assert model.seen == []
+
+
+def test_what_is_only_remembered_is_allowed_and_leaves_no_trace():
+    def cached(model, h):
+        if "cache" not in vars(model):
+            model.cache = torch.ones(8)
+        model.shape = h.shape
+        model.kept = h
+        return h * model.cache
+
+    model = seeded(lambda: Layer(cached))
+    learner = metaloss.Learner(model, MLPLoss(), task_loss=F.cross_entropy)
+    inputs, targets = batch(0)
+    learner.step((inputs.float(), targets), (inputs.float(), targets))
+    assert "kept" not in vars(model)
+    assert "shape" not in vars(model)
+
+
+def test_inputs_that_are_changed_in_place_stay_the_users():
+    class Shifted(nn.Module):
+        def __init__(self, place):
+            super().__init__()
+            self.first, self.place = nn.Linear(6, 3), place
+
+        def forward(self, x):
+            return self.first(x.sub_(0.5).mul_(2) if self.place else (x - 0.5) * 2)
+
+    (inputs, targets), judge = batch(0), batch(1)
+    before = inputs.clone()
+    found = []
+    for place in (True, False):
+        model = seeded(lambda place=place: Shifted(place)).double()
+        loss = seeded(MLPLoss).double()
+        learner = metaloss.Learner(model, loss, task_loss=F.cross_entropy, inner=SGD(lr=0.5))
+        learner.step((inputs, targets), judge)
+        found.append((model.first.weight.detach(), next(loss.parameters()).detach()))
+    assert torch.equal(inputs, before)
+    for one, other in zip(*found, strict=True):
+        assert torch.equal(one, other)
+
+
+def test_a_block_under_two_names_draws_twice_and_keeps_its_own_weights():
+    class Twice(nn.Module):
+        def __init__(self):
+            super().__init__()
+            block = nn.Sequential(nn.Linear(6, 6), nn.Dropout(0.3), nn.Dropout(0.2))
+            self.one, self.two, self.head = block, block, nn.Linear(6, 3)
+
+        def forward(self, x):
+            return self.head(self.two(self.one(x)))
+
+    module = seeded(Twice).double()
+    model = FunctionalModel(module, live=True)
+    params, buffers = model.state()
+    assert list(params) == ["one.0.weight", "one.0.bias", "head.weight", "head.bias"]
+    leaves = {name: value.clone().requires_grad_() for name, value in params.items()}
+    inputs, _ = batch(0)
+    outputs, _ = model(leaves, buffers, inputs, key=torch.tensor(5))
+    again, _ = model(leaves, buffers, inputs, key=torch.tensor(5))
+    assert torch.equal(outputs, again)
+    slopes = torch.autograd.grad(outputs.square().sum(), leaves.values())
+    assert all(slope.abs().max() > 0 for slope in slopes)
+    assert isinstance(module.one[0].weight, nn.Parameter)
+    assert torch.equal(module.one[0].weight, params["one.0.weight"])
+
+
+def test_parameters_of_complex_numbers_move_by_both_their_parts():
+    class Fourier(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.w = nn.Parameter(torch.randn(4, 4, dtype=torch.cdouble) * 0.3)
+
+        def forward(self, x):
+            return torch.fft.irfft(torch.fft.rfft(x) @ self.w, n=6)
+
+    draw = torch.Generator().manual_seed(0)
+    pairs = [tuple(torch.randn(5, 6, generator=draw).double() for _ in "ab") for _ in range(3)]
+    model, plain = seeded(Fourier), seeded(Fourier)
+    loss = Scaled(link="identity").double()
+    for kind, optimizer in (
+        (metaloss.inner.SGD(lr=0.1, momentum=0.9), lambda p: torch.optim.SGD(p, 0.1, 0.9)),
+        (metaloss.inner.Adam(lr=0.01), lambda p: torch.optim.Adam(p, 0.01)),
+    ):
+        learner = metaloss.Learner(model, loss, task_loss=F.mse_loss, inner=kind)
+        torch_optimizer = optimizer(plain.parameters())
+        for pair in pairs:
+            learner.step(pair)
+            torch_optimizer.zero_grad()
+            F.mse_loss(plain(pair[0]), pair[1]).backward()
+            torch_optimizer.step()
+        torch.testing.assert_close(model.w, plain.w, rtol=1e-9, atol=1e-12)
+
+    def judged(phi):
+        net = seeded(Fourier)
+        slope = torch.autograd.grad(phi * F.mse_loss(net(pairs[0][0]), pairs[0][1]), net.w)[0]
+        with torch.no_grad():
+            net.w.sub_(0.1 * slope)
+            return float(F.mse_loss(net(pairs[1][0]), pairs[1][1]))
+
+    true = (judged(1 + 1e-5) - judged(1 - 1e-5)) / 2e-5
+    for engine in ("mixed", "torchopt", "higher", "finite_difference"):
+        got = metaloss.meta_gradient(
+            seeded(Fourier),
+            loss,
+            [pairs[0]],
+            pairs[1],
+            inner=SGD(lr=0.1),
+            task_loss=F.mse_loss,
+            engine=engine,
+        )
+        assert abs(true) > 1e-4
+        assert float(got["scale"]) == pytest.approx(true, rel=1e-5)
