@@ -14,6 +14,7 @@ detached), an unroll takes what is detached for constant: there H v is that of d
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -58,7 +59,9 @@ class Probe:
     def of(cls, problem: InnerProblem, phi: Tensors, state: InnerState, window: Window) -> Probe:
         """Return the probe of a window's first step."""
         params = _moved(state.params, _random(state.params, "probe/at"), 0.01)
-        step = Taken(state._replace(params=params), window.batches[0], window.keys[0], {})
+        # A batch may be spoiled: the guard is there for that.
+        batch = pytree.tree_map_only(Tensor, _finite, window.batches[0])
+        step = Taken(state._replace(params=params), batch, window.keys[0], {})
         few_rows = step._replace(batch=few(step.batch))
         if _runs(lambda: problem.predict(params, state.buffers, few_rows.batch, step.key)):
             step = few_rows
@@ -136,6 +139,8 @@ class Probe:
         cotangent, pulled = self._pulled
         ahead = float((cotangent * moved).sum())
         back = sum(float((value * direction[name]).sum()) for name, value in pulled.items())
+        if not math.isfinite(back):
+            return 0.0  # nothing to hold it against
         scale = max(float(cotangent.norm() * moved.norm()) / cotangent.numel() ** 0.5, abs(back))
         return abs(ahead - back) / scale if scale else 0.0
 
@@ -233,6 +238,12 @@ def _runs(function: Callable[[], Any]) -> bool:
     except Exception:  # a model of the user's may fail in any way
         return False
     return True
+
+
+def _finite(value: Tensor) -> Tensor:
+    if not (value.is_floating_point() or value.is_complex()) or value.is_sparse:
+        return value
+    return torch.nan_to_num(value, nan=0.0, posinf=0.0, neginf=0.0)
 
 
 def _double(value: Tensor) -> Tensor:

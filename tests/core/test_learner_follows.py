@@ -1,0 +1,308 @@
+"""What a user changes in a model or a loss between steps is what the next step works with."""
+
+import copy
+
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+import metaloss
+from metaloss.errors import DivergedError, MetalossError
+from metaloss.inner import SGD, Adam, RMSprop
+from metaloss.losses import MLPLoss, Scaled
+
+OPTIMIZERS = {
+    "sgd": (
+        SGD(lr=0.3, momentum=0.8, dampening=0.3, weight_decay=0.1),
+        lambda p: torch.optim.SGD(p, 0.3, 0.8, dampening=0.3, weight_decay=0.1),
+    ),
+    "adam": (Adam(lr=0.05), lambda p: torch.optim.Adam(p, 0.05)),
+    "rmsprop": (
+        RMSprop(lr=0.01, momentum=0.5),
+        lambda p: torch.optim.RMSprop(p, 0.01, momentum=0.5),
+    ),
+}
+
+
+def seeded(build):
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        return build()
+
+
+def net(*middle):
+    return seeded(lambda: nn.Sequential(nn.Linear(5, 8), *middle, nn.Linear(8, 3))).double()
+
+
+def pair(seed, rows=12):
+    draw = torch.Generator().manual_seed(seed)
+    inputs = torch.randn(rows, 5, generator=draw, dtype=torch.float64)
+    return inputs, torch.randint(3, (rows,), generator=draw)
+
+
+def learner_of(model, loss=None, **given):
+    given = {"inner": SGD(lr=0.3), **given}
+    return metaloss.Learner(
+        model, loss or seeded(MLPLoss).double(), task_loss=F.cross_entropy, **given
+    )
+
+
+def plain_step(model, optimizer, batch):
+    optimizer.zero_grad()
+    F.cross_entropy(model(batch[0]), batch[1]).backward()
+    optimizer.step()
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_freezing_and_unfreezing_is_that_of_torch(name):
+    """A frozen layer sits steps out, a new one begins with no steps behind it."""
+    inner, of = OPTIMIZERS[name]
+    model = net(nn.Tanh())
+    model[0].requires_grad_(False)
+    plain = copy.deepcopy(model)
+    learner, optimizer = learner_of(model, Scaled().double(), inner=inner), of(plain.parameters())
+    frozen = {2: (0, True), 4: (2, False), 6: (2, True), 7: (0, False), 9: (0, True)}
+    for step in range(12):
+        if step in frozen:
+            layer, trained = frozen[step]
+            for one in (model, plain):
+                one[layer].requires_grad_(trained)
+        learner.step(pair(step))
+        plain_step(plain, optimizer, pair(step))
+        for key, value in plain.state_dict().items():
+            torch.testing.assert_close(
+                model.state_dict()[key], value, rtol=1e-9, atol=1e-12, msg=f"{step}: {key}"
+            )
+
+
+class Sometimes(nn.Module):
+    """A layer that some steps do not use, and one that none does."""
+
+    def __init__(self):
+        super().__init__()
+        self.always, self.some, self.never = nn.Linear(5, 3), nn.Linear(5, 3), nn.Linear(2, 2)
+        self.uses = True
+
+    def forward(self, x):
+        return self.always(x) + (self.some(x) if self.uses else 0)
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_a_parameter_without_a_gradient_is_left_alone(name):
+    inner, of = OPTIMIZERS[name]
+    model = seeded(Sometimes).double()
+    plain = copy.deepcopy(model)
+    learner, optimizer = learner_of(model, Scaled().double(), inner=inner), of(plain.parameters())
+    for step in range(9):
+        model.uses = plain.uses = step % 3 != 1
+        learner.step(pair(step))
+        plain_step(plain, optimizer, pair(step))
+    for key, value in plain.state_dict().items():
+        torch.testing.assert_close(model.state_dict()[key], value, rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.parametrize("engine", ["torchopt", "higher", "finite_difference"])
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_engines_agree_where_parameters_are_not_used(name, engine):
+    inner, _ = OPTIMIZERS[name]
+    found = []
+    for kind in ("mixed", engine):
+        gradient = metaloss.meta_gradient(
+            seeded(Sometimes).double(),
+            seeded(MLPLoss).double(),
+            [pair(0), pair(1)],
+            pair(2),
+            inner=inner,
+            task_loss=F.cross_entropy,
+            engine=kind,
+        )
+        found.append(torch.cat([value.flatten() for value in gradient.values()]))
+    assert found[0].norm() > 1e-6
+    gap = float((found[1] - found[0]).norm() / found[0].norm())
+    assert gap < (1e-3 if engine == "finite_difference" else 1e-9)
+
+
+@pytest.mark.parametrize("when", ["before", "after"])
+@pytest.mark.parametrize("part", [None, 1])
+def test_modes_are_obeyed(when, part):
+    model = net(nn.BatchNorm1d(8), nn.Dropout(0.5))
+    aim = model if part is None else model[part]
+    if when == "before":
+        aim.eval()
+    learner = learner_of(model)
+    if when == "after":
+        learner.step(pair(0))
+        aim.eval()
+    statistics = model[1].running_mean.clone()
+    plain = copy.deepcopy(model)
+    losses = learner.step(pair(1), pair(2))
+    assert torch.equal(model[1].running_mean, statistics)
+    assert not model[1].training
+    if part is None:
+        # Without dropout, with the statistics as they were.
+        outputs = plain(pair(1)[0])
+        torch.testing.assert_close(losses.train_task[0], F.cross_entropy(outputs, pair(1)[1]))
+    aim.train()
+    learner.step(pair(3))
+    assert not torch.equal(model[1].running_mean, statistics)
+
+
+def test_dropout_hooks_and_parts_are_those_of_now():
+    model = net(nn.Dropout(0.0))
+    learner = learner_of(model)
+    learner.step(pair(0), pair(1))
+    model[1].p = 1.0
+    weight = model[0].weight.clone()
+    learner.step(pair(1))
+    assert torch.equal(model[0].weight, weight)
+    model[1].p = 0.0
+    seen = []
+    handle = model[0].register_forward_hook(lambda *_: seen.append(1))
+    learner.step(pair(2))
+    assert seen
+    handle.remove()
+    model[2] = seeded(lambda: nn.Sequential(nn.ReLU(), nn.Linear(8, 3))).double()
+    head = model[2][1].weight.clone()
+    learner.step(pair(3), pair(4))
+    assert not torch.equal(model[2][1].weight, head)
+
+
+def test_a_traced_learner_follows_as_well():
+    model, eager = net(nn.Dropout(0.0)), net(nn.Dropout(0.0))
+    traced, plain = learner_of(model, compile="trace"), learner_of(eager)
+    for step, p in enumerate((0.0, 0.4, 0.4, 0.0)):
+        for one in (model, eager):
+            one[1].p = p
+            one[0].requires_grad_(step != 2)
+        traced.step(pair(step), pair(step + 9))
+        plain.step(pair(step), pair(step + 9))
+        for key, value in eager.state_dict().items():
+            torch.testing.assert_close(model.state_dict()[key], value, rtol=1e-9, atol=1e-12)
+
+
+def test_frozen_weights_that_are_loaded_later_are_used():
+    model, other = net(nn.Tanh()), net(nn.Tanh())
+    model[0].requires_grad_(False)
+    learner = learner_of(model)
+    with torch.no_grad():
+        other[0].weight.add_(1)
+    model.load_state_dict(other.state_dict())
+    inputs, targets = pair(0)
+    expected = float(F.cross_entropy(other(inputs), targets).detach())
+    assert learner.evaluate([(inputs, targets)]) == pytest.approx(expected, rel=1e-12)
+    assert float(learner.step((inputs, targets)).train_task) == pytest.approx(expected, rel=1e-12)
+
+
+def test_frozen_parts_of_the_loss_stay():
+    loss = seeded(MLPLoss).double()
+    first, *others = loss.parameters()
+    first.requires_grad_(False)
+    before = [value.clone() for value in (first, *others)]
+    learner = learner_of(net(nn.Tanh()), loss)
+    for step in range(3):
+        learner.step(pair(step), pair(step + 9))
+    assert torch.equal(first, before[0])
+    assert not any(torch.equal(a, b) for a, b in zip(others, before[1:], strict=True))
+    first.requires_grad_(True)
+    learner.step(pair(5), pair(6))
+    assert not torch.equal(first, before[0])
+
+
+@pytest.mark.parametrize("where", ["batch", "meta_batch"])
+def test_a_step_that_is_not_finite_is_not_taken(where):
+    model, loss = net(nn.BatchNorm1d(8)), seeded(MLPLoss).double()
+    learner = learner_of(model, loss, inner=Adam(lr=0.01))
+    good = learner.step(pair(0), pair(1))
+    assert bool(good.taken)
+    before = copy.deepcopy(learner.state_dict())
+    bad = pair(2)
+    bad[0][0, 0] = float("nan")
+    given = {"batch": pair(3), "meta_batch": pair(4), where: bad}
+    losses = learner.step(given["batch"], given["meta_batch"])
+    assert not bool(losses.taken)
+    after = learner.state_dict()
+    for name in ("model", "loss"):
+        for key, value in before[name].items():
+            assert torch.equal(after[name][key], value), key
+    for name in ("optimizer", "outer"):
+        for one, other in zip(after[name], before[name], strict=True):
+            assert torch.equal(one, other)
+    assert bool(learner.step(pair(5), pair(6)).taken)
+    unguarded = learner_of(net(nn.Tanh()), guard="off")
+    assert unguarded.step(given["batch"], given["meta_batch"]).taken is None
+    strict = learner_of(net(nn.Tanh()), guard="raise")
+    with pytest.raises(DivergedError, match=r"step 0: it is not finite \(guard=raise\)"):
+        strict.step(given["batch"], given["meta_batch"])
+
+
+def test_a_state_that_is_refused_changes_nothing():
+    learner = learner_of(net(nn.Tanh()))
+    other = learner_of(net(nn.ReLU(), nn.Linear(8, 8)))
+    adam = learner_of(net(nn.Tanh()), inner=Adam(lr=0.01))
+    adam.step(pair(0), pair(1))
+    frozen = net(nn.Tanh())
+    frozen[0].requires_grad_(False)
+    states = {
+        "another model's": other.state_dict(),
+        "another optimizer or model": adam.state_dict(),
+        "other parameters frozen": learner_of(frozen).state_dict(),
+        "no entry 'outer'": {k: v for k, v in learner.state_dict().items() if k != "outer"},
+    }
+    before = copy.deepcopy(learner.state_dict())
+    for message, state in states.items():
+        with pytest.raises(MetalossError, match=message):
+            learner.load_state_dict(state)
+        for key, value in before["model"].items():
+            assert torch.equal(learner.model.state_dict()[key], value)
+
+
+def test_a_state_with_parked_layers_goes_on_bit_by_bit():
+    def begun():
+        model = net(nn.Tanh())
+        learner = learner_of(model, inner=Adam(lr=0.05))
+        return model, learner
+
+    (model, whole), (copied, half) = begun(), begun()
+    for step in range(3):
+        for one in (whole, half):
+            one.step(pair(step), pair(step + 9))
+    for one in (model, copied):
+        one[0].requires_grad_(False)
+    for one in (whole, half):
+        one.step(pair(3), pair(13))
+    fresh_model, fresh = begun()
+    fresh_model[0].requires_grad_(False)
+    fresh.load_state_dict(half.state_dict())
+    for one in (model, fresh_model):
+        one[0].requires_grad_(True)
+    for one in (whole, fresh):
+        one.step(pair(4), pair(14))
+    for key, value in model.state_dict().items():
+        assert torch.equal(fresh_model.state_dict()[key], value)
+
+
+def test_batches_of_other_forms_are_taken_or_refused_in_one_line():
+    class Two(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.layer = nn.Linear(5, 3)
+
+        def forward(self, a, b):
+            return {"extra": a, "logits": self.layer(a * b)}
+
+    inputs, targets = pair(0)
+    learner = learner_of(seeded(Two).double())
+    for given in ((inputs, inputs), {"a": inputs, "b": inputs}):
+        assert bool(learner.step((given, targets), (given, targets)).taken)
+    for wrong, message in (
+        ((inputs, inputs, targets), "batch is a tuple of 3 .*: expected"),
+        ({"x": inputs}, "batch is a dict with the entries 'x': expected"),
+    ):
+        with pytest.raises(MetalossError, match=message):
+            learner.step(wrong)
+    with torch.inference_mode():
+        with pytest.raises(MetalossError, match=r"under torch\.inference_mode"):
+            learner.step(((inputs, inputs), targets))
+        held = inputs * 2
+    assert bool(learner.step(((held, held), targets)).taken)
