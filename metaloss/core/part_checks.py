@@ -35,7 +35,7 @@ def check_fit(loss: LearnedLoss, task: Task, schedule: Schedule, config: RunConf
         )
     if loss.loaded and config.start.options.discards:
         refuse_loaded(loss, config.start.name)
-    if schedule.learns and not any(True for _ in loss.parameters()):
+    if schedule.learns and not any(p.requires_grad for p in loss.parameters()):
         raise MetalossError(
             f"loss={config.loss.name} has no parameters to learn: use schedule=static, or a "
             "learned loss such as loss=mlp"

@@ -73,7 +73,7 @@ class Setup:
     @property
     def start_total(self) -> int:
         """Steps that φ's start takes: none for a loss without φ, or with a given one."""
-        fits = not self.loss.given and any(True for _ in self.loss.parameters())
+        fits = not self.loss.given and any(p.requires_grad for p in self.loss.parameters())
         return self.start.total if fits else 0
 
     def numerics(self) -> AbstractContextManager[None]:
