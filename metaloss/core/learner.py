@@ -100,7 +100,7 @@ class Learner:
                     f"{name} is a {type(value).__name__}: expected {kind.__name__}, such as "
                     f"{'SGD(lr=0.1)' if name == 'inner' else 'Mixed(lr=0.003)'}"
                 )
-        self.model, self.loss = model, loss
+        self._model, self._loss = model, loss
         self._engine: OuterRule = meta_optimizer or Mixed()  # type: ignore[assignment]
         if self._engine.lr_schedule is not OuterRate.constant:
             raise MetalossError(
@@ -127,6 +127,16 @@ class Learner:
         self._trained, self._parked = list(params), Parked()
         self._outer = self._engine.outer_init(self._phi())
         self._seed, self._steps = seed, 0
+
+    @property
+    def model(self) -> nn.Module:
+        """The base model."""
+        return self._model
+
+    @property
+    def loss(self) -> LearnedLoss:
+        """The learned loss."""
+        return self._loss
 
     def step(self, batch: Pair | list[Pair], meta_batch: Pair | None = None) -> StepLosses:
         """Move the model by one step, and then the loss.
@@ -265,6 +275,11 @@ class Learner:
         """Let the optimizer's state follow what is trained now."""
         if not params:
             raise MetalossError("the model has no parameters that require a gradient")
+        device = next(iter(params.values())).device
+        if device != self._device:
+            raise MetalossError(
+                f"the model was moved from {self._device} to {device}: make a new Learner there"
+            )
         if list(params) == self._trained:
             return
         self._parked |= park(self._optimizer, self._trained)

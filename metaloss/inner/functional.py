@@ -20,6 +20,7 @@ from metaloss.inner.modules import (
     duplicate,
     evaluating,
     fingerprint,
+    refuse_gradient_hooks,
     replaced_forwards,
     tied_names,
 )
@@ -134,6 +135,11 @@ class FunctionalModel:
         return self
 
     @property
+    def narrow(self) -> bool:
+        """Whether training passes run in a type of few digits."""
+        return self._autocast is not None
+
+    @property
     def writes_params(self) -> tuple[str, ...]:
         """Names of parameters that a forward pass changes in place, as far as is known."""
         return () if self.traits is None else self.traits.writes_params
@@ -186,6 +192,7 @@ class FunctionalModel:
         self, params: Tensors, buffers: Tensors, inputs: Any, key: Tensor | None = None
     ) -> Traits:
         """Find out what a training pass does beside computing; costs two of them."""
+        refuse_gradient_hooks(self._original)
         given = {name: value.detach().clone() for name, value in params.items()}
 
         def one_pass() -> Pass:

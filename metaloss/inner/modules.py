@@ -41,6 +41,16 @@ def duplicate(module: nn.Module) -> nn.Module:
         raise
 
 
+def refuse_gradient_hooks(module: nn.Module) -> None:
+    """Raise if a parameter has hooks of its own: they would not see the gradients of a step."""
+    for name, value in module.named_parameters():
+        if value._backward_hooks or getattr(value, "_post_accumulate_grad_hooks", None):
+            raise MetalossError(
+                f"the model's parameter {name!r} has a hook on its gradient (register_hook), which "
+                "no step here would run: change the gradient in the forward pass, or the loss"
+            )
+
+
 def tied_names(module: nn.Module) -> dict[str, str]:
     """Return the further places of tied parameters and buffers: {name: the first name}.
 

@@ -114,7 +114,7 @@ class Probe:
 
     def _fault(self, method: Tangents, *, precise: bool, judges_rough: bool) -> str | None:
         tolerance = _TOLERANCE[precise]
-        if method is Tangents.differences and not precise:
+        if not precise and (method is Tangents.differences or self.problem.model.narrow):
             tolerance = _ROUGH
         try:
             gap = self._jacobian_gap(method, _STEP[precise])
