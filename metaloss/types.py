@@ -78,13 +78,11 @@ class StepLosses(NamedTuple):
 
     ``inner`` (K,): learned loss of each step. ``train_task`` (K,): task loss on the same training
     batches and predictions. ``meta_task`` (): task loss on the meta-batch after the last step.
-    ``taken`` (), bool: whether the step was taken; None where nothing was checked.
     """
 
     inner: Tensor
     train_task: Tensor
     meta_task: Tensor
-    taken: Tensor | None = None
 
 
 class MetaGradient(NamedTuple):

@@ -14,7 +14,7 @@ from metaloss.config import Compile, GuardMode
 from metaloss.contracts import InnerOptimizer
 from metaloss.core.learner_state import checked_state, copied, refilled
 from metaloss.core.own_batches import Pair, as_batch, given_rows
-from metaloss.core.own_steps import OwnSteps
+from metaloss.core.own_steps import LearnerLosses, OwnSteps
 from metaloss.core.peers import Peers
 from metaloss.core.wrapped import refuse_wrapped
 from metaloss.errors import DivergedError, MetalossError, unknown_name
@@ -30,7 +30,7 @@ from metaloss.losses.base import LearnedLoss
 from metaloss.meta_optimizers.fitting import fitted
 from metaloss.meta_optimizers.mixed import Mixed
 from metaloss.meta_optimizers.outer import OuterRate, OuterRule
-from metaloss.types import InnerState, StepLosses, Tensors, Window
+from metaloss.types import InnerState, Tensors, Window
 
 
 class Learner:
@@ -138,7 +138,7 @@ class Learner:
         """The learned loss."""
         return self._loss
 
-    def step(self, batch: Pair | list[Pair], meta_batch: Pair | None = None) -> StepLosses:
+    def step(self, batch: Pair | list[Pair], meta_batch: Pair | None = None) -> LearnerLosses:
         """Move the model by one step, and then the loss.
 
         Args:

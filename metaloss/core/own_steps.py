@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property, partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -21,9 +21,22 @@ from metaloss.inner.norms import norm
 from metaloss.inner.problem import InnerProblem
 from metaloss.inner.steps import take_steps
 from metaloss.meta_optimizers.outer import OuterRule
-from metaloss.types import Batch, InnerState, Seen, StepLosses, Tensors, Window
+from metaloss.types import Batch, InnerState, Seen, Tensors, Window
 
 Function = Callable[..., Any]
+
+
+class LearnerLosses(NamedTuple):
+    """What a step of a `Learner` saw, as tensors on the device (no host sync).
+
+    ``inner`` (K,), ``train_task`` (K,), ``meta_task`` (): see `metaloss.types.StepLosses`.
+    ``taken`` (), bool: whether the step was taken; None where nothing was checked.
+    """
+
+    inner: Tensor
+    train_task: Tensor
+    meta_task: Tensor
+    taken: Tensor | None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,18 +89,18 @@ class OwnSteps:
 
     def rest(
         self, phi: Tensors, state: InnerState, unroll: tuple[Seen, ...]
-    ) -> tuple[InnerState, StepLosses]:
+    ) -> tuple[InnerState, LearnerLosses]:
         """Return the state after steps on batches, φ at rest, and the losses seen."""
         run = self._rest_of(self._parts) if len(unroll) > 1 else self._whole[0]
-        found: tuple[InnerState, StepLosses] = run(phi, state, unroll)
+        found: tuple[InnerState, LearnerLosses] = run(phi, state, unroll)
         return found
 
     def move(
         self, phi: Tensors, state: InnerState, outer: Any, window: Window
-    ) -> tuple[InnerState, Tensors, Any, StepLosses]:
+    ) -> tuple[InnerState, Tensors, Any, LearnerLosses]:
         """Return the state after a window, φ moved by the gradient through it, and the losses."""
         run = self._move_of(self._parts) if len(window.batches) > 1 else self._whole[1]
-        found: tuple[InnerState, Tensors, Any, StepLosses] = run(phi, state, outer, window)
+        found: tuple[InnerState, Tensors, Any, LearnerLosses] = run(phi, state, outer, window)
         return found
 
 
@@ -97,13 +110,13 @@ def _rest(
     phi: Tensors,
     state: InnerState,
     unroll: tuple[Seen, ...],
-) -> tuple[InnerState, StepLosses]:
+) -> tuple[InnerState, LearnerLosses]:
     new, _, inner, task = take_steps(problem, phi, state, unroll, keeps=lambda _: False)
-    losses = StepLosses(inner, task, torch.full_like(inner[0], float("nan")))
+    nobody = torch.full_like(inner[0], float("nan"))
     if not guarded:
-        return new, losses
-    ok = _sound(new, [losses.inner])
-    return guards.choose(ok, new, state), losses._replace(taken=ok)
+        return new, LearnerLosses(inner, task, nobody, None)
+    ok = _sound(new, [inner])
+    return guards.choose(ok, new, state), LearnerLosses(inner, task, nobody, ok)
 
 
 def _move(
@@ -114,14 +127,14 @@ def _move(
     state: InnerState,
     outer: Any,
     window: Window,
-) -> tuple[InnerState, Tensors, Any, StepLosses]:
+) -> tuple[InnerState, Tensors, Any, LearnerLosses]:
     result = engine.meta_gradient(problem, phi, state, window)
     moved, after = move_phi(problem, engine, phi, result.gradient, outer, "train", 0)
     if not guarded:
-        return result.state, moved, after, result.losses
+        return result.state, moved, after, LearnerLosses(*result.losses, None)
     ok = _sound(result.state, [result.losses.inner, *floats((moved, after))])
     new = guards.choose(ok, (result.state, moved, after), (state, phi, outer))
-    return *new, result.losses._replace(taken=ok)
+    return *new, LearnerLosses(*result.losses, ok)
 
 
 def _sound(state: InnerState, others: list[Tensor]) -> Tensor:
