@@ -12,7 +12,7 @@ import metaloss
 from metaloss.core import checkpoint
 from metaloss.core.run import resume_run
 from metaloss.errors import MetalossError
-from metaloss.losses.mlp import MLPLossConfig, MLPLoss
+from metaloss.losses.mlp import MLPLoss, MLPLossConfig
 from metaloss.types import Batch
 
 from .endings import assert_same_ending
