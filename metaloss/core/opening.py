@@ -86,6 +86,24 @@ def _lock(number: int, folder: Path) -> None:
         pass  # a file system that locks no folders: the journal's own lock remains
 
 
+def is_busy(folder: Path) -> bool:
+    """Return whether a process trains the run in a folder right now."""
+    for path in (folder, folder / "journal.jsonl"):
+        try:
+            number = os.open(path, os.O_RDONLY)
+        except OSError:  # there is nothing yet
+            continue
+        try:
+            fcntl.flock(number, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+        except OSError:  # a file system without locks
+            continue
+        finally:
+            os.close(number)
+    return False
+
+
 def open_folder(setup: Setup, folder: Path, plugins: Mapping[str, str] | None, made: Made) -> Setup:
     """Write what a new run's folder begins with; return the setup that knows its folder."""
     setup = replace(setup, config=replace(setup.config, output=str(folder)))

@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from pathlib import Path
@@ -13,6 +14,7 @@ from typing import Protocol
 
 from metaloss.compose import to_overrides
 from metaloss.core.interrupt import endings_as_ctrl_c
+from metaloss.core.opening import is_busy
 from metaloss.errors import MetalossError
 from metaloss.study.folders import read_summary
 from metaloss.study.jobs import Job, State, can_resume, clear
@@ -225,6 +227,14 @@ def _train_unit(unit: tuple[Job, ...], train: Train, watch: Watch) -> list[str]:
 
 
 def _train_one(job: Job, train: Train) -> str:
+    # What an earlier call began, and left when it was killed, is still writing its checkpoint.
+    began = time.monotonic()
+    while is_busy(job.folder):
+        if time.monotonic() - began > _PATIENCE_SECONDS:
+            return f"{job.folder} is being trained by another process: wait for it, or end it"
+        time.sleep(0.2)
+    if read_summary(job.folder) is not None:
+        return ""
     resume = can_resume(job.folder)
     if not resume:
         clear(job.folder)

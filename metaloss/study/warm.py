@@ -193,12 +193,17 @@ def _serve(requests: socket.socket) -> list[str] | None:
                 continue
             output, channel = handed
             server = os.getpid()
+            # Ctrl-C would be lost in what Python does after a fork: the run unblocks it itself.
+            signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
             try:
                 pid = os.fork()
             except OSError:
                 for number in handed:
                     os.close(number)
                 continue
+            finally:
+                if os.getpid() == server:
+                    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
             if pid == 0:
                 requests.detach()
                 others = [entry.fd for entry in selector.get_map().values() if entry.data]

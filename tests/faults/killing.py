@@ -57,8 +57,8 @@ KINDS = {
     "seeds": Kind((*SMALL, QUIET, *LOSS, *MOVING, "steps=80", "seeds=3"), 30),
     "compare": Kind(
         (
-            *("--jobs", "2", "--seeds", "0-1", "--row", "a: schedule=online"),
-            *("--row", "b: schedule=static start=keep", *SMALL, *LOSS, "steps=60"),
+            *("--jobs", "2", "--seeds", "0-1", "--row", "a: schedule=online start.steps=300"),
+            *("--row", "b: schedule=static start=keep", *SMALL, "loss.hidden=[6]", "steps=60"),
         ),
         10,
         command="compare",

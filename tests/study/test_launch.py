@@ -1,3 +1,4 @@
+import fcntl
 import os
 import signal
 import threading
@@ -6,6 +7,7 @@ from dataclasses import replace
 
 import pytest
 
+from metaloss.core.opening import is_busy
 from metaloss.errors import MetalossError
 from metaloss.study.jobs import State, plan_jobs
 from metaloss.study.launch import ProcessTrainer, RefusedError, train_missing
@@ -285,3 +287,17 @@ def test_stop_interrupts_the_process_and_lets_it_finish(tmp_path, fake_python):
     assert "exit status 130" in caught[0]
     with pytest.raises(MetalossError, match="stopped"):
         train([], tmp_path / "other", resume=False)
+
+
+def test_a_folder_that_is_still_trained_is_known(tmp_path):
+    assert not is_busy(tmp_path / "none")
+    assert not is_busy(tmp_path)
+    number = os.open(tmp_path, os.O_RDONLY)
+    fcntl.flock(number, fcntl.LOCK_EX)
+    assert is_busy(tmp_path)
+    os.close(number)
+    journal = (tmp_path / "journal.jsonl").open("ab")
+    fcntl.flock(journal, fcntl.LOCK_EX)
+    assert is_busy(tmp_path)
+    journal.close()
+    assert not is_busy(tmp_path)
