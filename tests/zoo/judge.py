@@ -113,7 +113,7 @@ def reference(name: str, steps: int, optimizer: str = "sgd") -> Reference:
     kind = KINDS[name]
     *pairs, meta = kind.batches(steps + 1)
     loss = oracle.learned_loss()
-    directions = oracle.directions(loss, 2)
+    directions = oracle.directions(loss, 1 if kind.truth is Truth.own else 2)
     gradient = products = None
     if kind.truth in (Truth.unroll, Truth.graph):
         gradient = oracle.graph(kind.plain_model, loss, pairs, meta, optimizer)
