@@ -17,7 +17,12 @@ for layer in (
     *(nn.Hardtanh(), nn.Hardswish(), nn.Hardshrink(), nn.Softshrink(), nn.Tanhshrink()),
     *(nn.Threshold(0.1, 0.0), nn.Softmax(1), nn.Softmin(1), nn.LogSoftmax(1)),
 ):
-    add(repr(layer), lambda layer=layer: between(copy.deepcopy(layer)), real(4))
+    add(
+        repr(layer),
+        lambda layer=layer: between(copy.deepcopy(layer)),
+        real(4),
+        heavy=len(GROUP.kinds) % 3 > 0,  # in the short form every third of them
+    )
 # Its backward has no derivative, neither forward nor reverse.
 add(
     "Hardsigmoid()",

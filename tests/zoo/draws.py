@@ -14,6 +14,8 @@ GROUP = Group("Random numbers in the forward pass")
 
 
 def add(name, make, inputs, **options):
+    # In the short form every second one.
+    options.setdefault("heavy", len(GROUP.kinds) % 2 > 0)
     GROUP.add(name, make, inputs, truth=Truth.own, traces=None, **options)
 
 
@@ -204,8 +206,8 @@ class OwnPython(nn.Module):
 
 
 add("a numpy generator of its own", OwnNumpy, real(4))
-add("a torch generator of its own", OwnTorch, real(4))
-add("a Python generator of its own", OwnPython, real(4))
+add("a torch generator of its own", OwnTorch, real(4), heavy=False)
+add("a Python generator of its own", OwnPython, real(4), heavy=False)
 
 
 def _shared():

@@ -11,6 +11,8 @@ GROUP = Group("Functions of torch")
 
 def add(name, function, width=6, **options):
     """A function of (rows, 6) numbers between two layers."""
+    # In the short form every third of them.
+    options.setdefault("heavy", len(GROUP.kinds) % 3 > 0)
     GROUP.add(
         name,
         lambda: Net(

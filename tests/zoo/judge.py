@@ -113,14 +113,16 @@ def reference(name: str, steps: int, optimizer: str = "sgd") -> Reference:
     kind = KINDS[name]
     *pairs, meta = kind.batches(steps + 1)
     loss = oracle.learned_loss()
-    directions = oracle.directions(loss, 2)
+    directions = oracle.directions(loss, 1 if kind.truth is Truth.own else 2)
     gradient = products = None
     if kind.truth in (Truth.unroll, Truth.graph):
         gradient = oracle.graph(kind.plain_model, loss, pairs, meta, optimizer)
         if kind.truth is Truth.graph and kind.smooth:
             products = oracle.pushed(kind.model, loss, pairs, meta, 2, optimizer)
     elif kind.truth is Truth.differences:
-        products = oracle.differences(kind.model, loss, pairs, meta, 2, optimizer)
+        # After one step θ is smooth in φ, whatever cliffs the model has.
+        slopes = oracle.pushed if steps == 1 else oracle.differences
+        products = slopes(kind.model, loss, pairs, meta, 2, optimizer)
     else:
         with contextlib.suppress(UnsupportedError):
             gradient = answer(kind, "torchopt", steps, optimizer)

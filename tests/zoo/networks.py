@@ -8,8 +8,11 @@ from .kinds import CLASSES, Expected, Group, Truth, real
 GROUP = Group("Networks of torchvision")
 
 
+SHORT = ("DenseNet, memory_efficient", "MobileNetV3", "RegNet", "VisionTransformer")
+
+
 def add(name, make, size=32, **options):
-    GROUP.add(name, make, real(3, size, size), **options)
+    GROUP.add(name, make, real(3, size, size), **{"heavy": name not in SHORT, **options})
 
 
 def _resnet(block, layers, **options):

@@ -50,7 +50,7 @@ def outputs_of(model: nn.Module, inputs) -> Tensor:
     if isinstance(found, Tensor):
         return found
     if isinstance(found, dict):
-        return found["out"]
+        return found["out"] if "out" in found else found["logits"]
     return found[0] if isinstance(found, tuple) else found.logits
 
 

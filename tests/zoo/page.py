@@ -58,7 +58,7 @@ def _row(kind: Kind) -> str:
         _cell(kind, "torchopt", "exact"),
         _cell(kind, "finite_difference", "close" if kind.smooth else "close⁴"),
     ]
-    traced = "same" if kind.traces and not kind.heavy else ""
+    traced = "same" if kind.traces else ""
     return f"| {_named(kind)} | {' | '.join(cells)} | {traced} |\n"
 
 
