@@ -54,7 +54,7 @@ RUNS: dict[str, tuple[str, ...]] = {
     ),
     "offline": (
         "schedule=offline",
-        "schedule.steps=4",
+        "schedule.offline_steps=4",
         "schedule.unroll=2",
         "loss=taylor",
         "meta_optimizer=torchopt",
