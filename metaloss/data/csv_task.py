@@ -10,10 +10,8 @@ import numpy as np
 from torch import Tensor
 
 from metaloss.data.checks import whole
-from metaloss.data.columns import Columns, Encoder, check_differ, fit_columns
 from metaloss.data.corruptions import NoiseKind
-from metaloss.data.csv_file import CSVForm, TextTable, read_csv
-from metaloss.data.csv_target import Predict, Target, read_target
+from metaloss.data.number_source import TableSource
 from metaloss.data.problems import (
     ClassOptions,
     ClassProblem,
@@ -22,7 +20,9 @@ from metaloss.data.problems import (
     ValueProblem,
 )
 from metaloss.data.source import Table
-from metaloss.data.tables import TableSource
+from metaloss.data.tables.columns import Columns, Encoder, check_differ, fit_columns
+from metaloss.data.tables.csv_file import CSVForm, TextTable, read_csv
+from metaloss.data.tables.csv_target import Predict, Target, read_target
 from metaloss.errors import MetalossError, unknown_name
 
 _FEWEST_ROWS = 20
@@ -33,9 +33,9 @@ class CSV(TableSource, CSVForm, ClassOptions, ValueOptions):
     r"""Your own table: a CSV file with a header, and the column to predict.
 
     Inputs (B, D): numbers standardised, texts one column each, missing values filled (see
-    ``metaloss.data.columns.fit_columns``), all by the training rows alone. A target of text, or of
-    a few whole numbers that come again and again, makes classes (cross-entropy, ``error``); any
-    other one of numbers makes a regression (squared error, ``mse``), in units of the variance of
+    `fit_columns`), all by the training rows alone. A target of text, or of a few whole
+    numbers that come again and again, makes classes (cross-entropy, ``error``); any other one of
+    numbers makes a regression (squared error, ``mse``), in units of the variance of
     the training targets. Rows without a target are left out, as is a column without a name, which
     is how row numbers are often saved.
 

@@ -22,7 +22,7 @@ class TaskChecks(Checks):
     """Checks of a task; ``make`` returns its source.
 
     Example:
-        >>> from metaloss.data.diabetes import Diabetes
+        >>> from metaloss.data.tables.diabetes import Diabetes
         >>> class TestDiabetes(TaskChecks):
         ...     def make(self):
         ...         return Diabetes()

@@ -15,7 +15,7 @@ from metaloss.compose import compose
 from metaloss.contracts import Plan, Progress, Task
 from metaloss.core.setup import Setup, prepare
 from metaloss.core.state import TrainState
-from metaloss.data.digits import Digits
+from metaloss.data.images.digits import Digits
 from metaloss.inner import FunctionalModel, InnerProblem
 from metaloss.types import Batch, InnerState, Tensors, Window
 

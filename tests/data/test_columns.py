@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 
-from metaloss.data.columns import Columns, fit_columns
 from metaloss.data.files import DataWarning
+from metaloss.data.tables.columns import Columns, fit_columns
 from metaloss.errors import MetalossError
 
 

@@ -10,10 +10,10 @@ from sklearn.datasets import load_breast_cancer
 
 import metaloss
 from metaloss.data.corruptions import NoiseKind
-from metaloss.data.csv_file import read_csv
-from metaloss.data.csv_target import Predict
 from metaloss.data.csv_task import CSV
 from metaloss.data.files import DataWarning
+from metaloss.data.tables.csv_file import read_csv
+from metaloss.data.tables.csv_target import Predict
 from metaloss.errors import MetalossError
 from metaloss.testing import check_part
 from metaloss.types import Link

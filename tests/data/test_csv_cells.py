@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from metaloss.data.csv_cells import Decimal, Thousands, dates, number_readings
-from metaloss.data.csv_file import CSVForm, read_csv
 from metaloss.data.files import DataWarning
+from metaloss.data.tables.csv_cells import Decimal, Thousands, dates, number_readings
+from metaloss.data.tables.csv_file import CSVForm, read_csv
 from metaloss.errors import MetalossError
 
 AUTO = Decimal.auto, Thousands.auto

@@ -7,12 +7,12 @@ import numpy as np
 import pytest
 import torch
 
-from metaloss.data.columns import check_differ
-from metaloss.data.csv_file import CSVForm, read_csv
-from metaloss.data.csv_target import Predict
 from metaloss.data.csv_task import CSV
 from metaloss.data.files import DataWarning
 from metaloss.data.scaling import fit_scaling
+from metaloss.data.tables.columns import check_differ
+from metaloss.data.tables.csv_file import CSVForm, read_csv
+from metaloss.data.tables.csv_target import Predict
 from metaloss.errors import MetalossError
 
 PARTS = ("train", "valid", "test")

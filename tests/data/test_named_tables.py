@@ -6,8 +6,8 @@ import torch
 from sklearn.utils import Bunch
 
 from metaloss.data import california, communities
-from metaloss.data.california import CaliforniaHousing
-from metaloss.data.communities import CommunitiesCrime
+from metaloss.data.tables.california import CaliforniaHousing
+from metaloss.data.tables.communities import CommunitiesCrime
 from metaloss.errors import MetalossError
 from metaloss.testing import check_part
 

@@ -10,11 +10,11 @@ from safetensors.torch import load_file
 
 import metaloss
 from metaloss.data.augment import CropFlipCutout
-from metaloss.data.cifar import CIFAR10, CIFAR100
-from metaloss.data.mnist import MNIST, FashionMNIST
-from metaloss.data.pictures import Augment
-from metaloss.data.plain_pickle import read_plain
-from metaloss.data.svhn import SVHN
+from metaloss.data.images.cifar import CIFAR10, CIFAR100
+from metaloss.data.images.mnist import MNIST, FashionMNIST
+from metaloss.data.images.pictures import Augment
+from metaloss.data.images.plain_pickle import read_plain
+from metaloss.data.images.svhn import SVHN
 from metaloss.errors import MetalossError
 from metaloss.testing import check_part
 

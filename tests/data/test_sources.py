@@ -10,9 +10,9 @@ from torch.nn import functional as F
 
 from metaloss import registry
 from metaloss.data.corruptions import NoiseKind
-from metaloss.data.diabetes import Diabetes
-from metaloss.data.digits import Digits
-from metaloss.data.mnist1d import MNIST1D, _generate
+from metaloss.data.images.digits import Digits
+from metaloss.data.sequences.mnist1d import MNIST1D, _generate
+from metaloss.data.tables.diabetes import Diabetes
 from metaloss.errors import MetalossError
 from metaloss.types import Link
 

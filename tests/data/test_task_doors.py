@@ -18,7 +18,7 @@ from torch.utils.data import (
 )
 
 from metaloss.data import TaskOptions, materialize, task_from_data
-from metaloss.data.digits import Digits
+from metaloss.data.images.digits import Digits
 from metaloss.data.kinds import check_task
 from metaloss.data.metrics import error_rate
 from metaloss.errors import MetalossError

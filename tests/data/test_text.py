@@ -7,7 +7,7 @@ from torch.nn import functional as F
 
 import metaloss
 from metaloss.data.corruptions import NoiseKind
-from metaloss.data.text import Text, TextMetric, bits_per_character, python_help
+from metaloss.data.sequences.text import Text, TextMetric, bits_per_character, python_help
 from metaloss.errors import MetalossError
 from metaloss.testing import check_part
 

@@ -12,9 +12,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from metaloss.data.csv_cells import Decimal, Thousands
-from metaloss.data.csv_file import CSVForm, read_csv
 from metaloss.data.files import DataWarning
+from metaloss.data.tables.csv_cells import Decimal, Thousands
+from metaloss.data.tables.csv_file import CSVForm, read_csv
 from metaloss.errors import MetalossError
 
 SIGNS = {".": Decimal.point, ",": Decimal.comma}

@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 from sklearn.impute import MissingIndicator, SimpleImputer
 from sklearn.preprocessing import OneHotEncoder, StandardScaler
 
-from metaloss.data.csv_target import Predict
 from metaloss.data.csv_task import CSV
 from metaloss.data.files import DataWarning
+from metaloss.data.tables.csv_target import Predict
 from metaloss.errors import MetalossError
 
 few = settings(

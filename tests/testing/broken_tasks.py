@@ -5,8 +5,8 @@ from dataclasses import replace
 
 import torch
 
-from metaloss.data.diabetes import Diabetes
-from metaloss.data.digits import Digits
+from metaloss.data.images.digits import Digits
+from metaloss.data.tables.diabetes import Diabetes
 from metaloss.testing import TaskChecks
 from metaloss.types import Batch
 

@@ -17,8 +17,9 @@ import numpy as np
 import pandas as pd
 
 from metaloss.data.checks import Checked
-from metaloss.data.columns import Columns
-from metaloss.data.csv_cells import (
+from metaloss.data.files import warn
+from metaloss.data.tables.columns import Columns
+from metaloss.data.tables.csv_cells import (
     Decimal,
     Reading,
     Thousands,
@@ -28,7 +29,6 @@ from metaloss.data.csv_cells import (
     look_like_dates,
     number_readings,
 )
-from metaloss.data.files import warn
 from metaloss.errors import MetalossError
 
 _SEPARATORS = (",", ";", "\t", "|")

@@ -12,7 +12,7 @@ from typing import ClassVar
 import numpy as np
 
 from metaloss.data.checks import whole
-from metaloss.data.tables import ClassificationSource
+from metaloss.data.number_source import ClassificationSource
 
 
 @dataclass(frozen=True, kw_only=True)

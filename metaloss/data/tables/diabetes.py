@@ -8,7 +8,7 @@ from typing import ClassVar
 import numpy as np
 from sklearn.datasets import load_diabetes
 
-from metaloss.data.tables import RegressionSource
+from metaloss.data.number_source import RegressionSource
 
 
 @dataclass(frozen=True, kw_only=True)

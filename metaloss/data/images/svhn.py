@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import ClassVar
 
 from metaloss.data.files import reading
-from metaloss.data.pictures import Augment, Pictures, PictureSource
+from metaloss.data.images.pictures import Augment, Pictures, PictureSource
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -8,10 +8,10 @@ from typing import Any, ClassVar
 import numpy as np
 from sklearn.datasets import fetch_openml
 
-from metaloss.data.columns import Columns
-from metaloss.data.csv_file import TextTable, read_csv
 from metaloss.data.files import download
-from metaloss.data.named_table import NamedTable
+from metaloss.data.tables.columns import Columns
+from metaloss.data.tables.csv_file import TextTable, read_csv
+from metaloss.data.tables.named_table import NamedTable
 
 _TARGET = "ViolentCrimesPerPop"
 # What tells a community's name and place, and the fold of the published cross-validation: the

@@ -8,9 +8,9 @@ from typing import ClassVar
 import numpy as np
 from sklearn.datasets import fetch_california_housing, get_data_home
 
-from metaloss.data.columns import Columns
 from metaloss.data.files import download
-from metaloss.data.named_table import NamedTable
+from metaloss.data.tables.columns import Columns
+from metaloss.data.tables.named_table import NamedTable
 
 
 @dataclass(frozen=True, kw_only=True)

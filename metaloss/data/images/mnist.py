@@ -9,7 +9,7 @@ from tempfile import TemporaryDirectory
 from typing import ClassVar
 
 from metaloss.data.files import found, reading
-from metaloss.data.pictures import Pictures, PictureSource
+from metaloss.data.images.pictures import Pictures, PictureSource
 
 _PARTS = ("train-images-idx3", "train-labels-idx1", "t10k-images-idx3", "t10k-labels-idx1")
 

@@ -9,10 +9,10 @@ from typing import ClassVar
 import numpy as np
 from torch import Tensor
 
-from metaloss.data.columns import Columns, Encoder, check_differ, fit_columns
-from metaloss.data.csv_file import CSVForm, TextTable, read_csv
-from metaloss.data.csv_target import Predict, read_target
-from metaloss.data.tables import RegressionSource
+from metaloss.data.number_source import RegressionSource
+from metaloss.data.tables.columns import Columns, Encoder, check_differ, fit_columns
+from metaloss.data.tables.csv_file import CSVForm, TextTable, read_csv
+from metaloss.data.tables.csv_target import Predict, read_target
 from metaloss.errors import MetalossError, unknown_name
 
 

@@ -16,11 +16,11 @@ from metaloss.contracts import Task
 from metaloss.data.augment import CropFlipCutout
 from metaloss.data.checks import number, whole
 from metaloss.data.files import download, missing, require_files
+from metaloss.data.number_source import NumberSource
 from metaloss.data.problems import ClassOptions, ClassProblem, Problem
 from metaloss.data.scaling import fit_channels
 from metaloss.data.source import Table
 from metaloss.data.splits import Split, split_rows
-from metaloss.data.tables import NumberSource
 from metaloss.errors import MetalossError
 
 Pictures = tuple[np.ndarray, np.ndarray]

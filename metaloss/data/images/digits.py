@@ -8,7 +8,7 @@ from typing import ClassVar
 import numpy as np
 from sklearn.datasets import load_digits
 
-from metaloss.data.tables import ClassificationSource
+from metaloss.data.number_source import ClassificationSource
 
 
 @dataclass(frozen=True, kw_only=True)
