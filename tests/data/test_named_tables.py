@@ -5,7 +5,7 @@ import pytest
 import torch
 from sklearn.utils import Bunch
 
-from metaloss.data import california, communities
+from metaloss.data.tables import california, communities
 from metaloss.data.tables.california import CaliforniaHousing
 from metaloss.data.tables.communities import CommunitiesCrime
 from metaloss.errors import MetalossError
