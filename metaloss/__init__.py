@@ -11,31 +11,31 @@ __version__ = "0.1.0"
 # Where each public name lives. They are imported on first use, so that `metaloss --help` and the
 # checks of a config need not wait for torch.
 _HOMES = {
-    "Learner": "metaloss.core.learner",
+    "Learner": "metaloss.core.learner.learner",
     "MetalossError": "metaloss.errors",
-    "Run": "metaloss.core.results",
+    "Run": "metaloss.core.runs.results",
     "Task": "metaloss.contracts",
-    "export_run": "metaloss.core.results",
+    "export_run": "metaloss.core.runs.results",
     "imitate": "metaloss.starts.imitate",
-    "keep_freed_memory": "metaloss.core.allocator",
+    "keep_freed_memory": "metaloss.core.parts.allocator",
     "load_loss": "metaloss.losses.export",
-    "meta_gradient": "metaloss.core.meta_gradient",
+    "meta_gradient": "metaloss.core.learner.meta_gradient",
     "register": "metaloss.registry",
-    "resume_group": "metaloss.core.seeds",
-    "resume_run": "metaloss.core.run",
+    "resume_group": "metaloss.core.runs.seeds",
+    "resume_run": "metaloss.core.runs.run",
     "task_from_data": "metaloss.data.tensors",
-    "train": "metaloss.core.run",
-    "train_seeds": "metaloss.core.seeds",
+    "train": "metaloss.core.runs.run",
+    "train_seeds": "metaloss.core.runs.seeds",
 }
 
 if TYPE_CHECKING:
     from metaloss.contracts import Task
-    from metaloss.core.allocator import keep_freed_memory
-    from metaloss.core.learner import Learner
-    from metaloss.core.meta_gradient import meta_gradient
-    from metaloss.core.results import Run, export_run
-    from metaloss.core.run import resume_run, train
-    from metaloss.core.seeds import resume_group, train_seeds
+    from metaloss.core.learner.learner import Learner
+    from metaloss.core.learner.meta_gradient import meta_gradient
+    from metaloss.core.parts.allocator import keep_freed_memory
+    from metaloss.core.runs.results import Run, export_run
+    from metaloss.core.runs.run import resume_run, train
+    from metaloss.core.runs.seeds import resume_group, train_seeds
     from metaloss.data.tensors import task_from_data
     from metaloss.errors import MetalossError
     from metaloss.losses.export import load_loss

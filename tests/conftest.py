@@ -98,4 +98,4 @@ def fake_ray(monkeypatch):
 @pytest.fixture
 def no_ray(monkeypatch):
     """As if Ray were not installed."""
-    monkeypatch.setattr("metaloss.core.ray_cluster.find_spec", lambda name: None)
+    monkeypatch.setattr("metaloss.core.search.ray_cluster.find_spec", lambda name: None)

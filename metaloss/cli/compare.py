@@ -94,7 +94,7 @@ def compare(
     same call again trains only what is missing.
     """
     from metaloss.cli import plugin_files
-    from metaloss.core.processes import refuse_several
+    from metaloss.core.distributed.launch import refuse_several
     from metaloss.study.compare import Request, run_request
     from metaloss.study.options import Options
 

@@ -19,7 +19,7 @@ def export(
     from metaloss.cli import plugin_files
 
     plugin_files.load(plugin or [])
-    from metaloss.core.results import export_run
+    from metaloss.core.runs.results import export_run
 
     for file in export_run(folder, out):
         print(file)

@@ -19,7 +19,7 @@ from metaloss.cli.list import list_parts
 from metaloss.cli.options import BAD_REQUEST, DONE, complain, heard, interrupted
 from metaloss.cli.plot import plot
 from metaloss.cli.train import train
-from metaloss.core.interrupt import endings_as_ctrl_c
+from metaloss.core.training.interrupt import endings_as_ctrl_c
 from metaloss.errors import MetalossError
 
 app = typer.Typer(

@@ -21,8 +21,8 @@ from hydra.plugins.launcher import Launcher
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, open_dict
 
-from metaloss.core.ray_cluster import require_ray
-from metaloss.core.ray_tasks import Asked, LostError, Place, StoppedError, Tasks
+from metaloss.core.search.ray_cluster import require_ray
+from metaloss.core.search.ray_tasks import Asked, LostError, Place, StoppedError, Tasks
 from metaloss.errors import MetalossError
 
 # Hydra takes no launcher by a name of any other package.
@@ -31,7 +31,7 @@ _NAME = "hydra_plugins.metaloss.RayLauncher"
 
 @dataclass
 class RayLauncherConf:
-    """The launcher's options: see `metaloss.core.ray_tasks.Asked`."""
+    """The launcher's options: see `metaloss.core.search.ray_tasks.Asked`."""
 
     _target_: str = _NAME
     address: str | None = None

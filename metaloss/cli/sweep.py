@@ -52,7 +52,7 @@ class Job:
         try:
             hashes = plugin_files.load(self.plugins)
             config = dataclasses.replace(from_hydra(composed), output=str(folder))
-            from metaloss.core.allocator import keep_freed_memory
+            from metaloss.core.parts.allocator import keep_freed_memory
 
             keep_freed_memory()  # in a launcher's worker too
             run = _trained(config, folder, hashes)
@@ -79,7 +79,7 @@ def _trained(config: RunConfig, folder: Path, plugins: Mapping[str, str]) -> Any
     Raises:
         MetalossError: If another job's run lies in the folder, or the run cannot be done.
     """
-    from metaloss.core.run import train_run
+    from metaloss.core.runs.run import train_run
     from metaloss.study.folders import read_summary
     from metaloss.study.jobs import State, can_resume, clear, state_of
 
@@ -89,7 +89,7 @@ def _trained(config: RunConfig, folder: Path, plugins: Mapping[str, str]) -> Any
         return _Finished(folder, summary)
     if state is State.unfinished:
         if can_resume(folder):
-            from metaloss.core.run import resume_run
+            from metaloss.core.runs.run import resume_run
 
             return resume_run(folder, plugins=plugins)
         clear(folder)

@@ -39,7 +39,7 @@ def train(
     that diverged and 130 after Ctrl-C.
     """
     from metaloss.cli import plugin_files
-    from metaloss.core.allocator import keep_freed_memory
+    from metaloss.core.parts.allocator import keep_freed_memory
 
     keep_freed_memory()
     flags = {"--config": config, "--resume": resume, "--multirun": multirun, "--cfg": cfg}
@@ -54,7 +54,7 @@ def train(
             return _resume(resume, words, hashes)
         if multirun:
             from metaloss.cli.sweep import sweep
-            from metaloss.core.processes import refuse_several
+            from metaloss.core.distributed.launch import refuse_several
 
             refuse_several("--multirun", "start it by itself, without a launcher")
 
@@ -73,10 +73,10 @@ def _train(words: list[str], file: Path | None, only_print: bool, hashes: Mappin
             print(to_yaml(config), end="")
         return 0
     if config.seeds > 1:
-        from metaloss.core.seeds import train_group
+        from metaloss.core.runs.seeds import train_group
 
         return report_all(train_group(config, plugins=hashes))
-    from metaloss.core.run import train_run
+    from metaloss.core.runs.run import train_run
 
     return report(train_run(config, plugins=hashes))
 
@@ -97,13 +97,13 @@ def _resume(folder: Path, words: list[str], hashes: Mapping[str, str]) -> int:
             raise MetalossError(
                 f"--resume {folder}: many seeds go on as they began; nothing may be changed"
             )
-        from metaloss.core.seeds import resume_group
+        from metaloss.core.runs.seeds import resume_group
 
         return report_all(resume_group(folder, plugins=hashes))
     if not file.is_file():
         raise MetalossError(f"--resume {folder}: no run's folder, it has no config.yaml")
     config = compose(words, file) if words else None
-    from metaloss.core.run import resume_run
+    from metaloss.core.runs.run import resume_run
 
     def changed(key: str) -> bool:
         return config is not None and any(k == key or k.startswith(f"{key}.") for k in keys)

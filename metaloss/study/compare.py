@@ -11,7 +11,7 @@ from pathlib import Path
 from rich.console import Console
 
 from metaloss.compose import compose
-from metaloss.core.files import write_atomically
+from metaloss.core.storage.files import write_atomically
 from metaloss.errors import MetalossError
 from metaloss.study.groups import groups_of_folders, groups_of_jobs
 from metaloss.study.jobs import Job, plan_jobs

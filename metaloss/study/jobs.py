@@ -12,7 +12,7 @@ from typing import Any
 from metaloss.compose import compose, read_file, to_dict
 from metaloss.compose.paths import absolute_path, is_path
 from metaloss.config import RunConfig
-from metaloss.core.opening import has_nothing
+from metaloss.core.runs.opening import has_nothing
 from metaloss.errors import MetalossError
 from metaloss.meta_optimizers.search import SearchRule
 from metaloss.study.folders import read_summary

@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Protocol
 
 from metaloss.compose import to_overrides
-from metaloss.core.interrupt import endings_as_ctrl_c
-from metaloss.core.opening import is_busy
+from metaloss.core.runs.opening import is_busy
+from metaloss.core.training.interrupt import endings_as_ctrl_c
 from metaloss.errors import MetalossError
 from metaloss.study.folders import read_summary
 from metaloss.study.jobs import Job, State, can_resume, clear

@@ -12,7 +12,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from metaloss.compose import words as grammar
 from metaloss.compose.explain import explain
-from metaloss.core.ray_tasks import Asked
+from metaloss.core.search.ray_tasks import Asked
 from metaloss.errors import MetalossError
 
 _CHOICE, _OPTION = "hydra/launcher", "hydra.launcher."

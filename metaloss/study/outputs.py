@@ -8,7 +8,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from metaloss.core.files import write_atomically
+from metaloss.core.storage.files import write_atomically
 from metaloss.study import render
 from metaloss.study.comparison_plot import plot_comparison
 from metaloss.study.reading import readings_of

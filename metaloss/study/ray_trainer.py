@@ -7,8 +7,8 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from metaloss.core.ray_cluster import require_ray
-from metaloss.core.ray_tasks import Asked, LostError, Place, StoppedError, Tasks
+from metaloss.core.search.ray_cluster import require_ray
+from metaloss.core.search.ray_tasks import Asked, LostError, Place, StoppedError, Tasks
 from metaloss.errors import MetalossError
 from metaloss.study.jobs import Job
 from metaloss.study.launch import ProcessTrainer

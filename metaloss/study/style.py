@@ -16,7 +16,7 @@ from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
-from metaloss.core.files import write_atomically
+from metaloss.core.storage.files import write_atomically
 
 DPI = 160
 INK, FAINT, GRID = "#222222", "#707070", "#e4e4e4"

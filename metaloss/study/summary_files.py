@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
-from metaloss.core.files import write_atomically
+from metaloss.core.storage.files import write_atomically
 from metaloss.study import summary_render
 from metaloss.study.overview_plot import plot_overview
 from metaloss.study.rank_plot import plot_ranks

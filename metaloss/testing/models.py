@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.func import grad
 
-from metaloss.core.weights import reset
+from metaloss.core.parts.weights import reset
 from metaloss.inner.functional import FunctionalModel, write_back
 from metaloss.inner.keys import key_tensor
 from metaloss.meta_optimizers.forward_mode import jvp

@@ -12,8 +12,8 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from metaloss.compose import compose
 from metaloss.contracts import Candidate
-from metaloss.core.jobs import grouped, judge_job
-from metaloss.core.setup import prepare
+from metaloss.core.parts.setup import prepare
+from metaloss.core.search.jobs import grouped, judge_job
 from metaloss.losses import MLPLoss
 from metaloss.losses.taylor import Taylor
 

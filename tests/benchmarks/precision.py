@@ -13,8 +13,8 @@ from torch.utils import _pytree as pytree
 
 from metaloss.compose import compose
 from metaloss.contracts import Plan, Progress, Task
-from metaloss.core.setup import Setup, prepare
-from metaloss.core.state import TrainState
+from metaloss.core.parts.setup import Setup, prepare
+from metaloss.core.steps.state import TrainState
 from metaloss.data.images.digits import Digits
 from metaloss.inner import FunctionalModel, InnerProblem
 from metaloss.types import Batch, InnerState, Tensors, Window

@@ -13,7 +13,7 @@ from torch.nn import functional as F
 from torch.utils.data import DataLoader, Dataset
 from torchvision import transforms
 
-from metaloss.core.programs import Compiled
+from metaloss.core.compilation.program import Compiled
 from metaloss.losses import MLPLoss
 
 from .workloads import Workload

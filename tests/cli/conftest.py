@@ -32,7 +32,7 @@ from types import SimpleNamespace
 
 from metaloss.errors import MetalossError
 
-core = types.ModuleType("metaloss.core.run")
+core = types.ModuleType("metaloss.core.runs.run")
 
 
 def train_run(config, *, plugins=None):
@@ -52,7 +52,7 @@ def train_run(config, *, plugins=None):
 
 
 core.train_run = train_run
-sys.modules["metaloss.core.run"] = core
+sys.modules["metaloss.core.runs.run"] = core
 """
 
 
@@ -75,8 +75,8 @@ def _own_folder(monkeypatch, tmp_path):
 
 @pytest.fixture
 def core(monkeypatch):
-    """Stand in for ``metaloss.core.run`` and ``results``; ``calls`` holds what it was asked."""
-    fake = types.ModuleType("metaloss.core.run")
+    """Stand in for what the command calls of ``core``; ``calls`` holds what it was asked."""
+    fake = types.ModuleType("metaloss.core.runs.run")
     fake.calls, fake.status = [], "ok"
 
     def run(folder):
@@ -98,8 +98,8 @@ def core(monkeypatch):
         return [out / "loss.json"]
 
     fake.train_run, fake.resume_run, fake.export_run = train_run, resume_run, export_run
-    monkeypatch.setitem(sys.modules, "metaloss.core.run", fake)
-    monkeypatch.setitem(sys.modules, "metaloss.core.results", fake)
+    monkeypatch.setitem(sys.modules, "metaloss.core.runs.run", fake)
+    monkeypatch.setitem(sys.modules, "metaloss.core.runs.results", fake)
     return fake
 
 
@@ -126,8 +126,8 @@ def fake_core(tmp_path):
     """A file for ``--plugin`` that also stands in for the core, in this process and in workers."""
     path = tmp_path / "fake.py"
     path.write_text(PLUGIN + FAKE_CORE)
-    before = sys.modules.get("metaloss.core.run")
+    before = sys.modules.get("metaloss.core.runs.run")
     yield path
-    sys.modules.pop("metaloss.core.run", None)
+    sys.modules.pop("metaloss.core.runs.run", None)
     if before is not None:
-        sys.modules["metaloss.core.run"] = before
+        sys.modules["metaloss.core.runs.run"] = before

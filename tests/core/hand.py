@@ -5,8 +5,8 @@ from torch.func import functional_call
 from torch.nn import functional as F
 
 from metaloss.contracts import Progress
-from metaloss.core.guard import GuardState
-from metaloss.core.state import Meter, TrainState
+from metaloss.core.steps.guard import GuardState
+from metaloss.core.steps.state import Meter, TrainState
 from metaloss.losses import MLPLoss
 from metaloss.losses.mlp import MLPLossConfig
 

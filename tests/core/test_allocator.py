@@ -8,7 +8,7 @@ import sys
 import pytest
 
 from metaloss.cli.main import main
-from metaloss.core import allocator
+from metaloss.core.parts import allocator
 
 pytestmark = pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="glibc's own setting")
 

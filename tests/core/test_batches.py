@@ -2,7 +2,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from metaloss.core.batches import BatchStream, concatenated
+from metaloss.core.batches.streams import BatchStream, concatenated
 from metaloss.types import Batch
 
 

@@ -10,8 +10,8 @@ from torch.nn import functional as F
 
 import metaloss
 from metaloss.cli.main import main
-from metaloss.core.evaluate import constant_metric, constant_metrics, is_chance
-from metaloss.core.recorder import Recorder
+from metaloss.core.training.evaluate import constant_metric, constant_metrics, is_chance
+from metaloss.core.training.recorder import Recorder
 from metaloss.data.tensors import TaskOptions
 from metaloss.types import Batch, Link
 

@@ -6,8 +6,8 @@ import shutil
 import pytest
 import torch
 
-from metaloss.core import checkpoint
-from metaloss.core.checkpoint import load_newest, save
+from metaloss.core.storage import checkpoint
+from metaloss.core.storage.checkpoint import load_newest, save
 from metaloss.errors import MetalossError
 
 CPU = torch.device("cpu")

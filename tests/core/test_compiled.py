@@ -11,14 +11,14 @@ from torch.utils import _pytree as pytree
 
 from metaloss.config import Compile
 from metaloss.contracts import Progress
-from metaloss.core.advance import Advance
-from metaloss.core.compile_choice import WORTH_SECONDS, _no_compiler, expected_seconds
-from metaloss.core.compiled import CompiledStep
-from metaloss.core.group import StackedAdvance
-from metaloss.core.interrupt import Interrupt
-from metaloss.core.programs import Compiled
-from metaloss.core.recorder import Recorder
-from metaloss.core.trainer import Trainer
+from metaloss.core.compilation.policy import WORTH_SECONDS, _no_compiler, expected_seconds
+from metaloss.core.compilation.program import Compiled
+from metaloss.core.runs.group import StackedAdvance
+from metaloss.core.steps.advance import Advance
+from metaloss.core.steps.compiled import CompiledStep
+from metaloss.core.training.interrupt import Interrupt
+from metaloss.core.training.recorder import Recorder
+from metaloss.core.training.trainer import Trainer
 from metaloss.errors import MetalossError
 from metaloss.inner.stacked import member, stack
 from metaloss.losses import MLPLoss

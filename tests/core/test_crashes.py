@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from metaloss.core import recorder
+from metaloss.core.training import recorder
 
 from .endings import assert_same_ending
 from .resumable import RUNS, resume, train

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from metaloss.core.files import write_atomically, write_json
-from metaloss.core.journal import Journal, read_rows
+from metaloss.core.storage.files import write_atomically, write_json
+from metaloss.core.storage.journal import Journal, read_rows
 from metaloss.errors import MetalossError
 
 

@@ -4,8 +4,8 @@ import pytest
 import torch
 
 from metaloss.config import GuardMode
-from metaloss.core import guard as guards
-from metaloss.core.guard import LOSS_LIMIT, MEMORY, UPDATE_LIMIT, WARM_UP, GuardState
+from metaloss.core.steps import guard as guards
+from metaloss.core.steps.guard import LOSS_LIMIT, MEMORY, UPDATE_LIMIT, WARM_UP, GuardState
 
 CPU = torch.device("cpu")
 CONSTANT = 1.0

@@ -7,11 +7,11 @@ import torch
 
 import metaloss
 from metaloss.contracts import Plan, Progress
-from metaloss.core.guard import GuardState
-from metaloss.core.interrupt import Interrupt
-from metaloss.core.recorder import Recorder
-from metaloss.core.state import Meter, TrainState
-from metaloss.core.trainer import Trainer
+from metaloss.core.steps.guard import GuardState
+from metaloss.core.steps.state import Meter, TrainState
+from metaloss.core.training.interrupt import Interrupt
+from metaloss.core.training.recorder import Recorder
+from metaloss.core.training.trainer import Trainer
 from metaloss.errors import DivergedError
 from metaloss.losses.export import load_loss
 from metaloss.starts import Imitate

@@ -7,8 +7,8 @@ import torch
 from torch.nn import functional as F
 
 import metaloss
-from metaloss.core.evaluate import constant_metric
-from metaloss.core.setup import build_loss
+from metaloss.core.parts.setup import build_loss
+from metaloss.core.training.evaluate import constant_metric
 from metaloss.errors import MetalossError
 from metaloss.losses import MLPLoss
 from metaloss.losses.export import load_loss

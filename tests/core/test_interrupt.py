@@ -4,7 +4,7 @@ import signal
 
 import pytest
 
-from metaloss.core.interrupt import Interrupt
+from metaloss.core.training.interrupt import Interrupt
 
 from .endings import assert_same_ending
 from .resumable import RUNS, interrupting, resume, train

@@ -7,8 +7,8 @@ import time
 
 import pytest
 
-from metaloss.core.journal import read_rows
-from metaloss.core.run import resume_run, train
+from metaloss.core.runs.run import resume_run, train
+from metaloss.core.storage.journal import read_rows
 
 from .endings import assert_same_ending
 from .worlds import fast
@@ -49,7 +49,7 @@ def words(*more):
 def processes():
     """Return a maker of processes that have imported the package already."""
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["metaloss.core.run"])
+    context.set_forkserver_preload(["metaloss.core.runs.run"])
     return context
 
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from metaloss.core.ladder import Ladder, learned_nothing
+from metaloss.core.training.ladder import Ladder, learned_nothing
 
 NAN = float("nan")
 

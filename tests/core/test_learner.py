@@ -11,7 +11,7 @@ from torch.utils.data import DataLoader, TensorDataset
 
 import metaloss
 from metaloss import Learner
-from metaloss.core.batches import BatchStream
+from metaloss.core.batches.streams import BatchStream
 from metaloss.errors import MetalossError
 from metaloss.inner import SGD, Adam
 from metaloss.losses import CrossEntropy, MLPLoss

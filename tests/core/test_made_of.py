@@ -9,8 +9,8 @@ from torch import nn
 from torch.nn import functional as F
 
 import metaloss
-from metaloss.core import checkpoint
-from metaloss.core.run import resume_run
+from metaloss.core.runs.run import resume_run
+from metaloss.core.storage import checkpoint
 from metaloss.errors import MetalossError
 from metaloss.losses.mlp import MLPLoss, MLPLossConfig
 from metaloss.types import Batch
@@ -203,7 +203,7 @@ def test_a_path_holds_wherever_the_run_goes_on(tmp_path, monkeypatch):
 def test_another_content_of_a_plugin_is_said(tmp_path):
     words = fast("task=digits", "schedule=static", "loss=mse", "steps=2", f"output={tmp_path}")
     plugins = {str(tmp_path / "mine.py"): "a" * 64}
-    run = metaloss.core.run.train_run(metaloss.compose.compose(words), plugins=plugins)
+    run = metaloss.core.runs.run.train_run(metaloss.compose.compose(words), plugins=plugins)
     assert run.summary["warnings"] == []
     same = resume_run(tmp_path, steps=4, plugins=plugins)
     assert same.summary["warnings"] == []

@@ -8,10 +8,10 @@ import pytest
 import torch
 from torch import nn
 
-from metaloss.core.curves import loss_curves
-from metaloss.core.evaluate import constant_metric, evaluate, outputs_of
-from metaloss.core.runtime import numerics, resolve_device, seeded
-from metaloss.core.weights import Weights, reset
+from metaloss.core.parts.runtime import numerics, resolve_device, seeded
+from metaloss.core.parts.weights import Weights, reset
+from metaloss.core.training.curves import loss_curves
+from metaloss.core.training.evaluate import constant_metric, evaluate, outputs_of
 from metaloss.errors import MetalossError
 from metaloss.inner.functional import FunctionalModel
 from metaloss.losses import MSE, CrossEntropy, MLPLoss
@@ -135,7 +135,7 @@ def test_evaluation_in_blocks_equals_the_whole(monkeypatch):
     state = InnerState(*functional.state(), None)
     task = blobs()
     expected = model.eval()(task.test.inputs)
-    monkeypatch.setattr("metaloss.core.evaluate._ROWS_AT_ONCE", 7)
+    monkeypatch.setattr("metaloss.core.training.evaluate._ROWS_AT_ONCE", 7)
     torch.testing.assert_close(outputs_of(functional, state, task.test.inputs), expected.detach())
     found = evaluate(functional, state, task, {"test": task.test})
     assert {*found} == {"test/error", "test/task_loss"}

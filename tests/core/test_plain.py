@@ -5,8 +5,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from metaloss.core.plain import plain_seconds
-from metaloss.core.summary import meta_overhead
+from metaloss.core.runs.plain import plain_seconds
+from metaloss.core.runs.summary import meta_overhead
 
 from .hand import double_setup, first_state
 

@@ -9,10 +9,10 @@ from torch.func import functional_call
 from torch.nn import functional as F
 
 from metaloss.config import Selected
-from metaloss.core import population
-from metaloss.core.jobs import Job, judge_job
-from metaloss.core.population import judge
-from metaloss.core.setup import prepare
+from metaloss.core.parts.setup import prepare
+from metaloss.core.search import population
+from metaloss.core.search.jobs import Job, judge_job
+from metaloss.core.search.population import judge
 from metaloss.losses import Taylor
 from metaloss.losses.taylor import TaylorConfig
 from metaloss.meta_optimizers.search import FitnessOf

@@ -9,7 +9,7 @@ from torch import nn
 from torch.fx.experimental.proxy_tensor import make_fx
 
 import metaloss
-from metaloss.core.products import simplify_products
+from metaloss.core.compilation.passes.algebra import simplify_products
 from metaloss.losses import MLPLoss
 from metaloss.types import Batch
 

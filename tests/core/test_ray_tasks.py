@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from metaloss.core import ray_tasks
-from metaloss.core.ray_cluster import require_ray
-from metaloss.core.ray_tasks import Asked, LostError, Place, StoppedError, Tasks
+from metaloss.core.search import ray_tasks
+from metaloss.core.search.ray_cluster import require_ray
+from metaloss.core.search.ray_tasks import Asked, LostError, Place, StoppedError, Tasks
 from metaloss.errors import MetalossError
 
 

@@ -7,8 +7,8 @@ import torch
 from torch import nn
 from torch.fx.experimental.proxy_tensor import make_fx
 
-from metaloss.core import programs
-from metaloss.core.repetitions import merge_repeated
+from metaloss.core.compilation import program as programs
+from metaloss.core.compilation.passes.cse import merge_repeated
 
 from .hand import run
 from .worlds import setup

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 import metaloss
-from metaloss.core.evaluate import outputs_of
+from metaloss.core.training.evaluate import outputs_of
 from metaloss.errors import MetalossError
 from metaloss.inner.functional import FunctionalModel
 from metaloss.losses import MLPLoss

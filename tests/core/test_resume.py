@@ -10,7 +10,7 @@ from torch.nn import functional as F
 import metaloss
 from metaloss import registry
 from metaloss.contracts import Noticed, Tracker
-from metaloss.core.compile_choice import _no_compiler
+from metaloss.core.compilation.policy import _no_compiler
 from metaloss.errors import MetalossError
 
 from .endings import assert_same_ending

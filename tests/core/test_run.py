@@ -8,7 +8,7 @@ from safetensors.torch import load_file
 from torch import nn
 
 import metaloss
-from metaloss.core.results import export_run
+from metaloss.core.runs.results import export_run
 from metaloss.errors import MetalossError
 
 from .worlds import blobs, fast, files_of, net, train
@@ -102,7 +102,7 @@ def test_the_summary_is_complete(run):
 
 
 def test_the_curves_begin_each_phase_and_follow_the_evaluations(run):
-    from metaloss.core.journal import read_rows
+    from metaloss.core.storage.journal import read_rows
 
     curves = read_rows(run.folder / "curves.jsonl")
     assert [(row["phase"], row["step"]) for row in curves] == [

@@ -12,9 +12,9 @@ from torch.utils import _pytree as pytree
 import metaloss
 from metaloss.compose import compose
 from metaloss.contracts import Progress
-from metaloss.core.group import StackedAdvance, _telling, check_stackable
-from metaloss.core.seeds import resume_group
-from metaloss.core.setup import prepare
+from metaloss.core.parts.setup import prepare
+from metaloss.core.runs.group import StackedAdvance, _telling, check_stackable
+from metaloss.core.runs.seeds import resume_group
 from metaloss.errors import MetalossError, UnsupportedError
 from metaloss.inner.stacked import member, stack
 from metaloss.losses.mlp import MLPLoss, MLPLossConfig

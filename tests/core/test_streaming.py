@@ -7,8 +7,8 @@ import torch
 from torch import nn
 
 import metaloss
-from metaloss.core.batches import BatchStream
-from metaloss.core.streaming import StreamedInputs, placed
+from metaloss.core.batches.streaming import StreamedInputs, placed
+from metaloss.core.batches.streams import BatchStream
 
 from .endings import assert_same_ending
 from .test_augmentation import jitter

@@ -6,9 +6,9 @@ from types import SimpleNamespace
 import pytest
 
 from metaloss.contracts import Candidate
-from metaloss.core.jobs import Job, grouped
-from metaloss.core.ray_cluster import knock
-from metaloss.core.workers import OnRay
+from metaloss.core.search.jobs import Job, grouped
+from metaloss.core.search.ray_cluster import knock
+from metaloss.core.search.workers import OnRay
 from metaloss.errors import MetalossError
 
 

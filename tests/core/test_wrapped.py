@@ -9,7 +9,7 @@ from torch.distributed.fsdp import FullyShardedDataParallel, fully_shard
 from torch.distributed.tensor.parallel import ColwiseParallel, parallelize_module
 
 import metaloss
-from metaloss.core.wrapped import refuse_wrapped
+from metaloss.core.parts.wrapped import refuse_wrapped
 from metaloss.errors import MetalossError
 from metaloss.inner import SGD
 from metaloss.losses import MLPLoss

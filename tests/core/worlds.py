@@ -13,7 +13,7 @@ from metaloss import task_from_data
 from metaloss.compose import compose
 from metaloss.config import RunConfig
 from metaloss.contracts import Task
-from metaloss.core.setup import Setup, prepare
+from metaloss.core.parts.setup import Setup, prepare
 from metaloss.types import Batch
 
 # Words that make a run fast, each for the choice that knows it.

@@ -10,7 +10,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from metaloss.core.journal import read_rows
+from metaloss.core.storage.journal import read_rows
 from metaloss.study.warm import Server
 
 SMALL = (

@@ -4,8 +4,8 @@ import pytest
 import torch
 
 import metaloss
-from metaloss.core.checkpoint import load_newest
-from metaloss.core.run import resume_run
+from metaloss.core.runs.run import resume_run
+from metaloss.core.storage.checkpoint import load_newest
 
 from .killing import SMALL, endings
 

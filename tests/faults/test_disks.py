@@ -12,8 +12,8 @@ import pytest
 from torch.nn import functional as F
 
 import metaloss
-from metaloss.core.run import resume_run
-from metaloss.core.seeds import resume_group
+from metaloss.core.runs.run import resume_run
+from metaloss.core.runs.seeds import resume_group
 from metaloss.errors import MetalossError
 from metaloss.study.warm import Server, can_fork
 

@@ -11,7 +11,7 @@ import pytest
 
 import metaloss
 from metaloss.cli.main import main
-from metaloss.core.seeds import resume_group
+from metaloss.core.runs.seeds import resume_group
 from metaloss.errors import MetalossError
 from metaloss.models.mlp import MLP, MLPConfig
 
@@ -66,7 +66,7 @@ def test_a_signal_before_a_run_begins_ends_the_command_like_ctrl_c(
         signal.raise_signal(number)
         raise AssertionError("not reached")
 
-    monkeypatch.setattr("metaloss.core.run.prepare", ask)
+    monkeypatch.setattr("metaloss.core.runs.run.prepare", ask)
     before = signal.getsignal(number)
     assert main(["train", f"output={tmp_path / 'run'}"]) == 130
     assert capsys.readouterr().err == "metaloss: interrupted\n"
@@ -76,7 +76,7 @@ def test_a_signal_before_a_run_begins_ends_the_command_like_ctrl_c(
 def test_what_a_program_ignores_stays_ignored():
     code = (
         "import signal; signal.signal(signal.SIGHUP, signal.SIG_IGN)\n"
-        "from metaloss.core.interrupt import Interrupt, endings_as_ctrl_c\n"
+        "from metaloss.core.training.interrupt import Interrupt, endings_as_ctrl_c\n"
         "with endings_as_ctrl_c(), Interrupt() as interrupt:\n"
         "    signal.raise_signal(signal.SIGHUP)\n"
         "    print(interrupt.asked)\n"

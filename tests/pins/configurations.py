@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 import metaloss
-from metaloss.core.checkpoint import load_newest
+from metaloss.core.storage.checkpoint import load_newest
 from metaloss.losses.export import load_loss
 
 _BASE = (

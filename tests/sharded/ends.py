@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 import torch.distributed as dist
 
-from metaloss.core.processes import joined
+from metaloss.core.distributed.launch import joined
 from metaloss.errors import MetalossError
 
 

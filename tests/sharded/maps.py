@@ -4,7 +4,7 @@ import torch
 from torch import nn
 from torch.func import functional_call, grad
 
-from metaloss.core.processes import joined
+from metaloss.core.distributed.launch import joined
 from metaloss.inner.batch_norm import with_shared_batch_norm
 from metaloss.inner.exchange import copy, gather
 from metaloss.meta_optimizers.forward_mode import jvp

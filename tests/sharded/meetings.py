@@ -9,8 +9,8 @@ import torch.distributed as dist
 from torch import nn
 from torch.nn import functional as F
 
-from metaloss.core.peers import Peers
-from metaloss.core.processes import present
+from metaloss.core.distributed.launch import present
+from metaloss.core.distributed.peers import Peers
 from metaloss.errors import MetalossError
 from metaloss.inner import SGD
 from metaloss.inner.functional import FunctionalModel

@@ -13,7 +13,7 @@ from torch.nn import functional as F
 
 import metaloss
 from metaloss import registry
-from metaloss.core.processes import joined
+from metaloss.core.distributed.launch import joined
 from metaloss.errors import MetalossError
 from metaloss.inner.ranks import LostRankError
 

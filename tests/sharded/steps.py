@@ -7,9 +7,9 @@ from torch import nn
 from torch.utils import _pytree as pytree
 
 from metaloss.contracts import Progress
-from metaloss.core.process_checks import check_processes
-from metaloss.core.processes import joined
-from metaloss.core.setup import prepare
+from metaloss.core.distributed.launch import joined
+from metaloss.core.parts.setup import prepare
+from metaloss.core.runs.process_checks import check_processes
 from metaloss.losses import MLPLoss
 from metaloss.losses.mlp import MLPLossConfig
 

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from metaloss.core.peers import Peers
+from metaloss.core.distributed.peers import Peers
 from metaloss.errors import MetalossError
 
 from .meetings import REFUSED

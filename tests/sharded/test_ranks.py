@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from metaloss.cli.options import heard
-from metaloss.core import processes
+from metaloss.core.distributed import launch as processes
 from metaloss.errors import MetalossError
 from metaloss.inner.keys import uniform
 from metaloss.inner.ranks import LostRankError, Ranks

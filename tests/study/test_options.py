@@ -2,7 +2,7 @@
 
 import pytest
 
-from metaloss.core.ray_tasks import Asked
+from metaloss.core.search.ray_tasks import Asked
 from metaloss.errors import MetalossError
 from metaloss.study import compare
 from metaloss.study.compare import Request, run_request

@@ -7,7 +7,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from metaloss.core.ray_tasks import Asked
+from metaloss.core.search.ray_tasks import Asked
 from metaloss.errors import MetalossError
 from metaloss.study.launch import RefusedError
 from metaloss.study.ray_trainer import RayTrainer, refuse_searches

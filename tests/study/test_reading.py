@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from metaloss import registry
-from metaloss.core.curves import loss_curves
+from metaloss.core.training.curves import loss_curves
 from metaloss.losses.scaled import Scaled, ScaledConfig
 from metaloss.study import reading_plot
 from metaloss.study.folders import CurvesRow, RunFolder

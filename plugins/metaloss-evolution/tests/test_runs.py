@@ -11,7 +11,7 @@ import time
 import pytest
 
 import metaloss
-from metaloss.core import workers as pools
+from metaloss.core.search import workers as pools
 from metaloss.errors import MetalossError
 
 GP = (

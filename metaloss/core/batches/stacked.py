@@ -1,0 +1,74 @@
+"""The batches of many runs at once."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+from torch.nn.functional import pad
+
+from metaloss.core.batches.streams import BatchStream
+from metaloss.errors import UnsupportedError
+from metaloss.types import Batch
+
+
+class StackedStream:
+    """Streams of one batch size as one: ``stream[i]`` is (N, B, ...), each member's own rows.
+
+    Args:
+        streams: One for each member; their rows may differ in number, not in shape.
+
+    Raises:
+        UnsupportedError: If the members' batches differ in shape.
+    """
+
+    def __init__(self, streams: Sequence[BatchStream]) -> None:
+        self._streams = list(streams)
+        sizes = sorted({stream.size for stream in streams})
+        shapes = {
+            (tuple(s.rows.inputs.shape[1:]), tuple(s.rows.targets.shape[1:])) for s in streams
+        }
+        if len(sizes) > 1 or len(shapes) > 1:
+            raise UnsupportedError(
+                f"seeds={len(streams)}: the seeds' batches differ in shape (rows of a batch: "
+                f"{', '.join(map(str, sizes))}): train them one at a time"
+            )
+        self._streamed = any(stream.streamed for stream in streams)
+        if self._streamed:  # each member moves its own: only batches are stacked
+            return
+        rows = [stream.rows for stream in streams]
+        # A task of the user's own is the same for every seed: no need to hold it N times.
+        self._shared = all(row is rows[0] for row in rows)
+        self._rows = rows[0] if self._shared else _side_by_side(rows)
+
+    def __getitem__(self, number: int) -> Batch:
+        """Return batch ``number`` of every member."""
+        if self._streamed:
+            batches = [stream[number] for stream in self._streams]
+            return Batch(*(torch.stack(values) for values in zip(*batches, strict=True)))
+        chosen = torch.stack([stream.indices(number) for stream in self._streams])
+        if self._shared:
+            batch = Batch(self._rows.inputs[chosen], self._rows.targets[chosen])
+        else:
+            members = torch.arange(len(self._streams), device=chosen.device).unsqueeze(1)
+            batch = Batch(self._rows.inputs[members, chosen], self._rows.targets[members, chosen])
+        if not any(stream.augments for stream in self._streams):
+            return batch
+        # Member by member, not vmapped: each task has a function of its own, of any kind.
+        pairs = zip(self._streams, batch.inputs.unbind(), strict=True)
+        inputs = [stream.augmented(inputs, number) for stream, inputs in pairs]
+        return batch._replace(inputs=torch.stack(inputs))
+
+
+def _side_by_side(rows: list[Batch]) -> Batch:
+    """Stack the members' rows; what is added to shorter ones is never drawn."""
+    longest = max(len(row.targets) for row in rows)
+
+    def stacked(values: list[Tensor]) -> Tensor:
+        filled = [
+            pad(value, [0, 0] * (value.dim() - 1) + [0, longest - len(value)]) for value in values
+        ]
+        return torch.stack(filled)
+
+    return Batch(stacked([row.inputs for row in rows]), stacked([row.targets for row in rows]))

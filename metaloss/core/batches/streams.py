@@ -1,0 +1,123 @@
+"""Batches as index draws from rows that live on the device, or are streamed to it."""
+
+from __future__ import annotations
+
+import atexit
+from collections.abc import Callable
+from functools import cache
+
+import torch
+from torch import Tensor
+
+from metaloss.core.batches.streaming import StreamedInputs, sent
+from metaloss.core.compilation.program import Compiled
+from metaloss.data.augment import CropFlipCutout
+from metaloss.inner.keys import generator, key_tensor
+from metaloss.types import Batch
+
+
+class BatchStream:
+    """An endless stream of batches, addressed by number: ``stream[i]``.
+
+    Every epoch is a fresh permutation, a function of (seed, purpose, epoch) alone, so that a
+    resumed run sees the rows that the uninterrupted one would have seen. The incomplete last batch
+    of an epoch is left out: shapes never change.
+
+    Args:
+        rows: All rows, on the device; or the inputs on the CPU, to be streamed.
+        size: Rows of a batch; a stream of fewer rows gives all of them each time.
+        seed: The run's seed.
+        purpose: Tells streams over the same rows apart.
+        augment: What is done to the inputs of every batch, by a key of its own; see `Task`.
+        stream_to: The device, if the inputs are to be streamed there.
+
+    Example:
+        >>> rows = Batch(torch.arange(4).float(), torch.arange(4))
+        >>> stream = BatchStream(rows, size=2, seed=0, purpose="train")
+        >>> sorted([*stream[0].targets.tolist(), *stream[1].targets.tolist()])
+        [0, 1, 2, 3]
+    """
+
+    def __init__(
+        self,
+        rows: Batch,
+        *,
+        size: int,
+        seed: int,
+        purpose: str,
+        augment: Callable[[Tensor, Tensor], Tensor] | None = None,
+        stream_to: torch.device | None = None,
+    ) -> None:
+        self.rows = rows
+        self._count = len(rows.targets)
+        self.size = min(size, self._count)
+        self._seed, self._purpose = seed, purpose
+        self._augment = augment
+        self._orders: dict[int, tuple[Tensor, Tensor]] = {}
+        self._streamed: StreamedInputs | None = None
+        if stream_to is not None:
+            self._streamed = StreamedInputs(
+                rows.inputs, lambda number: self._drawn(number)[0], stream_to
+            )
+
+    def __getitem__(self, number: int) -> Batch:
+        """Return batch ``number``, counted from 0 over all epochs."""
+        chosen = self.indices(number)
+        moved = self._streamed
+        inputs = self.rows.inputs[chosen] if moved is None else moved(number)
+        return Batch(self.augmented(inputs, number), self.rows.targets[chosen])
+
+    @property
+    def streamed(self) -> bool:
+        """Whether the inputs are on the CPU, and moved batch by batch."""
+        return self._streamed is not None
+
+    @property
+    def augments(self) -> bool:
+        """Whether batches differ from the rows that they are made of."""
+        return self._augment is not None
+
+    def augmented(self, inputs: Tensor, number: int) -> Tensor:
+        """Return the inputs of batch ``number`` as training sees them."""
+        if self._augment is None:
+            return inputs
+        purpose = f"augment/{self._purpose}"
+        return self._augment(inputs, key_tensor(self._seed, purpose, number, device=inputs.device))
+
+    def indices(self, number: int) -> Tensor:
+        """Return which rows batch ``number`` has, on the targets' device."""
+        return self._drawn(number)[1]
+
+    def _drawn(self, number: int) -> tuple[Tensor, Tensor]:
+        """Return which rows batch ``number`` has: on the CPU, and on the targets' device."""
+        epoch, place = divmod(number, self._count // self.size)
+        if epoch not in self._orders:
+            draw = generator(self._seed, f"batches/{self._purpose}", epoch)
+            order = torch.randperm(self._count, generator=draw)
+            # Two epochs at most: what is streamed is drawn one batch ahead.
+            last = list(self._orders.items())[-1:]
+            there = sent(order, self.rows.targets.device)
+            self._orders = dict([*last, (epoch, (order, there))])
+        part = slice(place * self.size, (place + 1) * self.size)
+        here, there = self._orders[epoch]
+        return here[part], there[part]
+
+
+@cache
+def in_one_launch(augment: CropFlipCutout) -> Compiled:
+    """Return the same augmentation as one program, shared by all streams of a process to its end.
+
+    On a GPU its forty small operations take longer to launch than to run.
+    """
+    return Compiled(augment)
+
+
+# A CUDA graph that is freed when modules are already gone says so.
+atexit.register(in_one_launch.cache_clear)
+
+
+def concatenated(first: Batch, second: Batch) -> Batch:
+    """Return the rows of both."""
+    return Batch(
+        torch.cat((first.inputs, second.inputs)), torch.cat((first.targets, second.targets))
+    )

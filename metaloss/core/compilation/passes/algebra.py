@@ -1,0 +1,153 @@
+"""Matrix products and convolutions of a traced step that can be had for less, or for nothing.
+
+The same numbers but for rounding, as long as the weights are finite. Nobody wrote them: they come
+about where forward mode meets linear layers.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import fx
+from torch.utils import _pytree as pytree
+
+from metaloss.core.compilation.passes.aliasing import Written
+
+aten = torch.ops.aten
+
+# Of zeros these make zeros.
+_SHAPES = (aten.alias, aten.detach, aten.expand, aten.permute, aten.t, aten.unsqueeze, aten.view)
+# These leave the numbers as they are, if in other places; these multiply all of them alike.
+_MOVES = (aten.alias.default, aten.detach.default, aten.t.default)
+_SCALES = (aten.neg.default, aten.mul.Tensor, aten.div.Tensor)
+
+
+def simplify_products(graph: fx.Graph) -> None:
+    """Change a traced graph in place: products with zeros go, and chains take the shorter way.
+
+    **Zeros**: forward mode multiplies the weights of a model's first layer with the tangent of its
+    inputs, which is zero, and adds that.
+
+    **Chains**: the direction of an online step in a linear layer's weights is a product itself,
+    s · δ'ᵀ x' of the batch that judged, and what is asked for is x times its transpose,
+    s · x (x'ᵀ δ'). Where a batch has fewer rows than the layer has units, s · (x x'ᵀ) δ' is less
+    work, and nothing of the weights' size is computed.
+
+    What a model writes to in place is left alone.
+
+    Args:
+        graph: As `make_fx` leaves it: every node knows the form of its value.
+    """
+    written = Written(graph)
+    _drop_zeros(graph, written)
+    for node in list(graph.nodes):
+        if node.target is aten.mm.default:
+            _shorten(graph, node, written)
+    graph.eliminate_dead_code()
+
+
+def _drop_zeros(graph: fx.Graph, written: Written) -> None:
+    zeros: set[Any] = set()
+    products: list[fx.Node] = []
+    for node in graph.nodes:
+        if written.among(node):
+            continue
+        if node.target is aten.zeros.default or (
+            getattr(node.target, "overloadpacket", None) in _SHAPES and node.args[0] in zeros
+        ):
+            zeros.add(node)
+        elif _multiplies(node) and not zeros.isdisjoint(node.args[:2]):
+            zeros.add(node)
+            products.append(node)
+        elif node.target is aten.add.Tensor and not node.kwargs:
+            for nothing, other in (node.args, reversed(node.args)):
+                if nothing in zeros and _alike(other, node) and not written.among(other):
+                    node.replace_all_uses_with(other)
+                    break
+    graph.eliminate_dead_code()
+    for node in products:
+        # What is still wanted, such as to be added to a bias, is written down. A new tensor of
+        # zeros has rows of its own order only.
+        if node.users and _value(node).is_contiguous():
+            value = _value(node)
+            options: dict[str, Any] = {"dtype": value.dtype, "device": value.device}
+            with graph.inserting_before(node):
+                nothing = graph.call_function(aten.zeros.default, (list(value.shape),), options)
+            nothing.meta["val"] = value
+            node.replace_all_uses_with(nothing)
+    graph.eliminate_dead_code()
+
+
+def _multiplies(node: fx.Node) -> bool:
+    without_bias = node.target is aten.convolution.default and node.args[2] is None
+    return without_bias or node.target is aten.mm.default
+
+
+def _alike(argument: Any, node: fx.Node) -> bool:
+    if not isinstance(argument, fx.Node) or argument.op == "placeholder":
+        return False
+    one, other = _value(argument), _value(node)
+    return (one.shape, one.stride(), one.dtype) == (other.shape, other.stride(), other.dtype)
+
+
+def _shorten(graph: fx.Graph, outer: fx.Node, written: Written) -> None:
+    """Turn A (s · B C) into s · (A B) C where that is less work."""
+    node: Any
+    left, node = outer.args
+    passed: list[fx.Node] = []
+    while node.target is not aten.mm.default:
+        carried = _carried(node)
+        if carried is None or len(node.users) > 1:
+            return
+        passed.append(node)
+        node = carried
+    # Wanted for something else as well, or not what it was when it was computed.
+    read = [given for one in (*passed, node) for given in one.all_input_nodes]
+    if len(node.users) > 1 or written.among(left, node, *read):
+        return
+    turned = sum(one.target is aten.t.default for one in passed) % 2 == 1
+    (rows, width), (_, columns), between = _shape(left), _shape(outer), _shape(node.args[0])[1]
+    as_written = width * between * columns + rows * width * columns
+    if rows * width * between + rows * between * columns >= as_written:
+        return
+    with graph.inserting_before(outer):
+        first, second = node.args
+        if turned:
+            first, second = (_call(graph, aten.t.default, one) for one in (second, first))
+        result = _call(graph, aten.mm.default, left, first)
+        result = _call(graph, aten.mm.default, result, second)
+        for one in reversed(passed):
+            if one.target in _SCALES:
+                carried = _carried(one)
+                given = [result if argument is carried else argument for argument in one.args]
+                result = _call(graph, one.target, *given)
+    outer.replace_all_uses_with(result)
+
+
+def _carried(node: fx.Node) -> Any:
+    """Return which input a node moves or scales, None if it does something else."""
+    if node.target in _MOVES:
+        return node.args[0]
+    if node.target not in _SCALES:
+        return None
+    whole = [one for one in node.args if isinstance(one, fx.Node) and _value(one).dim() > 0]
+    divides = node.target is aten.div.Tensor and whole != [node.args[0]]
+    if len(whole) != 1 or divides or _value(whole[0]).dtype != _value(node).dtype:
+        return None
+    return whole[0]
+
+
+def _call(graph: fx.Graph, target: Any, *arguments: Any) -> fx.Node:
+    node = graph.call_function(target, arguments)
+    node.meta["val"] = target(*pytree.tree_map_only(fx.Node, _value, arguments))
+    return node
+
+
+def _value(node: fx.Node) -> torch.Tensor:
+    value: torch.Tensor = node.meta["val"]
+    return value
+
+
+def _shape(node: Any) -> torch.Size:
+    return _value(node).shape

@@ -1,0 +1,88 @@
+"""Common subexpressions of a traced step: computed once, where keeping them takes little memory."""
+
+from __future__ import annotations
+
+from operator import getitem
+from typing import Any
+
+import torch
+from torch import fx
+
+from metaloss.core.compilation.passes.aliasing import Written, memory
+
+aten = torch.ops.aten
+
+# What may be kept for a second use, of what the compiler would have to store. Measured on two
+# cores: a step of ten digits MLPs takes 0.69 times as long, of LeNet-5 (batch 128) 0.91 times, of
+# a transformer 0.83 times, for a quarter more of memory.
+KEPT_BYTES = 256 * 2**20
+
+_SAME = (aten.alias.default, aten.detach.default)
+
+
+def merge_repeated(graph: fx.Graph, *, kept_bytes: int = KEPT_BYTES) -> None:
+    """Change a traced graph in place: what is computed again, from the same, is taken as it was.
+
+    The forward-mode pass of an online step runs the model and the loss again, at the weights and
+    rows of the inner step: the same activations, which must then be kept until it comes. The first
+    are merged, as many as may be kept. The same numbers to the bit.
+
+    Left alone is what a model writes to in place, what draws random numbers (and is tagged so, as
+    PyTorch asks of operators), and what would be the same tensor in two places of the results.
+
+    Args:
+        graph: As `make_fx` leaves it: every node knows the form of its value.
+        kept_bytes: How much may be kept.
+    """
+    written = Written(graph)
+    (output,) = (node for node in graph.nodes if node.op == "output")
+    first: dict[fx.Node, fx.Node] = {}
+    seen: dict[Any, fx.Node] = {}
+    kept: set[fx.Node] = set()
+
+    def key(argument: Any) -> Any:
+        if isinstance(argument, fx.Node):
+            while argument.target in _SAME:
+                argument = argument.args[0]
+            return first.get(argument, argument)
+        if isinstance(argument, list | tuple):
+            return tuple(map(key, argument))
+        # 1, 1.0 and True are equal, and so are zeros of either sign.
+        return type(argument), repr(argument)
+
+    for node in graph.nodes:
+        if not _is_pure(node) or written.among(node, *node.all_input_nodes):
+            continue
+        names = tuple((name, key(value)) for name, value in sorted(node.kwargs.items()))
+        before = seen.setdefault((node.target, key(node.args), names), node)
+        if before is node or (output in node.users and output in before.users):
+            continue
+        cost = 0 if before in kept else _bytes(before)
+        if cost <= kept_bytes:
+            kept_bytes -= cost
+            kept.add(before)
+            first[node] = before
+    for node, before in first.items():
+        node.replace_all_uses_with(before)
+    graph.eliminate_dead_code()
+
+
+def _is_pure(node: fx.Node) -> bool:
+    if not isinstance(node.target, torch._ops.OpOverload):
+        return node.target is getitem
+    mutable = node.target._schema.is_mutable
+    return not mutable and torch.Tag.nondeterministic_seeded not in node.target.tags
+
+
+def _bytes(node: fx.Node) -> int:
+    """Return the memory that it takes to keep a value.
+
+    None for views and constants, nor for what goes element by element: compilers compute that again
+    in passing.
+    """
+    if not isinstance(node.target, torch._ops.OpOverload) or not node.all_input_nodes:
+        return 0
+    if torch.Tag.pointwise in node.target.tags:
+        return 0
+    given = {place for value in node.all_input_nodes for place in memory(value)}
+    return sum(size for place, size in memory(node).items() if place not in given)

@@ -1,0 +1,185 @@
+"""Whether a run's steps are compiled: decided before step 0, from the config and the model."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import replace
+from functools import lru_cache, partial
+
+import torch
+from torch import Tensor
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.utils import _pytree as pytree
+from torch.utils.flop_counter import FlopCounterMode
+
+from metaloss.config import Compile, RunConfig
+from metaloss.contracts import Schedule
+from metaloss.core.compilation.program import Compiled
+from metaloss.errors import MetalossError
+from metaloss.inner.keys import key_tensor
+from metaloss.inner.problem import InnerProblem
+from metaloss.inner.sharded import ShardedProblem
+from metaloss.meta_optimizers.outer import OuterRule
+from metaloss.types import Batch, InnerState
+
+_LOGGER = logging.getLogger(__name__)
+
+# Compiling takes one to two minutes and saves a fifth of the time (ResNet-18) to two thirds (an
+# MLP): it pays for runs that would take this long without it.
+WORTH_SECONDS = 300.0
+# Seconds that a step takes at the least (plain, and one that φ moves after) and operations in a
+# second. Rough, and not measured on the machine at hand: the same run is decided alike wherever a
+# compiler works.
+_LEAST_SECONDS = {"cpu": (1e-3, 8e-3), "cuda": (2e-3, 2e-2)}
+_RATE = {"cpu": 6e10, "cuda": 2e13}
+# In forward passes of the model: a plain step, and one that φ moves after.
+_PASSES = (3, 9)
+
+
+def choose(
+    config: RunConfig,
+    problem: InnerProblem,
+    schedule: Schedule,
+    engine: OuterRule,
+    inner: InnerState,
+    batch: Batch,
+) -> Compile:
+    """Return ``on``, ``trace`` or ``off`` for a run.
+
+    Args:
+        config: The run's; ``seeds`` of them go in one program.
+        problem: The functions of an inner step.
+        schedule: The run's.
+        engine: The run's.
+        inner: A state to try the model at.
+        batch: A batch to try it on.
+
+    Raises:
+        MetalossError: If ``compile=on`` or ``compile=trace`` was asked for and cannot be.
+    """
+    if config.compile is Compile.off:
+        return Compile.off
+    asked = f"compile={config.compile.value}"
+    if isinstance(problem, ShardedProblem):
+        # What processes exchange is no operation that a program could hold.
+        if config.compile is not Compile.auto:
+            raise MetalossError(f"{asked}: a run in several processes is eager: use compile=off")
+        return Compile.off
+    against = partial(obstacle, problem=problem, engine=engine, inner=inner, batch=batch)
+    if config.compile is Compile.auto:
+        operations = config.seeds * _operations(problem, inner, batch)
+        device = batch.targets.device.type
+        seconds = expected_seconds(config.steps, operations, schedule, device, enough=WORTH_SECONDS)
+        worth = seconds >= WORTH_SECONDS
+        reason = against(Compile.on, learns=schedule.learns) if worth else None
+        if reason:
+            _LOGGER.warning("compile=auto: this long run is not compiled: %s", reason)
+        return Compile.on if worth and not reason else Compile.off
+    if reason := against(config.compile, learns=schedule.learns):
+        raise MetalossError(f"{asked}: {reason}: use compile=off")
+    return config.compile
+
+
+def expected_seconds(
+    steps: int,
+    operations: float,
+    schedule: Schedule,
+    device: str = "cpu",
+    *,
+    enough: float = float("inf"),
+) -> float:
+    """Return roughly how long what a schedule plans takes when it is not compiled.
+
+    Args:
+        steps: Training steps.
+        operations: Floating-point operations of a forward pass over a batch.
+        schedule: When φ moves.
+        device: ``cpu`` or ``cuda``.
+        enough: Seconds after which no more is counted.
+    """
+    plain, learning = (
+        max(least, passes * operations / _RATE[device])
+        for least, passes in zip(_LEAST_SECONDS[device], _PASSES, strict=True)
+    )
+    seconds = 0.0
+    for plan in schedule.plans(steps):
+        seconds += plan.unroll * (learning if plan.meta_step else plain)
+        if seconds >= enough:
+            break
+    return seconds
+
+
+@torch.no_grad()
+def _operations(problem: InnerProblem, inner: InnerState, batch: Batch) -> float:
+    # In train mode: it is in its first such pass that a model's own randomness shows.
+    key = key_tensor(0, "probe", device=batch.targets.device)
+    with FlopCounterMode(display=False) as counter:
+        problem.predict(inner.params, inner.buffers, batch, key)
+    return float(counter.get_total_flops())
+
+
+def obstacle(
+    kind: Compile,
+    problem: InnerProblem,
+    engine: OuterRule,
+    inner: InnerState,
+    batch: Batch,
+    *,
+    learns: bool,
+) -> str | None:
+    """Return why steps cannot be compiled, None if they can.
+
+    Args:
+        kind: ``on`` or ``trace``, which needs no compiler.
+        problem: The functions of an inner step.
+        engine: How φ moves, if it does.
+        inner: A state to try the model at.
+        batch: A batch to try it on.
+        learns: Whether φ ever moves.
+    """
+    if learns and not engine.compiles:
+        return "only the engines mixed and finite_difference can be compiled"
+    if problem.model.foreign_randomness is None:
+        _operations(problem, inner, batch)
+    if problem.model.foreign_randomness:
+        return "the model draws random numbers outside of nn.Dropout"
+    # A step on forms alone, as it will be traced. Model and losses have run on numbers before
+    # (`check_outputs`, `OwnSteps.check`): what fails is an operation that needs them, such as a
+    # branch, a mask or numpy. The cause is told: `compile=on` and `trace` refuse the run with it,
+    # `auto` warns and runs eagerly.
+    forms = FakeTensorMode(allow_non_fake_inputs=True)
+    phi, key = dict(problem.loss.named_parameters()), torch.zeros((), dtype=torch.int64)
+    given = (phi, inner, batch, key.to(batch.targets.device))
+    try:
+        with forms:
+            problem.step(*pytree.tree_map_only(Tensor, forms.from_tensor, given))
+    except (RuntimeError, TypeError, NotImplementedError) as error:
+        cause = getattr(error, "func", None) or str(error).strip().split("\n")[0]
+        return f"the model or a loss needs to see values, in {cause}"
+    return _no_compiler(batch.targets.device) if kind is Compile.on else None
+
+
+def without_compiler(config: RunConfig) -> RunConfig:
+    """Return the config of a run to go on with: eager where its steps can no longer be compiled.
+
+    A run may have been moved to another machine, or decided for ``compile=on`` by itself.
+    """
+    device = "cuda" if config.device != "cpu" and torch.cuda.is_available() else "cpu"
+    if config.compile is not Compile.on or not (reason := _no_compiler(torch.device(device))):
+        return config
+    _LOGGER.warning("compile=on: the run goes on eagerly: %s", reason)
+    return replace(config, compile=Compile.off)
+
+
+@lru_cache
+def _no_compiler(device: torch.device) -> str | None:
+    """Return why nothing at all can be compiled on this machine, None if something can.
+
+    Tried, not guessed: it takes a C++ compiler, Python's headers, a folder to write to.
+    """
+    try:
+        Compiled(torch.neg)(torch.zeros(2, device=device))
+    except Exception as error:  # what is missing shows in as many ways as there are things
+        cause = str(error).strip().split("\n")[0] or type(error).__name__
+        return f"PyTorch's compiler does not work here ({cause})"
+    return None

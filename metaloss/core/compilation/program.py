@@ -1,0 +1,220 @@
+"""Pure functions of tensors as compiled programs: traced once for each form, then reused.
+
+A step holds backward passes, a forward-mode pass and functions of ours with derivatives of their
+own: more than the compiler's front end reads. A function is therefore traced below autograd, where
+all of these are plain operations on tensors, and the graph is handed to the compiler whole.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor, fx
+from torch._guards import TracingContext, tracing
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.fx.experimental.proxy_tensor import make_fx
+from torch.fx.experimental.symbolic_shapes import ShapeEnv
+from torch.utils import _pytree as pytree
+
+from metaloss.core.compilation.passes.algebra import simplify_products
+from metaloss.core.compilation.passes.cse import merge_repeated
+from metaloss.errors import MetalossError
+
+
+class Program:
+    """One form of a function: its structure and shapes are fixed.
+
+    Args:
+        function: From tensors to a list of tensors and other leaves.
+        tensors: What it is traced on.
+        compiles: Hand the traced graph to the compiler; else it is run as it is.
+    """
+
+    def __init__(
+        self,
+        function: Callable[..., tuple[list[Any], Any]],
+        tensors: Sequence[Tensor],
+        *,
+        compiles: bool = True,
+    ) -> None:
+        self.graph, leaves, self._structure = _traced(function, tensors)
+        self._leaves = leaves
+        self._copies = compiles and tensors[0].is_cuda
+        self._run = self._compiled(tensors) if compiles else self.graph.forward
+
+    def _compiled(self, tensors: Sequence[Tensor]) -> Callable[..., Any]:
+        options = {
+            # CUDA graphs replay a whole program at the price of one launch.
+            "triton.cudagraphs": self._copies,
+            # A program without autograd is taken for inference, where the CPU's convolutions get
+            # channels last: with their backward inside, each activation would be kept once in every
+            # layout that some operation wants.
+            "layout_optimization": tensors[0].is_cuda,
+        }
+        # The compiler keeps what it made on the disk, for the next process too, but only where it
+        # is told that no shape is symbolic.
+        fake = FakeTensorMode(shape_env=ShapeEnv(), allow_non_fake_inputs=True)
+        likes: list[Any] = [fake.from_tensor(tensor, static_shapes=True) for tensor in tensors]
+        if self._copies:
+            # Graphs have memory of their own: what tracing took is of no use to them.
+            torch.cuda.empty_cache()
+        with torch.no_grad(), _without_chatter(), tracing(TracingContext(fake)):
+            compiled: Callable[..., Any] = torch._inductor.compile(self.graph, likes, options)
+        return compiled
+
+    def __call__(self, tensors: Sequence[Tensor]) -> Any:
+        """Return what the function returns."""
+        with torch.no_grad():
+            found = self._run(*tensors)
+            if self._copies:
+                # The next replay writes into the same memory.
+                found = _copied(found)
+        leaves = [
+            found[leaf.index] if isinstance(leaf, _Computed)
+            else tensors[leaf.index] if isinstance(leaf, _Given)
+            else leaf
+            for leaf in self._leaves
+        ]  # fmt: skip
+        return pytree.tree_unflatten(leaves, self._structure)
+
+
+class Compiled:
+    """A pure function of pytrees, compiled at its first call for every structure and layout.
+
+    Args:
+        function: Tensors in its arguments are inputs; everything else in them decides the form,
+            and must be hashable.
+        compiles: See `Program`.
+
+    Attributes:
+        programs: By form: as many as were ever compiled.
+        seconds: What tracing and compiling have taken.
+
+    Example:
+        >>> double = Compiled(lambda tree, factor: {"twice": tree["x"] * factor})
+        >>> double({"x": torch.ones(2)}, 2), len(double.programs)
+        ({'twice': tensor([2., 2.])}, 1)
+    """
+
+    def __init__(self, function: Callable[..., Any], *, compiles: bool = True) -> None:
+        self._function, self._compiles = function, compiles
+        self.programs: dict[Any, Program] = {}
+        self.seconds = 0.0
+
+    def __call__(self, *arguments: Any) -> Any:
+        """Return ``function(*arguments)``."""
+        leaves, structure = pytree.tree_flatten(arguments)
+        tensors = [leaf for leaf in leaves if isinstance(leaf, Tensor)]
+        form = (
+            structure,
+            tuple(
+                (leaf.shape, leaf.stride(), leaf.dtype, leaf.device)
+                if isinstance(leaf, Tensor)
+                else leaf
+                for leaf in leaves
+            ),
+        )
+        program = self.programs.get(form)
+        if program is None:
+            began = time.perf_counter()
+            flat = partial(_flat, self._function, leaves, structure)
+            try:
+                program = Program(flat, tensors, compiles=self._compiles)
+            except MetalossError:
+                raise
+            except Exception as error:  # what cannot be traced fails in as many ways as there are
+                lines = str(error).strip().splitlines() or [type(error).__name__]
+                raise MetalossError(
+                    f"the step cannot be compiled: {lines[0]}: use compile=off"
+                ) from error
+            self.programs[form] = program
+            self.seconds += time.perf_counter() - began
+        return program(tensors)
+
+
+def _copied(values: Sequence[Tensor]) -> list[Tensor]:
+    # Most are weights: all of them by one launch, where each would otherwise be one of its own.
+    alike = [value for value in values if value.dtype is torch.float32]
+    copies = iter(torch._foreach_mul(alike, 1.0) if alike else ())
+    return [next(copies) if value.dtype is torch.float32 else value.clone() for value in values]
+
+
+@contextmanager
+def _without_chatter() -> Iterator[None]:
+    # Where a compiler for CUDA is installed and no GPU, the first compilation in a process says so.
+    logger = logging.getLogger("torch.utils.cpp_extension")
+    before = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            # What a user can do nothing about, and what `tf32=` chooses.
+            for message in (r"\s*Online softmax is disabled", "TensorFloat32 tensor cores"):
+                warnings.filterwarnings("ignore", message, UserWarning)
+            yield
+    finally:
+        logger.setLevel(before)
+
+
+@dataclass(frozen=True)
+class _Computed:
+    """A result that the program computes: which of them."""
+
+    index: int
+
+
+@dataclass(frozen=True)
+class _Given:
+    """A result that is one of the inputs, as it was: which of them."""
+
+    index: int
+
+
+def _flat(
+    function: Callable[..., Any], leaves: Sequence[Any], structure: Any, *tensors: Tensor
+) -> tuple[list[Any], Any]:
+    """Return the function's result as leaves and structure, from its tensors alone."""
+    given = iter(tensors)
+    filled = [next(given) if isinstance(leaf, Tensor) else leaf for leaf in leaves]
+    return pytree.tree_flatten(function(*pytree.tree_unflatten(filled, structure)))
+
+
+def _traced(
+    function: Callable[..., tuple[list[Any], Any]], tensors: Sequence[Tensor]
+) -> tuple[fx.GraphModule, list[Any], Any]:
+    """Return the graph of what is computed, and how the results are made of it."""
+    structure: Any = None
+
+    def tensors_of(*given: Tensor) -> list[Any]:
+        nonlocal structure
+        leaves, structure = function(*given)
+        return leaves
+
+    # On forms alone: nothing is computed, so that tracing takes no memory beside the program's.
+    with tracing(TracingContext(FakeTensorMode(allow_non_fake_inputs=True))):
+        traced = make_fx(tensors_of, tracing_mode="fake")(*tensors)
+    inputs = [node for node in traced.graph.nodes if node.op == "placeholder"]
+    (output,) = (node for node in traced.graph.nodes if node.op == "output")
+    computed: dict[fx.Node, _Computed] = {}
+    leaves: list[Any] = []
+    for leaf in output.args[0]:
+        if leaf in inputs:
+            leaves.append(_Given(inputs.index(leaf)))
+        elif isinstance(leaf, fx.Node):
+            leaves.append(computed.setdefault(leaf, _Computed(len(computed))))
+        else:
+            leaves.append(leaf)
+    output.args = (tuple(computed),)
+    # Autograd asks about shapes on its way: those nodes have no tensors for results.
+    traced.graph.eliminate_dead_code()
+    simplify_products(traced.graph)
+    merge_repeated(traced.graph)
+    traced.recompile()
+    return traced, leaves, structure

@@ -1,0 +1,4 @@
+"""Several processes: how they are launched, and what they compare.
+
+May import ``storage``.
+"""

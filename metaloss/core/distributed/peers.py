@@ -1,0 +1,223 @@
+"""The processes of a training loop of the user's own: each brings its rows to every step."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import is_dataclass
+from functools import partial
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+from metaloss.config import Compile
+from metaloss.core.distributed.alike import check_rows, check_same
+from metaloss.core.distributed.launch import present
+from metaloss.core.storage.digests import digest
+from metaloss.errors import MetalossError
+from metaloss.inner.problem import InnerProblem
+from metaloss.inner.sharded import ShardedProblem
+from metaloss.types import Batch, InnerState
+
+Held = Mapping[str, Iterable[Tensor]]
+# The steps' batches, and the meta-batch where there is one.
+Rows = tuple[tuple[Batch, ...], Batch | None]
+
+
+class Peers:
+    """This process among those that train one model in a loop of the user's own.
+
+    A step is that of one process on all rows, in the order of the ranks. All processes must hold
+    the same; what each holds is compared when they meet, and again after a process has written into
+    one of its tensors. In one process every method is trivial.
+
+    Args:
+        held: Returns what must be the same everywhere: the current tensors, by a name for people.
+        settings: Plain values that must be the same everywhere, such as the seed.
+        compile: Whether the steps are compiled; in several processes they cannot be.
+
+    Raises:
+        MetalossError: In every process, if the processes differ in what they hold, or would compile
+            their steps; or if a launcher has started several and they have no process group.
+
+    Example:
+        >>> peers = Peers(lambda: {"model": [torch.ones(2)]}, {"seed": 0})
+        >>> batch = Batch(torch.ones(4, 2), torch.ones(4))
+        >>> batches, judge = peers.whole(lambda: ((batch,), None), step=0)
+        >>> peers.ranks.size, batches[0] is batch, judge
+        (1, True, None)
+    """
+
+    def __init__(
+        self,
+        held: Callable[[], Held],
+        settings: Mapping[str, object],
+        compile: Compile = Compile.off,
+    ) -> None:
+        self.ranks = present()
+        if self.ranks.size > 1 and compile is not Compile.off:
+            # What processes exchange is no operation that a program could hold.
+            raise MetalossError(
+                f"compile={compile.value}: steps in {self.ranks.size} processes are eager: use "
+                "compile=off"
+            )
+        self._held = held
+        self._settings = {name: _described(value) for name, value in settings.items()}
+        self._last: list[tuple[Tensor, tuple[int, int]]] = []
+        self._compare()
+        self.took()
+
+    def problem(self, **parts: Any) -> InnerProblem:
+        """Return the inner problem of these parts, in all processes."""
+        if self.ranks.size == 1:
+            return InnerProblem(**parts)
+        return ShardedProblem(**parts, ranks=self.ranks)
+
+    def whole(self, given: Callable[[], Rows], step: int) -> Rows:
+        """Return the batches of a step, and the one that judges, with the rows of all processes.
+
+        Args:
+            given: Returns this process's own. An error that it raises in one process is raised in
+                all.
+            step: How many steps were taken before.
+
+        Raises:
+            MetalossError: In every process, if their batches do not fit each other, have fewer rows
+                than there are processes, or the processes no longer hold the same.
+        """
+        ranks = self.ranks
+        size = dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
+        if ranks.size != size:
+            raise MetalossError(
+                f"there are {size} processes now, there were {ranks.size} when this was made: make "
+                "it after torch.distributed.init_process_group()"
+            )
+        if size == 1:
+            return given()
+        own: list[Rows] = []
+
+        def seen() -> tuple[int, bool, Any]:
+            own.append(given())
+            batches, judge = own[0]
+            forms = [_form(batch) for batch in batches]
+            return step, self._touched(), (forms, None if judge is None else _form(judge))
+
+        found = ranks.together(seen)
+        for rank, (place, _, _) in enumerate(found):
+            if place != found[0][0]:
+                raise MetalossError(
+                    f"rank {rank} has taken {place} steps, rank 0 {found[0][0]}: every rank must "
+                    "take the same steps"
+                )
+        if any(touched for _, touched, _ in found):
+            self._compare()
+        forms = [form for _, _, form in found]
+        _check_forms(forms)
+        batches, judge = own[0]
+        joined = [
+            self._joined(batch, [steps[place] for steps, _ in forms])
+            for place, batch in enumerate(batches)
+        ]
+        if judge is None:
+            return tuple(joined), None
+        return tuple(joined), self._joined(judge, [form for _, form in forms])
+
+    def check(self, problem: InnerProblem, state: InnerState, batch: Batch, key: Tensor) -> None:
+        """Raise, in every process, if the model's work on a whole batch cannot be shared."""
+        if isinstance(problem, ShardedProblem):
+            check_rows(problem, state, batch, key)
+
+    def took(self) -> None:
+        """Remember what this process holds: call it after every step."""
+        if self.ranks.size > 1:
+            self._last = [(value, _version(value)) for value in self._tensors()]
+
+    def _touched(self) -> bool:
+        now = [(value, _version(value)) for value in self._tensors()]
+        return len(now) != len(self._last) or any(
+            a is not b or version != last
+            for (a, version), (b, last) in zip(now, self._last, strict=True)
+        )
+
+    def _compare(self) -> None:
+        if self.ranks.size > 1:
+            held = {name: digest(values) for name, values in self._held().items()}
+            check_same(self.ranks, {**self._settings, **held})
+
+    def _tensors(self) -> list[Tensor]:
+        return [value for values in self._held().values() for value in values]
+
+    def _joined(self, batch: Batch, forms: list[Any]) -> Batch:
+        sizes = [form["rows"] for form in forms]
+        if sum(sizes) < self.ranks.size:
+            raise MetalossError(
+                f"a batch has {sum(sizes)} rows in all: expected one or more for each of "
+                f"{self.ranks.size} processes"
+            )
+        join = partial(_joined, self.ranks.joined, sizes=sizes)
+        return Batch(join(batch.inputs), join(batch.targets))
+
+
+def _joined(join: Callable[[Tensor, list[int]], Tensor], rows: Tensor, sizes: list[int]) -> Tensor:
+    shape = rows.shape[1:]
+    if not shape.numel():
+        return rows.new_empty(sum(sizes), *shape)
+    # As bytes: no backend knows all types.
+    raw = rows.detach().contiguous().reshape(len(rows), shape.numel()).view(torch.uint8)
+    return join(raw, sizes).view(rows.dtype).reshape(sum(sizes), *shape)
+
+
+def _form(batch: Batch) -> dict[str, Any]:
+    """Return what the batches of all processes are compared by; the number of rows may differ."""
+    inputs, targets = batch
+    for name, value in (("inputs", inputs), ("targets", targets)):
+        if not isinstance(value, Tensor) or value.layout is not torch.strided or not value.dim():
+            raise MetalossError(f"the {name} of a batch must be a dense tensor (B, ...)")
+    if len(inputs) != len(targets):
+        raise MetalossError(f"a batch has {len(inputs)} inputs and {len(targets)} targets")
+    return {
+        "rows": len(inputs),
+        **{
+            name: f"(B, {', '.join(map(str, value.shape[1:]))}) of {value.dtype} on a "
+            f"{value.device.type}"
+            for name, value in (("inputs", inputs), ("targets", targets))
+        },
+    }
+
+
+def _check_forms(forms: list[tuple[list[Any], Any]]) -> None:
+    """Raise unless the batches of all processes differ in nothing but their number of rows."""
+    (steps, judge), *others = forms
+    for rank, (other_steps, other_judge) in enumerate(others, 1):
+        if len(steps) != len(other_steps):
+            raise MetalossError(
+                f"rank {rank} was given {len(other_steps)} training batches, rank 0 {len(steps)}: "
+                "every rank must be given as many"
+            )
+        if (judge is None) != (other_judge is None):
+            has, has_not = (0, rank) if other_judge is None else (rank, 0)
+            raise MetalossError(
+                f"rank {has} was given a meta_batch, rank {has_not} none: give one to every rank, "
+                "or to none"
+            )
+        pairs = zip([*steps, judge or {}], [*other_steps, other_judge or {}], strict=True)
+        for mine, theirs in pairs:
+            for name in (name for name in mine if name != "rows"):
+                if mine[name] != theirs[name]:
+                    raise MetalossError(
+                        f"rank {rank} was given {name} {theirs[name]}, rank 0 {mine[name]}: only "
+                        "the number of rows may differ"
+                    )
+
+
+def _version(value: Tensor) -> tuple[int, int]:
+    """Return what changes when a tensor is written into, or given other memory."""
+    return 0 if value.is_inference() else value._version, value.data_ptr()
+
+
+def _described(value: object) -> str:
+    """Return what tells settings apart: not where in memory they are."""
+    text = repr(value) if is_dataclass(value) or isinstance(value, int | str) else ""
+    return re.sub(r"0x[0-9a-f]+", "", f"{type(value).__qualname__} {text}")

@@ -1,0 +1,306 @@
+"""A learned loss in the user's own training loop."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils import _pytree as pytree
+
+from metaloss import registry
+from metaloss.config import Compile, GuardMode
+from metaloss.contracts import InnerOptimizer
+from metaloss.core.distributed.peers import Peers
+from metaloss.core.learner.batches import Pair, as_batch, given_rows
+from metaloss.core.learner.state import checked_state, copied, refilled
+from metaloss.core.learner.steps import LearnerLosses, OwnSteps
+from metaloss.core.parts.wrapped import refuse_wrapped
+from metaloss.errors import DivergedError, MetalossError, unknown_name
+from metaloss.inner.functional import FunctionalModel, write_back
+from metaloss.inner.idle import Parked, park, taken_up
+from metaloss.inner.keys import key_tensor
+from metaloss.inner.modules import fingerprint
+from metaloss.inner.problem import InnerProblem
+from metaloss.inner.sgd import SGD
+from metaloss.inner.sharded import ShardedProblem
+from metaloss.inner.steps import as_seen
+from metaloss.losses.base import LearnedLoss
+from metaloss.meta_optimizers.fitting import fitted
+from metaloss.meta_optimizers.mixed import Mixed
+from metaloss.meta_optimizers.outer import OuterRate, OuterRule
+from metaloss.types import InnerState, Tensors, Window
+
+
+class Learner:
+    """Trains a model and its loss together, one call a step; the loop stays yours.
+
+    The model and the loss stay ordinary modules, and are used as they are at every step: after it
+    they hold the current weights, buffers and φ, and what you write into them is what the next step
+    starts from. What is frozen or set to evaluation mode, before or later, is obeyed as it is set.
+    No step is taken that leads to a number that is not finite (``guard``).
+
+    Under torchrun every process gives its own rows (``init_process_group`` comes first), and a step
+    is that of one process on all of them, in the order of the ranks.
+
+    A model is looked at before its first step, and again when parts, modes or what is trained have
+    changed: two forward passes find what it does beside computing, and before the loss moves its
+    derivatives are tried on a few rows. What cannot be right is refused.
+
+    Args:
+        model: The base model, on its device.
+        loss: The learned loss; moved to the model's device.
+        task_loss: ``(raw outputs, targets) -> scalar``: what the loss is judged by.
+        inner: How the model moves; default ``SGD(lr=0.1)``.
+        meta_optimizer: How the loss moves: an engine, or its registered name.
+        seed: Decides the dropout masks.
+        guard: ``"on"``: a step that is not finite leaves model and loss as they were, and the
+            losses returned say so (``taken``). ``"raise"``: it raises, for which every step waits
+            for the device. ``"off"``: nothing is checked.
+        compile: ``"on"``: compile the steps, at the first of every form: one to two minutes, again
+            for a last batch with fewer rows (``drop_last=True`` avoids it). ``"trace"``: rewrite
+            them in the same way, and run them without the compiler. What the loss or ``task_loss``
+            holds outside of tensors, such as a plain number, is then fixed at the first step: what
+            is to change belongs in a buffer, written in place.
+
+    Raises:
+        MetalossError: If the model has nothing to train or an argument is of the wrong kind.
+
+    Example:
+        >>> from metaloss.losses import MLPLoss
+        >>> model, loss = nn.Linear(3, 2), MLPLoss()
+        >>> learner = Learner(model, loss, task_loss=nn.functional.cross_entropy)
+        >>> batch = torch.randn(8, 3), torch.randint(2, (8,))
+        >>> losses = learner.step(batch, meta_batch=batch)
+        >>> losses.inner.shape, losses.meta_task.shape
+        (torch.Size([1]), torch.Size([]))
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        loss: LearnedLoss,
+        *,
+        task_loss: Callable[[Tensor, Tensor], Tensor],
+        inner: InnerOptimizer | None = None,
+        meta_optimizer: OuterRule | str | None = None,
+        seed: int = 0,
+        guard: GuardMode | str = "on",
+        compile: Compile | str = Compile.off,
+    ) -> None:
+        if isinstance(meta_optimizer, str):
+            meta_optimizer = registry.get("meta_optimizer", meta_optimizer).cls()
+        for name, value, kind in (
+            ("inner", inner, InnerOptimizer),
+            ("meta_optimizer", meta_optimizer, OuterRule),
+        ):
+            if value is not None and not isinstance(value, kind):
+                raise MetalossError(
+                    f"{name} is a {type(value).__name__}: expected {kind.__name__}, such as "
+                    f"{'SGD(lr=0.1)' if name == 'inner' else 'Mixed(lr=0.003)'}"
+                )
+        self._model, self._loss = model, loss
+        self._engine: OuterRule = meta_optimizer or Mixed()  # type: ignore[assignment]
+        if self._engine.lr_schedule is not OuterRate.constant:
+            raise MetalossError(
+                f"meta_optimizer.lr_schedule={self._engine.lr_schedule.name}: a loop of your own "
+                "has no known end to fall towards; expected constant"
+            )
+        refuse_wrapped(model)
+        self._compile = Compile(_known("compile", compile, ["off", "trace", "on"]))
+        settings = {"seed": seed, "inner": inner, "meta_optimizer": self._engine}
+        self._peers = Peers(self._held, settings, self._compile)
+        shared = self._peers.ranks.size > 1
+        self._functional = FunctionalModel(model, live=True, shared=shared)
+        params, _ = self._functional.state()
+        if not params:
+            raise MetalossError("the model has no parameters that require a gradient")
+        self._device = next(iter(params.values())).device
+        loss.to(self._device)
+        self._problem = InnerProblem(
+            model=self._functional, loss=loss, task_loss=task_loss, optimizer=inner or SGD()
+        )
+        self._guard = GuardMode[_known("guard", guard, ["on", "off", "raise"])]
+        self._forms: dict[Any, OwnSteps] = {}
+        self._optimizer = self._problem.optimizer.init(params)
+        self._trained, self._parked = list(params), Parked()
+        self._outer = self._engine.outer_init(self._phi())
+        self._seed, self._steps = seed, 0
+
+    @property
+    def model(self) -> nn.Module:
+        """The base model."""
+        return self._model
+
+    @property
+    def loss(self) -> LearnedLoss:
+        """The learned loss."""
+        return self._loss
+
+    def step(self, batch: Pair | list[Pair], meta_batch: Pair | None = None) -> LearnerLosses:
+        """Move the model by one step, and then the loss.
+
+        Args:
+            batch: (inputs, targets), on the model's device; or a list of K such pairs: K steps,
+                and the loss moves by the gradient through all of them. The inputs may be a tuple,
+                list or dictionary of tensors.
+            meta_batch: The rows that judge the loss; None: the loss does not move.
+
+        Returns:
+            The losses seen, as tensors on the device; ``meta_task`` is NaN without a meta-batch.
+
+        Raises:
+            MetalossError: If a batch is none; if the model cannot be used, or not with this engine
+                (at the first step); if the step is to be compiled and cannot be.
+            DivergedError: If the step is not finite, with ``guard="raise"``.
+        """
+        if torch.is_inference_mode_enabled():
+            raise MetalossError("step() under torch.inference_mode: nothing can be learned there")
+        batches, judge = self._peers.whole(lambda: given_rows(batch, meta_batch), self._steps)
+        keys = tuple(self._key("train", self._steps + k) for k in range(len(batches)))
+        self._functional.refresh()
+        params, buffers = self._functional.state()
+        self._follow(params)
+        state, phi = InnerState(params, buffers, self._optimizer), self._phi()
+        window = Window(batches, keys, judge or batches[0], self._key("meta", self._steps))
+        own = self._own(phi, state, window, learns=judge is not None)
+        outer = self._outer
+        if judge is None:
+            state, losses = own.rest(phi, state, tuple(as_seen(batches, keys)))
+        else:
+            state, phi, outer, losses = own.move(phi, state, outer, window)
+        if self._guard is GuardMode.raise_ and not losses.taken:
+            raise DivergedError(f"step {self._steps}: it is not finite (guard=raise)")
+        if judge is not None:
+            write_back(self.loss, phi, {})
+        write_back(self.model, state.params, state.buffers)
+        self._optimizer, self._outer = state.optimizer, outer
+        self._steps += len(batches)
+        self._peers.took()
+        return losses
+
+    @torch.no_grad()
+    def evaluate(
+        self,
+        batches: Iterable[Pair],
+        metric: Callable[[Tensor, Tensor], Tensor] | None = None,
+    ) -> float:
+        """Return the mean over rows of a metric, by default the task loss, in evaluation mode.
+
+        Args:
+            batches: (inputs, targets) pairs, such as a ``DataLoader``.
+            metric: ``(raw outputs, targets) -> scalar``, a mean over rows.
+        """
+        metric = metric or self._problem.task_loss
+        self._functional.refresh()
+        params, buffers = self._functional.state()
+        total, rows = 0.0, 0
+        for pair in batches:
+            inputs, targets = pytree.tree_map_only(
+                Tensor, lambda value: value.to(self._device), as_batch("a batch", pair)
+            )
+            outputs, _ = self._functional(params, buffers, inputs, train=False)
+            total += float(metric(outputs, targets)) * len(targets)
+            rows += len(targets)
+        if not rows:
+            raise MetalossError("evaluate() was given no batches")
+        return total / rows
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return everything that :meth:`load_state_dict` needs; ``torch.load`` reads it safely."""
+        # Copies: the modules' own tensors are what the next step writes into.
+        return {
+            "model": copied(self.model.state_dict()),
+            "attributes": self._functional.attributes(),
+            "loss": copied(self.loss.state_dict()),
+            "optimizer": pytree.tree_leaves(self._optimizer),
+            "trained": list(self._trained),
+            "parked": {name: copied(own) for name, own in self._parked.items()},
+            "outer": pytree.tree_leaves(self._outer),
+            "steps": self._steps,
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go back to a state that :meth:`state_dict` returned.
+
+        Raises:
+            MetalossError: If it is another model's, loss's or optimizer's; nothing is changed then.
+        """
+        self._functional.refresh()
+        self._follow(self._functional.state()[0])
+        checked_state(state, self.model, self.loss, self._trained)
+        optimizer = refilled(self._optimizer, state["optimizer"])
+        outer = refilled(self._outer, state["outer"])
+        self.model.load_state_dict(state["model"])
+        self.loss.load_state_dict(state["loss"])
+        write_back(self.model, {}, state.get("attributes", {}))
+        self._optimizer, self._outer = optimizer, outer
+        self._parked = {name: copied(own) for name, own in state.get("parked", {}).items()}
+        self._steps = state["steps"]
+
+    def _own(self, phi: Tensors, state: InnerState, window: Window, *, learns: bool) -> OwnSteps:
+        """Return the steps for the model and loss as they are now; look at them if they are new."""
+        compiled = self._compile is not Compile.off
+        numbers = fingerprint(self.model, numbers=True) if compiled else None
+        several = len(window.batches) > 1
+        form = (self._functional.structure, fingerprint(self.loss), numbers, learns, several)
+        if form not in self._forms:
+            model = self._functional
+            if model.traits is None:
+                model.examine(state.params, state.buffers, window.batches[0].inputs, window.keys[0])
+            # A problem of its own: which of φ is frozen is looked up once in it.
+            problem = InnerProblem(
+                model=model,
+                loss=self.loss,
+                task_loss=self._problem.task_loss,
+                optimizer=self._problem.optimizer,
+            )
+            if learns:
+                problem = fitted(problem, self._engine, phi, state, window)
+            if self._peers.ranks.size > 1:
+                problem = ShardedProblem.of(problem, ranks=self._peers.ranks)
+                self._peers.check(problem, state, window.batches[0], window.keys[0])
+            own = OwnSteps(
+                problem=problem,
+                engine=self._engine,
+                guarded=self._guard is not GuardMode.off,
+                compile=self._compile,
+            )
+            own.check(phi, state, window.batches[0], window.keys[0])
+            self._forms[form] = own
+        return self._forms[form]
+
+    def _follow(self, params: Tensors) -> None:
+        """Let the optimizer's state follow what is trained now."""
+        if not params:
+            raise MetalossError("the model has no parameters that require a gradient")
+        device = next(iter(params.values())).device
+        if device != self._device:
+            raise MetalossError(
+                f"the model was moved from {self._device} to {device}: make a new Learner there"
+            )
+        if list(params) == self._trained:
+            return
+        self._parked |= park(self._optimizer, self._trained)
+        fresh = self._problem.optimizer.init(params)
+        self._optimizer = taken_up(fresh, self._optimizer["step"], params, self._parked)
+        self._trained = list(params)
+
+    def _held(self) -> dict[str, list[Tensor]]:
+        """Return what must be the same in all processes."""
+        modules = {"model": self.model, "loss": self.loss}
+        return {name: [*one.parameters(), *one.buffers()] for name, one in modules.items()}
+
+    def _phi(self) -> Tensors:
+        return {name: value.detach().clone() for name, value in self.loss.named_parameters()}
+
+    def _key(self, purpose: str, number: int) -> Tensor:
+        return key_tensor(self._seed, f"dropout/{purpose}", number, device=self._device)
+
+
+def _known(option: str, given: Any, known: list[str]) -> str:
+    name = str(getattr(given, "value", given))
+    if name not in known:
+        raise unknown_name(option, name, known)
+    return name

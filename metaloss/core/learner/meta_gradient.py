@@ -1,0 +1,116 @@
+"""The meta-gradient alone, as a pure function."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from torch import Tensor, nn
+
+from metaloss import registry
+from metaloss.contracts import GradientMetaOptimizer, InnerOptimizer
+from metaloss.core.learner.batches import Pair, as_batch
+from metaloss.core.parts.wrapped import refuse_wrapped
+from metaloss.errors import MetalossError
+from metaloss.inner.functional import FunctionalModel
+from metaloss.inner.keys import key_tensor
+from metaloss.inner.problem import InnerProblem
+from metaloss.meta_optimizers.fitting import fitted
+from metaloss.meta_optimizers.outer import OuterRule
+from metaloss.types import InnerState, Tensors, Window
+
+
+def meta_gradient(
+    model: nn.Module,
+    loss: nn.Module,
+    train_batches: Sequence[Pair],
+    meta_batch: Pair,
+    *,
+    inner: InnerOptimizer,
+    task_loss: Callable[[Tensor, Tensor], Tensor],
+    engine: GradientMetaOptimizer | str = "mixed",
+) -> Tensors:
+    """Return d(task loss)/dφ after K inner steps from the model's current weights.
+
+    Pure: the model, its buffers, the loss and the global random state stay as they are, and the
+    inner optimizer begins with an empty state. Dropout masks are drawn with seed 0, the same at
+    every call and under every engine.
+
+    Args:
+        model: The base model, in train mode for the inner steps and the judgement.
+        loss: The learned loss, ``(raw outputs, targets) -> scalar``; φ is its parameters.
+        train_batches: K (inputs, targets) pairs, one an inner step, on the model's device.
+        meta_batch: (inputs, targets): the rows that judge φ.
+        inner: How θ moves.
+        task_loss: ``(raw outputs, targets) -> scalar``.
+        engine: How the gradient is computed: a registered name, or an instance. All exact engines
+            return the same numbers.
+
+    Returns:
+        One tensor for each of the loss's parameters, by name and of its shape.
+
+    Raises:
+        MetalossError: If there is nothing to differentiate (no batches, no φ, no θ), an argument
+            is of the wrong kind, or the engine is not known.
+        UnsupportedError: If the engine cannot differentiate this model; it names one that can.
+
+    Example:
+        One step on φ·w² from w = 3, with φ = 1 and rate 0.1, ends at w' = 3 − 0.1·2·3·φ = 2.4, so
+        that d(w'²)/dφ = 2 · 2.4 · (−0.6):
+
+        >>> import torch
+        >>> from metaloss.inner import SGD
+        >>> from metaloss.losses import Scaled
+        >>> model = nn.Linear(1, 1, bias=False)
+        >>> _ = nn.init.constant_(model.weight, 3.0)
+        >>> batch = torch.ones(1, 1), torch.zeros(1, 1)
+        >>> meta_gradient(
+        ...     model,
+        ...     Scaled(link="identity"),
+        ...     [batch],
+        ...     batch,
+        ...     inner=SGD(lr=0.1, momentum=0.0),
+        ...     task_loss=nn.functional.mse_loss,
+        ... )
+        {'scale': tensor(-2.8800)}
+    """
+    chosen = _engine(engine)
+    if not isinstance(inner, InnerOptimizer):
+        raise MetalossError(
+            f"inner is a {type(inner).__name__}: expected an InnerOptimizer, such as SGD(lr=0.01)"
+        )
+    batches = tuple(as_batch("train_batches", pair) for pair in train_batches)
+    if not batches:
+        raise MetalossError("train_batches is empty: expected one or more (inputs, targets) pairs")
+    phi = {name: value.detach().clone() for name, value in loss.named_parameters()}
+    if not phi:
+        raise MetalossError(
+            f"the loss {type(loss).__name__} has no parameters to learn: expected a learned loss, "
+            "such as MLPLoss()"
+        )
+    refuse_wrapped(model)
+    functional = FunctionalModel(model, live=True)
+    params, buffers = functional.state(model)
+    if not params:
+        raise MetalossError("the model has no parameters that require a gradient")
+    problem = InnerProblem(model=functional, loss=loss, task_loss=task_loss, optimizer=inner)
+    device = next(iter(params.values())).device
+    window = Window(
+        batches,
+        tuple(key_tensor(0, "dropout/train", k, device=device) for k in range(len(batches))),
+        as_batch("meta_batch", meta_batch),
+        key_tensor(0, "dropout/meta", 0, device=device),
+    )
+    state = InnerState(params, buffers, inner.init(params))
+    functional.examine(params, buffers, batches[0].inputs, window.keys[0])
+    if isinstance(chosen, OuterRule):
+        problem = fitted(problem, chosen, phi, state, window)
+    return chosen.meta_gradient(problem, phi, state, window).gradient
+
+
+def _engine(engine: GradientMetaOptimizer | str) -> GradientMetaOptimizer:
+    chosen = registry.get("meta_optimizer", engine).cls() if isinstance(engine, str) else engine
+    if not isinstance(chosen, GradientMetaOptimizer):
+        raise MetalossError(
+            f"engine is a {type(chosen).__name__}: expected a gradient engine, such as 'mixed'"
+        )
+    return chosen

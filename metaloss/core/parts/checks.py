@@ -1,0 +1,135 @@
+"""Whether the parts of a run fit each other: said before anything is written."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import nn
+
+from metaloss.config import RunConfig
+from metaloss.contracts import MetaBatch, Schedule, Task
+from metaloss.core.parts.wrapped import refuse_wrapped
+from metaloss.errors import MetalossError
+from metaloss.inner.functional import FunctionalModel
+from metaloss.inner.keys import key_tensor
+from metaloss.losses.base import LearnedLoss
+from metaloss.meta_optimizers.outer import OuterRule
+from metaloss.meta_optimizers.search import SearchRule
+from metaloss.starts.keep import refuse_loaded
+from metaloss.types import Batch, InnerState, Link
+
+
+def check_fit(loss: LearnedLoss, task: Task, schedule: Schedule, config: RunConfig) -> None:
+    """Raise unless the loss fits the task, its start and the schedule."""
+    if loss.link is not task.link:
+        raise MetalossError(
+            f"the loss has link={loss.link.name}, the task {task.name} needs link={task.link.name}"
+        )
+    if loss.link is Link.softmax and loss.ignore_index != task.ignore_index:
+        raise MetalossError(
+            f"the loss has ignore_index={loss.ignore_index}, the task {task.name} has "
+            f"ignore_index={task.ignore_index}: set loss.ignore_index to it"
+        )
+    if loss.loaded and config.start.options.discards:
+        refuse_loaded(loss, config.start.name)
+    if schedule.learns and not any(p.requires_grad for p in loss.parameters()):
+        raise MetalossError(
+            f"loss={config.loss.name} has no parameters to learn: use schedule=static, or a "
+            "learned loss such as loss=mlp"
+        )
+    searched = isinstance(config.meta_optimizer.options, SearchRule)
+    if schedule.learns and not searched and not _moves(schedule, config.steps):
+        options = ", ".join(
+            f"{field.name}={getattr(schedule, field.name)}"
+            for field in dataclasses.fields(schedule)  # type: ignore[arg-type]
+            if field.name in ("period", "unroll", "freeze_after")
+        )
+        raise MetalossError(
+            f"steps={config.steps}: the loss would never move with schedule={config.schedule.name} "
+            f"({options}): expected a window (period, unroll) that ends within the steps before "
+            "freeze_after, and with meta_batch=next a step more; or schedule=static"
+        )
+
+
+def _moves(schedule: Schedule, steps: int) -> bool:
+    """Return whether a plan moves φ; one that the next batch judges needs a plan after it."""
+    waits = False
+    for plan in schedule.plans(steps):
+        if waits or (plan.meta_step and schedule.meta_batch is not MetaBatch.next):
+            return True
+        waits = plan.meta_step
+    return False
+
+
+def check_kinds(config: RunConfig, task: object, model: object, loss: object) -> None:
+    """Raise unless the user's own objects, and the engine, are of the kinds that a run needs."""
+    wanted = (
+        ("task", task, Task, "metaloss.task_from_data(...)"),
+        ("model", model, nn.Module, "a torch.nn.Module"),
+        ("loss", loss, LearnedLoss, "a metaloss.losses.LearnedLoss; for a fixed one loss=NAME"),
+    )
+    for name, value, kind, example in wanted:
+        if value is not None and not isinstance(value, kind):
+            raise MetalossError(f"{name} is a {type(value).__name__}: expected {example}")
+    if isinstance(model, nn.Module):
+        refuse_wrapped(model)
+    engine = config.meta_optimizer.options
+    if not isinstance(engine, OuterRule | SearchRule):
+        raise MetalossError(
+            f"meta_optimizer={config.meta_optimizer.name}: {type(engine).__name__} does not derive "
+            "from metaloss.meta_optimizers.outer.OuterRule, which moves φ along the meta-gradient, "
+            "nor from metaloss.meta_optimizers.search.SearchRule"
+        )
+
+
+@torch.no_grad()
+def check_outputs(
+    model: FunctionalModel, loss: LearnedLoss, task: Task, device: torch.device
+) -> None:
+    """Try model and loss on two rows, so that a misfit is told before anything is written."""
+    params, buffers = model.state()
+    params = {name: value.to(device) for name, value in params.items()}
+    buffers = {name: value.to(device) for name, value in buffers.items()}
+    if not params:
+        raise MetalossError("the model has no parameters to train")
+    with _told(f"inputs of shape (B, {', '.join(map(str, task.input_shape))})"):
+        outputs, _ = model(params, buffers, task.train.inputs[:2].to(device), train=False)
+    if outputs.dim() < 2 or outputs.shape[1] != task.outputs:
+        raise MetalossError(
+            f"the model returns outputs of shape {tuple(outputs.shape)}; the task {task.name} "
+            f"needs (B, {task.outputs}, *)"
+        )
+    like = next(loss.parameters(), outputs)
+    loss(outputs.to(like.dtype), task.train.targets[: len(outputs)].to(device))
+
+
+def check_passes(model: FunctionalModel, state: InnerState, batch: Batch, judge: Batch) -> None:
+    """Try training passes on batches as a run has them; find out what they do beside computing.
+
+    Args:
+        model: The base model.
+        state: A state to try it at.
+        batch: A training batch.
+        judge: A meta-batch.
+    """
+    key = key_tensor(0, "check", device=batch.targets.device)
+    with _told(f"a training batch of {len(batch.targets)} rows"):
+        model.examine(state.params, state.buffers, batch.inputs, key)
+    if len(judge.targets) != len(batch.targets):
+        with _told(f"a meta-batch of {len(judge.targets)} rows"), torch.no_grad():
+            model(state.params, state.buffers, judge.inputs, key=key)
+
+
+@contextmanager
+def _told(what: str) -> Iterator[None]:
+    """Tell what a model of the user's fails on in one line; the cause goes with it."""
+    try:
+        yield
+    except MetalossError:
+        raise
+    except Exception as error:  # a model may fail in any way
+        lines = str(error).strip().splitlines() or [type(error).__name__]
+        raise MetalossError(f"the model cannot take {what}: {lines[0]}") from error

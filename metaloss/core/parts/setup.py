@@ -1,0 +1,291 @@
+"""From a config to the objects of a run."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any
+
+import torch
+from torch import nn
+
+from metaloss import registry
+from metaloss.config import Compile, Precision, RunConfig, Selected
+from metaloss.contracts import MetaBatch, Schedule, Start, Task, TaskOptions
+from metaloss.core.batches.streaming import placed
+from metaloss.core.batches.streams import BatchStream, concatenated, in_one_launch
+from metaloss.core.compilation.policy import choose
+from metaloss.core.distributed.launch import own_device
+from metaloss.core.parts.checks import check_fit, check_kinds, check_outputs, check_passes
+from metaloss.core.parts.runtime import check_deterministic, numerics, resolve_device, seeded
+from metaloss.core.parts.weights import Weights
+from metaloss.core.steps.advance import Advance
+from metaloss.core.steps.compiled import CompiledStep
+from metaloss.core.steps.guard import GuardState
+from metaloss.core.steps.state import Meter, TrainState
+from metaloss.core.steps.step import Step
+from metaloss.data.augment import CropFlipCutout
+from metaloss.data.kinds import check_task
+from metaloss.errors import MetalossError
+from metaloss.inner.functional import FunctionalModel
+from metaloss.inner.keys import key_tensor
+from metaloss.inner.problem import InnerProblem
+from metaloss.inner.ranks import ALONE, Ranks
+from metaloss.inner.sharded import ShardedProblem
+from metaloss.losses.base import LearnedLoss
+from metaloss.meta_optimizers.fitting import fitted
+from metaloss.meta_optimizers.mixed import Mixed
+from metaloss.meta_optimizers.outer import OuterRule
+from metaloss.meta_optimizers.search import SearchRule
+from metaloss.schedules.offline import Offline
+from metaloss.schedules.searched import Searched
+from metaloss.starts.keep import Keep
+from metaloss.types import Batch, InnerState, Tensors, Window
+
+
+@dataclass(frozen=True, kw_only=True)
+class Setup:
+    """Everything that a trainer needs; nothing in it changes during a run.
+
+    Attributes:
+        ranks: The processes that train together.
+        search: How the loss is found before training, None where it is not searched for.
+        found: What the search came to.
+    """
+
+    config: RunConfig
+    task: Task
+    model: nn.Module
+    loss: LearnedLoss
+    start: Start
+    schedule: Schedule
+    engine: OuterRule
+    problem: InnerProblem
+    advance: Advance
+    device: torch.device
+    ranks: Ranks = ALONE
+    search: SearchRule | None = None
+    found: dict[str, Any] | None = None
+
+    @property
+    def start_total(self) -> int:
+        """Steps that φ's start takes: none for a loss without φ, or with a given one."""
+        fits = not self.loss.given and any(p.requires_grad for p in self.loss.parameters())
+        return self.start.total if fits else 0
+
+    def numerics(self) -> AbstractContextManager[None]:
+        """Return the block in which the run's numbers are computed."""
+        return numerics(deterministic=self.config.deterministic, tf32=self.config.tf32)
+
+    def state(self, inner: InnerState, phi: Tensors) -> TrainState:
+        """Return the state that a phase begins with: nothing remembered, nothing measured."""
+        # φ's start is computed: on another machine it may be rounded in another way.
+        inner, phi = self.problem.agreed((inner, phi))
+        return TrainState(
+            inner,
+            phi,
+            self.engine.outer_init(phi) if self.schedule.learns else None,
+            None,
+            GuardState.fresh(self.device, self.task.constant_loss),
+            Meter.fresh(self.device),
+        )
+
+
+def prepare(
+    config: RunConfig,
+    *,
+    task: Task | None = None,
+    model: nn.Module | None = None,
+    loss: LearnedLoss | None = None,
+    ranks: Ranks = ALONE,
+) -> Setup:
+    """Build the parts that a config names, or take the user's own objects in their place.
+
+    Args:
+        config: With ``seeds=N`` this is one of N runs that go together, seed ``config.seed``.
+        task: Instead of the config's; so with ``model`` and ``loss``.
+        model: See above.
+        loss: See above.
+        ranks: The processes that train together; this is no place for them to talk.
+
+    Raises:
+        MetalossError: If parts do not fit each other; nothing was written by then.
+    """
+    check_kinds(config, task, model, loss)
+    device = resolve_device(own_device(config.device, ranks))
+    if config.deterministic:
+        check_deterministic(device)
+    if task is None:
+        task = registry.get("task", config.task.name).build(config.task.options).build(config.seed)
+    check_task(task)
+    task = placed(task, device)
+    search = config.meta_optimizer.options
+    search = search if isinstance(search, SearchRule) else None
+    schedule = _schedule(config, search)
+    loss = build_loss(config.loss, task, config.seed) if loss is None else copy.deepcopy(loss)
+    check_fit(loss, task, schedule, config)
+    weights = _weights(config, task, model)
+    module = weights("train", 0)
+    if schedule.offline_total():
+        weights("offline", 0)  # a model that cannot be reset says so before anything is written
+    loss.to(device)
+    autocast = torch.bfloat16 if config.precision is Precision.bf16 else None
+    several = ranks.size > 1
+    functional = FunctionalModel(
+        module, autocast=autocast, channels_last=config.channels_last, shared=several
+    ).to(device)
+    optimizer = config.inner.options
+    problem = InnerProblem(
+        model=functional, loss=loss, task_loss=task.task_loss, optimizer=optimizer
+    )
+    check_outputs(functional, loss, task, device)
+
+    def fresh(phase: str, number: int) -> InnerState:
+        params, buffers = functional.state(weights(phase, number))
+        params = {name: value.to(device) for name, value in params.items()}
+        buffers = {name: value.to(device) for name, value in buffers.items()}
+        return InnerState(params, buffers, optimizer.init(params))
+
+    engine = Mixed() if search is not None else config.meta_optimizer.options
+    streams = _streams(config, task, schedule, device)
+    first = fresh("train", 0)
+    batch, judge = (streams[name][0] for name in ("train", "meta/train"))
+    check_passes(functional, first, _own_rows(batch, ranks), _own_rows(judge, ranks))
+    if schedule.learns and search is None:
+        phi = {name: value.detach() for name, value in loss.named_parameters()}
+        problem = fitted(problem, engine, phi, first, _first_window(schedule, config, batch, judge))
+    if several:
+        problem = ShardedProblem.of(problem, ranks=ranks)
+    # Decided here, before step 0, and stored with the config.
+    compiles = choose(config, problem, schedule, engine, first, batch)
+    config = replace(config, compile=compiles, seeds=1)
+    # Only an augmentation of ours is sure to be a pure function, as a program must be.
+    crops = task.augment
+    if type(crops) is CropFlipCutout and compiles is Compile.on and device.type == "cuda":
+        quick = replace(task, augment=in_one_launch(crops))
+        streams = _streams(config, quick, schedule, device)
+    advance = Advance(
+        step=_step(config, problem, engine, schedule),
+        schedule=schedule,
+        streams=streams,
+        fresh=fresh,
+        seed=config.seed,
+        device=device,
+    )
+    return Setup(
+        config=config,
+        task=task,
+        model=module,
+        loss=loss,
+        # What a search finds is not started anew.
+        start=Keep() if search is not None else config.start.options,
+        schedule=schedule,
+        engine=engine,
+        problem=problem,
+        advance=advance,
+        device=device,
+        ranks=ranks,
+        search=search,
+    )
+
+
+def _first_window(schedule: Schedule, config: RunConfig, batch: Batch, judge: Batch) -> Window:
+    """Return a window of the length of the first that φ moves after, two steps at the most."""
+    plans = (plan for plan in schedule.plans(config.steps) if plan.meta_step)
+    first = next(plans, None)
+    length = 1 if first is None else min(first.unroll, 2)
+    key = key_tensor(config.seed, "probe", device=batch.targets.device)
+    return Window((batch,) * length, (key,) * length, judge, key)
+
+
+def _own_rows(batch: Batch, ranks: Ranks) -> Batch:
+    share = ranks.share(len(batch.targets))
+    return Batch(*(value[share.first : share.first + share.rows] for value in batch))
+
+
+def _schedule(config: RunConfig, search: SearchRule | None) -> Schedule:
+    schedule: Schedule = config.schedule.options
+    if search is None:
+        return schedule
+    if not isinstance(schedule, Offline):
+        raise MetalossError(
+            f"meta_optimizer={config.meta_optimizer.name} searches before training: it needs "
+            f"schedule=offline, not {config.schedule.name}"
+        )
+    return Searched(generations=search.generations, meta_batch=schedule.meta_batch)
+
+
+def _step(config: RunConfig, problem: InnerProblem, engine: OuterRule, schedule: Schedule) -> Step:
+    kind: dict[Compile, Callable[..., Step]] = {
+        Compile.off: Step,
+        Compile.trace: partial(CompiledStep, compiles=False),
+        Compile.on: CompiledStep,
+    }
+    return kind[config.compile](
+        problem=problem,
+        engine=engine,
+        schedule=schedule,
+        guarded=config.guard.name != "off",
+        meta_totals={
+            "offline": schedule.offline_total(),
+            "train": _train_meta_steps(schedule, config.steps),
+        },
+    )
+
+
+def _train_meta_steps(schedule: Schedule, steps: int) -> int:
+    """Return how often φ moves in training: what the outer rate's schedule falls over."""
+    if not schedule.moves_in("train"):
+        return 0
+    return sum(plan.meta_step for plan in schedule.plans(steps) if plan.phase == "train")
+
+
+def build_loss(chosen: Selected, task: Task, seed: int) -> LearnedLoss:
+    """Make a loss by name, its parameters drawn from the seed."""
+    options = chosen.options
+    if isinstance(options, TaskOptions):
+        options = options.for_task(task)
+    with seeded(seed, "loss"):
+        loss = registry.get("loss", chosen.name).build(options, link=task.link)
+    # Set, not handed over: a family from elsewhere need not take it.
+    loss.ignore_index = task.ignore_index
+    if loss.family is None:
+        loss.family = chosen.name
+    return loss
+
+
+def _weights(config: RunConfig, task: Task, model: nn.Module | None) -> Weights:
+    if model is not None:
+        return Weights.of(model, config.seed)
+    part = registry.get("model", config.model.name)
+    context: dict[str, Any] = {"input_shape": task.input_shape, "outputs": task.outputs}
+    return Weights(build=lambda: part.build(config.model.options, **context), seed=config.seed)
+
+
+def _streams(
+    config: RunConfig, task: Task, schedule: Schedule, device: torch.device
+) -> dict[str, BatchStream]:
+    rows = {
+        "train": task.train,
+        "validation": task.valid,
+        "train+validation": concatenated(task.train, task.valid),
+    }[schedule.train_on.name]
+    validates = schedule.meta_batch is MetaBatch.validation
+    stream_to = device if task.stream else None
+    stream = partial(BatchStream, seed=config.seed, stream_to=stream_to)
+    training = partial(stream, rows, size=config.batch_size, augment=task.augment)
+    judging = partial(
+        stream,
+        task.valid if validates else task.train,
+        size=config.meta_batch_size,
+        augment=None if validates else task.augment,
+    )
+    return {
+        "train": training(purpose="train"),
+        "offline": training(purpose="offline"),
+        "meta/train": judging(purpose="meta/train"),
+        "meta/offline": judging(purpose="meta/offline"),
+    }

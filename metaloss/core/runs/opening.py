@@ -1,0 +1,196 @@
+"""What a run begins with: its folder, its trackers, its first event."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import replace
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from metaloss import registry
+from metaloss.compose import to_dict, to_yaml
+from metaloss.config import RunConfig
+from metaloss.contracts import RunStarted
+from metaloss.core.storage.files import read_json, reason, write_atomically, write_json
+from metaloss.core.training.recorder import Quiet, Recorder
+from metaloss.core.parts.setup import Setup
+from metaloss.errors import MetalossError
+from metaloss.inner.ranks import ALONE, Ranks
+from metaloss.tracking.fanout import Fanout
+
+CONFIG, PLUGINS, MADE_OF = "config.yaml", "plugins.json", "made_of.json"
+Made = Mapping[str, Any]
+
+
+def check_empty(folder: Path) -> None:
+    """Raise if a new run would write over something.
+
+    What a run that was killed in its first moments leaves, before its ``config.yaml``, is nothing.
+    """
+    try:
+        taken = folder.exists() and (not folder.is_dir() or not has_nothing(folder))
+    except OSError as error:
+        raise MetalossError(f"output={folder} cannot be written: {reason(error)}") from error
+    if taken:
+        raise MetalossError(
+            f"output={folder} is not empty: choose another, or continue it with --resume {folder}"
+        )
+
+
+def has_nothing(folder: Path) -> bool:
+    """Return whether no run has begun in a folder that exists."""
+    return all(path.name in (PLUGINS, MADE_OF) or _temporary(path) for path in folder.iterdir())
+
+
+def _temporary(path: Path) -> bool:
+    return path.name.startswith(".") and path.name.endswith(".tmp")
+
+
+@contextmanager
+def claimed(folder: Path, ranks: Ranks = ALONE) -> Iterator[None]:
+    """Make a new run's folder, and keep other runs from beginning in it while the block lasts.
+
+    Raises:
+        MetalossError: If it is not empty, cannot be written, or another process has it.
+    """
+    if not ranks.leads:
+        yield
+        return
+    check_empty(folder)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        number = os.open(folder, os.O_RDONLY)
+    except OSError as error:
+        raise MetalossError(f"output={folder} cannot be written: {reason(error)}") from error
+    try:
+        _lock(number, folder)
+        # Another run may have begun in it before it was ours, and ended.
+        check_empty(folder)
+        yield
+    finally:
+        os.close(number)
+
+
+def _lock(number: int, folder: Path) -> None:
+    try:
+        fcntl.flock(number, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        raise MetalossError(
+            f"output={folder}: another run begins in it right now: choose another folder"
+        ) from error
+    except OSError:
+        pass  # a file system that locks no folders: the journal's own lock remains
+
+
+def is_busy(folder: Path) -> bool:
+    """Return whether a process trains the run in a folder right now."""
+    for path in (folder, folder / "journal.jsonl"):
+        try:
+            number = os.open(path, os.O_RDONLY)
+        except OSError:  # there is nothing yet
+            continue
+        try:
+            fcntl.flock(number, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+        except OSError:  # a file system without locks
+            continue
+        finally:
+            os.close(number)
+    return False
+
+
+def open_folder(setup: Setup, folder: Path, plugins: Mapping[str, str] | None, made: Made) -> Setup:
+    """Write what a new run's folder begins with; return the setup that knows its folder."""
+    setup = replace(setup, config=replace(setup.config, output=str(folder)))
+    if not setup.ranks.leads:
+        return setup
+    folder.mkdir(parents=True, exist_ok=True)
+    write_json(folder / PLUGINS, dict(plugins or {}))
+    write_json(folder / MADE_OF, made)
+    # Last: a folder with a configuration is a run that can go on.
+    write_atomically(folder / CONFIG, to_yaml(setup.config).encode())
+    return setup
+
+
+def reopen_folder(setup: Setup, folder: Path, plugins: Mapping[str, str] | None) -> None:
+    """Write what changes in a run's folder when the run goes on."""
+    if not setup.ranks.leads:
+        return
+    write_atomically(folder / CONFIG, to_yaml(setup.config).encode())
+    write_json(folder / PLUGINS, {**read_json(folder / PLUGINS), **(plugins or {})})
+    try:
+        (folder / "summary.json").unlink(missing_ok=True)
+    except OSError as error:
+        raise MetalossError(f"--resume {folder}: cannot be written: {reason(error)}") from error
+
+
+def changed_plugins(folder: Path, plugins: Mapping[str, str] | None) -> list[str]:
+    """Return a message for each of the user's files that is not as it was in the run so far."""
+    before = {Path(path).name: found for path, found in read_json(folder / PLUGINS).items()}
+    return [
+        f"the plugin {path} is not as it was when the run began (its SHA-256 differs)"
+        for path, found in (plugins or {}).items()
+        if before.get(Path(path).name, found) != found
+    ]
+
+
+def started(
+    setup: Setup, folder: Path, resumed_from: int | None, group: str | None = None
+) -> RunStarted:
+    """Return the first event of a run."""
+    totals: dict[str, int] = {}
+    if setup.start_total:
+        totals["start"] = setup.start_total
+    if setup.schedule.offline_total():
+        totals["offline"] = setup.schedule.offline_total()
+    totals["train"] = setup.config.steps
+    return RunStarted(
+        config=to_dict(setup.config),
+        folder=folder,
+        name=folder.name,
+        totals=totals,
+        goal=setup.task.goal,
+        resumed_from=resumed_from,
+        group=group,
+    )
+
+
+def open_recorder(
+    setup: Setup, folder: Path, fanout: Fanout, keep: Mapping[str, Any] | None = None
+) -> Recorder:
+    """Return what keeps a run's numbers: files in process 0, nothing in the others.
+
+    ``keep``: a checkpoint. All processes return when process 0 has its own.
+    """
+    if setup.ranks.leads:
+        recorder = Recorder(folder, fanout.handle, keep)
+    else:
+        recorder = Quiet(folder)
+    setup.ranks.any(False)
+    return recorder
+
+
+def open_trackers(config: RunConfig, ranks: Ranks = ALONE) -> Fanout:
+    """Make the trackers: before anything is written, since one may refuse its options.
+
+    Of many processes, process 0 alone has any.
+    """
+    return Fanout(
+        {
+            name: registry.get("tracker", name).build(options)
+            for name, options in config.tracker.items()
+            if ranks.leads
+        }
+    )
+
+
+def default_folder(setup: Setup) -> str:
+    """Return a name for a run's folder: what it is, and when it began."""
+    config = setup.config
+    parts = (setup.task.name, config.model.name, config.loss.name, config.schedule.name)
+    return f"runs/{'-'.join(parts)}-seed{config.seed}-{datetime.now():%Y%m%d-%H%M%S-%f}"

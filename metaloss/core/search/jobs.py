@@ -1,0 +1,90 @@
+"""A group of candidates to judge, as plain data that any process can take."""
+
+from __future__ import annotations
+
+import functools
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from metaloss.compose import compose
+from metaloss.config import Compile, Selected
+from metaloss.contracts import Candidate
+from metaloss.core.parts.setup import Setup, build_loss, prepare
+from metaloss.core.search.population import Judged, judge
+from metaloss.losses.base import LearnedLoss
+from metaloss.types import Tensors
+
+
+@dataclass(frozen=True, kw_only=True)
+class Job:
+    """Candidates that are trained together: the options of each, and its φ if it has one."""
+
+    candidates: tuple[tuple[Mapping[str, Any], Tensors | None], ...]
+
+
+def grouped(candidates: Sequence[Candidate], size: int) -> list[Job]:
+    """Return the jobs of a generation: by the order of the candidates, whoever will do them."""
+    plain = [(dict(one.options), one.phi) for one in candidates]
+    return [Job(candidates=tuple(plain[at : at + size])) for at in range(0, len(plain), size)]
+
+
+def judge_job(setup: Setup, job: Job) -> list[Judged]:
+    """Return what became of each candidate of a job."""
+    assert setup.search is not None
+    losses = [candidate_loss(setup, options) for options, _ in job.candidates]
+    phis = [
+        _own(loss, setup) if phi is None else _moved(phi, setup)
+        for loss, (_, phi) in zip(losses, job.candidates, strict=True)
+    ]
+    with _one_thread(setup.device):
+        judged = judge(setup, setup.search, losses, phis)
+    return [replace(one, phi={k: v.cpu() for k, v in one.phi.items()}) for one in judged]
+
+
+def judge_elsewhere(config: str, job: Job) -> list[Judged]:
+    """Return what became of each candidate, in a process that has nothing but the config's text."""
+    return judge_job(_setup_of(config), job)
+
+
+def candidate_loss(setup: Setup, options: Mapping[str, Any]) -> LearnedLoss:
+    """Return the run's loss with some options changed."""
+    if not options:
+        return setup.loss
+    chosen = setup.config.loss
+    changed = Selected(name=chosen.name, options=replace(chosen.options, **options))
+    return build_loss(changed, setup.task, setup.config.seed).to(setup.device)
+
+
+@functools.lru_cache(maxsize=1)
+def _setup_of(config: str) -> Setup:
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "config.yaml"
+        file.write_text(config, encoding="utf-8")
+        # Candidates are trained eagerly: a worker needs no compiler.
+        return prepare(replace(compose([], file), tracker={}, compile=Compile.off))
+
+
+def _own(loss: LearnedLoss, setup: Setup) -> Tensors:
+    return _moved({name: value.detach() for name, value in loss.named_parameters()}, setup)
+
+
+def _moved(phi: Tensors, setup: Setup) -> Tensors:
+    return {name: value.to(setup.device) for name, value in phi.items()}
+
+
+@contextmanager
+def _one_thread(device: torch.device) -> Iterator[None]:
+    # Sums on several threads are rounded in another order: as in a worker, so here.
+    before = torch.get_num_threads()
+    if device.type == "cpu":
+        torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)

@@ -1,0 +1,266 @@
+"""The offline phase by a search: generations of candidates, the best of which trains the model."""
+
+from __future__ import annotations
+
+import copy
+import csv
+import io
+import math
+from collections import Counter
+from dataclasses import dataclass, field, fields, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from metaloss.compose import to_yaml
+from metaloss.contracts import Candidate, Search
+from metaloss.core.parts.setup import Setup
+from metaloss.core.search.jobs import candidate_loss, grouped
+from metaloss.core.search.population import Judged, local_engine, no_better_than_constant
+from metaloss.core.search.ray_cluster import require_ray
+from metaloss.core.search.workers import Workers, open_workers
+from metaloss.core.storage import checkpoint
+from metaloss.core.storage.files import write_atomically
+from metaloss.core.training.interrupt import Interrupt
+from metaloss.core.training.recorder import Recorder
+from metaloss.errors import MetalossError
+
+FILE = "search.csv"
+COLUMNS = ("generation", "index", "fitness", "status", "why", "loss")
+_FOLDER = "search"
+
+
+@dataclass(kw_only=True)
+class History:
+    """What a search was told, its table, the best candidate and the first loss: all that is saved.
+
+    ``first`` is the loss that the search began with, judged as its candidates are; None where its
+    parameters mean nothing before they are searched for.
+    """
+
+    told: list[list[float]] = field(default_factory=list)
+    rows: list[list[Any]] = field(default_factory=list)
+    best: dict[str, Any] | None = None
+    first: dict[str, Any] | None = None
+    lost: int = 0
+
+
+def load(folder: Path, device: torch.device) -> tuple[dict[str, Any] | None, list[str]]:
+    """Return the newest checkpoint of a run's search, and messages on damaged ones."""
+    return checkpoint.load_newest(folder / _FOLDER, device)
+
+
+def check_search(setup: Setup) -> None:
+    """Raise if a run's search cannot be done; nothing was written by then.
+
+    Raises:
+        MetalossError: If the search refuses the loss, its engine does not fit, or other processes
+            could not make the same run.
+    """
+    rule, config = setup.search, setup.config
+    if rule is None:
+        return
+    rule.search(setup.loss, setup.task.task_loss, setup.task.outputs, config.seed)
+    if rule.local_steps:
+        local_engine(rule)
+    if rule.workers != "1" and "custom" in (config.task.name, config.model.name, config.loss.name):
+        raise MetalossError(
+            f"meta_optimizer.workers={rule.workers}: a task, model or loss of your own cannot be "
+            "sent to other processes: register it, or use workers=1"
+        )
+    if rule.workers == "ray":
+        require_ray("meta_optimizer.workers=ray")
+
+
+def find_loss(
+    setup: Setup, recorder: Recorder, interrupt: Interrupt, saved: dict[str, Any] | None
+) -> Setup:
+    """Search, or go on with a search; return the setup that trains with what was found.
+
+    Args:
+        setup: The run, with a search for its meta-optimizer.
+        recorder: Where numbers go; its folder gets ``search.csv``.
+        interrupt: Asked between groups of candidates.
+        saved: From :func:`load`.
+
+    Raises:
+        MetalossError: If not one candidate could be trained.
+    """
+    rule = setup.search
+    assert rule is not None
+    history = _history(saved)
+    search = rule.search(setup.loss, setup.task.task_loss, setup.task.outputs, setup.config.seed)
+    for fitness in history.told:
+        search.ask()
+        search.tell(list(fitness))
+    if len(history.told) < rule.generations:
+        with open_workers(setup, to_yaml(setup.config)) as workers:
+            lost_before = history.lost
+            if setup.loss.given and not history.told:
+                _begin(setup, workers, history, interrupt, recorder.folder)
+            while len(history.told) < rule.generations:
+                _generation(setup, search, workers, history, interrupt, recorder.folder)
+                history.lost = lost_before + workers.lost
+                _record(recorder, history)
+    best = _chosen(setup, history)
+    if best is None:
+        raise MetalossError(
+            f"the search found no loss that trains a model: of {len(history.rows)} candidates none "
+            f"has a finite fitness; see {recorder.folder / FILE}"
+        )
+    return _with_found(setup, history, best)
+
+
+def _begin(
+    setup: Setup, workers: Workers, history: History, interrupt: Interrupt, folder: Path
+) -> None:
+    """Judge the loss that the search begins with, as its candidates are: one is to beat it."""
+    hint = f"the search had just begun; start over with metaloss train --resume {folder}"
+    ((result,),) = workers.judge(grouped([Candidate()], 1), lambda: interrupt.check(hint))
+    history.first = {
+        "fitness": result.fitness,
+        "generation": -1,
+        "index": 0,
+        "options": {},
+        "phi": result.phi,
+        "text": str(getattr(setup.config.loss.options, "expression", setup.config.loss.name)),
+    }
+
+
+def _chosen(setup: Setup, history: History) -> dict[str, Any] | None:
+    """Return the loss to train with: the first, unless one found beats it and a constant's."""
+    assert setup.search is not None
+    best, first = history.best, history.first
+    if first is None or not math.isfinite(first["fitness"]):
+        return best
+    if best is None or not best["fitness"] < first["fitness"]:
+        return first
+    # Of what is no better than a constant prediction, chance would choose.
+    return first if no_better_than_constant(setup, best["fitness"]) else best
+
+
+def _generation(
+    setup: Setup,
+    search: Search,
+    workers: Workers,
+    history: History,
+    interrupt: Interrupt,
+    folder: Path,
+) -> None:
+    """Judge one generation, and tell the search."""
+    assert setup.search is not None
+    number = len(history.told)
+    hint = f"generation {number} was not finished; go on with metaloss train --resume {folder}"
+    candidates = search.ask()
+    new = [one for one in candidates if one.rejected is None and one.known is None]
+    jobs = grouped(new, setup.search.group)
+    judged = iter(
+        one for results in workers.judge(jobs, lambda: interrupt.check(hint)) for one in results
+    )
+    fitness = []
+    for index, candidate in enumerate(candidates):
+        result = next(judged) if candidate.rejected is None and candidate.known is None else None
+        value = _fitness(candidate, result)
+        fitness.append(value)
+        history.rows.append(_row(number, index, candidate, result, value))
+        best = math.inf if history.best is None else history.best["fitness"]
+        if result is not None and value < best:
+            history.best = {
+                "fitness": value,
+                "generation": number,
+                "index": index,
+                "options": dict(candidate.options),
+                "phi": result.phi,
+                "text": candidate.text,
+            }
+    search.tell(list(fitness))
+    history.told.append(fitness)
+
+
+def _fitness(candidate: Candidate, result: Judged | None) -> float:
+    if result is not None:
+        return result.fitness
+    return math.inf if candidate.known is None else candidate.known
+
+
+def _row(
+    generation: int, index: int, candidate: Candidate, result: Judged | None, fitness: float
+) -> list[Any]:
+    why = candidate.rejected or (result.ended if result else None) or ""
+    if candidate.rejected is not None:
+        status = "rejected"
+    elif result is None:
+        status = "known"
+    else:
+        status = "ended early" if result.ended else "trained"
+    return [generation, index, float(f"{fitness:.7g}"), status, why, candidate.text]
+
+
+def _record(recorder: Recorder, history: History) -> None:
+    """Write the table, the journal's line and the checkpoint, in this order."""
+    done = len(history.told)
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerows([COLUMNS, *history.rows])
+    write_atomically(recorder.folder / FILE, text.getvalue().encode())
+    finite = [value for value in history.told[-1] if math.isfinite(value)]
+    numbers: dict[str, float] = {}
+    if history.best is not None:
+        numbers["search/fitness"] = history.best["fitness"]
+    if finite:
+        numbers["search/mean_fitness"] = sum(finite) / len(finite)
+    counts = Counter(row[3] for row in history.rows)
+    numbers["search/rejected"] = float(counts["rejected"])
+    numbers["search/lost_workers"] = float(history.lost)
+    recorder.log(done, "offline", done, numbers)
+    recorder.table(done, "search", COLUMNS, history.rows)
+    checkpoint.save(
+        recorder.folder / _FOLDER,
+        done,
+        {
+            "told": history.told,
+            "rows": history.rows,
+            "best": history.best,
+            "first": history.first,
+            "lost": history.lost,
+            "seconds": recorder.seconds(),
+            "warnings": recorder.warnings,
+            "files": recorder.positions(),
+        },
+    )
+
+
+def _history(saved: dict[str, Any] | None) -> History:
+    if saved is None:
+        return History()
+    known = {field.name for field in fields(History)} & saved.keys()
+    return History(**{name: saved[name] for name in known})
+
+
+def _with_found(setup: Setup, history: History, best: dict[str, Any]) -> Setup:
+    """Return the setup with the best loss in place of the one that the search began with."""
+    loss = copy.deepcopy(candidate_loss(setup, best["options"]))
+    with torch.no_grad():
+        for name, value in loss.named_parameters():
+            value.copy_(best["phi"][name])
+    problem = replace(setup.problem, loss=loss)
+    step = replace(setup.advance.step, problem=problem)
+    counts: Counter[str] = Counter(row[3] for row in history.rows)
+    found = {
+        "fitness": best["fitness"],
+        "generation": best["generation"],
+        "index": best["index"],
+        "loss": best["text"],
+        **({"began_with": history.first["fitness"]} if history.first else {}),
+        "candidates": len(history.rows),
+        **{status.replace(" ", "_"): count for status, count in sorted(counts.items())},
+        "lost_workers": history.lost,
+    }
+    return replace(
+        setup,
+        loss=loss,
+        problem=problem,
+        advance=replace(setup.advance, step=step),
+        found=found,
+    )

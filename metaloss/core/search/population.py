@@ -1,0 +1,246 @@
+"""Many candidate losses judged together, as one vectorised program of base models."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.func import functional_call, vmap
+from torch.utils import _pytree as pytree
+
+from metaloss import registry
+from metaloss.core.parts.setup import Setup
+from metaloss.core.steps.advance import Place, window
+from metaloss.core.training.evaluate import constant_metric
+from metaloss.core.training.ladder import learned_nothing
+from metaloss.errors import MetalossError
+from metaloss.inner.stacked import StackedProblem, stack
+from metaloss.losses.base import LearnedLoss
+from metaloss.meta_optimizers.outer import OuterRule
+from metaloss.meta_optimizers.search import FitnessOf, SearchRule
+from metaloss.types import InnerState, Tensors
+
+_ROWS_AT_ONCE = 1024
+# The purposes of the draws: the same weights and batches for every candidate of a search.
+_LOCAL, _FITNESS = "offline", "search"
+PHI = "phi"
+# Earlier, a good loss may be no better than a constant prediction either.
+FEWEST_STEPS = 50
+
+
+@dataclass(frozen=True, kw_only=True)
+class Judged:
+    """What became of a candidate: its fitness (lower is better), φ, and why it ended early."""
+
+    fitness: float
+    phi: Tensors
+    ended: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class PopulationProblem(StackedProblem):
+    """Members that share batches and differ in their losses, of any structures.
+
+    φ is one tensor (N, D) named ``"phi"``: each member's parameters in a row, zeros behind.
+
+    Attributes:
+        losses: One for each member, or a single one that all share.
+    """
+
+    losses: tuple[LearnedLoss, ...]
+    shares_batches: bool = True
+
+    def learned_loss(self, phi: Tensors, outputs: Tensor, targets: Tensor) -> Tensor:
+        """Return every member's L_φ (N,): the model is vectorised, the small losses may not be."""
+        if len(self.losses) == 1:
+            loss = self.losses[0]
+            return vmap(lambda row, out: _value(loss, row, out, targets))(phi[PHI], outputs)
+        members = zip(self.losses, phi[PHI].unbind(), outputs.unbind(), strict=True)
+        return torch.stack([_value(loss, row, out, targets) for loss, row, out in members])
+
+
+def judge(
+    setup: Setup, rule: SearchRule, losses: Sequence[LearnedLoss], phis: Sequence[Tensors]
+) -> list[Judged]:
+    """Return the fitness of each candidate: all are trained together.
+
+    Args:
+        setup: The run that the losses are for.
+        rule: How candidates are judged.
+        losses: Each candidate's loss; its own parameters are ignored.
+        phis: Each candidate's φ.
+    """
+    rows, problem = _problem(setup, losses, phis)
+    if rule.local_steps and rows.shape[1]:
+        rows = _locally_moved(setup, rule, problem, rows)
+    fitness, ended = _trained(setup, rule, problem, rows)
+    return [
+        Judged(fitness=value, phi=unflat(loss, row), ended=why)
+        for value, why, loss, row in zip(fitness, ended, losses, rows, strict=True)
+    ]
+
+
+def flat(loss: LearnedLoss, phi: Tensors) -> Tensor:
+    """Return φ as one vector, in the order of the loss's parameters."""
+    values = [phi[name].detach().reshape(-1) for name, _ in loss.named_parameters()]
+    return torch.cat(values) if values else torch.empty(0)
+
+
+def unflat(loss: LearnedLoss, row: Tensor) -> Tensors:
+    """Return φ by name from the beginning of a vector."""
+    phi, at = {}, 0
+    for name, like in loss.named_parameters():
+        phi[name] = row[at : at + like.numel()].view(like.shape)
+        at += like.numel()
+    return phi
+
+
+def _value(loss: LearnedLoss, row: Tensor, outputs: Tensor, targets: Tensor) -> Tensor:
+    return functional_call(loss, unflat(loss, row), (outputs, targets))
+
+
+def _problem(
+    setup: Setup, losses: Sequence[LearnedLoss], phis: Sequence[Tensors]
+) -> tuple[Tensor, PopulationProblem]:
+    vectors = [flat(loss, phi) for loss, phi in zip(losses, phis, strict=True)]
+    rows = torch.zeros(len(vectors), max(len(vector) for vector in vectors))
+    rows = rows.to(vectors[0])
+    for index, vector in enumerate(vectors):
+        rows[index, : len(vector)] = vector
+    alike = all(loss.config == losses[0].config for loss in losses)
+    shared = (losses[0],) if alike else tuple(losses)
+    return rows, PopulationProblem.of(setup.problem, loss=losses[0], losses=shared)
+
+
+def _locally_moved(
+    setup: Setup, rule: SearchRule, problem: PopulationProblem, rows: Tensor
+) -> Tensor:
+    """Move every φ along its meta-gradient, each meta-step from fresh weights."""
+    engine = local_engine(rule)
+    phi = {PHI: rows}
+    outer = stack([engine.outer_init({PHI: row}) for row in rows])
+
+    def moved(phi: Tensors, slope: Tensors, outer: Any) -> Any:
+        return engine.outer_step(phi, slope, outer, phase="offline", total=rule.local_steps)
+
+    for number in range(rule.local_steps):
+        inner = _copies(setup.advance.fresh(_LOCAL, number), len(rows))
+        places = [Place("offline", number), Place("meta/offline", number)]
+        view = window(places, setup.advance.streams, setup.advance.key)
+        found = engine.meta_gradient(problem, phi, inner, view)
+        phi, outer = problem.each(moved)(phi, found.gradient, outer)
+    return phi[PHI].detach()
+
+
+def _trained(
+    setup: Setup, rule: SearchRule, problem: PopulationProblem, rows: Tensor
+) -> tuple[list[float], list[str | None]]:
+    """Train every member; end those early that are hopeless. Return fitness and reasons."""
+    count = len(rows)
+    fitness, ended = [math.inf] * count, [None] * count  # type: list[float], list[str | None]
+    live = list(range(count))
+    state = _copies(setup.advance.fresh(_FITNESS, 0), count)
+    check = math.ceil(rule.early_end * rule.fitness_steps)
+    for number in range(rule.fitness_steps):
+        if number == check and check:
+            hopeless = _hopeless(setup, problem, state, number)
+            for index, why in hopeless.items():
+                ended[live[index]] = f"{why} after {number} steps"
+            kept = [index for index in range(len(live)) if index not in hopeless]
+            if not kept:
+                return fitness, ended
+            live = [live[index] for index in kept]
+            problem, rows, state = _some(problem, rows, state, kept)
+        batch = setup.advance.streams["offline"][number]
+        key = setup.advance.key(_FITNESS, number)
+        state = problem.step({PHI: rows}, state, batch, key).state
+    scores = _scores(setup, problem, state, rule.fitness)
+    for place, score in zip(live, scores, strict=True):
+        fitness[place] = score
+        if not math.isfinite(score):
+            fitness[place], ended[place] = math.inf, "not finite"
+    return fitness, ended
+
+
+def _hopeless(
+    setup: Setup, problem: PopulationProblem, state: InnerState, steps: int
+) -> dict[int, str]:
+    """Return which members cannot become the best after some steps, and why."""
+    found = {}
+    constant = constant_metric(setup.task) * _sign(setup)
+    for index, score in enumerate(_scores(setup, problem, state, FitnessOf.metric)):
+        if not math.isfinite(score):
+            found[index] = "not finite"
+        elif steps >= FEWEST_STEPS and score >= constant:
+            found[index] = "no better than a constant prediction"
+    return found
+
+
+@torch.no_grad()
+def _scores(
+    setup: Setup, problem: PopulationProblem, state: InnerState, what: FitnessOf
+) -> list[float]:
+    """Return every member's score on the validation rows, turned so that lower is better."""
+    task, rows = setup.task, setup.task.valid
+
+    def outputs_of(params: Tensors, buffers: Tensors, inputs: Tensor) -> Tensor:
+        return problem.model(params, buffers, inputs, train=False)[0]
+
+    blocks = [
+        vmap(outputs_of, in_dims=(0, 0, None))(state.params, state.buffers, block.to(setup.device))
+        for block in rows.inputs.split(_ROWS_AT_ONCE)
+    ]
+    outputs = torch.cat(blocks, 1)
+    score = task.metric if what is FitnessOf.metric else task.task_loss
+    sign = _sign(setup) if what is FitnessOf.metric else 1.0
+    finite = outputs.flatten(1).isfinite().all(1).tolist()
+    # A metric that counts right answers does not see that an output is NaN.
+    return [
+        sign * float(score(out, rows.targets)) if ok else math.inf
+        for out, ok in zip(outputs, finite, strict=True)
+    ]
+
+
+def no_better_than_constant(setup: Setup, fitness: float) -> bool:
+    """Return whether a fitness is no better than that of the best constant prediction."""
+    assert setup.search is not None
+    if setup.search.fitness is FitnessOf.metric:
+        return learned_nothing(fitness, constant_metric(setup.task) * _sign(setup))
+    return learned_nothing(fitness, setup.task.constant_loss)
+
+
+def _sign(setup: Setup) -> float:
+    return 1.0 if setup.task.goal == "min" else -1.0
+
+
+def _some(
+    problem: PopulationProblem, rows: Tensor, state: InnerState, kept: list[int]
+) -> tuple[PopulationProblem, Tensor, InnerState]:
+    if len(problem.losses) > 1:
+        problem = replace(problem, losses=tuple(problem.losses[index] for index in kept))
+    return problem, rows[kept], pytree.tree_map(lambda leaf: leaf[kept], state)
+
+
+def _copies(state: InnerState, count: int) -> InnerState:
+    # Not views of one: forward mode refuses tensors that share memory with themselves.
+    return pytree.tree_map(lambda leaf: leaf.expand(count, *leaf.shape).clone(), state)
+
+
+def local_engine(rule: SearchRule) -> OuterRule:
+    """Return the engine that moves the candidates' parameters.
+
+    Raises:
+        MetalossError: If it is none, or takes one run at a time only.
+    """
+    part = registry.get("meta_optimizer", rule.local_engine)
+    if not issubclass(part.cls, OuterRule) or not part.cls.stacks:
+        raise MetalossError(
+            f"meta_optimizer.local_engine={rule.local_engine}: expected an engine that takes many "
+            "losses at once: mixed or finite_difference"
+        )
+    engine: OuterRule = part.config_class(offline_lr=rule.local_lr)
+    return engine

@@ -1,0 +1,102 @@
+"""One segment of a run: which rows a plan's steps see, and the step itself."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple, Protocol
+
+import torch
+from torch import Tensor
+
+from metaloss.contracts import Plan, Progress, Schedule
+from metaloss.core.batches.streams import BatchStream
+from metaloss.core.steps.state import TrainState
+from metaloss.core.steps.step import Step, waits
+from metaloss.inner.keys import key_tensor
+from metaloss.types import Batch, InnerState, Window
+
+
+class Place(NamedTuple):
+    """Which batch: a stream's purpose, and the number in it."""
+
+    purpose: str
+    number: int
+
+
+class Stream(Protocol):
+    """Batches by number."""
+
+    def __getitem__(self, number: int) -> Batch:
+        """Return batch ``number``."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Advance:
+    """``(state, plan, progress) -> state``, without a host sync.
+
+    Attributes:
+        step: What is done to the state.
+        schedule: Where the meta-batches come from.
+        streams: Training batches by phase, meta-batches as ``"meta/" + phase``.
+        fresh: Fresh θ, buffers and optimizer state, by phase and number.
+        seed: The run's seed.
+        device: Where everything lives.
+    """
+
+    step: Step
+    schedule: Schedule
+    streams: dict[str, BatchStream]
+    fresh: Callable[[str, int], InnerState]
+    seed: int
+    device: torch.device
+
+    def __call__(self, state: TrainState, plan: Plan, progress: Progress) -> TrainState:
+        """Return the state after the plan's steps; a bad segment changes nothing but the guard."""
+        return self.step(self.begun(state, plan, progress), self.window(plan, progress), plan)
+
+    def begun(self, state: TrainState, plan: Plan, progress: Progress) -> TrainState:
+        """Return the state that the plan begins with: fresh weights where it says so."""
+        if not plan.reset:
+            return state
+        state = state._replace(inner=self.fresh(plan.phase, _number(plan, progress)), pending=None)
+        if plan.phase == "train" and state.outer is not None:
+            state = state._replace(outer=self.step.engine.outer_init(state.phi))
+        return state
+
+    def window(self, plan: Plan, progress: Progress) -> Window:
+        """Return the batches and keys of the plan's steps, and those that judge them."""
+        return window(self.places(plan, progress), self.streams, self.key)
+
+    def places(self, plan: Plan, progress: Progress) -> list[Place]:
+        """Return where the batches of the plan's steps are, and, last, the one that judges."""
+        number = _number(plan, progress)
+        first = number * plan.unroll if plan.phase == "offline" else number
+        steps = [Place(plan.phase, k) for k in range(first, first + plan.unroll)]
+        # Without a judgement here, the last place stands for no batch of its own.
+        judged = plan.meta_step and not waits(self.schedule, plan)
+        return [*steps, Place(f"meta/{plan.phase}", number) if judged else steps[0]]
+
+    def key(self, purpose: str, number: int) -> Tensor:
+        """Return what decides the dropout masks on a batch."""
+        return key_tensor(self.seed, f"dropout/{purpose}", number, device=self.device)
+
+
+def window(
+    places: Sequence[Place],
+    streams: Mapping[str, Stream],
+    key: Callable[[str, int], Tensor],
+) -> Window:
+    """Return the batches and keys at some places, the last of them the one that judges."""
+    batches, keys = [], []
+    for place in places[:-1]:
+        batches.append(streams[place.purpose][place.number])
+        keys.append(key(*place))
+    if places[-1] in places[:-1]:
+        return Window(tuple(batches), tuple(keys), batches[0], keys[0])
+    purpose, number = places[-1]
+    return Window(tuple(batches), tuple(keys), streams[purpose][number], key(purpose, number))
+
+
+def _number(plan: Plan, progress: Progress) -> int:
+    return progress.offline if plan.phase == "offline" else progress.train

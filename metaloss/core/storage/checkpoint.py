@@ -1,0 +1,79 @@
+"""Checkpoints: atomic, rotated, checked, and nothing in them is ever executed."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import pickle
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from metaloss.core.storage.files import write_atomically
+from metaloss.errors import MetalossError
+
+VERSION = 3
+KEPT = 2
+_MAGIC = b"metaloss checkpoint\n"
+
+
+def save(folder: Path, number: int, content: dict[str, Any]) -> Path:
+    """Write checkpoint ``number`` (tensors, numbers, strings, dicts, lists); drop the oldest."""
+    buffer = io.BytesIO()
+    torch.save({"version": VERSION, **content}, buffer)
+    payload = buffer.getvalue()
+    path = folder / f"{number:012d}.pt"
+    write_atomically(path, _MAGIC + hashlib.sha256(payload).digest() + payload)
+    for old in sorted(folder.glob("*.pt"))[:-KEPT]:
+        old.unlink()
+    return path
+
+
+def load_newest(
+    folder: Path, device: torch.device, upto: int | None = None
+) -> tuple[dict[str, Any] | None, list[str]]:
+    """Return the newest whole checkpoint, or None, and a message for each damaged one.
+
+    Args:
+        folder: Where checkpoints are.
+        device: Where their tensors go.
+        upto: Leave out checkpoints with a higher number than this.
+
+    Raises:
+        MetalossError: If a whole checkpoint was written by a newer version of the format.
+    """
+    messages = []
+    paths = sorted(folder.glob("*.pt"), reverse=True)
+    if upto is not None:
+        paths = [path for path in paths if int(path.stem) <= upto]
+    for path in paths:
+        try:
+            content = _load(path, device)
+        except (OSError, EOFError, RuntimeError, pickle.UnpicklingError, _DamagedError) as error:
+            reason = str(error).split("\n")[0] or type(error).__name__
+            instead = "starting over" if path is paths[-1] else "using the one before"
+            messages.append(f"checkpoint {path.name} is damaged ({reason}): {instead}")
+            continue
+        if content["version"] != VERSION:
+            raise MetalossError(
+                f"checkpoint {path} has format version {content['version']}; this metaloss reads "
+                f"version {VERSION}"
+            )
+        return content, messages
+    return None, messages
+
+
+class _DamagedError(Exception):
+    """The file is not what was written."""
+
+
+def _load(path: Path, device: torch.device) -> dict[str, Any]:
+    data = path.read_bytes()
+    head = len(_MAGIC)
+    if data[:head] != _MAGIC:
+        raise _DamagedError("not a checkpoint")
+    digest, payload = data[head : head + 32], data[head + 32 :]
+    if hashlib.sha256(payload).digest() != digest:
+        raise _DamagedError("its checksum does not match")
+    return torch.load(io.BytesIO(payload), map_location=device, weights_only=True)

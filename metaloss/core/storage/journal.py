@@ -1,0 +1,108 @@
+"""The truth about a run: one JSON object a line, flushed, readable after a kill."""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import json
+import os
+from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from metaloss.core.storage.files import reason, without_nan
+from metaloss.errors import MetalossError
+
+
+class Journal:
+    """An append-only file of JSON lines that can be cut back to a checkpoint.
+
+    A line is on the disk whole or not at all: one that does not fit is taken back.
+
+    Args:
+        path: The file; made if it is not there.
+        keep: Bytes to keep of an existing file, as :meth:`position` gave them; None keeps all.
+
+    Raises:
+        MetalossError: If the file cannot be written, or is shorter than ``keep``. A run without
+            its journal must stop.
+    """
+
+    def __init__(self, path: Path, *, keep: int | None = None) -> None:
+        self._path = path
+        try:
+            self._file = path.open("ab", buffering=0)
+            # Freed by the system when the process ends, however it ends.
+            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            self._file.close()
+            raise MetalossError(
+                f"the journal {path} is being written by another process: is this run still going?"
+            ) from error
+        except OSError as error:
+            raise self._failed(error) from error
+        try:
+            size = self._file.seek(0, os.SEEK_END)
+            if keep is not None and size >= keep:
+                self._file.truncate(keep)
+                self._file.seek(0, os.SEEK_END)
+        except OSError as error:
+            raise self._failed(error) from error
+        if keep is not None and size < keep:
+            self._file.close()
+            raise MetalossError(
+                f"the journal {path} has {size} bytes, its checkpoint was written after {keep}: "
+                "it was cut or replaced, so that the run cannot be continued"
+            )
+
+    def write(self, row: Mapping[str, Any]) -> None:
+        """Append one object; numbers that JSON has no word for are written as null."""
+        line = json.dumps(without_nan(row), allow_nan=False).encode() + b"\n"
+        before = self._file.tell()
+        try:
+            while line:
+                line = line[self._file.write(line) :]
+        except OSError as error:
+            # Of a line that did not fit, a part may be there.
+            with suppress(OSError):
+                self._file.truncate(before)
+            raise self._failed(error) from error
+
+    def position(self) -> int:
+        """Return the size so far, in bytes, after making sure that it is on the disk.
+
+        Raises:
+            MetalossError: If it cannot be, or the file was removed or moved meanwhile.
+        """
+        try:
+            if not os.path.samestat(os.fstat(self._file.fileno()), self._path.stat()):
+                raise FileNotFoundError(errno.ENOENT, "another file has taken its place")
+            os.fsync(self._file.fileno())
+        except FileNotFoundError as error:
+            raise MetalossError(
+                f"the journal {self._path} is gone ({reason(error)}): was the run's folder removed "
+                "or moved while it was trained?"
+            ) from error
+        except OSError as error:
+            raise self._failed(error) from error
+        return self._file.tell()
+
+    def close(self) -> None:
+        """Close the file."""
+        with suppress(OSError):
+            self._file.close()
+
+    def _failed(self, error: OSError) -> MetalossError:
+        return MetalossError(f"cannot write the journal {self._path}: {reason(error)}")
+
+
+def read_rows(path: Path) -> list[dict[str, Any]]:
+    """Return the whole lines of a journal; a last line that a kill cut off is left out."""
+    rows = []
+    for line in path.read_text(encoding="utf-8").splitlines():
+        try:
+            rows.append(json.loads(line))
+        except ValueError:
+            break
+    return rows

@@ -1,0 +1,104 @@
+"""Metrics of the current weights on a whole split."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+
+from metaloss.contracts import Task
+from metaloss.core.training.ladder import learned_nothing
+from metaloss.data.constant import fitted_outputs
+from metaloss.inner.functional import FunctionalModel
+from metaloss.types import Batch, InnerState, Link
+
+_ROWS_AT_ONCE = 4096
+
+
+@torch.no_grad()
+def outputs_of(model: FunctionalModel, state: InnerState, inputs: Tensor) -> Tensor:
+    """Return the raw outputs (N, C, *) in evaluation mode, a block of rows at a time."""
+    device = next(iter(state.params.values())).device
+    blocks = [
+        # Streamed rows are on the CPU.
+        model(state.params, state.buffers, block.to(device), train=False)[0]
+        for block in inputs.split(_ROWS_AT_ONCE)
+    ]
+    return torch.cat(blocks)
+
+
+@torch.no_grad()
+def evaluate(
+    model: FunctionalModel, state: InnerState, task: Task, splits: dict[str, Batch]
+) -> dict[str, Tensor]:
+    """Return the metric and the task loss of each split, as 0-d tensors by name."""
+    numbers = {}
+    for name, rows in splits.items():
+        outputs = outputs_of(model, state, rows.inputs)
+        numbers[f"{name}/{task.metric_name}"] = task.metric(outputs, rows.targets)
+        numbers[f"{name}/task_loss"] = task.task_loss(outputs, rows.targets)
+    return numbers
+
+
+@torch.no_grad()
+def constant_metric(task: Task, split: str = "valid") -> float:
+    """Return a split's metric of the best constant prediction of the training targets.
+
+    NaN where no constant is known: a metric of the user's own may take other outputs.
+    """
+    rows: Batch = getattr(task, split)
+    try:
+        constant = _constant_outputs(task).to(rows.targets.device)
+        places = rows.targets.shape[2:] if _has_columns(task) else rows.targets.shape[1:]
+        outputs = constant.expand(len(rows.targets), task.outputs, *places).contiguous()
+        return float(task.metric(outputs, rows.targets))
+    except (RuntimeError, ValueError, IndexError, TypeError):
+        return math.nan
+
+
+def constant_metrics(task: Task) -> dict[str, float]:
+    """Return the metric of the best constant prediction on the splits that a run is judged on."""
+    return {f"{name}/{task.metric_name}": constant_metric(task, name) for name in ("valid", "test")}
+
+
+def is_chance(metrics: Mapping[str, float], constants: Mapping[str, float], task: Task) -> bool:
+    """Return whether what a run ends with is no better than a constant prediction on test rows.
+
+    Neither by the metric nor by the task loss: the most frequent class can be the best answer to an
+    imbalanced task, and a confident model can have a high task loss and few errors.
+
+    Args:
+        metrics: The run's last metrics.
+        constants: From :func:`constant_metrics`.
+        task: What the run learned.
+    """
+    name = f"test/{task.metric_name}"
+    return learned_nothing(metrics[name], constants[name], task.goal) and learned_nothing(
+        metrics["test/task_loss"], task.constant_loss
+    )
+
+
+def _has_columns(task: Task) -> bool:
+    """Whether targets are (B, C, *), and not (B, *) class indices."""
+    return task.link is not Link.softmax or task.train.targets.is_floating_point()
+
+
+def _constant_outputs(task: Task) -> Tensor:
+    """Return the best constant raw outputs (1, C, *1) for the training targets."""
+    targets = task.train.targets
+    if not _has_columns(task):
+        counted = targets[targets != task.ignore_index]
+        shares = torch.bincount(counted, minlength=task.outputs) / len(counted)
+        # A class that never occurs has log 0: far below the others, and finite.
+        return shares.clamp(min=1e-12).log().view(1, -1, *[1] * (targets.dim() - 1))
+    if targets.dim() < 2 or targets.shape[1] != task.outputs:
+        # A task loss of the user's own, for which outputs are no predictions of the targets.
+        return fitted_outputs(targets.cpu(), task.outputs, task.task_loss)
+    mean = targets.float().transpose(0, 1).flatten(1).mean(1)
+    if task.link is Link.softmax:
+        mean = mean.clamp(min=1e-12).log()
+    elif task.link is Link.sigmoid:
+        mean = torch.logit(mean, eps=1e-6)
+    return mean.view(1, -1, *[1] * (targets.dim() - 2))

@@ -1,0 +1,140 @@
+"""Where a run's numbers go: the journal first, then whoever listens."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from metaloss.contracts import Event, Logged, LossCurves, Noticed, Table
+from metaloss.core.steps.state import Meter
+from metaloss.core.storage.journal import Journal
+from metaloss.core.training.curves import loss_curves
+from metaloss.losses.base import LearnedLoss
+from metaloss.types import Tensors
+
+_NAMES = ("train/loss", "train/task_loss", "meta/task_loss", "meta/gradient_norm")
+
+
+class Recorder:
+    """Writes ``journal.jsonl`` and ``curves.jsonl`` and passes events on.
+
+    Args:
+        folder: The run's folder.
+        emit: Takes events; must not raise.
+        keep: The checkpoint that the run goes on from: ``files``, what :meth:`positions` returned,
+            ``seconds``, which the run had taken, and ``warnings``; None for a new run.
+
+    Attributes:
+        warnings: What was told of a run that went on, for its summary.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        emit: Callable[[Event], None],
+        keep: Mapping[str, Any] | None = None,
+    ) -> None:
+        self.folder = folder
+        keep = keep or {}
+        positions = keep.get("files") or [0, 0]
+        self._journal = Journal(folder / "journal.jsonl", keep=positions[0])
+        self._curves = Journal(folder / "curves.jsonl", keep=positions[1])
+        self._emit = emit
+        self._began = time.perf_counter() - keep.get("seconds", 0.0)
+        self.warnings: list[str] = list(keep.get("warnings", ()))
+
+    def log(self, step: int, phase: str, phase_step: int, numbers: Mapping[str, float]) -> None:
+        """Write one journal line and tell the trackers."""
+        place = {"step": step, "phase": phase, "phase_step": phase_step}
+        self._journal.write({**place, **numbers, "time/seconds": round(self.seconds(), 3)})
+        self._emit(Logged(**place, numbers=numbers))  # type: ignore[arg-type]
+
+    def curves(self, step: int, phase: str, loss: LearnedLoss, phi: Tensors) -> None:
+        """Write the learned loss as it is now."""
+        grid, curves = loss_curves(loss, phi)
+        self._curves.write({"step": step, "phase": phase, "grid": grid, "curves": curves})
+        self._emit(LossCurves(step=step, phase=phase, grid=grid, curves=curves))
+
+    def table(
+        self, step: int, name: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]
+    ) -> None:
+        """Tell the trackers of a table as it is now."""
+        plain = tuple(tuple(row) for row in rows)
+        self._emit(Table(step=step, name=name, columns=tuple(columns), rows=plain))
+
+    def seconds(self) -> float:
+        """Return the seconds that the run has taken, in all its processes."""
+        return time.perf_counter() - self._began
+
+    def notice(self, step: int, message: str, level: str = "warning") -> None:
+        """Tell people something; ``level``: info, warning or error."""
+        self._emit(Noticed(step=step, message=message, level=level))
+
+    def warn(self, place: tuple[int, str, int], message: str) -> None:
+        """Write a warning into the journal and the summary, and tell people.
+
+        Args:
+            place: The step, the phase and its step.
+            message: One line.
+        """
+        names = ("step", "phase", "phase_step")
+        self._journal.write({**dict(zip(names, place, strict=True)), "warning": message})
+        self.warnings.append(message)
+        self.notice(place[0], message)
+
+    def positions(self) -> list[int]:
+        """Return how much of both files is on the disk."""
+        return [self._journal.position(), self._curves.position()]
+
+    def close(self) -> None:
+        """Close both files."""
+        self._journal.close()
+        self._curves.close()
+
+
+class Quiet(Recorder):
+    """Writes nothing and tells nobody: in all processes of a run but the first."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._began = time.perf_counter()
+        self.warnings: list[str] = []
+
+    def log(self, step: int, phase: str, phase_step: int, numbers: Mapping[str, float]) -> None:
+        """Do nothing."""
+
+    def curves(self, step: int, phase: str, loss: LearnedLoss, phi: Tensors) -> None:
+        """Do nothing."""
+
+    def table(
+        self, step: int, name: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]
+    ) -> None:
+        """Do nothing."""
+
+    def notice(self, step: int, message: str, level: str = "warning") -> None:
+        """Do nothing."""
+
+    def warn(self, place: tuple[int, str, int], message: str) -> None:
+        """Do nothing."""
+
+    def positions(self) -> list[int]:
+        """Return that nothing is on the disk."""
+        return [0, 0]
+
+    def close(self) -> None:
+        """Do nothing."""
+
+
+def read_meter(meter: Meter, bad: torch.Tensor) -> tuple[dict[str, float], int]:
+    """Return the means since the last line and the number of bad steps: the one host sync."""
+    values = torch.cat((meter.sums, meter.counts, bad.reshape(1).to(meter.sums.dtype))).tolist()
+    numbers = {
+        name: total / count
+        for name, total, count in zip(_NAMES, values[:4], values[4:8], strict=True)
+        if count
+    }
+    return numbers, int(values[8])

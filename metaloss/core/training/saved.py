@@ -1,0 +1,151 @@
+"""A trainer's state as a checkpoint's content, and back."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from torch.utils import _pytree as pytree
+
+from metaloss.contracts import Progress
+from metaloss.core.steps.guard import GuardState
+from metaloss.core.steps.state import Meter, Pending, Snapshot, TrainState
+from metaloss.core.training.best import Best
+from metaloss.core.training.ladder import Ladder
+from metaloss.core.training.made_of import fixed_values
+from metaloss.types import Batch, Seen, Taken
+
+if TYPE_CHECKING:
+    from metaloss.core.training.trainer import Trainer
+
+# torch.load(weights_only=True) takes no classes: trees are stored as their leaves, and rebuilt
+# over a template of the same structure.
+
+
+def pack_run(trainer: Trainer) -> dict[str, Any]:
+    """Return everything that the rest of a run depends on."""
+    offline, train = trainer.progress.offline, trainer.progress.train
+    best, schedule = trainer.best, trainer.setup.schedule
+    return {
+        "progress": [offline, train],
+        "state": pack_state(trainer.state),
+        "ladder": pack_ladder(trainer.ladder),
+        "best": [best.metrics, best.step, best.waited],
+        "best_inner": pack_tree(best.inner),
+        "metrics": trainer.metrics,
+        "train_seconds": trainer.train_seconds,
+        # Training begins after the offline phase, from weights that only the user may have.
+        "fixed": fixed_values(trainer.setup, begins=schedule.offline_total() > 0 and not train),
+        "seconds": trainer.recorder.seconds(),
+        "warnings": trainer.recorder.warnings,
+        "files": trainer.recorder.positions(),
+    }
+
+
+def unpack_run(trainer: Trainer, content: dict[str, Any]) -> None:
+    """Give a trainer what :func:`pack_run` returned."""
+    trainer.progress = Progress(offline=content["progress"][0], train=content["progress"][1])
+    template = trainer.state
+    trainer.state = unpack_state(content["state"], template)
+    learns = trainer.setup.schedule.learns
+    trainer.recovery.ladder = unpack_ladder(content["ladder"], template, learns)
+    metrics, step, waited = content["best"]
+    inner = unpack_tree(content["best_inner"], template.inner)
+    trainer.best = Best(metrics=metrics, step=step, waited=waited, inner=inner)
+    trainer.metrics = content["metrics"]
+    trainer.train_seconds = content["train_seconds"]
+
+
+def pack_state(state: TrainState) -> dict[str, Any]:
+    """Return the state as lists of tensors."""
+    pending = state.pending
+    return {
+        "values": _pack(Snapshot(state.inner, state.phi, state.outer)),
+        "pending": pending
+        and [
+            [
+                [pytree.tree_leaves(one.state), list(one.batch), one.key, one.grads]
+                if isinstance(one, Taken)
+                else [None, list(one.batch), one.key, None]
+                for one in pending.steps
+            ],
+            pending.passed,
+        ],
+        "guard": list(state.guard),
+        "meter": list(state.meter),
+    }
+
+
+def unpack_state(content: dict[str, Any], template: TrainState) -> TrainState:
+    """Return the state that :func:`pack_state` was given."""
+    values = _unpack(content["values"], template)
+    pending = None
+    if content["pending"] is not None:
+        steps, passed = content["pending"]
+        taken = (
+            Seen(Batch(*batch), key)
+            if leaves is None
+            else Taken(_like(template.inner, leaves), Batch(*batch), key, grads)
+            for leaves, batch, key, grads in steps
+        )
+        pending = Pending(tuple(taken), passed)
+    return TrainState(
+        values.inner,
+        values.phi,
+        values.outer,
+        pending,
+        GuardState(*content["guard"]),
+        Meter(*content["meter"]),
+    )
+
+
+def pack_ladder(ladder: Ladder) -> dict[str, Any]:
+    """Return the ladder as plain values."""
+    return {
+        "good": _pack(ladder.good),
+        "start": _pack(ladder.start),
+        "events": ladder.events,
+        "since": ladder.since,
+        "diverged": ladder.diverged,
+    }
+
+
+def unpack_ladder(content: dict[str, Any], template: TrainState, learns: bool) -> Ladder:
+    """Return the ladder that :func:`pack_ladder` was given."""
+    return Ladder(
+        learns=learns,
+        good=_unpack(content["good"], template),
+        start=_unpack(content["start"], template),
+        events=content["events"],
+        since=content["since"],
+        diverged=content["diverged"],
+    )
+
+
+def pack_tree(tree: Any) -> list[Any] | None:
+    """Return a tree's leaves; None stays None."""
+    return None if tree is None else pytree.tree_leaves(tree)
+
+
+def unpack_tree(leaves: list[Any] | None, template: Any) -> Any:
+    """Return the tree of the template's structure with these leaves; None stays None."""
+    return None if leaves is None else _like(template, leaves)
+
+
+def _pack(values: Snapshot) -> dict[str, Any]:
+    return {
+        "inner": pytree.tree_leaves(values.inner),
+        "phi": pytree.tree_leaves(values.phi),
+        "outer": pack_tree(values.outer),
+    }
+
+
+def _unpack(content: dict[str, Any], template: TrainState) -> Snapshot:
+    return Snapshot(
+        _like(template.inner, content["inner"]),
+        _like(template.phi, content["phi"]),
+        unpack_tree(content["outer"], template.outer),
+    )
+
+
+def _like(template: Any, leaves: list[Any]) -> Any:
+    return pytree.tree_unflatten(leaves, pytree.tree_structure(template))

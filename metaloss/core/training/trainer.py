@@ -1,0 +1,289 @@
+"""The one loop over training steps."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from metaloss.config import Compile
+from metaloss.contracts import Plan, Progress
+from metaloss.core.parts.setup import Setup
+from metaloss.core.steps.state import Meter, TrainState, snapshot
+from metaloss.core.storage import checkpoint
+from metaloss.core.training.best import Best
+from metaloss.core.training.evaluate import evaluate
+from metaloss.core.training.interrupt import Interrupt
+from metaloss.core.training.ladder import Ladder
+from metaloss.core.training.made_of import made_of, sketches
+from metaloss.core.training.recorder import Recorder, read_meter
+from metaloss.core.training.recovery import Recovery
+from metaloss.core.training.saved import pack_run, unpack_run
+from metaloss.types import Tensors
+
+
+class Trainer:
+    """Runs a setup from its start, or from a checkpoint, to its end.
+
+    Args:
+        setup: The parts.
+        folder: The run's folder, where checkpoints go.
+        recorder: Where numbers go.
+        interrupt: Tells of Ctrl-C between two segments.
+        made: What `made_of` said when the run began; None: what it says now.
+    """
+
+    def __init__(
+        self,
+        setup: Setup,
+        folder: Path,
+        recorder: Recorder,
+        interrupt: Interrupt,
+        made: Mapping[str, Any] | None = None,
+    ) -> None:
+        self.setup, self.recorder = setup, recorder
+        self.made = dict(made or made_of(setup))
+        self._sketches = sketches(setup) if setup.ranks.leads else None
+        self._folder, self._interrupt = folder, interrupt
+        self._hint = f"metaloss train --resume {folder}"
+        self.progress = Progress()
+        self.best = Best()
+        self.metrics: dict[str, float] = {}
+        self.train_seconds = self.compile_seconds = 0.0
+        inner = setup.advance.fresh("train", 0)
+        phi = {name: value.detach().clone() for name, value in setup.loss.named_parameters()}
+        self.state = setup.state(inner, phi)
+        start = snapshot(self.state)
+        ladder = Ladder(learns=setup.schedule.learns, good=start, start=start)
+        self.recovery = Recovery(setup, recorder, ladder)
+
+    def begin(self, phi: Tensors | None = None) -> None:
+        """Log the start, and write the first checkpoint. ``phi``: its start, else found here."""
+        setup = self.setup
+        if phi is None:
+            phi = setup.start.begin(
+                setup.loss, setup.task.task_loss, setup.task.outputs, setup.config.seed, self.report
+            )
+        self.state = self.setup.state(self.state.inner, phi)
+        self.ladder.phase_begins(self.state)
+        self.progress = setup.schedule.begins
+        if setup.schedule.offline_total() > self.progress.offline:
+            self._curves("offline")
+        else:
+            self._train_begins()
+        self.save()
+
+    def report(self, step: int, numbers: Any) -> None:
+        """Log how φ's start gets on."""
+        self._interrupt.check(f"no checkpoint yet; start over with {self._hint}")
+        self.recorder.log(step, "start", step, numbers)
+
+    def run(self) -> None:
+        """Go on until the schedule ends, early stopping ends it, or the ladder gives up."""
+        first = True
+        while (plan := self.next_plan()) is not None:
+            if first:
+                self.say_compiling("the steps")
+            step = self.setup.advance.step
+            began, compiled = time.perf_counter(), step.compile_seconds
+            state = self.setup.advance(self.state, plan, self.progress)
+            compiled = step.compile_seconds - compiled
+            self.took(plan, state, time.perf_counter() - began - compiled, compiled)
+            if first:
+                self._say_what_is_slow()
+                first = False
+            if self._interrupt.heard():
+                self.save()
+                self._interrupt.check(f"a checkpoint was written; go on with {self._hint}")
+        self.end()
+
+    def say_compiling(self, what: str) -> None:
+        """Tell people in a compiled run why nothing moves for a while."""
+        if self.setup.config.compile is Compile.on:
+            self.recorder.notice(self.step, f"compiling {what}: up to two minutes", level="info")
+
+    def say_timing(self) -> None:
+        """Tell people in a compiled run why it goes on after its end, if a plain step is new."""
+        if self.setup.config.compile is not Compile.on:
+            return
+        plans = self.setup.schedule.plans(self.setup.config.steps)
+        if all(plan.meta_step for plan in plans if plan.phase == "train"):
+            self.say_compiling("a plain step, to tell what the moving loss costs")
+
+    def next_plan(self) -> Plan | None:
+        """Return what comes next, None at the end."""
+        if self.ladder.diverged or self._stopped_early():
+            return None
+        return self.setup.schedule.plan(self.progress, self.setup.config.steps)
+
+    def is_due(self, plan: Plan) -> bool:
+        """Return whether the state after a plan will be looked at: logged, evaluated or saved."""
+        last = self.progress.steps_in(plan.phase)
+        now = self.progress.after(plan).steps_in(plan.phase)
+        every = (
+            getattr(self.setup.config, f"{what}_every") for what in ("log", "eval", "checkpoint")
+        )
+        return self._is_last(plan.phase, now) or any(_crossed(last, now, n) for n in every)
+
+    def took(self, plan: Plan, state: TrainState, seconds: float, compiled: float = 0.0) -> None:
+        """Take the state after a plan, and do what is due.
+
+        Args:
+            plan: What was done.
+            state: What came of it.
+            seconds: What it took.
+            compiled: What compiling took before, not counted in ``seconds``.
+        """
+        if compiled:
+            self.compile_seconds += compiled
+            self.recorder.notice(
+                self.step, f"compiled {_words(plan)} in {compiled:.0f} s", level="info"
+            )
+        due = self.is_due(plan)
+        self.state = state
+        before, self.progress = self.progress, self.progress.after(plan)
+        if plan.phase == "train":
+            self.train_seconds += seconds
+        if due:
+            self._record(plan, before)
+
+    def end(self) -> None:
+        """Settle on the weights and metrics that the run ends with."""
+        if self.ladder.diverged:
+            self.metrics = self._evaluate()
+        if self.setup.schedule.early_stopping and self.best.inner is not None:
+            self.state = self.state._replace(inner=self.best.inner)
+            self.metrics = dict(self.best.metrics or {})
+        self.recovery.compare(self.metrics, self.step)
+
+    @property
+    def ladder(self) -> Ladder:
+        """What the guard goes back to, and the rungs taken."""
+        return self.recovery.ladder
+
+    def _is_last(self, phase: str, place: int) -> bool:
+        """Return whether a phase ends at a place."""
+        if phase == "offline":
+            return place == self.setup.schedule.offline_total()
+        return place == self.setup.config.steps
+
+    def _say_what_is_slow(self) -> None:
+        if self.setup.problem.model.foreign_randomness:
+            self.recorder.notice(
+                self.step,
+                "the model draws random numbers outside of nn.Dropout: they are seeded at every "
+                "step, which is slower and cannot be compiled",
+            )
+
+    # ------------------------------------------------------------------------ what is seen
+
+    def _record(self, plan: Plan, before: Progress) -> None:
+        config = self.setup.config
+        last, now = before.steps_in(plan.phase), self.progress.steps_in(plan.phase)
+        is_last = self._is_last(plan.phase, now)
+        at_end, ends_offline = (is_last and plan.phase == name for name in ("train", "offline"))
+        evaluates = _crossed(last, now, config.eval_every) or at_end
+        # The offline phase's last numbers must not be counted with the first ones of training.
+        if evaluates or ends_offline or _crossed(last, now, config.log_every):
+            self._log(plan, evaluates)
+        if ends_offline and not self.ladder.diverged:
+            self._train_begins()
+        if _crossed(last, now, config.checkpoint_every) or ends_offline or at_end:
+            self.save()
+
+    def _log(self, plan: Plan, evaluates: bool) -> None:
+        began = time.perf_counter()
+        numbers, bad = read_meter(self.state.meter, self.state.guard.bad)
+        if plan.phase == "train":
+            # On CUDA the reading above waits for the steps that were only queued until then.
+            self.train_seconds += time.perf_counter() - began
+        self.state = self.state._replace(meter=Meter.fresh(self.setup.device))
+        if evaluates:
+            if plan.phase == "train":
+                self.metrics = self._evaluate()
+                numbers |= self.metrics
+            if self.setup.schedule.learns:
+                self._curves(plan.phase)
+        self.recorder.log(self.step, plan.phase, self.progress.steps_in(plan.phase), numbers)
+        if evaluates and plan.phase == "train":
+            self._note_best()
+        found = self.metrics if evaluates and plan.phase == "train" else None
+        self.state = self.recovery.look(self.state, plan, self.progress, bad, found)
+
+    def _evaluate(self) -> dict[str, float]:
+        task = self.setup.task
+        splits = {"valid": task.valid, "test": task.test}
+        found = evaluate(self.setup.problem.model, self.state.inner, task, splits)
+        values = torch.stack([value.double() for value in found.values()])
+        # What follows (early stopping, the guard's ladder) is decided by these numbers.
+        values = self.setup.problem.agreed(values)
+        return dict(zip(found, values.tolist(), strict=True))
+
+    def _train_begins(self) -> None:
+        """Evaluate the weights that training begins with: step 0 of the learning curve."""
+        if self.setup.schedule.offline_total():
+            # As the first step of training does: what the guard goes back to must have it too. The
+            # outer state begins anew, with the η of training.
+            inner = self.setup.advance.fresh("train", 0)
+            self.state = self.setup.state(inner, self.state.phi)
+        self.ladder.phase_begins(self.state)
+        self.metrics = self._evaluate()
+        self.recorder.log(self.step, "train", 0, self.metrics)
+        self._curves("train")
+        self._note_best()
+
+    def _curves(self, phase: str) -> None:
+        self.recorder.curves(self.step, phase, self.setup.loss, self.state.phi)
+
+    def _note_best(self) -> None:
+        name = f"valid/{self.setup.task.metric_name}"
+        if not self.best.is_beaten_by(self.metrics, name, self.setup.task.goal):
+            self.best.waited += 1
+            return
+        keeps = self.setup.schedule.early_stopping > 0
+        self.best = Best(
+            metrics=dict(self.metrics),
+            step=self.progress.train,
+            inner=self.state.inner if keeps else None,
+        )
+
+    def _stopped_early(self) -> bool:
+        patience = self.setup.schedule.early_stopping
+        return patience > 0 and self.best.waited >= patience
+
+    @property
+    def step(self) -> int:
+        """The growing step: through all phases."""
+        return self.setup.start_total + self.progress.offline + self.progress.train
+
+    @property
+    def place(self) -> tuple[str, int]:
+        """The phase that the run is in, and the steps done in it."""
+        begun = self.progress.train or not self.setup.schedule.offline_total()
+        phase = "train" if begun else "offline"
+        return phase, self.progress.steps_in(phase)
+
+    # ------------------------------------------------------------------------- checkpoints
+
+    def save(self) -> None:
+        """Write a checkpoint of everything that the rest of the run depends on."""
+        if self.setup.ranks.leads:
+            content = {**pack_run(self), "made_of": self.made, "sketches": self._sketches}
+            checkpoint.save(self._folder / "checkpoints", self.step, content)
+
+    def restore(self, content: dict[str, Any]) -> None:
+        """Go back to a checkpoint."""
+        unpack_run(self, content)
+
+
+def _words(plan: Plan) -> str:
+    kind = "a step with a moving loss" if plan.meta_step else "a step with the loss at rest"
+    return f"{kind}, phase {plan.phase}"
+
+
+def _crossed(last: int, now: int, every: int) -> bool:
+    """Return whether a multiple of ``every`` lies in (last, now]."""
+    return now // every > last // every
