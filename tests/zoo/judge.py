@@ -118,11 +118,11 @@ def reference(name: str, steps: int, optimizer: str = "sgd") -> Reference:
     if kind.truth in (Truth.unroll, Truth.graph):
         gradient = oracle.graph(kind.plain_model, loss, pairs, meta, optimizer)
         if kind.truth is Truth.graph and kind.smooth:
-            products = oracle.pushed(kind.model, loss, pairs, meta, 2, optimizer)
+            products = oracle.pushed(kind.plain_model, loss, pairs, meta, 2, optimizer)
     elif kind.truth is Truth.differences:
         # After one step θ is smooth in φ, whatever cliffs the model has.
         slopes = oracle.pushed if steps == 1 else oracle.differences
-        products = slopes(kind.model, loss, pairs, meta, 2, optimizer)
+        products = slopes(kind.plain_model, loss, pairs, meta, 2, optimizer)
     else:
         with contextlib.suppress(UnsupportedError):
             gradient = answer(kind, "torchopt", steps, optimizer)

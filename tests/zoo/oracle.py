@@ -154,8 +154,8 @@ def graph(make, loss, pairs: Pairs, meta, optimizer: str = "sgd") -> dict[str, T
     """Return d(task loss)/dφ by torch's graph through the steps."""
     model = make()
     values = {p: p for p in model.parameters() if p.requires_grad}
-    moments: dict = dict.fromkeys(values, (0.0, 0.0))
-    for step, (inputs, targets) in enumerate(pairs, 1):
+    moments: dict = dict.fromkeys(values, (0, 0.0, 0.0))
+    for inputs, targets in pairs:
         with sdpa_kernel(SDPBackend.MATH):  # the others have no double backward
             outputs = outputs_of(model, inputs)
         grads = torch.autograd.grad(
@@ -170,20 +170,25 @@ def graph(make, loss, pairs: Pairs, meta, optimizer: str = "sgd") -> dict[str, T
             if optimizer == "sgd":
                 values[first] = values[first] - RATE * grad
             else:
-                one, two = moments[first]
-                one, two = 0.9 * one + 0.1 * grad, 0.999 * two + 0.001 * grad * grad.conj()
-                moments[first] = one, two
-                zero = two == 0
-                root = torch.where(
-                    zero, 0.0, torch.where(zero, 1.0, two / (1 - 0.999**step)).sqrt()
-                )
-                values[first] = values[first] - RATE * one / (1 - 0.9**step) / (root + 0.1)
+                move, moments[first] = _adam(grad, *moments[first])
+                values[first] = values[first] - RATE * move
         _install(model, values)
     with sdpa_kernel(SDPBackend.MATH):
         result = task_loss(outputs_of(model, meta[0]), meta[1])
     names, leaves = zip(*loss.named_parameters(), strict=True)
     grads = torch.autograd.grad(result, leaves, allow_unused=True, materialize_grads=True)
     return dict(zip(names, grads, strict=True))
+
+
+def _adam(grad: Tensor, step: int, one, two) -> tuple[Tensor, tuple]:
+    """Return Adam's move, and its state: a parameter counts its own steps."""
+    if grad.is_complex():  # as a pair of real numbers
+        move, state = _adam(torch.view_as_real(grad), step, one, two)
+        return torch.view_as_complex(move), state
+    step, one, two = step + 1, 0.9 * one + 0.1 * grad, 0.999 * two + 0.001 * grad**2
+    zero = two == 0
+    root = torch.where(zero, 0.0, torch.where(zero, 1.0, two / (1 - 0.999**step)).sqrt())
+    return one / (1 - 0.9**step) / (root + 0.1), (step, one, two)
 
 
 def _install(model: nn.Module, values: dict[nn.Parameter, Tensor]) -> None:

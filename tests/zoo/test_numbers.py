@@ -17,14 +17,17 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore:None of the inputs have requires_grad:UserWarning"),
 ]
 
+FAULTS = {"logcumsumexp": "its double backward is NaN at zeros, where the probe pulls back"}
+FAULTS_ADAM = {**FAULTS, "Embedding, sparse": "torchopt, higher: torch divides no sparse gradient"}
 
-@pytest.mark.parametrize("name", listed(KINDS))
+
+@pytest.mark.parametrize("name", listed(KINDS, faults=FAULTS))
 def test_engines_are_right_or_refuse(name):
     held(name, "sgd")
 
 
 @pytest.mark.faults
-@pytest.mark.parametrize("name", listed(KINDS))
+@pytest.mark.parametrize("name", listed(KINDS, faults=FAULTS_ADAM))
 def test_engines_are_right_or_refuse_under_adam(name):
     held(name, "adam")
 
