@@ -96,7 +96,7 @@ def compare(
     from metaloss.cli import plugin_files
     from metaloss.core.distributed.launch import refuse_several
     from metaloss.study.compare import Request, run_request
-    from metaloss.study.options import Options
+    from metaloss.study.spec.options import Options
 
     refuse_several("compare", "start it by itself, without a launcher")
     hashes = plugin_files.load(plugin or [])

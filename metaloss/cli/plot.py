@@ -21,7 +21,7 @@ def plot(
     ] = None,
 ) -> int:
     """Draw a run's learning curves and its learned loss over time, from its journal."""
-    from metaloss.study.plots import plot_run
+    from metaloss.study.plots.plots import plot_run
 
     for file in plot_run(folder, out):
         print(file)

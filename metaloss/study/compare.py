@@ -13,17 +13,17 @@ from rich.console import Console
 from metaloss.compose import compose
 from metaloss.core.storage.files import write_atomically
 from metaloss.errors import MetalossError
-from metaloss.study.groups import groups_of_folders, groups_of_jobs
-from metaloss.study.jobs import Job, plan_jobs
-from metaloss.study.launch import ProcessTrainer, Train, train_missing
-from metaloss.study.options import Options, split_launcher
+from metaloss.study.launch.jobs import Job, plan_jobs
+from metaloss.study.launch.launch import ProcessTrainer, Train, train_missing
+from metaloss.study.launch.progress import Display
+from metaloss.study.launch.ray_trainer import RayTrainer, refuse_searches
+from metaloss.study.launch.tuning import Score, check_finals, judge, plan_trials, settle
 from metaloss.study.outputs import Comparison, Finished, write_blocks, write_table, write_text
-from metaloss.study.progress import Display
-from metaloss.study.ray_trainer import RayTrainer, refuse_searches
-from metaloss.study.spec import Study, parse_row, parse_seeds
-from metaloss.study.study_file import load_study, to_yaml
-from metaloss.study.tuning import Score, check_finals, judge, plan_trials, settle
-from metaloss.study.tuning_render import (
+from metaloss.study.spec.options import Options, split_launcher
+from metaloss.study.spec.spec import Study, parse_row, parse_seeds
+from metaloss.study.spec.study_file import load_study, to_yaml
+from metaloss.study.tables.groups import groups_of_folders, groups_of_jobs
+from metaloss.study.tables.tuning_render import (
     choice_lines,
     choices_to_markdown,
     scores_to_csv,
@@ -50,7 +50,7 @@ def compare(
     goes on.
 
     Rows with settings to tune are tuned first, in every block by themselves: see
-    `metaloss.study.tuning`.
+    `metaloss.study.launch.tuning`.
 
     Args:
         study: Rows and seeds.

@@ -9,14 +9,14 @@ from pathlib import Path
 from rich.console import Console
 
 from metaloss.core.storage.files import write_atomically
-from metaloss.study import render
-from metaloss.study.comparison_plot import plot_comparison
-from metaloss.study.reading import readings_of
-from metaloss.study.reading import to_csv as readings_to_csv
-from metaloss.study.reading_plot import plot_readings
-from metaloss.study.spec import Study
+from metaloss.study.plots.comparison_plot import plot_comparison
+from metaloss.study.plots.reading_plot import plot_readings
+from metaloss.study.spec.spec import Study
 from metaloss.study.summary_files import write_summary
-from metaloss.study.table import Group, Table, make_table
+from metaloss.study.tables import render
+from metaloss.study.tables.reading import readings_of
+from metaloss.study.tables.reading import to_csv as readings_to_csv
+from metaloss.study.tables.table import Group, Table, make_table
 
 
 @dataclass(frozen=True, kw_only=True)

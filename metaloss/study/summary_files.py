@@ -6,11 +6,11 @@ from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
 from metaloss.core.storage.files import write_atomically
-from metaloss.study import summary_render
-from metaloss.study.overview_plot import plot_overview
-from metaloss.study.rank_plot import plot_ranks
-from metaloss.study.summary import ALL, summarize
-from metaloss.study.table import Table, set_aside
+from metaloss.study.plots.overview_plot import plot_overview
+from metaloss.study.plots.rank_plot import plot_ranks
+from metaloss.study.tables import summary_render
+from metaloss.study.tables.summary import ALL, summarize
+from metaloss.study.tables.table import Table, set_aside
 
 
 def write_summary(

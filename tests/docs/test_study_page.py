@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from metaloss.study.statistics import paired_wilcoxon
-from metaloss.study.study_file import load_study
+from metaloss.study.spec.study_file import load_study
+from metaloss.study.tables.statistics import paired_wilcoxon
 
 RESULTS = Path(__file__).parents[2] / "docs" / "results"
 PAGE = (RESULTS / "embedded.md").read_text()

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from metaloss.core.storage.journal import read_rows
-from metaloss.study.warm import Server
+from metaloss.study.launch.warm import Server
 
 SMALL = (
     *("task=digits", "task.subset=120", "model=mlp", "model.hidden=[8]"),

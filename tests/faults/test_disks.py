@@ -15,7 +15,7 @@ import metaloss
 from metaloss.core.runs.run import resume_run
 from metaloss.core.runs.seeds import resume_group
 from metaloss.errors import MetalossError
-from metaloss.study.warm import Server, can_fork
+from metaloss.study.launch.warm import Server, can_fork
 
 from .disks import FAILURES, Disk
 from .killing import SMALL, endings

@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from metaloss.study.warm import Server, can_fork
+from metaloss.study.launch.warm import Server, can_fork
 
 from .killing import KINDS, Killer, endings
 

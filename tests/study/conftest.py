@@ -16,8 +16,8 @@ import pytest
 
 from metaloss.compose import compose, to_yaml
 from metaloss.config import RunConfig
-from metaloss.study.statistics import MeanStd
-from metaloss.study.table import Line, Table, refer
+from metaloss.study.tables.statistics import MeanStd
+from metaloss.study.tables.table import Line, Table, refer
 
 START, OFFLINE = 2000, 2500
 

@@ -10,7 +10,7 @@ from rich.console import Console
 
 from metaloss.errors import MetalossError
 from metaloss.study.compare import Options, Request, compare, compare_folders, run_request
-from metaloss.study.spec import Block, Row, Study
+from metaloss.study.spec.spec import Block, Row, Study
 
 STUDY = Study(
     rows=(

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from metaloss.errors import MetalossError
-from metaloss.study.folders import last_row, read_run
+from metaloss.study.spec.folders import last_row, read_run
 
 WORDS = ("task=digits", "schedule=online", "loss=mlp", "tracker=[]", "steps=400")
 

@@ -1,7 +1,7 @@
 import pytest
 
 from metaloss.errors import MetalossError
-from metaloss.study.groups import distinguishing_names, groups_of_folders
+from metaloss.study.tables.groups import distinguishing_names, groups_of_folders
 
 CE = ("task=digits", "schedule=static", "loss=cross_entropy", "steps=200", "tracker=[]")
 ONLINE = ("task=digits", "schedule=online", "loss=mlp", "steps=200", "tracker=[]")

@@ -1,8 +1,8 @@
 import pytest
 
 from metaloss.errors import MetalossError
-from metaloss.study.jobs import State, can_resume, differences, plan_jobs
-from metaloss.study.spec import Row, Study
+from metaloss.study.launch.jobs import State, can_resume, differences, plan_jobs
+from metaloss.study.spec.spec import Row, Study
 
 COMMON = ("task=digits", "steps=200")
 CE = Row(name="CE", overrides=("schedule=static", "loss=cross_entropy"))

@@ -9,9 +9,9 @@ import pytest
 
 from metaloss.core.runs.opening import is_busy
 from metaloss.errors import MetalossError
-from metaloss.study.jobs import State, plan_jobs
-from metaloss.study.launch import ProcessTrainer, RefusedError, train_missing
-from metaloss.study.spec import Row, Study
+from metaloss.study.launch.jobs import State, plan_jobs
+from metaloss.study.launch.launch import ProcessTrainer, RefusedError, train_missing
+from metaloss.study.spec.spec import Row, Study
 
 STUDY = Study(
     rows=(

@@ -6,7 +6,7 @@ from metaloss.core.search.ray_tasks import Asked
 from metaloss.errors import MetalossError
 from metaloss.study import compare
 from metaloss.study.compare import Request, run_request
-from metaloss.study.options import Options, split_launcher
+from metaloss.study.spec.options import Options, split_launcher
 
 
 @pytest.mark.parametrize(

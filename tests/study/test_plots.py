@@ -10,12 +10,12 @@ from metaloss.errors import MetalossError
 from metaloss.losses import Symbolic
 from metaloss.losses.export import DESCRIPTION, WEIGHTS, pack
 from metaloss.losses.symbolic import SymbolicConfig
-from metaloss.study import plots
-from metaloss.study.comparison_plot import plot_comparison
-from metaloss.study.folders import CurvesRow, read_run
-from metaloss.study.loss_panels import loss_over_time, reduced
-from metaloss.study.plots import plot_run
-from metaloss.study.table import Group, make_table
+from metaloss.study.plots import plots
+from metaloss.study.plots.comparison_plot import plot_comparison
+from metaloss.study.plots.loss_panels import loss_over_time, reduced
+from metaloss.study.plots.plots import plot_run
+from metaloss.study.spec.folders import CurvesRow, read_run
+from metaloss.study.tables.table import Group, make_table
 
 STATIC = ("task=digits", "schedule=static", "loss=cross_entropy", "steps=400", "tracker=[]")
 ONLINE = ("task=digits", "schedule=online", "loss=mlp", "steps=400", "tracker=[]")

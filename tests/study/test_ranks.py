@@ -5,7 +5,7 @@ import pytest
 from scipy.stats import friedmanchisquare
 
 from metaloss.errors import MetalossError
-from metaloss.study.ranks import average_ranks, critical_difference, not_told_apart
+from metaloss.study.tables.ranks import average_ranks, critical_difference, not_told_apart
 
 # Demšar 2006, table 6: AUC of four variants of C4.5 on fourteen data sets. (A fourth digit in
 # "voting" breaks the tie that rounding made: the paper ranks it.)

@@ -9,8 +9,8 @@ import pytest
 
 from metaloss.core.search.ray_tasks import Asked
 from metaloss.errors import MetalossError
-from metaloss.study.launch import RefusedError
-from metaloss.study.ray_trainer import RayTrainer, refuse_searches
+from metaloss.study.launch.launch import RefusedError
+from metaloss.study.launch.ray_trainer import RayTrainer, refuse_searches
 
 ASKED = Asked(num_cpus=3)
 

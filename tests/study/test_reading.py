@@ -7,11 +7,11 @@ import torch
 from metaloss import registry
 from metaloss.core.training.curves import loss_curves
 from metaloss.losses.scaled import Scaled, ScaledConfig
-from metaloss.study import reading_plot
-from metaloss.study.folders import CurvesRow, RunFolder
-from metaloss.study.reading import pull, read_loss, readings_of, to_csv
-from metaloss.study.reading_plot import plot_readings
-from metaloss.study.table import Group
+from metaloss.study.plots import reading_plot
+from metaloss.study.plots.reading_plot import plot_readings
+from metaloss.study.spec.folders import CurvesRow, RunFolder
+from metaloss.study.tables.reading import pull, read_loss, readings_of, to_csv
+from metaloss.study.tables.table import Group
 
 P, HALF = 0.05, 0.5
 

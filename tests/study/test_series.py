@@ -1,10 +1,10 @@
 import numpy as np
 import pytest
 
-from metaloss.study.folders import JournalRow, RunFolder
-from metaloss.study.series import MOST_POINTS, band, pick, thin
-from metaloss.study.style import spread
-from metaloss.study.table import Group
+from metaloss.study.plots.style import spread
+from metaloss.study.spec.folders import JournalRow, RunFolder
+from metaloss.study.tables.series import MOST_POINTS, band, pick, thin
+from metaloss.study.tables.table import Group
 
 
 def run(steps, values, final):

@@ -3,7 +3,7 @@ from dataclasses import replace
 import pytest
 
 from metaloss.errors import MetalossError
-from metaloss.study.spec import Block, Row, Study, parse_row, parse_seeds
+from metaloss.study.spec.spec import Block, Row, Study, parse_row, parse_seeds
 
 
 @pytest.mark.parametrize(

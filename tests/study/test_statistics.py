@@ -6,7 +6,7 @@ import pytest
 from scipy import stats
 
 from metaloss.errors import MetalossError
-from metaloss.study.statistics import MeanStd, holm, paired_wilcoxon
+from metaloss.study.tables.statistics import MeanStd, holm, paired_wilcoxon
 
 
 def enumerated(first, second):

@@ -2,7 +2,7 @@ import pytest
 
 from metaloss.compose import compose
 from metaloss.errors import MetalossError
-from metaloss.study.study_file import load_study, shipped_studies, to_yaml
+from metaloss.study.spec.study_file import load_study, shipped_studies, to_yaml
 
 
 def test_the_demo_is_shipped_with_its_six_rows():

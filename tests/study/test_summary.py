@@ -5,9 +5,9 @@ import math
 import pytest
 
 from metaloss.errors import MetalossError
-from metaloss.study import summary_render
-from metaloss.study.statistics import paired_wilcoxon
-from metaloss.study.summary import against, standings, summarize
+from metaloss.study.tables import summary_render
+from metaloss.study.tables.statistics import paired_wilcoxon
+from metaloss.study.tables.summary import against, standings, summarize
 
 # Seven seeds: a unanimous paired difference has p = 2 / 2⁷, and 2 · 2 / 2⁷ < 0.05 after Holm.
 SEEDS = [0.01, 0.02, 0.03, 0.04, 0.05, 0.06, 0.07]

@@ -6,12 +6,12 @@ import pytest
 from matplotlib.colors import to_rgb
 from matplotlib.patches import Polygon
 
-from metaloss.study import overview_plot, rank_plot
-from metaloss.study.overview_plot import plot_overview
-from metaloss.study.rank_plot import plot_ranks
-from metaloss.study.ranks import Ranks
-from metaloss.study.style import INK
+from metaloss.study.plots import overview_plot, rank_plot
+from metaloss.study.plots.overview_plot import plot_overview
+from metaloss.study.plots.rank_plot import plot_ranks
+from metaloss.study.plots.style import INK
 from metaloss.study.summary_files import write_summary
+from metaloss.study.tables.ranks import Ranks
 
 NAMES = [
     "online", "offline", "cross-entropy", "cross-entropy, early stopping", "label smoothing 0.1",

@@ -8,10 +8,10 @@ import pytest
 from rich.console import Console
 
 from metaloss.errors import MetalossError
-from metaloss.study import render
-from metaloss.study.folders import RunFolder
-from metaloss.study.statistics import holm, paired_wilcoxon
-from metaloss.study.table import Group, make_table, refer, set_aside
+from metaloss.study.spec.folders import RunFolder
+from metaloss.study.tables import render
+from metaloss.study.tables.statistics import holm, paired_wilcoxon
+from metaloss.study.tables.table import Group, make_table, refer, set_aside
 
 
 def run(final, *, best=None, status="ok", seconds=1.0, goal="min", metric="test/error"):

@@ -12,10 +12,10 @@ import metaloss
 from metaloss.compose import read_file
 from metaloss.errors import MetalossError
 from metaloss.study.compare import Options, Request, compare, run_request
-from metaloss.study.jobs import State, plan_jobs
-from metaloss.study.spec import Block, Row, Study
-from metaloss.study.tuning import Score, check_finals, judge, plan_trials, settle
-from metaloss.study.tuning_render import (
+from metaloss.study.launch.jobs import State, plan_jobs
+from metaloss.study.launch.tuning import Score, check_finals, judge, plan_trials, settle
+from metaloss.study.spec.spec import Block, Row, Study
+from metaloss.study.tables.tuning_render import (
     choice_lines,
     choices_to_markdown,
     scores_to_csv,

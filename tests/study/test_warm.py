@@ -13,9 +13,9 @@ import pytest
 
 from metaloss.cli.main import main
 from metaloss.errors import MetalossError
-from metaloss.study import launch, warm
-from metaloss.study.launch import ProcessTrainer, RefusedError
-from metaloss.study.warm import can_fork
+from metaloss.study.launch import launch, warm
+from metaloss.study.launch.launch import ProcessTrainer, RefusedError
+from metaloss.study.launch.warm import can_fork
 
 pytestmark = pytest.mark.skipif(not can_fork(), reason="needs Linux")
 
@@ -183,7 +183,7 @@ def test_the_server_and_its_runs_end_with_whoever_asked_for_them(tmp_path, kille
     folder = tmp_path / "run"
     script = (
         "import threading, pathlib\n"
-        "from metaloss.study.launch import ProcessTrainer\n"
+        "from metaloss.study.launch.launch import ProcessTrainer\n"
         "train = ProcessTrainer(warm=True)\n"
         f"words, folder = {LONG!r}, pathlib.Path({str(folder)!r})\n"
         "threading.Thread(target=train, args=(words, folder), kwargs={'resume': False}).start()\n"
@@ -254,7 +254,7 @@ def test_preloading_starts_no_thread_and_leaves_cuda_alone():
         "import os, torch\n"
         "def touched(*_): os._exit(9)\n"
         "torch._C._cuda_getDeviceCount = torch._C._cuda_init = touched\n"
-        "from metaloss.study.warm import preload\n"
+        "from metaloss.study.launch.warm import preload\n"
         "preload()\n"
         "print(len(os.listdir('/proc/self/task')), torch.cuda.is_initialized())\n"
     )

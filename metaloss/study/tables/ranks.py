@@ -10,8 +10,8 @@ import numpy as np
 from scipy.stats import friedmanchisquare, rankdata, studentized_range
 
 from metaloss.errors import MetalossError
-from metaloss.study.statistics import SIGNIFICANT, TIE
-from metaloss.study.table import Table
+from metaloss.study.tables.statistics import SIGNIFICANT, TIE
+from metaloss.study.tables.table import Table
 
 
 @dataclass(frozen=True, kw_only=True)

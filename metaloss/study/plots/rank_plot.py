@@ -10,9 +10,9 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
-from metaloss.study.ranks import Ranks, not_told_apart
-from metaloss.study.render import show_p
-from metaloss.study.style import BLUE, FAINT, INK, SLATE, new_figure, save, styled
+from metaloss.study.plots.style import BLUE, FAINT, INK, SLATE, new_figure, save, styled
+from metaloss.study.tables.ranks import Ranks, not_told_apart
+from metaloss.study.tables.render import show_p
 
 # Inches.
 _WIDTH, _SIDE, _TOP, _BOTTOM = 9.0, 2.75, 0.2, 0.3

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from metaloss.study.folders import CurvesRow, RunFolder
-from metaloss.study.table import Group
+from metaloss.study.spec.folders import CurvesRow, RunFolder
+from metaloss.study.tables.table import Group
 
 # Where a label is contradicted, and where nothing is known: probabilities of the labelled class, or
 # errors in standard deviations of the target.

@@ -6,10 +6,10 @@ import csv
 import io
 from collections.abc import Mapping
 
-from metaloss.study.ranks import Ranks
-from metaloss.study.render import aligned, show_p
-from metaloss.study.statistics import FEWEST_PAIRS, SIGNIFICANT
-from metaloss.study.summary import ALL, Against, Standing, Summary
+from metaloss.study.tables.ranks import Ranks
+from metaloss.study.tables.render import aligned, show_p
+from metaloss.study.tables.statistics import FEWEST_PAIRS, SIGNIFICANT
+from metaloss.study.tables.summary import ALL, Against, Standing, Summary
 
 _COLUMNS = (
     "group", "row", "reference", "aside", "blocks", "wins", "clear_wins", "ties", "losses",

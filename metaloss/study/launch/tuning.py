@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from metaloss.compose import compose
-from metaloss.study.folders import read_summary
-from metaloss.study.jobs import Job, Resolve, config_of, plan_row
-from metaloss.study.rules import TUNING_FOLDER
-from metaloss.study.spec import Row, Study
+from metaloss.study.launch.jobs import Job, Resolve, config_of, plan_row
+from metaloss.study.spec.folders import read_summary
+from metaloss.study.spec.rules import TUNING_FOLDER
+from metaloss.study.spec.spec import Row, Study
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -8,7 +8,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from metaloss.errors import MetalossError, unknown_name
-from metaloss.study.rules import check_aside, check_groups, check_tuning, check_without, check_words
+from metaloss.study.spec.rules import (
+    check_aside,
+    check_groups,
+    check_tuning,
+    check_without,
+    check_words,
+)
 
 
 @dataclass(frozen=True, kw_only=True)

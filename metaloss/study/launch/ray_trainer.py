@@ -10,8 +10,8 @@ from typing import Any
 from metaloss.core.search.ray_cluster import require_ray
 from metaloss.core.search.ray_tasks import Asked, LostError, Place, StoppedError, Tasks
 from metaloss.errors import MetalossError
-from metaloss.study.jobs import Job
-from metaloss.study.launch import ProcessTrainer
+from metaloss.study.launch.jobs import Job
+from metaloss.study.launch.launch import ProcessTrainer
 
 
 class RayTrainer:

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from metaloss.errors import MetalossError
-from metaloss.study.folders import RunFolder, read_run
-from metaloss.study.jobs import Job, flatten
-from metaloss.study.table import Group
+from metaloss.study.launch.jobs import Job, flatten
+from metaloss.study.spec.folders import RunFolder, read_run
+from metaloss.study.tables.table import Group
 
 
 def groups_of_jobs(jobs: Iterable[Job]) -> tuple[list[Group], list[str]]:

@@ -13,8 +13,8 @@ from typing import Any
 from rich import box
 from rich.table import Table as RichTable
 
-from metaloss.study.statistics import FEWEST_PAIRS, MeanStd
-from metaloss.study.table import Line, Table
+from metaloss.study.tables.statistics import FEWEST_PAIRS, MeanStd
+from metaloss.study.tables.table import Line, Table
 
 
 def to_json(table: Table, notes: list[str]) -> str:

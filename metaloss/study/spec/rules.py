@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from metaloss.errors import MetalossError, unknown_name
 
 if TYPE_CHECKING:
-    from metaloss.study.spec import Block, Study
+    from metaloss.study.spec.spec import Block, Study
 
 # Beside the rows' folders lies the one of the tuning runs.
 TUNING_FOLDER = "tuning"

@@ -8,9 +8,9 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from metaloss.errors import MetalossError, unknown_name
-from metaloss.study.ranks import Ranks, average_ranks
-from metaloss.study.statistics import SIGNIFICANT, TIE, paired_wilcoxon
-from metaloss.study.table import Line, Table, paired, refer, set_aside
+from metaloss.study.tables.ranks import Ranks, average_ranks
+from metaloss.study.tables.statistics import SIGNIFICANT, TIE, paired_wilcoxon
+from metaloss.study.tables.table import Line, Table, paired, refer, set_aside
 
 # The group that every study has: all of its blocks.
 ALL = "all"

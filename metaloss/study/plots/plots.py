@@ -14,10 +14,8 @@ from matplotlib.figure import Figure
 
 from metaloss.errors import MetalossError
 from metaloss.losses.export import load_loss
-from metaloss.study.folders import PHASES, RunFolder, read_run
-from metaloss.study.loss_panels import color_key, draw_losses, loss_over_time
-from metaloss.study.series import thin
-from metaloss.study.style import (
+from metaloss.study.plots.loss_panels import color_key, draw_losses, loss_over_time
+from metaloss.study.plots.style import (
     FAINT,
     SLATE,
     SPLITS,
@@ -31,6 +29,8 @@ from metaloss.study.style import (
     styled,
     thousands,
 )
+from metaloss.study.spec.folders import PHASES, RunFolder, read_run
+from metaloss.study.tables.series import thin
 
 _HIDDEN = ("rate", "time")
 _LONGEST_FORMULA = 100

@@ -10,10 +10,8 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from metaloss.study.loss_panels import LossOverTime, color_key, draw_losses, loss_over_time
-from metaloss.study.render import decimals
-from metaloss.study.series import Band, band, thin
-from metaloss.study.style import (
+from metaloss.study.plots.loss_panels import LossOverTime, color_key, draw_losses, loss_over_time
+from metaloss.study.plots.style import (
     BLUE,
     FAINT,
     GOLD,
@@ -33,7 +31,9 @@ from metaloss.study.style import (
     styled,
     thousands,
 )
-from metaloss.study.table import Group, Table
+from metaloss.study.tables.render import decimals
+from metaloss.study.tables.series import Band, band, thin
+from metaloss.study.tables.table import Group, Table
 
 _STATIC = (GREEN, PINK, GOLD, SLATE)
 _LEARNING = (BLUE, VERMILION, VIOLET, SKY)

@@ -13,8 +13,7 @@ from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 from matplotlib.ticker import LogLocator
 
-from metaloss.study.reading import Reading
-from metaloss.study.style import (
+from metaloss.study.plots.style import (
     BLUE,
     FAINT,
     GREEN,
@@ -29,6 +28,7 @@ from metaloss.study.style import (
     styled,
     thousands,
 )
+from metaloss.study.tables.reading import Reading
 
 # Rows beyond the palette begin it again, dashed.
 _PENS: list[dict[str, Any]] = [

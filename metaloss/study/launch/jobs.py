@@ -15,8 +15,8 @@ from metaloss.config import RunConfig
 from metaloss.core.runs.opening import has_nothing
 from metaloss.errors import MetalossError
 from metaloss.meta_optimizers.search import SearchRule
-from metaloss.study.folders import read_summary
-from metaloss.study.spec import Row, Study
+from metaloss.study.spec.folders import read_summary
+from metaloss.study.spec.spec import Row, Study
 
 # They change where a run lies, who watches it, where it computes and what a kill costs; not what
 # it is.

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from metaloss.study.folders import RunFolder
-from metaloss.study.table import Group
+from metaloss.study.spec.folders import RunFolder
+from metaloss.study.tables.table import Group
 
 MOST_POINTS = 800
 

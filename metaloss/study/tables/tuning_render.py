@@ -6,9 +6,9 @@ import csv
 import io
 from collections.abc import Iterable, Mapping, Sequence
 
-from metaloss.study.render import aligned
-from metaloss.study.spec import Study
-from metaloss.study.tuning import Score
+from metaloss.study.launch.tuning import Score
+from metaloss.study.spec.spec import Study
+from metaloss.study.tables.render import aligned
 
 
 def scores_to_csv(scores: Mapping[str, Sequence[Score]]) -> str:

@@ -8,8 +8,8 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from metaloss.errors import MetalossError, unknown_name
-from metaloss.study.folders import RunFolder
-from metaloss.study.statistics import MeanStd, holm, paired_wilcoxon
+from metaloss.study.spec.folders import RunFolder
+from metaloss.study.tables.statistics import MeanStd, holm, paired_wilcoxon
 
 
 @dataclass(frozen=True, kw_only=True)

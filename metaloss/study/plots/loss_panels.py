@@ -10,9 +10,9 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.colors import Normalize
 
-from metaloss.study.folders import CurvesRow, RunFolder
-from metaloss.study.series import pick
-from metaloss.study.style import FAINT, STEPS, whole
+from metaloss.study.plots.style import FAINT, STEPS, whole
+from metaloss.study.spec.folders import CurvesRow, RunFolder
+from metaloss.study.tables.series import pick
 
 MOST_CURVES = 7
 

@@ -12,9 +12,9 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from metaloss.errors import MetalossError, unknown_name
-from metaloss.study.spec import Block, Row, Study, parse_seeds
+from metaloss.study.spec.spec import Block, Row, Study, parse_seeds
 
-SHIPPED = Path(__file__).parent / "studies"
+SHIPPED = Path(__file__).parent.parent / "studies"
 _KEYS = (
     "aside", "blocks", "common", "description", "groups", "reference", "rows", "seeds", "together",
     "tuning",

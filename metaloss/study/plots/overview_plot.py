@@ -14,9 +14,9 @@ from matplotlib.axes import Axes
 from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.patches import Polygon, Rectangle
 
-from metaloss.study.statistics import SIGNIFICANT
-from metaloss.study.style import FAINT, GRID, INK, new_figure, save, styled
-from metaloss.study.table import Line, Table, refer
+from metaloss.study.plots.style import FAINT, GRID, INK, new_figure, save, styled
+from metaloss.study.tables.statistics import SIGNIFICANT
+from metaloss.study.tables.table import Line, Table, refer
 
 # The palette's blue and vermilion, which colour-blind eyes tell apart, as light as dark text needs:
 # its contrast is at least 4.5 (WCAG 2, level AA).

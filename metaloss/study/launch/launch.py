@@ -16,9 +16,9 @@ from metaloss.compose import to_overrides
 from metaloss.core.runs.opening import is_busy
 from metaloss.core.training.interrupt import endings_as_ctrl_c
 from metaloss.errors import MetalossError
-from metaloss.study.folders import read_summary
-from metaloss.study.jobs import Job, State, can_resume, clear
-from metaloss.study.warm import Run, Server, begin_cold, can_fork
+from metaloss.study.launch.jobs import Job, State, can_resume, clear
+from metaloss.study.launch.warm import Run, Server, begin_cold, can_fork
+from metaloss.study.spec.folders import read_summary
 
 # How long an interrupted run may take to write its checkpoint.
 _PATIENCE_SECONDS = 30.0
