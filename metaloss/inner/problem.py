@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from metaloss.contracts import InnerOptimizer
-from metaloss.inner.functional import FunctionalModel
+from metaloss.inner.model.functional import FunctionalModel
 from metaloss.types import Batch, InnerState, Tensors
 
 T = TypeVar("T")

@@ -7,9 +7,9 @@ from typing import TypeVar
 
 from torch import Tensor
 
-from metaloss.inner.exchange import copy, gather
 from metaloss.inner.problem import InnerProblem
-from metaloss.inner.ranks import Ranks
+from metaloss.inner.processes.exchange import copy, gather
+from metaloss.inner.processes.ranks import Ranks
 from metaloss.types import Batch, Tensors
 
 T = TypeVar("T")
@@ -22,7 +22,7 @@ class ShardedProblem(InnerProblem):
     Every process holds the same θ, φ and batches. The model, which is nearly all of the work, sees
     the process's own rows; its outputs, which are small, are gathered. So every loss is of the
     whole batch, whatever it does with its rows, and every engine's derivatives are exact: see
-    :mod:`metaloss.inner.exchange`.
+    :mod:`metaloss.inner.processes.exchange`.
 
     Attributes:
         ranks: The processes.

@@ -11,8 +11,8 @@ from torch.nn import functional as F
 
 from metaloss.contracts import InnerOptimizer
 from metaloss.inner import SGD, Adam
-from metaloss.inner.functional import FunctionalModel
 from metaloss.inner.keys import key_tensor
+from metaloss.inner.model.functional import FunctionalModel
 from metaloss.inner.problem import InnerProblem
 from metaloss.losses import MLPLoss
 from metaloss.losses.mlp import MLPLossConfig

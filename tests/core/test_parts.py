@@ -13,7 +13,7 @@ from metaloss.core.parts.weights import Weights, reset
 from metaloss.core.training.curves import loss_curves
 from metaloss.core.training.evaluate import constant_metric, evaluate, outputs_of
 from metaloss.errors import MetalossError
-from metaloss.inner.functional import FunctionalModel
+from metaloss.inner.model.functional import FunctionalModel
 from metaloss.losses import MSE, CrossEntropy, MLPLoss
 from metaloss.types import Batch, InnerState
 

@@ -9,7 +9,7 @@ from torch import nn
 import metaloss
 from metaloss.core.training.evaluate import outputs_of
 from metaloss.errors import MetalossError
-from metaloss.inner.functional import FunctionalModel
+from metaloss.inner.model.functional import FunctionalModel
 from metaloss.losses import MLPLoss
 from metaloss.types import Batch
 

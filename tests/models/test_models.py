@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 from metaloss import registry
 from metaloss.errors import MetalossError
-from metaloss.inner.functional import FunctionalModel
+from metaloss.inner.model.functional import FunctionalModel
 from metaloss.models.cnn import CNN, CNNConfig
 from metaloss.models.gru import GRU, GRUConfig
 from metaloss.models.linear import Linear, LinearConfig

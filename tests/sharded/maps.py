@@ -5,8 +5,8 @@ from torch import nn
 from torch.func import functional_call, grad
 
 from metaloss.core.distributed.launch import joined
-from metaloss.inner.batch_norm import with_shared_batch_norm
-from metaloss.inner.exchange import copy, gather
+from metaloss.inner.model.batch_norm import with_shared_batch_norm
+from metaloss.inner.processes.exchange import copy, gather
 from metaloss.meta_optimizers.forward_mode import jvp
 
 _ROWS = 7  # no two processes have as many

@@ -13,8 +13,8 @@ from metaloss.core.distributed.launch import present
 from metaloss.core.distributed.peers import Peers
 from metaloss.errors import MetalossError
 from metaloss.inner import SGD
-from metaloss.inner.functional import FunctionalModel
-from metaloss.inner.ranks import LostRankError
+from metaloss.inner.model.functional import FunctionalModel
+from metaloss.inner.processes.ranks import LostRankError
 from metaloss.losses import MLPLoss
 from metaloss.types import Batch, InnerState
 

@@ -15,7 +15,7 @@ import metaloss
 from metaloss import registry
 from metaloss.core.distributed.launch import joined
 from metaloss.errors import MetalossError
-from metaloss.inner.ranks import LostRankError
+from metaloss.inner.processes.ranks import LostRankError
 
 from ..core.searches import Draws
 from ..core.worlds import blobs, fast, net

@@ -9,7 +9,7 @@ from metaloss.cli.options import heard
 from metaloss.core.distributed import launch as processes
 from metaloss.errors import MetalossError
 from metaloss.inner.keys import uniform
-from metaloss.inner.ranks import LostRankError, Ranks
+from metaloss.inner.processes.ranks import LostRankError, Ranks
 
 LAUNCHER = {
     "RANK": "1",

@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.utils import _pytree as pytree
 
 from metaloss.errors import MetalossError, UnsupportedError
-from metaloss.inner.ranks import Ranks
+from metaloss.inner.processes.ranks import Ranks
 from metaloss.inner.sharded import ShardedProblem
 from metaloss.types import Batch, InnerState
 

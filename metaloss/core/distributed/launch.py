@@ -15,8 +15,8 @@ import torch
 import torch.distributed as dist
 
 from metaloss.errors import MetalossError
-from metaloss.inner.group_references import release
-from metaloss.inner.ranks import ALONE, LostRankError, Ranks, reason
+from metaloss.inner.processes.group_references import release
+from metaloss.inner.processes.ranks import ALONE, LostRankError, Ranks, reason
 
 # What torchrun, and any launcher like it, sets.
 _SET = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT")

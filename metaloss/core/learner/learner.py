@@ -18,12 +18,12 @@ from metaloss.core.learner.state import checked_state, copied, refilled
 from metaloss.core.learner.steps import LearnerLosses, OwnSteps
 from metaloss.core.parts.wrapped import refuse_wrapped
 from metaloss.errors import DivergedError, MetalossError, unknown_name
-from metaloss.inner.functional import FunctionalModel, write_back
-from metaloss.inner.idle import Parked, park, taken_up
 from metaloss.inner.keys import key_tensor
-from metaloss.inner.modules import fingerprint
+from metaloss.inner.model.functional import FunctionalModel, write_back
+from metaloss.inner.model.modules import fingerprint
+from metaloss.inner.optimizers.idle import Parked, park, taken_up
+from metaloss.inner.optimizers.sgd import SGD
 from metaloss.inner.problem import InnerProblem
-from metaloss.inner.sgd import SGD
 from metaloss.inner.sharded import ShardedProblem
 from metaloss.inner.steps import as_seen
 from metaloss.losses.base import LearnedLoss

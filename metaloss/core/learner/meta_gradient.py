@@ -11,8 +11,8 @@ from metaloss.contracts import GradientMetaOptimizer, InnerOptimizer
 from metaloss.core.learner.batches import Pair, as_batch
 from metaloss.core.parts.wrapped import refuse_wrapped
 from metaloss.errors import MetalossError
-from metaloss.inner.functional import FunctionalModel
 from metaloss.inner.keys import key_tensor
+from metaloss.inner.model.functional import FunctionalModel
 from metaloss.inner.problem import InnerProblem
 from metaloss.meta_optimizers.fitting import fitted
 from metaloss.meta_optimizers.outer import OuterRule

@@ -13,8 +13,8 @@ from metaloss.config import RunConfig
 from metaloss.contracts import MetaBatch, Schedule, Task
 from metaloss.core.parts.wrapped import refuse_wrapped
 from metaloss.errors import MetalossError
-from metaloss.inner.functional import FunctionalModel
 from metaloss.inner.keys import key_tensor
+from metaloss.inner.model.functional import FunctionalModel
 from metaloss.losses.base import LearnedLoss
 from metaloss.meta_optimizers.outer import OuterRule
 from metaloss.meta_optimizers.search import SearchRule

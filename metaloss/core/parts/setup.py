@@ -30,10 +30,10 @@ from metaloss.core.steps.step import Step
 from metaloss.data.augment import CropFlipCutout
 from metaloss.data.kinds import check_task
 from metaloss.errors import MetalossError
-from metaloss.inner.functional import FunctionalModel
 from metaloss.inner.keys import key_tensor
+from metaloss.inner.model.functional import FunctionalModel
 from metaloss.inner.problem import InnerProblem
-from metaloss.inner.ranks import ALONE, Ranks
+from metaloss.inner.processes.ranks import ALONE, Ranks
 from metaloss.inner.sharded import ShardedProblem
 from metaloss.losses.base import LearnedLoss
 from metaloss.meta_optimizers.fitting import fitted

@@ -19,7 +19,7 @@ from metaloss.core.storage.files import read_json, reason, write_atomically, wri
 from metaloss.core.training.recorder import Quiet, Recorder
 from metaloss.core.parts.setup import Setup
 from metaloss.errors import MetalossError
-from metaloss.inner.ranks import ALONE, Ranks
+from metaloss.inner.processes.ranks import ALONE, Ranks
 from metaloss.tracking.fanout import Fanout
 
 CONFIG, PLUGINS, MADE_OF = "config.yaml", "plugins.json", "made_of.json"

@@ -7,8 +7,8 @@ from torch import Tensor, nn
 from torch.nn.functional import batch_norm
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from metaloss.inner.exchange import copy, gather
-from metaloss.inner.ranks import Share
+from metaloss.inner.processes.exchange import copy, gather
+from metaloss.inner.processes.ranks import Share
 
 _KINDS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
 

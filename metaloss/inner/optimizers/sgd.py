@@ -8,8 +8,8 @@ from typing import Any
 import torch
 
 from metaloss.errors import MetalossError
-from metaloss.inner.idle import by_name, no_idle_steps, own_counts
-from metaloss.inner.rates import Rated
+from metaloss.inner.optimizers.idle import by_name, no_idle_steps, own_counts
+from metaloss.inner.optimizers.rates import Rated
 from metaloss.types import Tensors
 
 

@@ -12,11 +12,11 @@ from torch.func import functional_call
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils import _pytree as pytree
 
-from metaloss.inner.attributes import Attributes, tensor_attributes
-from metaloss.inner.batch_norm import SharedBatchNorm, shared_batch_norms
-from metaloss.inner.calls import arguments, raw_outputs
-from metaloss.inner.dropout import KeyedDropout, keyed_dropouts
-from metaloss.inner.modules import (
+from metaloss.inner.model.attributes import Attributes, tensor_attributes
+from metaloss.inner.model.batch_norm import SharedBatchNorm, shared_batch_norms
+from metaloss.inner.model.calls import arguments, raw_outputs
+from metaloss.inner.model.dropout import KeyedDropout, keyed_dropouts
+from metaloss.inner.model.modules import (
     duplicate,
     evaluating,
     fingerprint,
@@ -24,11 +24,11 @@ from metaloss.inner.modules import (
     replaced_forwards,
     tied_names,
 )
-from metaloss.inner.randomness import seeded, sources
-from metaloss.inner.ranks import Share
-from metaloss.inner.recompute import no_recomputation
-from metaloss.inner.traits import Pass, Traits, examined
-from metaloss.inner.wide_norms import with_wide_norms
+from metaloss.inner.model.randomness import seeded, sources
+from metaloss.inner.model.recompute import no_recomputation
+from metaloss.inner.model.traits import Pass, Traits, examined
+from metaloss.inner.model.wide_norms import with_wide_norms
+from metaloss.inner.processes.ranks import Share
 from metaloss.types import Tensors
 
 

@@ -8,8 +8,8 @@ from typing import Any
 import torch
 
 from metaloss.errors import MetalossError
-from metaloss.inner.rates import Rated
-from metaloss.inner.roots import safe_sqrt
+from metaloss.inner.optimizers.rates import Rated
+from metaloss.inner.optimizers.roots import safe_sqrt
 from metaloss.types import Tensors
 
 

@@ -8,9 +8,9 @@ from typing import Any
 import torch
 
 from metaloss.errors import MetalossError
-from metaloss.inner.idle import by_name, no_idle_steps, own_counts
-from metaloss.inner.rates import Rated
-from metaloss.inner.roots import safe_sqrt
+from metaloss.inner.optimizers.idle import by_name, no_idle_steps, own_counts
+from metaloss.inner.optimizers.rates import Rated
+from metaloss.inner.optimizers.roots import safe_sqrt
 from metaloss.types import Tensors
 
 

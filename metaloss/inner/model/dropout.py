@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from metaloss.inner.keys import uniform
-from metaloss.inner.ranks import Share
+from metaloss.inner.processes.ranks import Share
 
 
 class KeyedDropout:

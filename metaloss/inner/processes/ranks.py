@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.utils import _pytree as pytree
 
 from metaloss.errors import MetalossError
-from metaloss.inner.group_references import release
+from metaloss.inner.processes.group_references import release
 
 T = TypeVar("T")
 

@@ -33,7 +33,7 @@ from typing import Any
 from torch import Tensor
 from torch.autograd import Function
 
-from metaloss.inner.ranks import Ranks, Share
+from metaloss.inner.processes.ranks import Ranks, Share
 from metaloss.types import Tensors
 
 # The rules call each other's ``apply``, never a collective: that is what makes them differentiable

@@ -10,8 +10,8 @@ from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
 from metaloss.errors import MetalossError
-from metaloss.inner.attributes import Attributes
-from metaloss.inner.randomness import Source, drawn_from, seeded, sources
+from metaloss.inner.model.attributes import Attributes
+from metaloss.inner.model.randomness import Source, drawn_from, seeded, sources
 
 # Between two passes over the same numbers: sums on a GPU are rounded as they come.
 _ROUNDING = 1e-4
