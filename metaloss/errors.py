@@ -41,3 +41,19 @@ def unknown_name(kind: str, got: object, known: Iterable[str]) -> MetalossError:
     close = difflib.get_close_matches(str(got), names, n=1, cutoff=0.4)
     hint = f"did you mean {close[0]!r}? " if close else ""
     return MetalossError(f"unknown {kind} {got!r}: {hint}(allowed: {', '.join(names) or 'none'})")
+
+
+def known_name(option: str, given: object, known: Iterable[str]) -> str:
+    """Return a name, given as such or as an Enum's member, if it is one of ``known``.
+
+    Raises:
+        MetalossError: If it is not; with the nearest valid one.
+
+    Example:
+        >>> known_name("guard", "on", ["on", "off"])
+        'on'
+    """
+    name = str(getattr(given, "value", given))
+    if name not in known:
+        raise unknown_name(option, name, known)
+    return name

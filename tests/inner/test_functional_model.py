@@ -10,8 +10,8 @@ from torch.nn import functional as F
 from torch.utils import _pytree as pytree
 
 from metaloss.inner import FunctionalModel
-from metaloss.inner.model.functional import write_back
 from metaloss.inner.model.wide_norms import with_wide_norms
+from metaloss.inner.model.write_back import write_back
 from metaloss.meta_optimizers.forward_mode import jvp
 
 

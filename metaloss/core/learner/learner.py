@@ -17,10 +17,11 @@ from metaloss.core.learner.batches import Pair, as_batch, given_rows
 from metaloss.core.learner.state import checked_state, copied, refilled
 from metaloss.core.learner.steps import LearnerLosses, OwnSteps
 from metaloss.core.parts.wrapped import refuse_wrapped
-from metaloss.errors import DivergedError, MetalossError, unknown_name
+from metaloss.errors import DivergedError, MetalossError, known_name
 from metaloss.inner.keys import key_tensor
-from metaloss.inner.model.functional import FunctionalModel, write_back
+from metaloss.inner.model.functional import FunctionalModel
 from metaloss.inner.model.modules import fingerprint
+from metaloss.inner.model.write_back import write_back
 from metaloss.inner.optimizers.idle import Parked, park, taken_up
 from metaloss.inner.optimizers.sgd import SGD
 from metaloss.inner.problem import InnerProblem
@@ -108,7 +109,7 @@ class Learner:
                 "has no known end to fall towards; expected constant"
             )
         refuse_wrapped(model)
-        self._compile = Compile(_known("compile", compile, ["off", "trace", "on"]))
+        self._compile = Compile(known_name("compile", compile, ["off", "trace", "on"]))
         settings = {"seed": seed, "inner": inner, "meta_optimizer": self._engine}
         self._peers = Peers(self._held, settings, self._compile)
         shared = self._peers.ranks.size > 1
@@ -121,7 +122,7 @@ class Learner:
         self._problem = InnerProblem(
             model=self._functional, loss=loss, task_loss=task_loss, optimizer=inner or SGD()
         )
-        self._guard = GuardMode[_known("guard", guard, ["on", "off", "raise"])]
+        self._guard = GuardMode[known_name("guard", guard, ["on", "off", "raise"])]
         self._forms: dict[Any, OwnSteps] = {}
         self._optimizer = self._problem.optimizer.init(params)
         self._trained, self._parked = list(params), Parked()
@@ -297,10 +298,3 @@ class Learner:
 
     def _key(self, purpose: str, number: int) -> Tensor:
         return key_tensor(self._seed, f"dropout/{purpose}", number, device=self._device)
-
-
-def _known(option: str, given: Any, known: list[str]) -> str:
-    name = str(getattr(given, "value", given))
-    if name not in known:
-        raise unknown_name(option, name, known)
-    return name

@@ -16,7 +16,7 @@ from metaloss.core.parts.custom import CUSTOM
 from metaloss.core.parts.setup import Setup
 from metaloss.core.storage.digests import digest
 from metaloss.errors import MetalossError
-from metaloss.inner.model.functional import write_back
+from metaloss.inner.model.write_back import write_back
 from metaloss.types import Batch
 
 SPLITS = ("train", "valid", "test")

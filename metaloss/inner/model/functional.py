@@ -27,7 +27,9 @@ from metaloss.inner.model.modules import (
 from metaloss.inner.model.randomness import seeded, sources
 from metaloss.inner.model.recompute import no_recomputation
 from metaloss.inner.model.traits import Pass, Traits, examined
+from metaloss.inner.model.transforms import is_number, on_plain_numbers
 from metaloss.inner.model.wide_norms import with_wide_norms
+from metaloss.inner.model.write_back import write_back
 from metaloss.inner.processes.ranks import Share
 from metaloss.types import Tensors
 
@@ -173,7 +175,7 @@ class FunctionalModel:
         Raises:
             MetalossError: At the first training pass, if it cannot be repeated: see `examined`.
         """
-        if train and self.traits is None and _plain_numbers():
+        if train and self.traits is None and on_plain_numbers():
             self.examine(params, buffers, inputs, key)
         traits = self.traits
         if traits is None or traits.writes_inputs:
@@ -291,43 +293,8 @@ class FunctionalModel:
         """Give foreign randomness a seed."""
         traits = self.traits
         used = sources(self.module.modules()) if traits is None else traits.foreign
-        if not used or not _is_number(key):
+        if not used or not is_number(key):
             yield
             return
         with seeded(used, 0 if key is None else int(key)):
             yield
-
-
-@torch.no_grad()
-def write_back(module: nn.Module, params: Tensors, buffers: Tensors) -> None:
-    """Copy θ and what `FunctionalModel` calls buffers into a module, in place."""
-    values = {**buffers, **params}
-    own = {**dict(module.named_parameters()), **dict(module.named_buffers())}
-    for name, (part, attribute) in tensor_attributes(module).items():
-        if name in values:
-            setattr(part, attribute, values[name].detach().clone())
-    for name, value in own.items():
-        if name not in values:
-            continue
-        given = values[name]
-        if value.is_complex() and not given.is_complex():
-            given = torch.view_as_complex(given.contiguous())
-        # A frozen parameter comes back as what it is.
-        if given.data_ptr() != value.data_ptr() or given.shape != value.shape:
-            value.copy_(given)
-
-
-def _is_number(key: Tensor | None) -> bool:
-    """Whether a key can be read: not while a program is traced, nor of many members at once."""
-    if key is None:
-        return not torch.compiler.is_compiling()
-    return type(key) is Tensor and not torch._C._functorch.is_functorch_wrapped_tensor(key)
-
-
-def _plain_numbers() -> bool:
-    """Whether code runs on numbers now: no transform of torch.func, no tracing."""
-    return (
-        torch._C._functorch.peek_interpreter_stack() is None
-        and not torch._C._len_torch_dispatch_stack()
-        and not torch.compiler.is_compiling()
-    )

@@ -1,0 +1,28 @@
+"""Values put back into an ordinary module."""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+
+from metaloss.inner.model.attributes import tensor_attributes
+from metaloss.types import Tensors
+
+
+@torch.no_grad()
+def write_back(module: nn.Module, params: Tensors, buffers: Tensors) -> None:
+    """Copy θ and what `FunctionalModel` calls buffers into a module, in place."""
+    values = {**buffers, **params}
+    own = {**dict(module.named_parameters()), **dict(module.named_buffers())}
+    for name, (part, attribute) in tensor_attributes(module).items():
+        if name in values:
+            setattr(part, attribute, values[name].detach().clone())
+    for name, value in own.items():
+        if name not in values:
+            continue
+        given = values[name]
+        if value.is_complex() and not given.is_complex():
+            given = torch.view_as_complex(given.contiguous())
+        # A frozen parameter comes back as what it is.
+        if given.data_ptr() != value.data_ptr() or given.shape != value.shape:
+            value.copy_(given)
