@@ -13,7 +13,7 @@ from metaloss.losses import MLPLoss
 from metaloss.losses.mlp import MLPLossConfig
 from metaloss.meta_optimizers.mixed import Mixed
 
-from ..core.worlds import net
+from ..core.small_setups import net
 from .meetings import RANK, group
 
 # How many of twelve rows each rank has, and of six that judge.

@@ -5,7 +5,7 @@ from torch import nn
 from torch.func import functional_call, grad
 
 from metaloss.core.distributed.launch import joined
-from metaloss.inner.model.batch_norm import with_shared_batch_norm
+from metaloss.inner.model.batch_norm import shared_batch_norms
 from metaloss.inner.processes.exchange import copy, gather
 from metaloss.meta_optimizers.forward_mode import jvp
 
@@ -56,9 +56,9 @@ def _norm(layer, shape, dtype=torch.float64, offset=0.0):
     with joined("cpu") as ranks:
         share = ranks.share(_ROWS) if ranks.size > 1 else None
         if share is not None:
-            layer, norms = with_shared_batch_norm(layer)
-            for norm in norms:
-                norm.share = share
+            for shared in shared_batch_norms(layer):
+                shared.share = share
+                shared.norm.forward = shared.forward
         theta = {name: p.detach() + 0.3 for name, p in layer.named_parameters()}
         theta["x"] = _draw(_ROWS, *shape, seed=5).to(dtype) * 2 + offset
         direction = {

@@ -18,7 +18,7 @@ from metaloss.inner.processes.ranks import LostRankError
 from metaloss.losses import MLPLoss
 from metaloss.types import Batch, InnerState
 
-from ..core.worlds import net
+from ..core.small_setups import net
 
 RANK = int(os.environ.get("RANK", 0))
 

@@ -17,8 +17,8 @@ from metaloss.core.distributed.launch import joined
 from metaloss.errors import MetalossError
 from metaloss.inner.processes.ranks import LostRankError
 
-from ..core.searches import Draws
-from ..core.worlds import blobs, fast, net
+from ..core.random_search import Draws
+from ..core.small_setups import blobs, fast, net
 from .meetings import group
 from .steps import _loss
 

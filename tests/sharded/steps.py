@@ -13,7 +13,7 @@ from metaloss.core.runs.process_checks import check_processes
 from metaloss.losses import MLPLoss
 from metaloss.losses.mlp import MLPLossConfig
 
-from ..core.worlds import blobs, config, net
+from ..core.small_setups import blobs, config, net
 
 _ONLINE = "schedule=online"
 CASES = {

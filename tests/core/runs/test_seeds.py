@@ -1,0 +1,278 @@
+"""Many seeds in one program: the numbers that each would have alone, in folders of their own."""
+
+import json
+import signal
+from dataclasses import replace
+
+import pytest
+import torch
+from torch import nn
+from torch.utils import _pytree as pytree
+
+import metaloss
+from metaloss.compose import compose
+from metaloss.contracts import Progress
+from metaloss.core.parts.setup import prepare
+from metaloss.core.runs.group import StackedAdvance, _telling, check_stackable
+from metaloss.core.runs.seeds import resume_group
+from metaloss.errors import MetalossError, UnsupportedError
+from metaloss.inner.stacked import member, stack
+from metaloss.losses.mlp import MLPLoss, MLPLossConfig
+
+from ..same_ending import assert_same_ending
+from ..small_setups import blobs, config, fast, net
+
+SEEDS = (0, 1, 2)
+STEPS = 20
+
+
+def double(seed, *words):
+    """Return a set-up in float64 whose rows, weights and φ are the seed's own."""
+    torch.manual_seed(seed)
+    loss = MLPLoss(MLPLossConfig(hidden=[6])).double()
+    return prepare(
+        replace(config("steps=20", *words), seed=seed),
+        task=blobs(seed=seed, dtype=torch.float64),
+        model=net(nn.BatchNorm1d(5), nn.Dropout(0.3), seed=seed).double(),
+        loss=loss,
+    )
+
+
+def begin(parts):
+    phi = {name: value.detach().clone() for name, value in parts.loss.named_parameters()}
+    return parts.state(parts.advance.fresh("train", 0), phi)
+
+
+def walk(parts, advance, state):
+    """Return the state after all the steps of the schedule."""
+    progress = Progress()
+    while (plan := parts.schedule.plan(progress, STEPS)) is not None:
+        state = advance(state, plan, progress)
+        if plan.phase == "offline":
+            progress = replace(progress, offline=progress.offline + 1)
+        else:
+            progress = replace(progress, train=progress.train + plan.unroll)
+    return state
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("schedule=static",),
+        ("schedule=online", "meta_optimizer.clip=0.1"),
+        ("schedule=online", "inner=adam", "meta_optimizer=finite_difference"),
+        ("schedule=online", "inner.momentum=0.9", "schedule.unroll=3", "schedule.period=5"),
+        ("schedule=online", "schedule.meta_batch=next", "inner.schedule=cosine"),
+        ("schedule=offline", "schedule.offline_steps=4", "schedule.unroll=2"),
+    ],
+    ids=" ".join,
+)
+def test_a_member_moves_as_it_would_alone(words):
+    setups = [double(seed, *words) for seed in SEEDS]
+    check_stackable(setups)
+    together = walk(
+        setups[0],
+        StackedAdvance([parts.advance for parts in setups]),
+        stack([begin(parts) for parts in setups]),
+    )
+    for index, parts in enumerate(setups):
+        start = begin(parts)
+        alone = walk(parts, parts.advance, start)
+        assert not torch.equal(alone.inner.params["0.weight"], start.inner.params["0.weight"])
+        pairs = zip(
+            pytree.tree_leaves(alone._replace(pending=None)),
+            pytree.tree_leaves(member(together._replace(pending=None), index)),
+            strict=True,
+        )
+        for one, other in pairs:
+            torch.testing.assert_close(other, one, rtol=1e-9, atol=1e-12, equal_nan=True)
+
+
+def test_a_bad_step_of_one_member_is_no_other_members_business():
+    setups = [double(seed, "schedule=online") for seed in SEEDS]
+    check_stackable(setups)
+    rows = setups[1].advance.streams["train"].rows
+    rows.inputs.fill_(float("inf"))
+    states = walk(
+        setups[0],
+        StackedAdvance([parts.advance for parts in setups]),
+        stack([begin(parts) for parts in setups]),
+    )
+    assert states.guard.bad.tolist() == [0, STEPS, 0]
+    kept = begin(setups[1]).inner.params["0.weight"]
+    assert torch.equal(states.inner.params["0.weight"][1], kept)
+
+
+WORDS = ("task=digits", "task.subset=300", "model.hidden=[8]", "steps=12", "start.steps=10")
+EVERY = ("log_every=2", "eval_every=4", "checkpoint_every=3", "tracker=[]")
+
+
+def journal(run):
+    return [
+        {name: value for name, value in row.items() if name != "time/seconds"}
+        for row in run.journal()
+    ]
+
+
+@pytest.mark.parametrize(
+    "words",
+    [("schedule=online",), ("schedule=static", "loss=gce", "schedule.early_stopping=1")],
+    ids=" ".join,
+)
+def test_every_seed_has_the_run_that_it_would_have_alone(tmp_path, words):
+    words = fast(*WORDS, *EVERY, *words)
+    runs = metaloss.train_seeds([*words, "seed=3", "seeds=2", f"output={tmp_path / 'group'}"])
+    for seed, run in zip((3, 4), runs, strict=True):
+        assert run.folder == tmp_path / "group" / f"seed{seed}"
+        alone = metaloss.train([*words, f"seed={seed}", f"output={tmp_path / str(seed)}"])
+        assert run.summary["seed"] == seed
+        assert run.summary["steps"] == alone.summary["steps"]
+        assert len(journal(alone)) == len(journal(run)) >= 4
+        for one, other in zip(journal(alone), journal(run), strict=True):
+            assert other.pop("phase") == one.pop("phase")
+            assert other == pytest.approx(one, rel=1e-3, abs=1e-5)
+        written = json.loads((run.folder / "summary.json").read_text())
+        assert written["status"] == alone.summary["status"]
+
+
+def test_a_group_that_was_stopped_ends_like_one_that_was_not(tmp_path, monkeypatch):
+    words = fast(*WORDS, *EVERY, "schedule=online", "seeds=3")
+    metaloss.train_seeds([*words, f"output={tmp_path / 'whole'}"])
+    taken = []
+    step = StackedAdvance.__call__
+
+    def interrupting(self, *arguments):
+        taken.append(1)
+        # The first is the trial before anything is written.
+        if len(taken) == 9:
+            signal.raise_signal(signal.SIGINT)
+        return step(self, *arguments)
+
+    monkeypatch.setattr(StackedAdvance, "__call__", interrupting)
+    with pytest.raises(KeyboardInterrupt, match="--resume"):
+        metaloss.train_seeds([*words, f"output={tmp_path / 'run'}"])
+    monkeypatch.undo()
+    assert not list((tmp_path / "run").glob("*/summary.json"))
+    # A checkpoint more in one member, as a kill in the midst of writing them would leave it.
+    newest = max((tmp_path / "run/seed1/checkpoints").iterdir())
+    newest.unlink()
+    resume_group(tmp_path / "run")
+    for seed in SEEDS:
+        assert_same_ending(tmp_path / "run" / f"seed{seed}", tmp_path / "whole" / f"seed{seed}")
+
+
+def test_engines_that_take_one_run_at_a_time_say_so(tmp_path):
+    words = fast(*WORDS, "schedule=online", "meta_optimizer=higher", "seeds=2")
+    with pytest.raises(UnsupportedError, match="meta_optimizer=higher takes one run at a time"):
+        metaloss.train_seeds([*words, f"output={tmp_path / 'run'}"])
+    assert not (tmp_path / "run").exists()
+
+
+def test_models_with_randomness_of_their_own_are_refused(tmp_path):
+    class Noisy(nn.Module):
+        def forward(self, x):
+            return x + torch.randn_like(x)
+
+    words = fast("seeds=2", "steps=4", f"output={tmp_path / 'run'}")
+    with pytest.raises(UnsupportedError, match="random numbers outside"):
+        metaloss.train_seeds(words, task=blobs(), model=net(Noisy()))
+    assert not (tmp_path / "run").exists()
+
+
+def test_models_that_cannot_be_vectorised_are_refused(tmp_path):
+    class Branching(nn.Module):
+        def forward(self, x):
+            return x * 2 if x.sum() > 0 else x
+
+    words = fast("seeds=2", "steps=4", f"output={tmp_path / 'run'}")
+    with pytest.raises(UnsupportedError, match="not every operation can be vectorised"):
+        metaloss.train_seeds(words, task=blobs(), model=net(Branching()))
+    assert not (tmp_path / "run").exists()
+
+
+class Backwards(torch.autograd.Function):
+    """An operation without forward mode, which only the moves of φ need."""
+
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(x):
+        return x * 2
+
+    @staticmethod
+    def setup_context(ctx, inputs, output):
+        pass
+
+    @staticmethod
+    def backward(ctx, grad):
+        return grad * 2
+
+
+def test_what_only_a_later_step_needs_is_tried_as_well(tmp_path):
+    class Doubling(nn.Module):
+        def forward(self, x):
+            return Backwards.apply(x)
+
+    words = fast("seeds=2", "steps=4", "schedule.period=3", f"output={tmp_path / 'run'}")
+    with pytest.raises(UnsupportedError, match="needs forward-mode derivatives"):
+        metaloss.train_seeds(words, task=blobs(), model=net(Doubling()))
+    assert not (tmp_path / "run").exists()
+    plain = ("schedule=static", "loss=gce", "start=keep", f"output={tmp_path / 'plain'}")
+    plain = fast("seeds=2", "steps=2", *plain)
+    assert len(metaloss.train_seeds(plain, task=blobs(), model=net(Doubling()))) == 2
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (("schedule=static",), [("train", 0, False)]),
+        (("schedule=online",), [("train", 0, True), ("train", 1, True)]),
+        (("schedule.period=3",), [("train", 0, False), ("train", 2, True), ("train", 3, False)]),
+        (
+            ("schedule=offline", "schedule.offline_steps=5"),
+            [("offline", 0, True), ("offline", 1, True)],
+        ),
+        (
+            ("schedule.offline_steps=5", "schedule.unroll=2"),
+            [("offline", 0, True), ("offline", 1, True), ("train", 0, True), ("train", 2, True)],
+        ),
+    ],
+)
+def test_every_kind_of_step_is_tried(words, expected):
+    words = words if "schedule=" in words[0] else ("schedule=online", *words)
+    parts = prepare(config(*words, "steps=9"), task=blobs(), model=net())
+    found = [(p.phase, at.steps_in(p.phase), p.meta_step) for p, at in _telling(parts)]
+    assert found == expected
+
+
+def test_rows_of_different_shapes_are_refused(tmp_path):
+    lines = [f"{i % 9},{'ab'[i % 2] if i % 10 else f'rare {i % 30}'},{i % 2}" for i in range(60)]
+    (tmp_path / "table.csv").write_text("\n".join(["x,word,y", *lines]))
+    words = fast(
+        "task=csv",
+        f"task.path={tmp_path / 'table.csv'}",
+        "task.target=y",
+        "steps=2",
+        "schedule=static",
+        "loss=cross_entropy",
+        f"output={tmp_path / 'run'}",
+    )
+    shapes = {prepare(compose([*words, f"seed={seed}"])).task.input_shape for seed in range(8)}
+    assert len(shapes) > 1
+    with pytest.raises(UnsupportedError, match=r"differ in shape, .*task\.split_seed=0 gives all"):
+        metaloss.train_seeds([*words, "seeds=8"])
+    assert not (tmp_path / "run").exists()
+    assert len(metaloss.train_seeds([*words, "seeds=2", "task.split_seed=0"])) == 2
+
+
+def test_a_single_run_is_not_many():
+    with pytest.raises(MetalossError, match="train_seeds"):
+        metaloss.train(fast("seeds=2"))
+
+
+def test_no_run_is_written_over(tmp_path):
+    (tmp_path / "seed1").mkdir()
+    (tmp_path / "seed1/precious").touch()
+    with pytest.raises(MetalossError, match="seed1 is not empty"):
+        metaloss.train_seeds(fast(*WORDS, "seeds=2", f"output={tmp_path}"))
+    assert [path.name for path in tmp_path.iterdir()] == ["seed1"]
