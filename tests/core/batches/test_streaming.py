@@ -12,7 +12,7 @@ from metaloss.core.batches.streams import BatchStream
 
 from ..same_ending import assert_same_ending
 from ..small_setups import blobs, fast, files_of, net, setup
-from ..test_augmentation import jitter
+from ..steps.test_augmentation import jitter
 
 CPU = torch.device("cpu")
 

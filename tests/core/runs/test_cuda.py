@@ -17,7 +17,7 @@ from metaloss.types import Batch
 
 from . import test_seeds
 from ..plain_autograd_loop import double_setup, run
-from ..test_compiled import CASES, convolved, noisy
+from ..steps.test_compiled import CASES, convolved, noisy
 from ..small_setups import blobs, files_of, net, setup, train
 
 pytestmark = [
