@@ -37,7 +37,7 @@ class InnerState(NamedTuple):
     optimizer: Any
 
 
-class Taken(NamedTuple):
+class StoredStep(NamedTuple):
     """An inner step that was taken: the state before it, what it saw, and ∇_θ L_φ there."""
 
     state: InnerState
@@ -46,7 +46,7 @@ class Taken(NamedTuple):
     grads: Tensors
 
 
-class Seen(NamedTuple):
+class ReplayStep(NamedTuple):
     """An inner step that was taken and can be taken again: what it saw, without its state."""
 
     batch: Batch

@@ -96,7 +96,7 @@ class InnerProblem:
         """
         return function
 
-    def agreed(self, values: T) -> T:
+    def broadcast(self, values: T) -> T:
         """Return values that every process of a run must hold alike: as they are.
 
         A problem in many processes (`ShardedProblem`) returns those of one of them.

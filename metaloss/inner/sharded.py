@@ -40,8 +40,8 @@ class ShardedProblem(InnerProblem):
         outputs, buffers = self.model(own, buffers, rows, key=key, share=share)
         return gather(outputs, share), buffers
 
-    def agreed(self, values: T) -> T:
+    def broadcast(self, values: T) -> T:
         """Return process 0's values."""
         # They are the same by design. But some sums on a GPU are rounded as they come, and what
         # differs by a bit would part the processes in the end.
-        return self.ranks.agreed(values)
+        return self.ranks.broadcast(values)

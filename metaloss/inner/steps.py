@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from metaloss.inner.problem import Forward, InnerProblem
-from metaloss.types import Batch, InnerState, Seen, Taken, Tensors
+from metaloss.types import Batch, InnerState, ReplayStep, StoredStep, Tensors
 
 
 class Unrolled(NamedTuple):
@@ -23,7 +23,7 @@ class Unrolled(NamedTuple):
     """
 
     state: InnerState
-    records: list[Taken | Seen]
+    records: list[StoredStep | ReplayStep]
     inner: Tensor
     task: Tensor
 
@@ -32,7 +32,7 @@ def take_steps(
     problem: InnerProblem,
     phi: Tensors,
     state: InnerState,
-    unroll: Iterable[Seen],
+    unroll: Iterable[ReplayStep],
     keeps: Callable[[int], bool] | None = None,
     forward: Forward | None = None,
 ) -> Unrolled:
@@ -47,20 +47,20 @@ def take_steps(
         forward: The model's pass over the first batch, if it was run already.
     """
     shared = forward is not None
-    records: list[Taken | Seen] = []
+    records: list[StoredStep | ReplayStep] = []
     inner, task = [], []
     for index, seen in enumerate(unroll):
         stepped = problem.step(phi, state, *seen, forward)
         # A step on a pass that was shared is compiled otherwise than the step taken again: what it
         # led to is kept, not computed anew with other rounding.
         kept = keeps is None or keeps(index) or (shared and index == 1)
-        records.append(Taken(state, *seen, stepped.grads) if kept else seen)
+        records.append(StoredStep(state, *seen, stepped.grads) if kept else seen)
         state, forward = stepped.state, None
         inner.append(stepped.loss)
         task.append(stepped.task)
     return Unrolled(state, records, torch.stack(inner, -1), torch.stack(task, -1))
 
 
-def as_seen(batches: Sequence[Batch], keys: Sequence[Tensor]) -> list[Seen]:
+def as_replay_steps(batches: Sequence[Batch], keys: Sequence[Tensor]) -> list[ReplayStep]:
     """Return what each of K steps sees, of K batches and the keys of their dropout masks."""
-    return [Seen(batch, key) for batch, key in zip(batches, keys, strict=True)]
+    return [ReplayStep(batch, key) for batch, key in zip(batches, keys, strict=True)]

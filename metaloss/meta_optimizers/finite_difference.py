@@ -13,12 +13,12 @@ from metaloss.errors import MetalossError
 from metaloss.inner.norms import norm
 from metaloss.inner.problem import InnerProblem, Tangents, gradient_of
 from metaloss.meta_optimizers.products import hvp_and_mixed_vjp, mixed_vjp
-from metaloss.meta_optimizers.walk_back import WalkBack
-from metaloss.types import Taken, Tensors
+from metaloss.meta_optimizers.reverse_unroll import ReverseUnroll
+from metaloss.types import StoredStep, Tensors
 
 
 @dataclass(frozen=True, kw_only=True)
-class FiniteDifference(WalkBack):
+class FiniteDifference(ReverseUnroll):
     r"""Approximate meta-gradient: first derivatives at θ ± εḡ in place of second derivatives at θ.
 
     ∂/∂φ ⟨∇_θ L_φ, ḡ⟩ ≈ [∂_φ L_φ(θ + εḡ) − ∂_φ L_φ(θ − εḡ)] / 2ε, and in longer unrolls likewise
@@ -53,8 +53,8 @@ class FiniteDifference(WalkBack):
                 f"meta_optimizer.epsilon={self.epsilon}: expected a positive number"
             )
 
-    def share_of_phi(
-        self, problem: InnerProblem, phi: Tensors, step: Taken, direction: Tensors
+    def mixed_vjp(
+        self, problem: InnerProblem, phi: Tensors, step: StoredStep, direction: Tensors
     ) -> Tensors:
         """Return the central difference of ∂_φ L_φ along ``direction``."""
         if problem.tangents is Tangents.reverse:
@@ -71,8 +71,8 @@ class FiniteDifference(WalkBack):
         values = self._difference(problem, slope_at, step.state.params, direction)
         return dict(zip(phi, values, strict=True))
 
-    def curvature_and_share(
-        self, problem: InnerProblem, phi: Tensors, step: Taken, direction: Tensors
+    def hvp_and_mixed_vjp(
+        self, problem: InnerProblem, phi: Tensors, step: StoredStep, direction: Tensors
     ) -> tuple[Tensors, Tensors]:
         """Return the central differences of ∇_θ L_φ and ∂_φ L_φ along ``direction``."""
         if problem.tangents is Tangents.reverse:

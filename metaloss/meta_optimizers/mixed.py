@@ -9,12 +9,12 @@ from typing import ClassVar
 from metaloss.inner.problem import InnerProblem, Tangents
 from metaloss.meta_optimizers.products import hvp_and_mixed_vjp, mixed_vjp
 from metaloss.meta_optimizers.refusals import refused_politely
-from metaloss.meta_optimizers.walk_back import WalkBack
-from metaloss.types import Taken, Tensors
+from metaloss.meta_optimizers.reverse_unroll import ReverseUnroll
+from metaloss.types import StoredStep, Tensors
 
 
 @dataclass(frozen=True, kw_only=True)
-class Mixed(WalkBack):
+class Mixed(ReverseUnroll):
     r"""Exact meta-gradient, forward over reverse: one forward-mode pass for each inner step.
 
     For a direction ḡ in θ, ∂/∂φ ⟨∇_θ L_φ, ḡ⟩ = ∂/∂φ ⟨∂L_φ/∂z, J ḡ⟩, where z = f_θ(X) and J ḡ is
@@ -39,15 +39,15 @@ class Mixed(WalkBack):
         Tangents.reverse,
     )
 
-    def share_of_phi(
-        self, problem: InnerProblem, phi: Tensors, step: Taken, direction: Tensors
+    def mixed_vjp(
+        self, problem: InnerProblem, phi: Tensors, step: StoredStep, direction: Tensors
     ) -> Tensors:
         """Return ∂/∂φ ⟨∂L_φ/∂z, J·direction⟩: one forward-mode pass, then the tiny loss twice."""
         with _refusal():
             return mixed_vjp(problem, phi, step, direction)
 
-    def curvature_and_share(
-        self, problem: InnerProblem, phi: Tensors, step: Taken, direction: Tensors
+    def hvp_and_mixed_vjp(
+        self, problem: InnerProblem, phi: Tensors, step: StoredStep, direction: Tensors
     ) -> tuple[Tensors, Tensors]:
         """Return the Hessian-vector product and the share of φ in one forward-over-reverse pass."""
         with _refusal():

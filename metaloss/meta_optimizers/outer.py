@@ -17,7 +17,7 @@ from metaloss.contracts import GradientMetaOptimizer
 from metaloss.errors import MetalossError
 from metaloss.inner.norms import norm
 from metaloss.inner.problem import InnerProblem, Tangents
-from metaloss.types import Judgement, Seen, Taken, Tensors, Window
+from metaloss.types import Judgement, ReplayStep, StoredStep, Tensors, Window
 
 
 class Rule(Enum):
@@ -79,9 +79,9 @@ class OuterRule(GradientMetaOptimizer):
             raise MetalossError(f"meta_optimizer.clip={self.clip}: expected a number ≥ 0")
 
     def keeps(self, index: int, unroll: int) -> bool:
-        """Return whether the record of a step of an unroll holds the step's state (`Taken`).
+        """Return whether the record of a step of an unroll holds the step's state (`StoredStep`).
 
-        The first one's always does. What is not kept (`Seen`) is taken again.
+        The first one's always does. What is not kept (`ReplayStep`) is taken again.
         """
         return True
 
@@ -89,7 +89,7 @@ class OuterRule(GradientMetaOptimizer):
         self,
         problem: InnerProblem,
         phi: Tensors,
-        steps: Sequence[Taken | Seen],
+        steps: Sequence[StoredStep | ReplayStep],
         judgement: Judgement,
     ) -> Tensors:
         """Return d(task loss)/dφ through steps that were taken before they were judged.
@@ -97,7 +97,7 @@ class OuterRule(GradientMetaOptimizer):
         An engine that keeps no records of its own takes them again.
         """
         first = steps[0]
-        assert isinstance(first, Taken), "an unroll begins with a state"
+        assert isinstance(first, StoredStep), "an unroll begins with a state"
         window = Window(
             tuple(step.batch for step in steps),
             tuple(step.key for step in steps),

@@ -28,7 +28,7 @@ from metaloss.inner.keys import generator
 from metaloss.inner.norms import norm
 from metaloss.inner.problem import InnerProblem, Tangents, gradient_of, reached_by
 from metaloss.meta_optimizers.products import hvp_and_mixed_vjp, outputs_along
-from metaloss.types import Batch, InnerState, Taken, Tensors, Window
+from metaloss.types import Batch, InnerState, StoredStep, Tensors, Window
 
 # Rows that it is tried on: BatchNorm needs more than one.
 ROWS = 4
@@ -52,7 +52,7 @@ class Probe:
 
     problem: InnerProblem
     phi: Tensors
-    step: Taken
+    step: StoredStep
     curves: bool
 
     @classmethod
@@ -61,7 +61,7 @@ class Probe:
         params = _moved(state.params, _random(state.params, "probe/at"), 0.01)
         # A batch may be spoiled: the guard is there for that.
         batch = pytree.tree_map_only(Tensor, _finite, window.batches[0])
-        step = Taken(state._replace(params=params), batch, window.keys[0], {})
+        step = StoredStep(state._replace(params=params), batch, window.keys[0], {})
         few_rows = step._replace(batch=few(step.batch))
         if _runs(lambda: problem.predict(params, state.buffers, few_rows.batch, step.key)):
             step = few_rows

@@ -12,10 +12,10 @@ from torch.func import grad
 
 from metaloss.inner.problem import InnerProblem, Tangents, check_whole, gradient_of, reached_by
 from metaloss.meta_optimizers.forward_mode import jvp
-from metaloss.types import Taken, Tensors
+from metaloss.types import StoredStep, Tensors
 
 
-def mixed_vjp(problem: InnerProblem, phi: Tensors, step: Taken, direction: Tensors) -> Tensors:
+def mixed_vjp(problem: InnerProblem, phi: Tensors, step: StoredStep, direction: Tensors) -> Tensors:
     """Return ∂/∂φ ⟨∇_θ L_φ, direction⟩ at the step's θ: J · direction, then the tiny loss twice."""
     outputs, moved = outputs_along(problem, step, direction)
     leaves = {name: value.detach().requires_grad_() for name, value in phi.items()}
@@ -27,7 +27,9 @@ def mixed_vjp(problem: InnerProblem, phi: Tensors, step: Taken, direction: Tenso
     return dict(zip(leaves, values, strict=True))
 
 
-def outputs_along(problem: InnerProblem, step: Taken, direction: Tensors) -> tuple[Tensor, Tensor]:
+def outputs_along(
+    problem: InnerProblem, step: StoredStep, direction: Tensors
+) -> tuple[Tensor, Tensor]:
     """Return the raw outputs z at the step's θ, and J · direction; both detached."""
 
     def outputs_at(params: Tensors) -> Tensor:
@@ -47,7 +49,7 @@ def outputs_along(problem: InnerProblem, step: Taken, direction: Tensors) -> tup
 
 
 def hvp_and_mixed_vjp(
-    problem: InnerProblem, phi: Tensors, step: Taken, direction: Tensors
+    problem: InnerProblem, phi: Tensors, step: StoredStep, direction: Tensors
 ) -> tuple[Tensors, Tensors]:
     """Return (∇²_θθ L_φ · direction, ∂/∂φ ⟨∇_θ L_φ, direction⟩) at the step's θ."""
     if problem.tangents is Tangents.reverse:
@@ -56,7 +58,7 @@ def hvp_and_mixed_vjp(
 
 
 def _forward_over_reverse(
-    problem: InnerProblem, phi: Tensors, step: Taken, direction: Tensors
+    problem: InnerProblem, phi: Tensors, step: StoredStep, direction: Tensors
 ) -> tuple[Tensors, Tensors]:
     def loss_at(params: Tensors, phi_at: Tensors) -> Tensor:
         outputs, _ = problem.predict(params, step.state.buffers, step.batch, step.key)
@@ -71,7 +73,7 @@ def _forward_over_reverse(
 
 
 def _reverse_over_reverse(
-    problem: InnerProblem, phi: Tensors, step: Taken, direction: Tensors
+    problem: InnerProblem, phi: Tensors, step: StoredStep, direction: Tensors
 ) -> tuple[Tensors, Tensors]:
     leaves = {name: p.detach().requires_grad_() for name, p in step.state.params.items()}
     own = {name: value.detach().requires_grad_() for name, value in phi.items()}

@@ -4,9 +4,9 @@ import pytest
 import torch
 from torch.utils import _pytree as pytree
 
-from metaloss.inner.steps import as_seen, take_steps
+from metaloss.inner.steps import as_replay_steps, take_steps
 from metaloss.testing.tiny_problems import tiny_problems
-from metaloss.types import Seen, Taken
+from metaloss.types import ReplayStep, StoredStep
 
 
 @pytest.fixture(params=["SGD with momentum, unroll 3", "Adam, unroll 3"])
@@ -15,7 +15,7 @@ def tiny(request):
 
 
 def take(tiny, **more):
-    unroll = as_seen(tiny.window.batches, tiny.window.keys)
+    unroll = as_replay_steps(tiny.window.batches, tiny.window.keys)
     return take_steps(tiny.problem, tiny.phi, tiny.state, unroll, **more)
 
 
@@ -33,7 +33,7 @@ def test_they_are_the_steps_one_after_the_other(tiny):
 
 def test_a_record_leads_to_the_next(tiny):
     found = take(tiny)
-    assert [type(record) for record in found.records] == [Taken] * 3
+    assert [type(record) for record in found.records] == [StoredStep] * 3
     after = [record.state for record in found.records[1:]] + [found.state]
     for record, state in zip(found.records, after, strict=True):
         stepped = tiny.problem.step(tiny.phi, record.state, record.batch, record.key)
@@ -42,13 +42,13 @@ def test_a_record_leads_to_the_next(tiny):
 
 def test_states_are_kept_where_it_is_said(tiny):
     found = take(tiny, keeps=lambda index: index == 1)
-    assert [type(record) for record in found.records] == [Seen, Taken, Seen]
+    assert [type(record) for record in found.records] == [ReplayStep, StoredStep, ReplayStep]
     assert equal(found.state, take(tiny).state)
 
 
 def test_what_a_shared_pass_led_to_is_kept(tiny):
-    """Taken again it might be rounded otherwise."""
+    """StoredStep again it might be rounded otherwise."""
     forward = tiny.problem.forward(tiny.state, tiny.window.batches[0], tiny.window.keys[0])
     found = take(tiny, keeps=lambda index: index == 0, forward=forward)
-    assert [type(record) for record in found.records] == [Taken, Taken, Seen]
+    assert [type(record) for record in found.records] == [StoredStep, StoredStep, ReplayStep]
     assert equal(found.state, take(tiny).state)

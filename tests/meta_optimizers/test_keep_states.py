@@ -14,8 +14,8 @@ from metaloss.inner.problem import InnerProblem
 from metaloss.inner.stacked import StackedProblem, member, stack
 from metaloss.meta_optimizers.finite_difference import FiniteDifference
 from metaloss.meta_optimizers.mixed import Mixed
-from metaloss.meta_optimizers.walk_back import KeepStates
-from metaloss.types import Judgement, Seen, Taken
+from metaloss.meta_optimizers.reverse_unroll import KeepStates
+from metaloss.types import Judgement, ReplayStep, StoredStep
 
 ENGINES = {"mixed": Mixed, "finite_difference": FiniteDifference}
 UNROLLS = [1, 2, 3, 10, 11]
@@ -84,8 +84,8 @@ def test_steps_that_were_judged_later_are_taken_again(engines, unroll, case, dis
     for index, (batch, key) in enumerate(zip(window.batches, window.keys, strict=True)):
         stepped = problem.step(phi, state, batch, key)
         for engine, kept in records.items():
-            taken = Taken(state, batch, key, stepped.grads)
-            kept.append(taken if engine.keeps(index, unroll) else Seen(batch, key))
+            taken = StoredStep(state, batch, key, stepped.grads)
+            kept.append(taken if engine.keeps(index, unroll) else ReplayStep(batch, key))
         state = stepped.state
     adjoint, _ = problem.judge(state, window.meta_batch, window.meta_key)
     judgement = Judgement(window.meta_batch, window.meta_key, adjoint)
@@ -96,7 +96,7 @@ def test_steps_that_were_judged_later_are_taken_again(engines, unroll, case, dis
     assert distance(found, expected) == 0
     assert_identical(found, expected)
     assert all(a is b for e in engines for a, b in zip(records[e], before[e], strict=True))
-    counts = [sum(isinstance(one, Taken) for one in records[engine]) for engine in engines]
+    counts = [sum(isinstance(one, StoredStep) for one in records[engine]) for engine in engines]
     assert counts[0] == unroll
     assert counts[1] <= 2 * math.ceil(math.sqrt(unroll))
 

@@ -106,7 +106,7 @@ def test_of_one_error_in_all_processes_one_speaks(launched):
 def test_alone_nothing_is_said_to_anybody():
     alone = Ranks()
     values = {"a": torch.arange(3.0), "b": None}
-    assert alone.agreed(values) is values
+    assert alone.broadcast(values) is values
     assert alone.any(True)
     assert alone.same("x") == "x"
     assert alone.leads

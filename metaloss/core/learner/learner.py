@@ -26,7 +26,7 @@ from metaloss.inner.optimizers.idle import Parked, park, taken_up
 from metaloss.inner.optimizers.sgd import SGD
 from metaloss.inner.problem import InnerProblem
 from metaloss.inner.sharded import ShardedProblem
-from metaloss.inner.steps import as_seen
+from metaloss.inner.steps import as_replay_steps
 from metaloss.losses.base import LearnedLoss
 from metaloss.meta_optimizers.fitting import fitted
 from metaloss.meta_optimizers.mixed import Mixed
@@ -109,6 +109,7 @@ class Learner:
                 "has no known end to fall towards; expected constant"
             )
         refuse_wrapped(model)
+        refuse_wrapped(loss, "loss")
         self._compile = Compile(known_name("compile", compile, ["off", "trace", "on"]))
         settings = {"seed": seed, "inner": inner, "meta_optimizer": self._engine}
         self._peers = Peers(self._held, settings, self._compile)
@@ -168,7 +169,7 @@ class Learner:
         own = self._own(phi, state, window, learns=judge is not None)
         outer = self._outer
         if judge is None:
-            state, losses = own.rest(phi, state, tuple(as_seen(batches, keys)))
+            state, losses = own.rest(phi, state, tuple(as_replay_steps(batches, keys)))
         else:
             state, phi, outer, losses = own.move(phi, state, outer, window)
         if self._guard is GuardMode.raise_ and not losses.taken:

@@ -21,7 +21,7 @@ from metaloss.inner.norms import norm
 from metaloss.inner.problem import InnerProblem
 from metaloss.inner.steps import take_steps
 from metaloss.meta_optimizers.outer import OuterRule
-from metaloss.types import Batch, InnerState, Seen, Tensors, Window
+from metaloss.types import Batch, InnerState, ReplayStep, Tensors, Window
 
 Function = Callable[..., Any]
 
@@ -88,7 +88,7 @@ class OwnSteps:
             raise MetalossError(f"compile={self.compile.value}: {reason}: use compile=off")
 
     def rest(
-        self, phi: Tensors, state: InnerState, unroll: tuple[Seen, ...]
+        self, phi: Tensors, state: InnerState, unroll: tuple[ReplayStep, ...]
     ) -> tuple[InnerState, LearnerLosses]:
         """Return the state after steps on batches, φ at rest, and the losses seen."""
         run = self._rest_of(self._parts) if len(unroll) > 1 else self._whole[0]
@@ -109,7 +109,7 @@ def _rest(
     guarded: bool,
     phi: Tensors,
     state: InnerState,
-    unroll: tuple[Seen, ...],
+    unroll: tuple[ReplayStep, ...],
 ) -> tuple[InnerState, LearnerLosses]:
     new, _, inner, task = take_steps(problem, phi, state, unroll, keeps=lambda _: False)
     nobody = torch.full_like(inner[0], float("nan"))
@@ -129,7 +129,8 @@ def _move(
     window: Window,
 ) -> tuple[InnerState, Tensors, Any, LearnerLosses]:
     result = engine.meta_gradient(problem, phi, state, window)
-    moved, after = move_phi(problem, engine, phi, result.gradient, outer, "train", 0)
+    gradient = problem.broadcast(result.gradient)
+    moved, after = move_phi(problem, engine, phi, gradient, outer, "train", 0)
     if not guarded:
         return result.state, moved, after, LearnerLosses(*result.losses, None)
     ok = _sound(result.state, [result.losses.inner, *floats((moved, after))])

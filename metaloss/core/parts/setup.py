@@ -83,7 +83,7 @@ class Setup:
     def state(self, inner: InnerState, phi: Tensors) -> TrainState:
         """Return the state that a phase begins with: nothing remembered, nothing measured."""
         # φ's start is computed: on another machine it may be rounded in another way.
-        inner, phi = self.problem.agreed((inner, phi))
+        inner, phi = self.problem.broadcast((inner, phi))
         return TrainState(
             inner,
             phi,

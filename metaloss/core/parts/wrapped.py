@@ -79,6 +79,11 @@ def _refuse_part(part: nn.Module, place: str) -> None:
             f"{place} is compiled by torch.compile: hand over the module inside "
             f"({place}._orig_mod); Learner(compile=...) and compile=on compile whole steps"
         )
+    if getattr(part, "_compiled_call_impl", None) is not None:
+        raise MetalossError(
+            f"{place} was compiled in place by its compile(): hand over the module before that; "
+            "Learner(compile=...) and compile=on compile whole steps"
+        )
     if isinstance(part, torch.jit.ScriptModule):
         raise MetalossError(
             f"{place} is a {type(part).__name__}, scripted or traced by torch.jit: hand over the "

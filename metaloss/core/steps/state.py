@@ -9,7 +9,7 @@ from torch import Tensor
 
 from metaloss.core.steps.guard import GuardState
 from metaloss.meta_optimizers.outer import OuterState
-from metaloss.types import InnerState, Seen, Taken, Tensors
+from metaloss.types import InnerState, ReplayStep, StoredStep, Tensors
 
 
 class Pending(NamedTuple):
@@ -18,7 +18,7 @@ class Pending(NamedTuple):
     ``passed`` (), bool: whether the guard let them pass. Steps that did not pass move no φ.
     """
 
-    steps: tuple[Taken | Seen, ...]
+    steps: tuple[StoredStep | ReplayStep, ...]
     passed: Tensor
 
 

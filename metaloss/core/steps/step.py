@@ -19,7 +19,7 @@ from metaloss.core.steps import guard as guards
 from metaloss.core.steps.state import Meter, Pending, TrainState
 from metaloss.inner.norms import norm
 from metaloss.inner.problem import Forward, InnerProblem
-from metaloss.inner.steps import as_seen, take_steps
+from metaloss.inner.steps import as_replay_steps, take_steps
 from metaloss.meta_optimizers.outer import OuterRule
 from metaloss.types import Judgement, StepLosses, Tensors, Window
 
@@ -58,7 +58,7 @@ class Step:
         if not self.guarded:
             return new
         others = [] if new.phi is state.phi else floats((new.phi, new.outer))
-        ok, memory = self.problem.agreed(
+        ok, memory = self.problem.broadcast(
             self.problem.each(_checked)(
                 state.guard, state.inner.params, new.inner.params, losses.train_task, others
             )
@@ -85,7 +85,7 @@ class Step:
             result = self.engine.meta_gradient(self.problem, state.phi, state.inner, window)
             state, size = self._move_phi(state, result.gradient, plan.phase)
             return state._replace(inner=result.state), result.losses, size
-        unroll = as_seen(window.batches, window.keys)
+        unroll = as_replay_steps(window.batches, window.keys)
         keeps = partial(self.engine.keeps, unroll=plan.unroll)
         taken = take_steps(self.problem, state.phi, state.inner, unroll, keeps, forward)
         state = state._replace(inner=taken.state)
@@ -126,7 +126,7 @@ class Step:
             new = move_phi(self.problem, self.engine, phi, slope, outer, phase, total)
             return *new, norm(slope.values())
 
-        gradient = self.problem.agreed(gradient)
+        gradient = self.problem.broadcast(gradient)
         phi, outer, size = self.problem.each(moved)(state.phi, gradient, state.outer)
         return state._replace(phi=phi, outer=outer), size
 

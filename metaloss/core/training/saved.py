@@ -12,7 +12,7 @@ from metaloss.core.steps.state import Meter, Pending, Snapshot, TrainState
 from metaloss.core.training.best import Best
 from metaloss.core.training.ladder import Ladder
 from metaloss.core.training.made_of import fixed_values
-from metaloss.types import Batch, Seen, Taken
+from metaloss.types import Batch, ReplayStep, StoredStep
 
 if TYPE_CHECKING:
     from metaloss.core.training.trainer import Trainer
@@ -64,7 +64,7 @@ def pack_state(state: TrainState) -> dict[str, Any]:
         and [
             [
                 [pytree.tree_leaves(one.state), list(one.batch), one.key, one.grads]
-                if isinstance(one, Taken)
+                if isinstance(one, StoredStep)
                 else [None, list(one.batch), one.key, None]
                 for one in pending.steps
             ],
@@ -82,9 +82,9 @@ def unpack_state(content: dict[str, Any], template: TrainState) -> TrainState:
     if content["pending"] is not None:
         steps, passed = content["pending"]
         taken = (
-            Seen(Batch(*batch), key)
+            ReplayStep(Batch(*batch), key)
             if leaves is None
-            else Taken(_like(template.inner, leaves), Batch(*batch), key, grads)
+            else StoredStep(_like(template.inner, leaves), Batch(*batch), key, grads)
             for leaves, batch, key, grads in steps
         )
         pending = Pending(tuple(taken), passed)

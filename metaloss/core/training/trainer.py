@@ -219,7 +219,7 @@ class Trainer:
         found = evaluate(self.setup.problem.model, self.state.inner, task, splits)
         values = torch.stack([value.double() for value in found.values()])
         # What follows (early stopping, the guard's ladder) is decided by these numbers.
-        values = self.setup.problem.agreed(values)
+        values = self.setup.problem.broadcast(values)
         return dict(zip(found, values.tolist(), strict=True))
 
     def _train_begins(self) -> None:

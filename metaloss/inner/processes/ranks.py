@@ -49,7 +49,7 @@ class Ranks:
         words: Another for what is not on a device, where that one has no CPU backend.
 
     Example:
-        >>> Ranks().agreed({"a": torch.ones(2)}), Ranks().any(False)
+        >>> Ranks().broadcast({"a": torch.ones(2)}), Ranks().any(False)
         ({'a': tensor([1., 1.])}, False)
         >>> Ranks(rank=1, size=3).share(8).first
         2
@@ -104,7 +104,7 @@ class Ranks:
                 found[index] = _like(values[index], part)
         return found
 
-    def agreed(self, tree: T) -> T:
+    def broadcast(self, tree: T) -> T:
         """Return process 0's values, bit by bit, of a tree that has the same shape everywhere."""
         leaves, spec = pytree.tree_flatten(tree)
         places = [index for index, leaf in enumerate(leaves) if isinstance(leaf, Tensor)]

@@ -29,7 +29,7 @@ def test_online_beats_cross_entropy_where_half_of_the_labels_are_wrong(tmp_path)
     online = error(
         "online", "schedule=online", "loss=mlp", "start.steps=800", "meta_optimizer.lr=0.003"
     )
-    # Seen on seeds 0 and 1: 0.33 and 0.32 against 0.085 and 0.076.
+    # ReplayStep on seeds 0 and 1: 0.33 and 0.32 against 0.085 and 0.076.
     assert static > 0.2, "there is something to win: cross-entropy learns the wrong labels"
     assert online < 0.15
     assert online < 0.5 * static

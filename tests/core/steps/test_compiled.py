@@ -23,7 +23,7 @@ from metaloss.errors import MetalossError
 from metaloss.inner.stacked import member, stack
 from metaloss.losses import MLPLoss
 from metaloss.losses.mlp import MLPLossConfig
-from metaloss.types import Taken
+from metaloss.types import StoredStep
 
 from ..plain_autograd_loop import double_setup, first_state, run
 from ..small_setups import blobs, net, resident_bytes, setup, train
@@ -94,7 +94,7 @@ def test_traced_steps_that_wait_to_be_judged_are_taken_again_as_they_were():
     for (_, expected), (_, found) in zip(run(eager, 11), run(traced, 11), strict=True):
         same((found.phi, found.inner), (expected.phi, expected.inner))
         if found.pending is not None:
-            kept.append([isinstance(one, Taken) for one in found.pending.steps])
+            kept.append([isinstance(one, StoredStep) for one in found.pending.steps])
     assert kept == [[True, False, False, True, True], [True, True, False, True, True]]
 
 

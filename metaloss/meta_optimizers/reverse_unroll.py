@@ -14,15 +14,15 @@ import torch
 from torch.utils import _pytree as pytree
 
 from metaloss.inner.problem import InnerProblem, filled
-from metaloss.inner.steps import as_seen, take_steps
+from metaloss.inner.steps import as_replay_steps, take_steps
 from metaloss.meta_optimizers.outer import OuterRule
 from metaloss.types import (
     InnerState,
     Judgement,
     MetaGradient,
-    Seen,
+    ReplayStep,
     StepLosses,
-    Taken,
+    StoredStep,
     Tensors,
     Window,
 )
@@ -36,7 +36,7 @@ class KeepStates(Enum):
 
 
 @dataclass(frozen=True, kw_only=True)
-class WalkBack(OuterRule):
+class ReverseUnroll(OuterRule):
     r"""An engine that stores the θ_k of the unroll and goes back over them, one step at a time.
 
     With θ' = U(g, θ), g = ∇_θ L_φ(θ) and v = ∇ L_task(θ'), let ḡ be the pullback of v through U.
@@ -65,14 +65,14 @@ class WalkBack(OuterRule):
     )
 
     @abstractmethod
-    def share_of_phi(
-        self, problem: InnerProblem, phi: Tensors, step: Taken, direction: Tensors
+    def mixed_vjp(
+        self, problem: InnerProblem, phi: Tensors, step: StoredStep, direction: Tensors
     ) -> Tensors:
         """Return ∂/∂φ ⟨∇_θ L_φ, direction⟩ at the step's θ."""
 
     @abstractmethod
-    def curvature_and_share(
-        self, problem: InnerProblem, phi: Tensors, step: Taken, direction: Tensors
+    def hvp_and_mixed_vjp(
+        self, problem: InnerProblem, phi: Tensors, step: StoredStep, direction: Tensors
     ) -> tuple[Tensors, Tensors]:
         """Return (∇²_θθ L_φ · direction, ∂/∂φ ⟨∇_θ L_φ, direction⟩) at the step's θ."""
 
@@ -88,7 +88,7 @@ class WalkBack(OuterRule):
         self, problem: InnerProblem, phi: Tensors, state: InnerState, window: Window
     ) -> MetaGradient:
         """Take K inner steps from ``state``; return d(task loss)/dφ there. See the contract."""
-        unroll = as_seen(window.batches, window.keys)
+        unroll = as_replay_steps(window.batches, window.keys)
         keeps = partial(self.keeps, unroll=len(unroll))
         state, records, inner, train_task = take_steps(problem, phi, state, unroll, keeps)
         adjoint, meta_task = problem.judge(state, window.meta_batch, window.meta_key)
@@ -99,14 +99,18 @@ class WalkBack(OuterRule):
         self,
         problem: InnerProblem,
         phi: Tensors,
-        steps: Sequence[Taken | Seen],
+        steps: Sequence[StoredStep | ReplayStep],
         judgement: Judgement,
     ) -> Tensors:
         """Return d(task loss)/dφ through steps that were taken: what was kept is not run again."""
         return self._walk(problem, phi, list(steps), judgement.adjoint)
 
     def _walk(
-        self, problem: InnerProblem, phi: Tensors, steps: list[Taken | Seen], adjoint: Tensors
+        self,
+        problem: InnerProblem,
+        phi: Tensors,
+        steps: list[StoredStep | ReplayStep],
+        adjoint: Tensors,
     ) -> Tensors:
         """Return the sum of the steps' shares of d(task loss)/dφ, from the last θ's adjoint.
 
@@ -129,7 +133,7 @@ class WalkBack(OuterRule):
         self,
         problem: InnerProblem,
         phi: Tensors,
-        step: Taken,
+        step: StoredStep,
         adjoint: Tensors,
         state_adjoint: Any,
         first: bool,
@@ -141,25 +145,27 @@ class WalkBack(OuterRule):
         direct, direction, state_adjoint = pull_update(problem, step, adjoint, state_adjoint)
         direction = filled(direction, step.state.params)
         if first:
-            return direct, state_adjoint, self.share_of_phi(problem, phi, step, direction)
-        curved, share = self.curvature_and_share(problem, phi, step, direction)
+            return direct, state_adjoint, self.mixed_vjp(problem, phi, step, direction)
+        curved, share = self.hvp_and_mixed_vjp(problem, phi, step, direction)
         return {name: direct[name] + curved[name] for name in direct}, state_adjoint, share
 
 
-def _last_segment(problem: InnerProblem, phi: Tensors, steps: list[Taken | Seen]) -> list[Taken]:
+def _last_segment(
+    problem: InnerProblem, phi: Tensors, steps: list[StoredStep | ReplayStep]
+) -> list[StoredStep]:
     """Take a kept step and all that follow it off the list; return them with their states."""
-    after: list[Seen] = []
-    while not isinstance(kept := steps.pop(), Taken):
+    after: list[ReplayStep] = []
+    while not isinstance(kept := steps.pop(), StoredStep):
         after.insert(0, kept)
     if not after:
         return [kept]
-    unroll = [Seen(kept.batch, kept.key), *after]
+    unroll = [ReplayStep(kept.batch, kept.key), *after]
     records = take_steps(problem, phi, kept.state, unroll).records
-    return [record for record in records if isinstance(record, Taken)]
+    return [record for record in records if isinstance(record, StoredStep)]
 
 
 def pull_update(
-    problem: InnerProblem, step: Taken, adjoint: Tensors, state_adjoint: Any
+    problem: InnerProblem, step: StoredStep, adjoint: Tensors, state_adjoint: Any
 ) -> tuple[Tensors, Tensors, Any]:
     """Pull (θ', state')'s adjoint through the optimizer's update, to θ, ∇_θ L and its state."""
     leaves, spec = pytree.tree_flatten((step.state.params, step.grads, step.state.optimizer))
