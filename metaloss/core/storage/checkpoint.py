@@ -13,7 +13,7 @@ import torch
 from metaloss.core.storage.files import write_atomically
 from metaloss.errors import MetalossError
 
-VERSION = 3
+VERSION = 4
 KEPT = 2
 _MAGIC = b"metaloss checkpoint\n"
 

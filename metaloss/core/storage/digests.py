@@ -24,7 +24,8 @@ def digest(values: Iterable[Tensor]) -> str:
     found = hashlib.sha256()
     for value in values:
         found.update(f"{tuple(value.shape)}{value.dtype}".encode())
-        for block in value.detach().reshape(-1, *value.shape[1:]).split(_ROWS):
+        rows = value.detach()
+        for block in (rows if rows.dim() else rows.reshape(1)).split(_ROWS):
             raw = block.cpu().contiguous().reshape(-1).view(torch.uint8)
             found.update(raw.numpy().data)
     return found.hexdigest()

@@ -102,6 +102,13 @@ def test_modules_that_are_no_plain_ones_are_refused(name):
 
 
 @pytest.mark.filterwarnings("ignore")
+def test_a_module_compiled_in_place_is_refused():
+    module = nn.Sequential(nn.Linear(2, 2))
+    module[0].compile(backend="eager")
+    with pytest.raises(MetalossError, match=r"model\[0\] was compiled in place by its compile"):
+        refuse_wrapped(module)
+
+
 def test_scripted_and_traced_modules_are_refused():
     for module in (torch.jit.script(_model()), torch.jit.trace(_model(), torch.zeros(2, 4))):
         with pytest.raises(MetalossError, match="scripted or traced by"):
