@@ -135,7 +135,7 @@ class Killer:
 
 
 class Launched:
-    """A launcher with its processes, killed together."""
+    """A launcher with its processes, which are in sessions of their own, killed together."""
 
     def __init__(self, words, output):
         self._process = subprocess.Popen(
@@ -149,11 +149,23 @@ class Launched:
         self.kill()
 
     def kill(self):
-        with suppress(ProcessLookupError):
-            os.killpg(self._process.pid, signal.SIGKILL)
+        if self._process.poll() is not None:  # its number may be another's by now
+            return
+        for number in (self._process.pid, *_below(self._process.pid)):
+            with suppress(ProcessLookupError):
+                os.kill(number, signal.SIGKILL)
 
     def wait(self):
         return self._process.wait()
+
+
+def _below(number):
+    """Return the processes that a process has begun, and what these have begun."""
+    try:
+        found = Path(f"/proc/{number}/task/{number}/children").read_text().split()
+    except OSError:
+        return []
+    return [one for child in found for one in (int(child), *_below(int(child)))]
 
 
 def endings(folder):
