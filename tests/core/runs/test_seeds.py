@@ -208,18 +208,23 @@ class Backwards(torch.autograd.Function):
         return grad * 2
 
 
-def test_what_only_a_later_step_needs_is_tried_as_well(tmp_path):
+def test_seeds_go_together_where_forward_mode_is_missing(tmp_path):
     class Doubling(nn.Module):
         def forward(self, x):
             return Backwards.apply(x)
 
-    words = fast("seeds=2", "steps=4", "schedule.period=3", f"output={tmp_path / 'run'}")
-    with pytest.raises(UnsupportedError, match="needs forward-mode derivatives"):
-        metaloss.train_seeds(words, task=blobs(), model=net(Doubling()))
-    assert not (tmp_path / "run").exists()
-    plain = ("schedule=static", "loss=gce", "start=keep", f"output={tmp_path / 'plain'}")
-    plain = fast("seeds=2", "steps=2", *plain)
-    assert len(metaloss.train_seeds(plain, task=blobs(), model=net(Doubling()))) == 2
+    class Twice(nn.Module):
+        def forward(self, x):
+            return x * 2
+
+    found = []
+    for name, kind in (("backwards", Doubling), ("plain", Twice)):
+        words = fast("seeds=2", "steps=7", "schedule.period=3", f"output={tmp_path / name}")
+        runs = metaloss.train_seeds(words, task=blobs(), model=net(kind()))
+        found.append([dict(run.loss.named_parameters()) for run in runs])
+    for one, other in zip(*found, strict=True):
+        for name, value in one.items():
+            torch.testing.assert_close(value, other[name], rtol=1e-4, atol=1e-6)
 
 
 @pytest.mark.parametrize(
