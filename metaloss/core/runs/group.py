@@ -10,9 +10,9 @@ import torch
 from torch import Tensor
 
 from metaloss.contracts import Plan, Progress
-from metaloss.core.steps.advance import Advance, window
-from metaloss.core.parts.setup import Setup
 from metaloss.core.batches.stacked import StackedStream
+from metaloss.core.parts.setup import Setup
+from metaloss.core.steps.advance import Advance, window
 from metaloss.core.steps.state import TrainState
 from metaloss.core.training.trainer import Trainer
 from metaloss.errors import UnsupportedError

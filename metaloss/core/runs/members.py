@@ -11,15 +11,15 @@ from typing import Any
 from metaloss import registry
 from metaloss.config import RunConfig
 from metaloss.contracts import RunFinished
-from metaloss.core.storage.files import read_json
+from metaloss.core.parts.setup import Setup
 from metaloss.core.runs.group import StackedAdvance, train_together
-from metaloss.core.training.interrupt import Interrupt
-from metaloss.core.training.made_of import made_of
 from metaloss.core.runs.opening import MADE_OF, open_folder, open_trackers, reopen_folder, started
 from metaloss.core.runs.plain import plain_seconds
-from metaloss.core.training.recorder import Recorder
 from metaloss.core.runs.results import Run, write_results
-from metaloss.core.parts.setup import Setup
+from metaloss.core.storage.files import read_json
+from metaloss.core.training.interrupt import Interrupt
+from metaloss.core.training.made_of import made_of
+from metaloss.core.training.recorder import Recorder
 from metaloss.core.training.trainer import Trainer
 from metaloss.inner.stacked import stack
 from metaloss.tracking.fanout import Fanout

@@ -15,9 +15,9 @@ from metaloss import registry
 from metaloss.compose import to_dict, to_yaml
 from metaloss.config import RunConfig
 from metaloss.contracts import RunStarted
+from metaloss.core.parts.setup import Setup
 from metaloss.core.storage.files import read_json, reason, write_atomically, write_json
 from metaloss.core.training.recorder import Quiet, Recorder
-from metaloss.core.parts.setup import Setup
 from metaloss.errors import MetalossError
 from metaloss.inner.processes.ranks import ALONE, Ranks
 from metaloss.tracking.fanout import Fanout

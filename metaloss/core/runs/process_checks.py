@@ -9,8 +9,8 @@ from torch.utils import _pytree as pytree
 from metaloss.compose import to_yaml
 from metaloss.config import Precision
 from metaloss.core.distributed.alike import check_rows, check_same
-from metaloss.core.storage.digests import digest
 from metaloss.core.parts.setup import Setup
+from metaloss.core.storage.digests import digest
 from metaloss.errors import MetalossError, UnsupportedError
 from metaloss.inner.sharded import ShardedProblem
 

@@ -13,15 +13,11 @@ from torch import nn
 from metaloss.compose import compose, to_overrides
 from metaloss.config import Compile, RunConfig
 from metaloss.contracts import RunFinished, Task
-from metaloss.core.storage import checkpoint
-from metaloss.core.search import loop as search
-from metaloss.core.runs.blame import told
 from metaloss.core.compilation.policy import without_compiler
+from metaloss.core.distributed.launch import joined
 from metaloss.core.parts.custom import in_place_of_custom, with_custom
-from metaloss.core.storage.files import read_json
-from metaloss.core.training.interrupt import Interrupt
-from metaloss.core.storage.journal import read_rows
-from metaloss.core.training.made_of import compare, made_of, restore_fixed
+from metaloss.core.parts.setup import Setup, prepare
+from metaloss.core.runs.blame import told
 from metaloss.core.runs.opening import (
     CONFIG,
     MADE_OF,
@@ -37,10 +33,14 @@ from metaloss.core.runs.opening import (
 )
 from metaloss.core.runs.plain import plain_seconds
 from metaloss.core.runs.process_checks import check_processes
-from metaloss.core.distributed.launch import joined
-from metaloss.core.training.recorder import Recorder
 from metaloss.core.runs.results import Run, write_results
-from metaloss.core.parts.setup import Setup, prepare
+from metaloss.core.search import loop as search
+from metaloss.core.storage import checkpoint
+from metaloss.core.storage.files import read_json
+from metaloss.core.storage.journal import read_rows
+from metaloss.core.training.interrupt import Interrupt
+from metaloss.core.training.made_of import compare, made_of, restore_fixed
+from metaloss.core.training.recorder import Recorder
 from metaloss.core.training.trainer import Trainer
 from metaloss.errors import MetalossError
 from metaloss.losses.base import LearnedLoss

@@ -14,11 +14,11 @@ from torch import nn
 from metaloss.compose import compose, to_overrides
 from metaloss.config import RunConfig
 from metaloss.contracts import Task
-from metaloss.core.storage import checkpoint
-from metaloss.core.runs.blame import told
 from metaloss.core.compilation.policy import without_compiler
+from metaloss.core.distributed.launch import refuse_several
 from metaloss.core.parts.custom import in_place_of_custom, with_custom
-from metaloss.core.storage.files import read_json
+from metaloss.core.parts.setup import Setup, prepare
+from metaloss.core.runs.blame import told
 from metaloss.core.runs.group import check_stackable
 from metaloss.core.runs.members import Member, begun, go, trackers_of
 from metaloss.core.runs.opening import (
@@ -29,10 +29,10 @@ from metaloss.core.runs.opening import (
     claimed,
     default_folder,
 )
-from metaloss.core.distributed.launch import refuse_several
 from metaloss.core.runs.results import Run
 from metaloss.core.runs.run import as_it_was, check_nothing_is_lost
-from metaloss.core.parts.setup import Setup, prepare
+from metaloss.core.storage import checkpoint
+from metaloss.core.storage.files import read_json
 from metaloss.errors import MetalossError
 from metaloss.losses.base import LearnedLoss
 

@@ -7,8 +7,8 @@ import pytest
 
 from metaloss.core.training import recorder
 
-from ..same_ending import assert_same_ending
 from ..interrupted_runs import RUNS, resume, train
+from ..same_ending import assert_same_ending
 
 
 class Crash(BaseException):

@@ -15,10 +15,10 @@ from metaloss.inner.keys import key_tensor
 from metaloss.inner.stacked import member, stack
 from metaloss.types import Batch
 
-from . import test_seeds
 from ..plain_autograd_loop import double_setup, run
-from ..steps.test_compiled import CASES, convolved, noisy
 from ..small_setups import blobs, files_of, net, setup, train
+from ..steps.test_compiled import CASES, convolved, noisy
+from . import test_seeds
 
 pytestmark = [
     pytest.mark.gpu,

@@ -13,8 +13,8 @@ from metaloss.contracts import Noticed, Tracker
 from metaloss.core.compilation.policy import _no_compiler
 from metaloss.errors import MetalossError
 
-from ..same_ending import assert_same_ending
 from ..interrupted_runs import RUNS, interrupting, model, resume, train
+from ..same_ending import assert_same_ending
 from ..small_setups import blobs
 
 
