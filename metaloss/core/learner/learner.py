@@ -33,6 +33,9 @@ from metaloss.meta_optimizers.mixed import Mixed
 from metaloss.meta_optimizers.outer import OuterRate, OuterRule
 from metaloss.types import InnerState, Tensors, Window
 
+# Forms of a model that are kept ready, such as with and without dropout; the oldest goes first.
+_FORMS = 16
+
 
 class Learner:
     """Trains a model and its loss together, one call a step; the loop stays yours.
@@ -243,8 +246,7 @@ class Learner:
 
     def _own(self, phi: Tensors, state: InnerState, window: Window, *, learns: bool) -> OwnSteps:
         """Return the steps for the model and loss as they are now; look at them if they are new."""
-        compiled = self._compile is not Compile.off
-        numbers = fingerprint(self.model, numbers=True) if compiled else None
+        numbers = self._compile is not Compile.off and fingerprint(self.model, numbers=True)
         several = len(window.batches) > 1
         form = (self._functional.structure, fingerprint(self.loss), numbers, learns, several)
         if form not in self._forms:
@@ -252,12 +254,7 @@ class Learner:
             if model.traits is None:
                 model.examine(state.params, state.buffers, window.batches[0].inputs, window.keys[0])
             # A problem of its own: which of φ is frozen is looked up once in it.
-            problem = InnerProblem(
-                model=model,
-                loss=self.loss,
-                task_loss=self._problem.task_loss,
-                optimizer=self._problem.optimizer,
-            )
+            problem = InnerProblem.of(self._problem)
             if learns:
                 problem = fitted(problem, self._engine, phi, state, window)
             if self._peers.ranks.size > 1:
@@ -270,6 +267,8 @@ class Learner:
                 compile=self._compile,
             )
             own.check(phi, state, window.batches[0], window.keys[0])
+            if len(self._forms) == _FORMS:
+                self._forms.pop(next(iter(self._forms)))
             self._forms[form] = own
         return self._forms[form]
 
@@ -285,8 +284,7 @@ class Learner:
         if list(params) == self._trained:
             return
         self._parked |= park(self._optimizer, self._trained)
-        fresh = self._problem.optimizer.init(params)
-        self._optimizer = taken_up(fresh, self._optimizer["step"], params, self._parked)
+        self._optimizer = taken_up(self._problem.optimizer, self._optimizer, params, self._parked)
         self._trained = list(params)
 
     def _held(self) -> dict[str, list[Tensor]]:

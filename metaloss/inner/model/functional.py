@@ -204,7 +204,7 @@ class FunctionalModel:
             return Pass(outputs, given, pairs, rows)
 
         self.traits = examined(self.module, self._attributes, one_pass)
-        self._known[self.structure] = self.traits
+        self._known = {**dict(list(self._known.items())[-15:]), self.structure: self.traits}
         return self.traits
 
     def _pass(

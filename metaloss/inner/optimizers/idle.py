@@ -10,6 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from metaloss.contracts import InnerOptimizer
+from metaloss.errors import MetalossError
 from metaloss.types import Tensors
 
 # What is kept of one parameter: its entry in each part of the optimizer's state, and its steps.
@@ -52,7 +54,15 @@ def park(state: Any, names: list[str]) -> Parked:
     Args:
         state: The state: ``step``, dictionaries by parameter, and perhaps ``idle``.
         names: The parameters, in the order of ``idle``.
+
+    Raises:
+        MetalossError: If the state is of another form.
     """
+    if not isinstance(state, dict) or "step" not in state:
+        raise MetalossError(
+            "parameters were frozen or unfrozen, and the inner optimizer's state does not say which "
+            "part belongs to which: freeze before the Learner is made, or use a built-in optimizer"
+        )
     parked: Parked = {}
     for number, name in enumerate(names):
         own = {key: value[name] for key, value in state.items() if isinstance(value, dict)}
@@ -62,12 +72,12 @@ def park(state: Any, names: list[str]) -> Parked:
     return parked
 
 
-def taken_up(fresh: Any, step: Tensor, params: Tensors, parked: Parked) -> Any:
+def taken_up(optimizer: InnerOptimizer, state: Any, params: Tensors, parked: Parked) -> Any:
     """Return an optimizer's state for ``params``: what was parked, and the fresh state of others.
 
     Args:
-        fresh: The optimizer's state for ``params`` before any step.
-        step: Steps so far, 0-d.
+        optimizer: The optimizer.
+        state: Its state so far, of other parameters.
         params: θ by name.
         parked: From `park`; an entry of another shape is another parameter's.
     """
@@ -77,17 +87,17 @@ def taken_up(fresh: Any, step: Tensor, params: Tensors, parked: Parked) -> Any:
         if name in parked
         and all(v.shape == value.shape for k, v in parked[name].items() if k != _COUNT)
     }
-    state: dict[str, Any] = {}
-    for key, value in fresh.items():
+    step, taken = state["step"], {}
+    for key, value in optimizer.init(params).items():
         if key == "step":
-            state[key] = step
+            taken[key] = step
         elif key == "idle":
             never = torch.zeros_like(step)
-            state[key] = torch.stack(
+            taken[key] = torch.stack(
                 [step - known.get(name, {}).get(_COUNT, never) for name in params]
             )
         elif isinstance(value, dict):
-            state[key] = {name: known.get(name, {}).get(key, own) for name, own in value.items()}
+            taken[key] = {name: known.get(name, {}).get(key, own) for name, own in value.items()}
         else:
-            state[key] = value
-    return state
+            taken[key] = value
+    return taken
