@@ -60,8 +60,8 @@ def park(state: Any, names: list[str]) -> Parked:
     """
     if not isinstance(state, dict) or "step" not in state:
         raise MetalossError(
-            "parameters were frozen or unfrozen, and the inner optimizer's state does not say which "
-            "part belongs to which: freeze before the Learner is made, or use a built-in optimizer"
+            "parameters were frozen or unfrozen, and the inner optimizer's state does not say what "
+            "belongs to which: freeze before the Learner is made, or use a built-in optimizer"
         )
     parked: Parked = {}
     for number, name in enumerate(names):
