@@ -8,7 +8,7 @@ from .kinds import CLASSES, Expected, Group, Truth, real
 GROUP = Group("Networks of torchvision")
 
 
-SHORT = ("DenseNet, memory_efficient", "MobileNetV3", "RegNet", "VisionTransformer")
+SHORT = ("DenseNet, memory_efficient", "MobileNetV3", "RegNet", "VisionTransformer", traces=None)
 
 
 def add(name, make, size=32, **options):

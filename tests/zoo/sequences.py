@@ -106,6 +106,7 @@ add(
     tokens(7, 5),
     truth=Truth.graph,
     expected=Expected.refused,
+    traces=None,
 )
 add(
     "Embedding, max_norm",
@@ -150,7 +151,7 @@ add(
 
 
 def _attended(m, x):
-    return m.head(m.layer(x, x, x)[0].mean(1))
+    return m.head(m.layer(x, x, x)[0].mean(1), traces=None)
 
 
 add(
