@@ -8,7 +8,7 @@ from .kinds import CLASSES, Expected, Group, Truth, real
 GROUP = Group("Networks of torchvision")
 
 
-SHORT = ("DenseNet, memory_efficient", "MobileNetV3", "RegNet", "VisionTransformer", traces=None)
+SHORT = ("DenseNet, memory_efficient", "MobileNetV3", "RegNet", "VisionTransformer")
 
 
 def add(name, make, size=32, **options):
@@ -103,6 +103,7 @@ add("MobileNetV2", _mobilenet_v2)
 add(
     "MobileNetV3",
     _mobilenet_v3,
+    traces=None,
     truth=Truth.differences,
     expected=Expected.forward,
     expected_two=Expected.differences,

@@ -147,11 +147,12 @@ add(
     "one_hot and a matrix",
     lambda: Net(lambda m, x: m.head(F.one_hot(x, 7).to(m.head.weight.dtype).mean(1)), head=head(7)),
     tokens(7, 5),
+    traces=None,
 )
 
 
 def _attended(m, x):
-    return m.head(m.layer(x, x, x)[0].mean(1), traces=None)
+    return m.head(m.layer(x, x, x)[0].mean(1))
 
 
 add(
