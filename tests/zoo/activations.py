@@ -31,6 +31,7 @@ add(
     truth=Truth.differences,
     expected=Expected.forward,
     expected_two=Expected.differences,
+    traces=None,
 )
 add("GLU", lambda: between(nn.GLU(), outside=3), real(4))
 add(

@@ -41,7 +41,7 @@ add("sort", lambda h: h.sort(1).values)
 add("topk", lambda h: h.topk(3, 1).values, 3)
 add("median", lambda h: torch.cat([h.median(1, keepdim=True).values, h[:, 1:]], 1))
 add("kthvalue", lambda h: h.kthvalue(2, 1, keepdim=True).values.expand(-1, 6) * h)
-add("quantile", lambda h: torch.quantile(h, 0.3, 1, keepdim=True).expand(-1, 6) * h)
+add("quantile", lambda h: torch.quantile(h, 0.3, 1, keepdim=True).expand(-1, 6) * h, traces=None)
 add(
     "maximum, minimum", lambda h: torch.maximum(h, 0.5 * h.flip(1)) - torch.minimum(h, h.roll(1, 1))
 )

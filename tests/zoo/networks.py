@@ -103,6 +103,7 @@ add("MobileNetV2", _mobilenet_v2)
 add(
     "MobileNetV3",
     _mobilenet_v3,
+    traces=None,
     truth=Truth.differences,
     expected=Expected.forward,
     expected_two=Expected.differences,

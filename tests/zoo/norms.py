@@ -26,6 +26,7 @@ add(
     "BatchNorm1d, momentum=None",
     lambda: between(nn.BatchNorm1d(6, momentum=None), nn.Tanh()),
     real(4),
+    traces=None,
 )
 add(
     "BatchNorm1d, no running statistics",
@@ -59,6 +60,7 @@ add(
         lambda m: m[1].running_var.uniform_(1, 2),
     ),
     real(4),
+    traces=None,
 )
 add(
     "a whole model in evaluation mode",

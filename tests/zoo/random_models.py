@@ -100,7 +100,7 @@ def _repeated(inner):
 
 def _cut(inner):
     """A part that autograd does not see."""
-    return lambda: Net(lambda m, x: x + m.inner(x.detach()).detach(), inner=inner())
+    return lambda: Net(lambda m, x: x + m.inner(x.detach()).detach(), inner=inner(), cut=True)
 
 
 @st.composite

@@ -106,6 +106,7 @@ add(
     tokens(7, 5),
     truth=Truth.graph,
     expected=Expected.refused,
+    traces=None,
 )
 add(
     "Embedding, max_norm",
@@ -146,6 +147,7 @@ add(
     "one_hot and a matrix",
     lambda: Net(lambda m, x: m.head(F.one_hot(x, 7).to(m.head.weight.dtype).mean(1)), head=head(7)),
     tokens(7, 5),
+    traces=None,
 )
 
 

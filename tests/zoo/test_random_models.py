@@ -2,8 +2,9 @@
 
 import pytest
 import torch
-from hypothesis import HealthCheck, assume, given, note, settings
+from hypothesis import HealthCheck, Phase, assume, given, note, settings
 from hypothesis import strategies as st
+from torch import nn
 
 import metaloss
 
@@ -15,7 +16,15 @@ from .random_models import WIDTH, models
 SHORT = settings(
     max_examples=20, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck)
 )
-LONG = settings(SHORT, max_examples=2500, derandomize=False, print_blob=True)
+# What fails is small enough to be read as it was found.
+LONG = settings(
+    SHORT,
+    max_examples=2500,
+    derandomize=False,
+    print_blob=True,
+    phases=(Phase.explicit, Phase.reuse, Phase.generate),
+)
+KINKS = (nn.ReLU, nn.LeakyReLU, nn.PReLU, nn.MaxPool2d)
 CASES = {
     "make": models(),
     "steps": st.integers(1, 3),
@@ -54,7 +63,12 @@ def same_numbers(make, steps, rows, optimizer, seed, engines):
     flat = torch.cat([value.flatten() for value in right.values()])
     # Cliffs (a BatchNorm of a few alike rows) make numbers that nobody can check.
     assume(bool(flat.isfinite().all()) and 1e-8 < float(flat.norm()) < 1e4)
+    # Behind units that are dead where the model was tried nobody sees a hidden part, and at a kink
+    # (a dead group is normalized to 0 exactly) differences are the mean of two slopes.
+    kinked = any(hasattr(part, "cut") or isinstance(part, KINKS) for part in make().modules())
     for engine in engines:
+        if engine == "finite_difference" and kinked:
+            continue
         found = metaloss.meta_gradient(
             make(),
             loss,
