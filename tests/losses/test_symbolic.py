@@ -10,6 +10,7 @@ from metaloss.errors import MetalossError
 from metaloss.losses import ClassReduction, Symbolic
 from metaloss.losses.symbolic import SymbolicConfig
 from metaloss.starts import Imitate, Keep, Random
+from metaloss.types import Link
 
 from .families import rows
 
@@ -19,7 +20,7 @@ def build(text, link="softmax", **options):
 
 
 def test_cross_entropy_as_an_expression_is_cross_entropy():
-    outputs, target = rows("softmax", (6, 4))
+    outputs, target = rows(Link.softmax, (6, 4))
     expected = nn.functional.cross_entropy(outputs, target)
     summed = build("-t*log(p)", class_reduction=ClassReduction.sum)
     torch.testing.assert_close(summed(outputs, target), expected)
@@ -54,7 +55,7 @@ def test_noise_spreads_the_coefficients_around_one():
 def test_without_coefficients_there_is_nothing_to_learn():
     loss = build("(t - p)^2", coefficients=False)
     assert list(loss.parameters()) == []
-    outputs, target = rows("softmax", (6, 4))
+    outputs, target = rows(Link.softmax, (6, 4))
     torch.testing.assert_close(loss(outputs, target), build("(t - p)^2")(outputs, target))
 
 

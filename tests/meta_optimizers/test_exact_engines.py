@@ -18,12 +18,10 @@ def unrolled(case) -> MetaGradient:
         loss = torch.func.functional_call(problem.loss, phi, (outputs, batch.targets))
         learned.append(loss)
         task.append(problem.task_loss(outputs, batch.targets))
-        grads = torch.autograd.grad(
-            loss, params.values(), create_graph=True, allow_unused=True, materialize_grads=True
-        )
-        params, optimizer = problem.optimizer.update(
-            dict(zip(params, grads, strict=True)), optimizer, params
-        )
+        grads = torch.autograd.grad(loss, params.values(), create_graph=True, allow_unused=True)
+        # As in torch.optim, what has no gradient is left alone.
+        reached = {n: g for n, g in zip(params, grads, strict=True) if g is not None}
+        params, optimizer = problem.optimizer.update(reached, optimizer, params)
     outputs, _ = problem.model(params, buffers, window.meta_batch.inputs, key=window.meta_key)
     meta_task = problem.task_loss(outputs, window.meta_batch.targets)
     values = torch.autograd.grad(meta_task, phi.values())

@@ -180,6 +180,7 @@ def _no_compiler(device: torch.device) -> str | None:
     try:
         Compiled(torch.neg)(torch.zeros(2, device=device))
     except Exception as error:  # what is missing shows in as many ways as there are things
+        error = error.__cause__ if isinstance(error.__cause__, Exception) else error
         cause = str(error).strip().split("\n")[0] or type(error).__name__
         return f"PyTorch's compiler does not work here ({cause})"
     return None

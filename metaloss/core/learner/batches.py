@@ -25,6 +25,7 @@ def as_batch(name: str, pair: Any) -> Batch:
         MetalossError: If it is something else.
 
     Example:
+        >>> import torch
         >>> as_batch("batch", (torch.zeros(2, 3), torch.tensor([0, 1]))).targets
         tensor([0, 1])
     """

@@ -11,6 +11,7 @@ from torch import nn
 
 from metaloss.config import RunConfig
 from metaloss.contracts import MetaBatch, Schedule, Task
+from metaloss.core.parts.blame import blamed, failed
 from metaloss.core.parts.wrapped import refuse_wrapped
 from metaloss.errors import MetalossError
 from metaloss.inner.keys import key_tensor
@@ -131,5 +132,8 @@ def _told(what: str) -> Iterator[None]:
     except MetalossError:
         raise
     except Exception as error:  # a model may fail in any way
+        whose = blamed(error)
+        if whose is not None:
+            raise failed(whose, error) from error
         lines = str(error).strip().splitlines() or [type(error).__name__]
         raise MetalossError(f"the model cannot take {what}: {lines[0]}") from error

@@ -203,6 +203,8 @@ def _first_window(schedule: Schedule, config: RunConfig, batch: Batch, judge: Ba
 
 def _own_rows(batch: Batch, ranks: Ranks) -> Batch:
     share = ranks.share(len(batch.targets))
+    if not share.rows:
+        return batch  # too few for all processes, which are told of that where they meet
     return Batch(*(value[share.first : share.first + share.rows] for value in batch))
 
 

@@ -15,9 +15,9 @@ from metaloss.config import Compile, RunConfig
 from metaloss.contracts import RunFinished, Task
 from metaloss.core.compilation.policy import without_compiler
 from metaloss.core.distributed.launch import joined
+from metaloss.core.parts.blame import told
 from metaloss.core.parts.custom import in_place_of_custom, with_custom
 from metaloss.core.parts.setup import Setup, prepare
-from metaloss.core.runs.blame import told
 from metaloss.core.runs.opening import (
     CONFIG,
     MADE_OF,

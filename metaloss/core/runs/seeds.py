@@ -16,9 +16,9 @@ from metaloss.config import RunConfig
 from metaloss.contracts import Task
 from metaloss.core.compilation.policy import without_compiler
 from metaloss.core.distributed.launch import refuse_several
+from metaloss.core.parts.blame import told
 from metaloss.core.parts.custom import in_place_of_custom, with_custom
 from metaloss.core.parts.setup import Setup, prepare
-from metaloss.core.runs.blame import told
 from metaloss.core.runs.group import check_stackable
 from metaloss.core.runs.members import Member, begun, go, trackers_of
 from metaloss.core.runs.opening import (

@@ -27,6 +27,7 @@ def test_the_folder_holds_what_is_promised(run):
     assert names == {
         "config.yaml",
         "plugins.json",
+        "made_of.json",
         "journal.jsonl",
         "curves.jsonl",
         "model.safetensors",
@@ -69,6 +70,7 @@ def test_the_summary_is_complete(run):
     assert summary.pop("meta_overhead") > 0
     assert "commit" in summary
     summary.pop("commit")
+    assert summary.pop("rows").keys() == {"train", "valid", "test"}
     last = run.journal()[-1]
     assert summary.pop("metrics") == {name: last[name] for name in ("valid/error", "test/error")}
     at_best = summary.pop("metrics_at_best_validation")
@@ -90,6 +92,7 @@ def test_the_summary_is_complete(run):
         "steps": 40,
         "status": "ok",
         "guard_events": [],
+        "warnings": [],
         # The three classes are equally frequent, in the test rows too.
         "metrics_of_a_constant": {name: pytest.approx(2 / 3) for name in at_best if name != "step"},
         "learned_nothing": False,

@@ -108,10 +108,10 @@ def test_a_pickle_that_would_run_code_is_not_run(tmp_path):
 
 
 def test_a_newer_format_is_refused_by_its_number(tmp_path, monkeypatch):
-    monkeypatch.setattr(checkpoint, "VERSION", 4)
+    monkeypatch.setattr(checkpoint, "VERSION", checkpoint.VERSION + 1)
     _write(tmp_path, [1])
     monkeypatch.undo()
-    with pytest.raises(MetalossError, match="has format version 4; this metaloss reads version 3"):
+    with pytest.raises(MetalossError, match=r"has format version \d; this metaloss reads"):
         load_newest(tmp_path, CPU)
 
 

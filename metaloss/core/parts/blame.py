@@ -50,8 +50,13 @@ def told() -> Iterator[None]:
         whose = blamed(error)
         if whose is None:
             raise
-        what = " ".join(str(error).split()) or "no message"
-        raise MetalossError(f"{whose} failed: {type(error).__name__}: {what} ({_HINT})") from error
+        raise failed(whose, error) from error
+
+
+def failed(whose: str, error: Exception) -> MetalossError:
+    """Return the one line that says what failed, and with which error."""
+    what = " ".join(str(error).split()) or "no message"
+    return MetalossError(f"{whose} failed: {type(error).__name__}: {what} ({_HINT})")
 
 
 def blamed(error: BaseException) -> str | None:

@@ -8,7 +8,7 @@ from torch import nn
 
 import metaloss
 from metaloss.cli.main import main
-from metaloss.core.runs.blame import told
+from metaloss.core.parts.blame import told
 from metaloss.core.steps import advance
 from metaloss.errors import MetalossError
 from metaloss.losses.base import LearnedLoss
