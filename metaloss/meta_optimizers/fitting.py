@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from dataclasses import replace
 
 import torch
@@ -11,8 +12,8 @@ from metaloss import registry
 from metaloss.errors import UnsupportedError
 from metaloss.inner.problem import InnerProblem, Tangents
 from metaloss.meta_optimizers.outer import OuterRule
-from metaloss.meta_optimizers.probe import Probe, few
-from metaloss.types import InnerState, Tensors, Window
+from metaloss.meta_optimizers.probe import Probe, few, said
+from metaloss.types import Batch, InnerState, Tensors, Window
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -47,8 +48,13 @@ def fitted(
             "nn.Embedding(max_norm=...) does, and no engine differentiates that: normalise a copy "
             "in the forward pass, or leave the loss as it is (schedule=static)"
         )
-    probe = Probe.of(problem, phi, state, window)
-    method, fault = _first_right(probe, engine)
+    # At two places: what a kink hides at one of them may show at the other.
+    probes = [Probe.of(problem, phi, state, window, distance) for distance in (0.01, 1.0)]
+    method, fault = _first_right(probes, engine)
+    if method is Tangents.reverse and engine.methods == (method,):
+        # A library's unroll differentiates the optimizer's update as well, on its own way.
+        tried = _trouble(engine, probes[0], state, window)
+        method, fault = (None, tried) if tried else (method, fault)
     if method is not None:
         if fault is not None:
             _LOGGER.warning(
@@ -56,7 +62,7 @@ def fitted(
             )
         return replace(problem, tangents=method)
     name = next((n for n in _ENGINES if type(engine) is registry.get("meta_optimizer", n).cls), "?")
-    others = [other for other in _ENGINES if other != name and _works(other, probe, state, window)]
+    others = [one for one in _ENGINES if one != name and _works(one, probes, state, window)]
     way_out = (
         f"use meta_optimizer={' or '.join(others)} (tried on this model: right)"
         if others
@@ -67,37 +73,42 @@ def fitted(
     )
 
 
-def _first_right(probe: Probe, engine: OuterRule) -> tuple[Tangents | None, str | None]:
+def _first_right(probes: Sequence[Probe], engine: OuterRule) -> tuple[Tangents | None, str | None]:
     """Return the cheapest right way to differentiate, and what was wrong with the first one."""
     first = None
-    if engine.exact and (fault := probe.loss_fault()) is not None:
+    if engine.exact and (fault := probes[0].loss_fault()) is not None:
         return None, fault
     for method in engine.methods:
-        fault = probe.fault(method)
+        fault = next((found for probe in probes if (found := probe.fault(method))), None)
         if fault is None:
             return method, first
         first = first or fault
     return None, first
 
 
-def _works(name: str, probe: Probe, state: InnerState, window: Window) -> bool:
+def _works(name: str, probes: Sequence[Probe], state: InnerState, window: Window) -> bool:
     """Whether another engine is right for the model, and goes through a window on a few rows."""
     engine = registry.get("meta_optimizer", name).cls()
-    method, _ = _first_right(probe, engine)
+    method, _ = _first_right(probes, engine)
     if method is None:
         return False
+    probe = replace(probes[0], problem=replace(probes[0].problem, tangents=method))
+    return _trouble(engine, probe, state, window) is None
+
+
+def _trouble(engine: OuterRule, probe: Probe, state: InnerState, window: Window) -> str | None:
+    """Return why an engine does not get through a window on a few rows, None if it does."""
     rows = len(probe.step.batch.targets)
+    cut = few if rows < len(window.batches[0].targets) else Batch._make
     small = window._replace(
-        batches=tuple(
-            few(batch) if rows < len(batch.targets) else batch for batch in window.batches[:2]
-        ),
+        batches=tuple(cut(batch) for batch in window.batches[:2]),
         keys=window.keys[:2],
-        meta_batch=few(window.meta_batch),
+        meta_batch=cut(window.meta_batch),
     )
     try:
-        found = engine.meta_gradient(
-            replace(probe.problem, tangents=method), probe.phi, state, small
-        )
-    except Exception:  # PyTorch refuses in many ways
-        return False
-    return all(bool(torch.isfinite(value).all()) for value in found.gradient.values())
+        found = engine.meta_gradient(probe.problem, probe.phi, state, small)
+    except Exception as error:  # PyTorch refuses in many ways
+        return f"it fails: {said(error)}"
+    finite = all(bool(torch.isfinite(value).all()) for value in found.gradient.values())
+    known = all(bool(torch.isfinite(value).all()) for value in found.state.params.values())
+    return None if finite or not known else "its meta-gradient is not finite"

@@ -56,9 +56,16 @@ class Probe:
     curves: bool
 
     @classmethod
-    def of(cls, problem: InnerProblem, phi: Tensors, state: InnerState, window: Window) -> Probe:
-        """Return the probe of a window's first step."""
-        params = _moved(state.params, _random(state.params, "probe/at"), 0.01)
+    def of(
+        cls,
+        problem: InnerProblem,
+        phi: Tensors,
+        state: InnerState,
+        window: Window,
+        distance: float = 0.01,
+    ) -> Probe:
+        """Return the probe of a window's first step, at θ moved by a share of its size."""
+        params = _moved(state.params, _random(state.params, "probe/at"), distance)
         # A batch may be spoiled: the guard is there for that.
         batch = pytree.tree_map_only(Tensor, _finite, window.batches[0])
         step = StoredStep(state._replace(params=params), batch, window.keys[0], {})
@@ -68,7 +75,12 @@ class Probe:
         return cls(problem=problem, phi=phi, step=step, curves=len(window.batches) > 1)
 
     def fault(self, method: Tangents) -> str | None:
-        """Return what is wrong with a way to differentiate the model, None if it is right."""
+        """Return what is wrong with a way to differentiate the model, None if it is right.
+
+        Where the model cannot be trained at all, at weights that are far off, nothing is wrong.
+        """
+        if not _runs(lambda: self._pulled):
+            return None
         wide = self._wide
         if wide is None or method is not Tangents.differences:
             found = self._fault(method, precise=False, judges_rough=wide is None)
@@ -126,7 +138,7 @@ class Probe:
                 if judges and not gap <= (tolerance * 100 if precise else _ROUGH):
                     return f"{_WORDS[method]} of second order are {_percent(gap)} off"
         except Exception as error:  # PyTorch refuses in many ways
-            return f"no {_WORDS[method]}: {_said(error)}"
+            return f"no {_WORDS[method]}: {said(error)}"
         return None
 
     def _jacobian_gap(self, method: Tangents, size: float) -> float:
@@ -222,7 +234,8 @@ _WORDS = {
 }
 
 
-def _said(error: Exception) -> str:
+def said(error: Exception) -> str:
+    """Return the first line of an error's message, without its full stop."""
     lines = str(error).strip().splitlines() or [type(error).__name__]
     return lines[0][:160].rstrip(". ")
 

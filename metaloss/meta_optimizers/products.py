@@ -39,11 +39,12 @@ def outputs_along(
         with torch.no_grad(), _kernels(problem.tangents):
             outputs, moved = jvp(outputs_at, (step.state.params,), (direction,))
         return outputs, moved
-    # The pullback Jᵀu is linear in u: its own pullback takes the direction to J·direction.
+    # The pullback Jᵀu is linear in u: its own pullback, at any u, takes the direction to
+    # J·direction. Not at u = 0, of which some backward passes take the logarithm.
     leaves = {name: p.detach().requires_grad_() for name, p in step.state.params.items()}
     with torch.enable_grad():
         outputs = outputs_at(leaves)
-        cotangent = torch.zeros_like(outputs, requires_grad=True)
+        cotangent = torch.ones_like(outputs, requires_grad=True)
         along = _along((outputs * cotangent).sum(), leaves, direction)
     return outputs.detach(), gradient_of(along, [cotangent])[0]
 

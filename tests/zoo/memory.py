@@ -165,6 +165,7 @@ add(
     "a layer that the first pass makes",
     lambda: net(_grown, lambda m: setattr(m, "extra", None)),
     real(4),
+    expected=Expected.refused,
     traces=None,
 )
 add("requires_grad_ set by the pass", lambda: net(_toggled), real(4), traces=None)

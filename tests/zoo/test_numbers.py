@@ -17,8 +17,8 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore:None of the inputs have requires_grad:UserWarning"),
 ]
 
-FAULTS = {"logcumsumexp": "its double backward is NaN at zeros, where the probe pulls back"}
-FAULTS_ADAM = {**FAULTS, "Embedding, sparse": "torchopt, higher: torch divides no sparse gradient"}
+FAULTS: dict[str, str] = {}
+FAULTS_ADAM: dict[str, str] = {}
 
 
 @pytest.mark.parametrize("name", listed(KINDS, faults=FAULTS))

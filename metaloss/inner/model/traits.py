@@ -17,6 +17,9 @@ from metaloss.inner.model.randomness import Source, drawn_from, seeded, sources
 _ROUNDING = 1e-4
 
 
+_REGISTRIES = ("_parameters", "_buffers", "_modules")
+
+
 class Pass(NamedTuple):
     """One forward pass: outputs; θ as given; buffers, as (given, left); the inputs given."""
 
@@ -62,6 +65,7 @@ def examined(
     parts = list(names)
     carried = set(carried)
     before = Attributes(parts)
+    begun_with = [(part, own, dict(vars(part)[own])) for part in parts for own in _REGISTRIES]
     every = sources(parts)
     states = [source.get() for source in every]
     try:
@@ -69,6 +73,14 @@ def examined(
             begun = [source.get() for source in every]
             outputs, params, buffers, inputs = one_pass()
             foreign = drawn_from(every, begun)
+        for part, own, entries in begun_with:
+            if made := vars(part)[own].keys() ^ entries.keys():
+                vars(part)[own].clear()
+                vars(part)[own].update(entries)
+                raise MetalossError(
+                    f"the model's part {names[part] or 'itself'!r} makes or removes {min(made)!r} "
+                    "in its forward pass: run the model once on a batch first"
+                )
         changed = before.changed()
         touched = {part: None for part, *_ in changed}
         after = Attributes(parts)
