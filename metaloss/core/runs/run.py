@@ -174,7 +174,11 @@ def resume_run(
             check_processes(setup, _place(setup, content, saved))
             # Refuses a journal that does not fit the checkpoint: before anything is overwritten.
             recorder = open_recorder(setup, folder, fanout, content or saved)
-            reopen_folder(setup, folder, plugins)
+            try:
+                reopen_folder(setup, folder, plugins)
+            except BaseException:
+                recorder.close()
+                raise
             before = Before(content, saved, messages)
             return _go(setup, fanout, recorder, interrupt, made, before)
 

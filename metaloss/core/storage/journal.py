@@ -48,6 +48,7 @@ class Journal:
                 self._file.truncate(keep)
                 self._file.seek(0, os.SEEK_END)
         except OSError as error:
+            self._file.close()
             raise self._failed(error) from error
         if keep is not None and size < keep:
             self._file.close()

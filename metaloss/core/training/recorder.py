@@ -42,7 +42,12 @@ class Recorder:
         keep = keep or {}
         positions = keep.get("files") or [0, 0]
         self._journal = Journal(folder / "journal.jsonl", keep=positions[0])
-        self._curves = Journal(folder / "curves.jsonl", keep=positions[1])
+        try:
+            self._curves = Journal(folder / "curves.jsonl", keep=positions[1])
+        except BaseException:
+            # Its lock would keep the run from going on in this process.
+            self._journal.close()
+            raise
         self._emit = emit
         self._began = time.perf_counter() - keep.get("seconds", 0.0)
         self.warnings: list[str] = list(keep.get("warnings", ()))
