@@ -48,8 +48,7 @@ def fitted(
             "nn.Embedding(max_norm=...) does, and no engine differentiates that: normalise a copy "
             "in the forward pass, or leave the loss as it is (schedule=static)"
         )
-    # At two places: what a kink hides at one of them may show at the other.
-    probes = [Probe.of(problem, phi, state, window, distance) for distance in (0.01, 1.0)]
+    probes = Probe.two(problem, phi, state, window)
     method, fault = _first_right(probes, engine)
     if method is Tangents.reverse and engine.methods == (method,):
         # A library's unroll differentiates the optimizer's update as well, on its own way.

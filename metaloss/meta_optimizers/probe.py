@@ -47,32 +47,43 @@ class Probe:
         problem: The functions of an inner step.
         phi: φ by name.
         step: A step on few rows, at weights that no part of the model holds itself.
+        drawn: A random direction in θ.
         curves: Whether H v is needed as well: the unroll has several steps.
+        only_wide: Try it in double precision alone, where the model runs in that.
     """
 
     problem: InnerProblem
     phi: Tensors
     step: StoredStep
+    drawn: Tensors
     curves: bool
+    only_wide: bool = False
 
     @classmethod
-    def of(
-        cls,
-        problem: InnerProblem,
-        phi: Tensors,
-        state: InnerState,
-        window: Window,
-        distance: float = 0.01,
-    ) -> Probe:
-        """Return the probe of a window's first step, at θ moved by a share of its size."""
-        params = _moved(state.params, _random(state.params, "probe/at"), distance)
+    def two(
+        cls, problem: InnerProblem, phi: Tensors, state: InnerState, window: Window
+    ) -> list[Probe]:
+        """Return probes of a window's first step near θ and further off.
+
+        What a kink hides at one of the places may show at the other.
+        """
         # A batch may be spoiled: the guard is there for that.
         batch = pytree.tree_map_only(Tensor, _finite, window.batches[0])
-        step = StoredStep(state._replace(params=params), batch, window.keys[0], {})
-        few_rows = step._replace(batch=few(step.batch))
-        if _runs(lambda: problem.predict(params, state.buffers, few_rows.batch, step.key)):
-            step = few_rows
-        return cls(problem=problem, phi=phi, step=step, curves=len(window.batches) > 1)
+        small, buffers, key = few(batch), state.buffers, window.keys[0]
+        if _runs(lambda: problem.predict(state.params, buffers, small, key)):
+            batch = small
+        away, drawn = (_random(state.params, purpose) for purpose in ("probe/at", "probe/v"))
+        curves = len(window.batches) > 1
+        probes = []
+        for distance in (0.01, 1.0):
+            params = _moved(state.params, away, distance)
+            step = StoredStep(state._replace(params=params), batch, key, {})
+            far = distance == 1.0
+            probe = cls(
+                problem=problem, phi=phi, step=step, drawn=drawn, curves=curves, only_wide=far
+            )
+            probes.append(probe)
+        return probes
 
     def fault(self, method: Tangents) -> str | None:
         """Return what is wrong with a way to differentiate the model, None if it is right.
@@ -82,7 +93,8 @@ class Probe:
         if not _runs(lambda: self._pulled):
             return None
         wide = self._wide
-        if wide is None or method is not Tangents.differences:
+        in_wide_alone = self.only_wide or method is Tangents.differences
+        if wide is None or not in_wide_alone:
             found = self._fault(method, precise=False, judges_rough=wide is None)
             if found is not None or wide is None:
                 return found
@@ -190,8 +202,7 @@ class Probe:
     def _direction(self) -> Tensors:
         """A direction v in θ: along parameters that move, as steps have it."""
         _, pulled = self._pulled
-        drawn = _random(self.step.state.params, "probe/v")
-        return {n: v if n in pulled else torch.zeros_like(v) for n, v in drawn.items()}
+        return {n: v if n in pulled else torch.zeros_like(v) for n, v in self.drawn.items()}
 
     def _is_derivative(self, size: float) -> bool:
         """Whether reverse mode gives the derivative of the outputs: nothing in it is detached."""
@@ -225,7 +236,8 @@ class Probe:
         if all(p.dtype is torch.float64 for p in self.step.state.params.values()):
             return self
         step = pytree.tree_map_only(Tensor, _double, self.step)
-        wide = replace(self, step=step, phi=pytree.tree_map(_double, self.phi))
+        phi, drawn = pytree.tree_map(_double, (self.phi, self.drawn))
+        wide = replace(self, step=step, phi=phi, drawn=drawn)
         return wide if _runs(lambda: wide._slopes(step.state.params)) else None
 
 
@@ -272,11 +284,9 @@ def _random(like: Tensors, purpose: str) -> Tensors:
     """Return directions of the size of what they are added to, a little more where that is 0."""
     found = {}
     for number, (name, value) in enumerate(like.items()):
-        draw = torch.randn(
-            value.shape, generator=generator(0, purpose, number), dtype=torch.float64
-        )
-        size = float(value.detach().double().square().mean().sqrt()) if value.numel() else 0.0
-        found[name] = (draw * (size + 0.01)).to(value)
+        draw = torch.randn(value.shape, generator=generator(0, purpose, number)).to(value)
+        size = float(value.detach().norm()) / max(value.numel(), 1) ** 0.5
+        found[name] = draw * (size + 0.01)
     return found
 
 
