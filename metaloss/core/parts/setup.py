@@ -22,6 +22,7 @@ from metaloss.core.distributed.launch import own_device
 from metaloss.core.parts.checks import check_fit, check_kinds, check_outputs, check_passes
 from metaloss.core.parts.runtime import check_deterministic, numerics, resolve_device, seeded
 from metaloss.core.parts.weights import Weights
+from metaloss.core.parts.wrapped import refuse_wrapped
 from metaloss.core.steps.advance import Advance
 from metaloss.core.steps.compiled import CompiledStep
 from metaloss.core.steps.guard import GuardState
@@ -129,6 +130,7 @@ def prepare(
     check_fit(loss, task, schedule, config)
     weights = _weights(config, task, model)
     module = weights("train", 0)
+    refuse_wrapped(module)
     if schedule.offline_total():
         weights("offline", 0)  # a model that cannot be reset says so before anything is written
     loss.to(device)
