@@ -109,7 +109,7 @@ def test_a_module_compiled_in_place_is_refused():
         refuse_wrapped(module)
 
 
-@pytest.mark.filterwarnings("ignore:`torch.jit")
+@pytest.mark.filterwarnings("ignore")  # torch.jit is deprecated, and says so at every turn
 def test_scripted_and_traced_modules_are_refused():
     for module in (torch.jit.script(_model()), torch.jit.trace(_model(), torch.zeros(2, 4))):
         with pytest.raises(MetalossError, match="scripted or traced by"):
