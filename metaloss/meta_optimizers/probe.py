@@ -138,7 +138,10 @@ class Probe:
 
     def _fault(self, method: Tangents, *, precise: bool, judges_rough: bool) -> str | None:
         tolerance = _TOLERANCE[precise]
-        if not precise and (method is Tangents.differences or self.problem.model.narrow):
+        narrow = self.problem.model.narrow or any(
+            p.dtype in (torch.bfloat16, torch.float16) for p in self.step.state.params.values()
+        )
+        if not precise and (method is Tangents.differences or narrow):
             tolerance = _ROUGH
         try:
             gap = self._jacobian_gap(method, _STEP[precise])

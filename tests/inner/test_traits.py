@@ -298,3 +298,115 @@ def test_parameters_of_complex_numbers_move_by_both_their_parts():
         )
         assert abs(true) > 1e-4
         assert float(got["scale"]) == pytest.approx(true, rel=1e-5)
+
+
+class Late(nn.Module):
+    """A model that begins to draw once it has seen some batches."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.last = nn.Linear(6, 8), nn.Linear(8, 3)
+        self.register_buffer("seen", torch.zeros((), dtype=torch.int64))
+
+    def forward(self, x):
+        self.seen += 1
+        h = torch.tanh(self.first(x))
+        return self.last(h + torch.randn_like(h) if int(self.seen) > 2 else h)
+
+
+def test_randomness_that_begins_late_is_the_same_in_every_pass():
+    found = []
+    for engine in ("mixed", "torchopt"):
+        model, loss = seeded(Late).double(), seeded(MLPLoss).double()
+        learner = metaloss.Learner(
+            model, loss, task_loss=F.cross_entropy, inner=SGD(lr=0.5), meta_optimizer=engine
+        )
+        before = torch.get_rng_state()
+        for step in range(6):
+            learner.step(batch(step), batch(step + 10))
+        assert torch.equal(before, torch.get_rng_state())
+        found.append([value.detach() for value in (*model.parameters(), *loss.parameters())])
+    for one, other in zip(*found, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-7, atol=1e-10)
+
+
+def test_a_frozen_teacher_that_the_pass_moves_moves_once():
+    class Taught(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.own, self.teacher = nn.Linear(6, 3), nn.Linear(6, 3)
+            self.teacher.requires_grad_(False)
+
+        def forward(self, x):
+            if self.training:
+                with torch.no_grad():
+                    for p, q in zip(self.own.parameters(), self.teacher.parameters(), strict=True):
+                        q.mul_(0.9).add_(p, alpha=0.1)
+            return self.own(x)
+
+    model, plain = seeded(Taught).double(), seeded(Taught).double()
+    learner = metaloss.Learner(
+        model, Scaled().double(), task_loss=F.cross_entropy, inner=SGD(lr=0.5)
+    )
+    optimizer = torch.optim.SGD(plain.own.parameters(), lr=0.5)
+    for step in range(3):
+        inputs, targets = batch(step)
+        learner.step((inputs, targets))
+        optimizer.zero_grad()
+        F.cross_entropy(plain(inputs), targets).backward()
+        optimizer.step()
+    for name, value in plain.state_dict().items():
+        torch.testing.assert_close(model.state_dict()[name], value)
+    meta = metaloss.Learner(seeded(Taught).double(), MLPLoss().double(), task_loss=F.cross_entropy)
+    begun = meta.model.teacher.weight.clone()
+    own = meta.model.own.weight.clone()
+    meta.step(batch(0), batch(1))
+    torch.testing.assert_close(meta.model.teacher.weight, 0.9 * begun + 0.1 * own)
+
+
+def test_features_that_are_only_left_there_are_allowed():
+    def left(model, h):
+        model.features = {"h": h, "two": (h, h * 2)}
+        model.kept = h
+        return h
+
+    model = seeded(lambda: Layer(left)).double()
+    with torch.no_grad():
+        model(batch(0, rows=20)[0])
+    learner = metaloss.Learner(model, MLPLoss().double(), task_loss=F.cross_entropy)
+    assert bool(learner.step(batch(0), batch(1)).taken)
+    assert bool(learner.step(batch(2, rows=9), batch(3)).taken)
+
+
+@pytest.mark.parametrize(
+    ("build", "message"),
+    [
+        (
+            lambda self: setattr(self, "norms", [nn.BatchNorm1d(8, affine=False)]),
+            "keeps a BatchNorm1d in the plain list 'norms'",
+        ),
+        (lambda self: self.register_buffer("mean", None), "makes or removes 'mean'"),
+    ],
+)
+def test_state_that_the_model_does_not_know_of_is_refused(build, message):
+    class Hidden(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.first, self.last = nn.Linear(6, 8), nn.Linear(8, 3)
+            build(self)
+
+        def forward(self, x):
+            h = self.first(x)
+            if hasattr(self, "norms"):
+                h = self.norms[0](h)
+            else:
+                now = h.mean(0).detach()
+                self.mean = now if self.mean is None else 0.9 * self.mean + 0.1 * now
+                h = h - self.mean
+            return self.last(torch.tanh(h))
+
+    learner = metaloss.Learner(seeded(Hidden), MLPLoss(), task_loss=F.cross_entropy)
+    inputs, targets = batch(0)
+    with pytest.raises(MetalossError, match=message):
+        learner.step((inputs.float(), targets), (inputs.float(), targets))
+    assert getattr(learner.model, "mean", None) is None

@@ -130,6 +130,7 @@ class Learner:
         self._forms: dict[Any, OwnSteps] = {}
         self._optimizer = self._problem.optimizer.init(params)
         self._trained, self._parked = list(params), Parked()
+        self._shapes = {name: value.shape for name, value in params.items()}
         self._outer = self._engine.outer_init(self._phi())
         self._seed, self._steps = seed, 0
 
@@ -281,8 +282,10 @@ class Learner:
             raise MetalossError(
                 f"the model was moved from {self._device} to {device}: make a new Learner there"
             )
-        if list(params) == self._trained:
+        shapes = {name: value.shape for name, value in params.items()}
+        if shapes == self._shapes and list(params) == self._trained:
             return
+        self._shapes = shapes
         self._parked |= park(self._optimizer, self._trained)
         self._optimizer = taken_up(self._problem.optimizer, self._optimizer, params, self._parked)
         self._trained = list(params)

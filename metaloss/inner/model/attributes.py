@@ -6,11 +6,13 @@ from collections import deque
 from collections.abc import Iterable
 from typing import Any
 
+import numpy as np
 from torch import Tensor, nn
 
 # What every module has: registries, hooks, the mode.
 _INTERNAL = frozenset(vars(nn.Module())) | {"forward"}
 _CONTAINERS = (list, dict, set, deque)
+_SIMPLE = (int, float, str, bool, type(None))
 _MISSING = object()
 
 
@@ -45,7 +47,7 @@ class Attributes:
             for name in before.keys() | now.keys():
                 old, new = before.get(name, _MISSING), now.get(name, _MISSING)
                 if not self._alike(old, new):
-                    found.append((part, name, old, new))
+                    found.append((part, name, self._as_it_was(old), new))
         return found
 
     def restore(self) -> None:
@@ -60,6 +62,12 @@ class Attributes:
                 value.clear()
                 _refill(value, contents)
 
+    def _as_it_was(self, value: Any) -> Any:
+        if id(value) not in self._contents:
+            return value
+        contents = self._contents[id(value)][1]
+        return dict(contents) if isinstance(value, dict) else contents
+
     def _alike(self, old: Any, new: Any) -> bool:
         if old is new:
             return id(old) not in self._contents or _same_contents(self._contents[id(old)][1], old)
@@ -71,6 +79,20 @@ class Attributes:
             return type(old) is type(new) and bool(old == new)
         except Exception:  # what cannot be compared is another object
             return False
+
+
+def overwritten(old: Any, new: Any) -> bool:
+    """Whether one value only took the place of another: tensors and arrays, also in containers.
+
+    What is in a container that grows, and a number that changes, is something that is kept.
+    """
+    if isinstance(old, Tensor | np.ndarray):
+        return isinstance(new, Tensor | np.ndarray)
+    if isinstance(old, dict) and isinstance(new, dict):
+        return old.keys() == new.keys() and all(overwritten(old[key], new[key]) for key in old)
+    if isinstance(old, list | tuple | deque) and isinstance(new, list | tuple | deque):
+        return len(old) == len(new) and all(map(overwritten, old, new))
+    return old is new or (type(old) is type(new) and isinstance(old, _SIMPLE) and old == new)
 
 
 def _plain(part: nn.Module) -> dict[str, Any]:
@@ -100,5 +122,4 @@ def _same_item(one: Any, other: Any) -> bool:
         return all(_same_item(x, y) for x, y in zip(one, other, strict=True))
     if one is other:
         return True
-    simple = (int, float, str, bool, type(None))
-    return isinstance(one, simple) and type(one) is type(other) and one == other
+    return isinstance(one, _SIMPLE) and type(one) is type(other) and one == other

@@ -43,7 +43,10 @@ class KeyedDropout:
         first = 0 if share is None else share.first * (x.numel() // share.rows)
         keep = uniform(self.key, salt, x.shape, first) >= p
         # p = 1 keeps nothing: 0 · x, not 0 / 0.
-        return x * keep.to(x.dtype) * (0.0 if p == 1 else 1 / (1 - p))
+        scale = 0.0 if p == 1 else 1 / (1 - p)
+        if self.module.inplace:
+            return x.mul_(keep.to(x.dtype)).mul_(scale)
+        return x * keep.to(x.dtype) * scale
 
 
 def keyed_dropouts(module: nn.Module) -> list[KeyedDropout]:

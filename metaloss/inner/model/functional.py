@@ -12,29 +12,26 @@ from torch.func import functional_call
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils import _pytree as pytree
 
-from metaloss.inner.model.attributes import Attributes, tensor_attributes
-from metaloss.inner.model.batch_norm import SharedBatchNorm, shared_batch_norms
+from metaloss.inner.model.attributes import Attributes
 from metaloss.inner.model.calls import arguments, raw_outputs
-from metaloss.inner.model.dropout import KeyedDropout, keyed_dropouts
 from metaloss.inner.model.modules import (
     duplicate,
     evaluating,
-    fingerprint,
     refuse_gradient_hooks,
     replaced_forwards,
-    tied_names,
 )
 from metaloss.inner.model.randomness import seeded, sources
 from metaloss.inner.model.recompute import no_recomputation
 from metaloss.inner.model.traits import Pass, Traits, examined
 from metaloss.inner.model.transforms import is_number, on_plain_numbers
+from metaloss.inner.model.view import ModuleView
 from metaloss.inner.model.wide_norms import with_wide_norms
 from metaloss.inner.model.write_back import write_back
 from metaloss.inner.processes.ranks import Share
 from metaloss.types import Tensors
 
 
-class FunctionalModel:
+class FunctionalModel(ModuleView):
     """``(params, buffers, inputs, key) -> (outputs, new buffers)``, for any ``nn.Module``.
 
     θ is the parameters that require a gradient, tied ones once, complex ones as pairs of real
@@ -71,59 +68,13 @@ class FunctionalModel:
         shared: bool = False,
         live: bool = False,
     ) -> None:
-        self._original = module
         self.module = module if live else duplicate(module)
         if not live and not self.module.training:
             self.module.train()
         if autocast is not None:
             self.module = with_wide_norms(self.module)
         self._autocast = autocast
-        self._channels_last = channels_last
-        self._shared = shared
-        self.structure: Any = None
-        self.traits: Traits | None = None
-        self._known: dict[Any, Traits] = {}
-        self.refresh()
-
-    def refresh(self) -> None:
-        """Look at the module anew: what is trained, its parts, its modes."""
-        structure = fingerprint(self.module)
-        if structure == self.structure:
-            return
-        self.structure, self.traits = structure, self._known.get(structure)
-        parameters = dict(self.module.named_parameters())
-        self._trainable = [name for name, p in parameters.items() if p.requires_grad]
-        self._frozen = {name: p for name, p in parameters.items() if not p.requires_grad}
-        self._buffers = [name for name, _ in self.module.named_buffers()]
-        self._complex = {name for name in self._trainable if parameters[name].is_complex()}
-        self._tied = tied_names(self.module)
-        self._attributes = tensor_attributes(self.module)
-        self._dropouts: list[KeyedDropout] = keyed_dropouts(self.module)
-        self._norms: list[SharedBatchNorm] = shared_batch_norms(self.module) if self._shared else []
-
-    def state(self, module: nn.Module | None = None) -> tuple[Tensors, Tensors]:
-        """Return copies of θ and the buffers of a module, by default of the one given first.
-
-        Frozen parameters are this model's own, and no copies.
-        """
-        source = self._original if module is None else module
-        params, buffers = dict(source.named_parameters()), dict(source.named_buffers())
-        attributes = tensor_attributes(source)
-        rest = {name: buffers[name].detach().clone() for name in self._buffers}
-        rest |= {name: value.detach() for name, value in self._frozen.items()}
-        for name in self._attributes:
-            part, attribute = attributes.get(name, self._attributes[name])
-            rest[name] = getattr(part, attribute).detach().clone()
-        return {name: self._real(params[name].detach().clone()) for name in self._trainable}, rest
-
-    def attributes(self) -> Tensors:
-        """Return copies of the tensors in plain attributes, by full name."""
-        found = {name: vars(part)[own] for name, (part, own) in self._attributes.items()}
-        return {name: value.detach().clone() for name, value in found.items()}
-
-    def constants(self) -> list[Tensor]:
-        """Return the frozen parameters."""
-        return list(self._frozen.values())
+        super().__init__(self.module, module, channels_last=channels_last, shared=shared)
 
     def module_with(self, params: Tensors, buffers: Tensors) -> nn.Module:
         """Return an ordinary module, on the CPU, that holds these values."""
@@ -178,6 +129,7 @@ class FunctionalModel:
         if train and self.traits is None and on_plain_numbers():
             self.examine(params, buffers, inputs, key)
         traits = self.traits
+        before = torch.get_rng_state() if traits is not None and is_number(key) else None
         if traits is None or traits.writes_inputs:
             inputs = pytree.tree_map_only(Tensor, torch.clone, inputs)
         if not train:
@@ -186,9 +138,16 @@ class FunctionalModel:
         attributes = Attributes(watched)
         try:
             with self._random(train, key):
-                return self._pass(params, self._own(buffers), inputs, key, train, share)
+                found = self._pass(params, self._own(buffers), inputs, key, train, share)
         finally:
             attributes.restore()
+        if before is not None and train and not torch.equal(before, torch.get_rng_state()):
+            # It draws since lately: the pass is run again as its others will be.
+            torch.set_rng_state(before)
+            assert traits is not None
+            self.traits = traits._replace(foreign=tuple(sources(self.module.modules())))
+            return self(params, buffers, inputs, key=key, train=train, share=share)
+        return found
 
     def examine(
         self, params: Tensors, buffers: Tensors, inputs: Any, key: Tensor | None = None
@@ -199,9 +158,20 @@ class FunctionalModel:
 
         def one_pass() -> Pass:
             rows = pytree.tree_map_only(Tensor, torch.clone, inputs)
-            outputs, after = self._pass(given, self._own(buffers), rows, key, True, None)
-            pairs = {name: (buffers[name], after[name]) for name in after}
-            return Pass(outputs, given, pairs, rows)
+            own = {name: value.clone() for name, value in buffers.items()}
+            outputs, after = self._pass(given, own, rows, key, True, None)
+            for name in list(self._attributes):
+                if after[name].shape != buffers[name].shape:
+                    # It has the rows of a batch: it is left there, and not gone on from.
+                    self._overwritten.add(name)
+                    del self._attributes[name]
+            pairs = {
+                name: (buffers[name], after[name])
+                for name in after
+                if name not in self._overwritten
+            }
+            written = [name for name in self._frozen if own[name]._version]
+            return Pass(outputs, given, pairs, rows, written)
 
         self.traits = examined(self.module, self._attributes, one_pass)
         self._known = {**dict(list(self._known.items())[-15:]), self.structure: self.traits}
@@ -221,7 +191,8 @@ class FunctionalModel:
             name: torch.view_as_complex(value) if name in self._complex else value
             for name, value in params.items()
         }
-        given |= {name: value for name, value in buffers.items() if name not in self._attributes}
+        plain = [n for n in buffers if n not in self._attributes and n not in self._overwritten]
+        given |= {name: buffers[name] for name in plain}
         for dropout in self._dropouts:
             dropout.begin(key, share)
         for norm in self._norms:
@@ -233,7 +204,7 @@ class FunctionalModel:
             given |= {other: given[name] for other, name in self._tied.items()}
             outputs = functional_call(self.module, given, positional, named, tie_weights=False)
             outputs = raw_outputs(outputs)
-            after = {name: given[name] for name in buffers if name not in self._attributes}
+            after = {name: given[name] for name in plain}
             for name, (part, attribute) in self._attributes.items():
                 left = vars(part).get(attribute)
                 after[name] = left if isinstance(left, Tensor) else buffers[name]
@@ -241,35 +212,9 @@ class FunctionalModel:
             outputs = outputs.to(next(iter(params.values())).dtype)
         # A frozen parameter is handed on as it is, so that nothing is copied for it.
         return outputs, {
-            name: value if name in self._frozen else after[name].detach()
+            name: value if self._rests(name) else after[name].detach()
             for name, value in buffers.items()
         }
-
-    def _own(self, buffers: Tensors) -> Tensors:
-        # Modules write their buffers in place: they get copies.
-        return {n: v if n in self._frozen else v.clone() for n, v in buffers.items()}
-
-    def _real(self, value: Tensor) -> Tensor:
-        return torch.view_as_real(value) if value.is_complex() else self._laid_out(value)
-
-    def _laid_out(self, tensor: Tensor) -> Tensor:
-        if not self._channels_last or tensor.dim() != 4:
-            return tensor
-        return tensor.contiguous(memory_format=torch.channels_last)
-
-    @contextmanager
-    def _held(self, buffers: Tensors) -> Iterator[None]:
-        """Put the tensors of plain attributes in their places, and the old ones back."""
-        before = {}
-        try:
-            for name, (part, attribute) in self._attributes.items():
-                before[name] = vars(part).get(attribute)
-                vars(part)[attribute] = buffers[name]
-            yield
-        finally:
-            for name, value in before.items():
-                part, attribute = self._attributes[name]
-                vars(part)[attribute] = value
 
     @contextmanager
     def _around(self, train: bool) -> Iterator[None]:

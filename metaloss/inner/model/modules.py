@@ -12,6 +12,8 @@ from torch import Tensor, nn
 from metaloss.errors import MetalossError
 
 _SIMPLE = (int, float, bool, str, type(None))
+# What every module has, beside its mode: looked at by itself.
+_REGISTRIES = frozenset(vars(nn.Module())) - {"training"} | {"forward"}
 _HOOKS = (
     "_forward_hooks",
     "_forward_pre_hooks",
@@ -112,34 +114,66 @@ def fingerprint(module: nn.Module, *, numbers: bool = False) -> Any:
 
     Args:
         module: The module.
-        numbers: Tell numbers in attributes apart; otherwise only whether they are 0.
+        numbers: Tell numbers in attributes apart, otherwise only whether they are 0; and see what
+            is in lists, tuples and dictionaries, and functions in attributes.
     """
     parts = []
+    first: dict[int, int] = {}
     for path, part in module.named_modules(remove_duplicate=False):
         values = vars(part)
-        simple = tuple(
-            (n, bool(v) if type(v) in (int, float) and not numbers else v)
-            for n, v in values.items()
-            if type(v) in _SIMPLE
+        held = [
+            (own, name, value)
+            for own in ("_parameters", "_buffers")
+            for name, value in values[own].items()
+        ]
+        tensors = tuple(
+            (name, first.setdefault(id(v), len(first)), v.shape, v.dtype, v.requires_grad)
+            if v is not None
+            else name
+            for _, name, v in held
         )
-        hooks = tuple(tuple(map(id, values[name].values())) for name in _HOOKS)
-        tensors = tuple(n for n, v in values.items() if isinstance(v, Tensor))
-        parts.append((path, id(part), simple, hooks, tensors, id(values.get("forward"))))
-    own = [
-        (name, id(value) if tied else 0, value.shape, value.dtype, value.requires_grad)
-        for name, value, tied in _named(module)
-    ]
-    return tuple(parts), tuple(own)
+        hooks = tuple(tuple(map(_Same, values[name].values())) for name in _HOOKS)
+        attributes = tuple(
+            (name, _content(value) if numbers else _sketch(value))
+            for name, value in values.items()
+            if name not in _REGISTRIES
+            and (type(value) in _SIMPLE or numbers or isinstance(value, Tensor))
+        )
+        own_forward = _Same(values["forward"]) if "forward" in values else None
+        parts.append((path, _Same(part), type(part), tensors, hooks, attributes, own_forward))
+    return tuple(parts)
 
 
-def _named(module: nn.Module) -> Iterator[tuple[str, Tensor, bool]]:
-    """Yield (name, tensor, whether it has another name too) of all parameters and buffers."""
-    every = [
-        *module.named_parameters(remove_duplicate=False),
-        *module.named_buffers(remove_duplicate=False),
-    ]
-    seen: dict[int, int] = {}
-    for _, value in every:
-        seen[id(value)] = seen.get(id(value), 0) + 1
-    for name, value in every:
-        yield name, value, seen[id(value)] > 1
+class _Same:
+    """An object that equals itself alone, kept alive so that no other takes its place."""
+
+    __slots__ = ("_one",)
+
+    def __init__(self, one: Any) -> None:
+        self._one = one
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Same) and self._one is other._one
+
+    def __hash__(self) -> int:
+        return id(self._one)
+
+
+def _sketch(value: Any) -> Any:
+    """Return what tells plain values roughly apart: of a number, whether it is 0."""
+    if isinstance(value, Tensor):
+        return Tensor
+    return bool(value) if type(value) in (int, float) else value
+
+
+def _content(value: Any) -> Any:
+    """Return what tells values apart, also those in containers."""
+    if isinstance(value, Tensor):
+        return Tensor if value.grad_fn is not None else _Same(value)
+    if type(value) in _SIMPLE:
+        return type(value), value
+    if isinstance(value, dict):
+        return tuple((_content(key), _content(one)) for key, one in value.items())
+    if isinstance(value, list | tuple):
+        return tuple(map(_content, value))
+    return _Same(value)

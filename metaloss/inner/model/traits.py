@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Mapping
 from typing import Any, NamedTuple
 
 import torch
@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
 from metaloss.errors import MetalossError
-from metaloss.inner.model.attributes import Attributes
+from metaloss.inner.model.attributes import Attributes, overwritten
 from metaloss.inner.model.randomness import Source, drawn_from, seeded, sources
 
 # Between two passes over the same numbers: sums on a GPU are rounded as they come.
@@ -21,12 +21,21 @@ _REGISTRIES = ("_parameters", "_buffers", "_modules")
 
 
 class Pass(NamedTuple):
-    """One forward pass: outputs; θ as given; buffers, as (given, left); the inputs given."""
+    """One forward pass: what came out, and what was given to it.
+
+    Attributes:
+        outputs: The raw outputs.
+        params: θ as given.
+        buffers: The buffers, as (given, left).
+        inputs: The inputs as given.
+        written: Names of frozen parameters that were changed in place.
+    """
 
     outputs: Tensor
     params: dict[str, Tensor]
     buffers: dict[str, tuple[Tensor, Tensor]]
     inputs: Any
+    written: list[str]
 
 
 class Traits(NamedTuple):
@@ -37,17 +46,19 @@ class Traits(NamedTuple):
         touched: Parts whose plain attributes it writes: they are put back after every pass.
         writes_inputs: Whether it changes its inputs in place: it is given copies.
         writes_params: Names of parameters that it changes in place.
+        writes_frozen: Names of frozen ones that it changes in place: they are carried like buffers.
     """
 
     foreign: tuple[Source, ...]
     touched: tuple[nn.Module, ...]
     writes_inputs: bool
     writes_params: tuple[str, ...]
+    writes_frozen: tuple[str, ...]
 
 
 def examined(
     module: nn.Module,
-    carried: Iterable[str],
+    carried: Collection[str],
     one_pass: Callable[[], Pass],
 ) -> Traits:
     """Run a forward pass twice; return what it does, or refuse what cannot be repeated.
@@ -63,7 +74,7 @@ def examined(
     """
     names = {part: path for path, part in module.named_modules()}
     parts = list(names)
-    carried = set(carried)
+    _refuse_hidden_modules(names)
     before = Attributes(parts)
     begun_with = [(part, own, dict(vars(part)[own])) for part in parts for own in _REGISTRIES]
     every = sources(parts)
@@ -71,12 +82,12 @@ def examined(
     try:
         with torch.no_grad(), seeded(every, 1):
             begun = [source.get() for source in every]
-            outputs, params, buffers, inputs = one_pass()
+            outputs, params, buffers, inputs, written = one_pass()
             foreign = drawn_from(every, begun)
         for part, own, entries in begun_with:
-            if made := vars(part)[own].keys() ^ entries.keys():
-                vars(part)[own].clear()
-                vars(part)[own].update(entries)
+            filled = {name for name, value in entries.items() if value is None}
+            filled &= {name for name, value in vars(part)[own].items() if value is not None}
+            if made := (vars(part)[own].keys() ^ entries.keys()) | filled:
                 raise MetalossError(
                     f"the model's part {names[part] or 'itself'!r} makes or removes {min(made)!r} "
                     "in its forward pass: run the model once on a batch first"
@@ -88,7 +99,7 @@ def examined(
             again, *_ = one_pass()
         for part, name, old, new in after.changed():
             full = f"{names[part]}.{name}" if names[part] else name
-            if full in carried or (isinstance(old, Tensor) and isinstance(new, Tensor)):
+            if full in carried or overwritten(old, new):
                 continue
             raise MetalossError(
                 f"the model's part {names[part] or 'itself'!r} changes its attribute {name!r} in "
@@ -96,6 +107,10 @@ def examined(
                 "from pass to pass in a buffer (register_buffer)"
             )
     finally:
+        for part, own, entries in begun_with:
+            if vars(part)[own].keys() != entries.keys() or None in entries.values():
+                vars(part)[own].clear()
+                vars(part)[own].update(entries)
         before.restore()
         for source, state in zip(every, states, strict=True):
             source.set(state)
@@ -117,7 +132,28 @@ def examined(
         touched=tuple(touched),
         writes_inputs=any(leaf._version for leaf in _tensors(inputs)),
         writes_params=tuple(name for name, value in params.items() if value._version),
+        writes_frozen=tuple(written),
     )
+
+
+def _refuse_hidden_modules(names: Mapping[nn.Module, str]) -> None:
+    """Raise if a part keeps modules with buffers where the model does not know of them."""
+    for part, path in names.items():
+        for name, value in vars(part).items():
+            inside = value.values() if isinstance(value, dict) else value
+            if name in _REGISTRIES or not isinstance(value, list | tuple | dict):
+                continue
+            for one in inside:
+                if (
+                    isinstance(one, nn.Module)
+                    and one not in names
+                    and any(True for _ in one.buffers())
+                ):
+                    raise MetalossError(
+                        f"the model's part {path or 'itself'!r} keeps a {type(one).__name__} in "
+                        f"the plain {type(value).__name__} {name!r}, where its buffers are not "
+                        "seen: use nn.ModuleList or nn.ModuleDict"
+                    )
 
 
 def _tensors(tree: Any) -> list[Tensor]:

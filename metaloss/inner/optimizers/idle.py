@@ -38,8 +38,9 @@ def own_counts(
     """
     counts = step - idle
     if len(grads) < len(params):
-        out = [int(name not in grads) for name in params]
-        idle = idle + torch.tensor(out, dtype=idle.dtype, device=idle.device)
+        # Made on the device: a list of numbers would have to be copied there.
+        here, out = torch.zeros_like(step), torch.ones_like(step)
+        idle = idle + torch.stack([here if name in grads else out for name in params])
     return counts, idle
 
 

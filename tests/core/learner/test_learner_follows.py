@@ -306,3 +306,86 @@ def test_batches_of_other_forms_are_taken_or_refused_in_one_line():
             learner.step(((inputs, inputs), targets))
         held = inputs * 2
     assert bool(learner.step(((held, held), targets)).taken)
+
+
+def test_a_frozen_parameter_that_is_replaced_is_the_one_that_is_used():
+    model, other = net(nn.Tanh()), net(nn.Tanh())
+    model[0].requires_grad_(False)
+    learner = learner_of(model)
+    learner.step(pair(0), pair(1))
+    with torch.no_grad():
+        other[0].weight.add_(1)
+    loaded = {name: value.clone() for name, value in other[0].state_dict().items()}
+    model[0].load_state_dict(loaded, assign=True)
+    model[0].requires_grad_(False)
+    expected = F.cross_entropy(model(pair(2)[0]), pair(2)[1]).item()
+    assert learner.evaluate([pair(2)]) == pytest.approx(expected, rel=1e-12)
+    learner.step(pair(3), pair(4))
+    assert torch.equal(model[0].weight, other[0].weight)
+
+
+def test_a_new_head_of_another_shape_begins_anew():
+    model = net(nn.Tanh())
+    learner = learner_of(model, inner=Adam(lr=0.05))
+    learner.step(pair(0), pair(1))
+    model[2] = seeded(lambda: nn.Linear(8, 5)).double()
+    plain = copy.deepcopy(model)
+    optimizer = torch.optim.Adam(plain[2].parameters(), lr=0.05)
+    optimizer.zero_grad()
+    still = learner_of(copy.deepcopy(model), Scaled().double(), inner=Adam(lr=0.05))
+    still.step(pair(2))
+    learner.step(pair(2), pair(3))
+    F.cross_entropy(plain(pair(2)[0]), pair(2)[1]).backward()
+    optimizer.step()
+    torch.testing.assert_close(still.model[2].weight, plain[2].weight)
+    assert model[2].weight.shape == (5, 8)
+
+
+@pytest.mark.parametrize("change", ["hook", "list", "dict", "function"])
+def test_a_traced_learner_sees_what_is_in_containers_and_hooks(change):
+    class Held(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.layer, self.head = nn.Linear(5, 8), nn.Linear(8, 3)
+            self.scale, self.table, self.act = [1.0], {"a": 1.0}, torch.tanh
+
+        def forward(self, x):
+            return self.head(self.act(self.layer(x)) * self.scale[0] * self.table["a"])
+
+    def changed(model):
+        if change == "hook":
+            model.layer.register_forward_hook(lambda part, given, out: 3 * out)
+        elif change == "list":
+            model.scale[0] = 3.0
+        elif change == "dict":
+            model.table["a"] = 3.0
+        else:
+            model.act = torch.relu
+
+    models = [seeded(Held).double() for _ in "ab"]
+    one, other = (
+        learner_of(m, compile=kind) for m, kind in zip(models, ("off", "trace"), strict=True)
+    )
+    for step in range(3):
+        for learner in (one, other):
+            learner.step(pair(step), pair(step + 9))
+        if step == 0:
+            for model in models:
+                changed(model)
+    for a, b in zip(models[0].parameters(), models[1].parameters(), strict=True):
+        torch.testing.assert_close(b, a, rtol=1e-9, atol=1e-12)
+
+
+def test_a_hook_that_takes_the_place_of_another_is_seen():
+    model = net(nn.Tanh())
+    learner = learner_of(model)
+    for number in range(3):
+        handle = model[0].register_forward_hook(lambda part, given, out: out * 0.5)
+        learner.step(pair(number), pair(9))
+        handle.remove()
+        del handle
+        handle = model[0].register_forward_hook(lambda p, g, out: out + torch.randn_like(out))
+        before = torch.get_rng_state()
+        learner.step(pair(number), pair(9))
+        assert torch.equal(before, torch.get_rng_state())
+        handle.remove()
