@@ -38,7 +38,7 @@ GROUP.add(
 )
 GROUP.add("Dropout in a block under two names", lambda: _shared(), real(4), truth=Truth.own)
 GROUP.add("Dropout in evaluation mode (p=0)", lambda: between(nn.Dropout(0.0), nn.Tanh()), real(4))
-add("Dropout, inplace", lambda: between(nn.Tanh(), nn.Dropout(0.4, inplace=True)), real(4))
+add("Dropout, inplace", lambda: between(nn.Dropout(0.4, inplace=True), nn.Tanh()), real(4))
 add(
     "Dropout1d",
     lambda: nn.Sequential(nn.Conv1d(2, 4, 2), nn.Dropout1d(0.4), nn.Tanh(), nn.Flatten(), head(20)),

@@ -58,14 +58,6 @@ def _smoothed(m, x):
     return m.head(torch.tanh(h)) + 0 * m.mean.sum()
 
 
-def _taught(m, x):
-    with torch.no_grad():
-        for old, new in zip(m.teacher.parameters(), m.body.parameters(), strict=True):
-            old.lerp_(new, 0.5)
-        hint = m.teacher(x)
-    return m.head(torch.tanh(m.body(x)) + 0.1 * hint)
-
-
 def _clipped(m, x):
     with torch.no_grad():
         m.body.weight.clamp_(-0.2, 0.2)
@@ -146,13 +138,6 @@ add(
         lambda m: m.register_buffer("mask", (torch.rand(6, 4) > 0.4).double(), persistent=False),
     ),
     real(4),
-)
-add(
-    "a momentum teacher: frozen weights that the pass moves (BYOL)",
-    lambda: net(_taught, lambda m: m.teacher.requires_grad_(False), teacher=nn.Linear(4, 6)),
-    real(4),
-    expected=Expected.refused,
-    traces=None,
 )
 add(
     "weights clipped in place by the pass",

@@ -80,7 +80,9 @@ def same_numbers(make, steps, rows, optimizer, seed, engines):
         )
         given = torch.cat([found[name].flatten() for name in right])
         off = float((given - flat).norm() / flat.norm())
-        assert off < (1e-3 if engine == "finite_difference" else 1e-7), (engine, off)
+        # Where a slope is nearly 0, Adam divides what rounding left of it by itself.
+        exact = 1e-5 if optimizer == "adam" else 1e-7
+        assert off < (1e-3 if engine == "finite_difference" else exact), (engine, off)
     learner = metaloss.Learner(
         make(), loss, task_loss=oracle.task_loss, inner=INNER[optimizer], meta_optimizer="mixed"
     )
