@@ -39,7 +39,7 @@ _TOLERANCE, _STEP = {True: 1e-5, False: 5e-3}, {True: 1e-6, False: 1e-2}
 _ROUGH = 0.2
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class Probe:
     """A model, a loss and a few rows to try derivatives on.
 
@@ -79,10 +79,7 @@ class Probe:
             params = _moved(state.params, away, distance)
             step = StoredStep(state._replace(params=params), batch, key, {})
             far = distance == 1.0
-            probe = cls(
-                problem=problem, phi=phi, step=step, drawn=drawn, curves=curves, only_wide=far
-            )
-            probes.append(probe)
+            probes.append(cls(problem, phi, step, drawn, curves, only_wide=far))
         return probes
 
     def fault(self, method: Tangents) -> str | None:

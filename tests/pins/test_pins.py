@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import torch
 from typer.testing import CliRunner
 
 from metaloss.cli.main import app
@@ -22,6 +24,15 @@ STORED = Path(__file__).parent / "stored"
 MODE = os.environ.get("METALOSS_PINS", "close")
 # What is measured in seconds, or follows from it.
 _TIMES = {"seconds", "meta_overhead"}
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> Iterator[None]:
+    """Sum in one order, whatever the machine has."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
 
 
 def check(name: str, found: object) -> None:
