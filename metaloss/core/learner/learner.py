@@ -33,8 +33,7 @@ from metaloss.meta_optimizers.mixed import Mixed
 from metaloss.meta_optimizers.outer import OuterRate, OuterRule
 from metaloss.types import InnerState, Tensors, Window
 
-# Forms of a model that are kept ready, such as with and without dropout; the oldest goes first.
-_FORMS = 16
+_FORMS = 16  # of a model, such as with and without dropout, are kept ready
 
 
 class Learner:
@@ -248,14 +247,13 @@ class Learner:
     def _own(self, phi: Tensors, state: InnerState, window: Window, *, learns: bool) -> OwnSteps:
         """Return the steps for the model and loss as they are now; look at them if they are new."""
         numbers = self._compile is not Compile.off and fingerprint(self.model, numbers=True)
-        several = len(window.batches) > 1
-        form = (self._functional.structure, fingerprint(self.loss), numbers, learns, several)
+        steps = min(len(window.batches), 2)
+        form = (self._functional.structure, fingerprint(self.loss), numbers, learns, steps)
         if form not in self._forms:
             model = self._functional
             if model.traits is None:
                 model.examine(state.params, state.buffers, window.batches[0].inputs, window.keys[0])
-            # A problem of its own: which of φ is frozen is looked up once in it.
-            problem = InnerProblem.of(self._problem)
+            problem = InnerProblem.of(self._problem)  # looks up anew what of φ is frozen
             if learns:
                 problem = fitted(problem, self._engine, phi, state, window)
             if self._peers.ranks.size > 1:
