@@ -134,6 +134,6 @@ def _told(what: str) -> Iterator[None]:
     except Exception as error:  # a model may fail in any way
         whose = blamed(error)
         if whose is not None:
-            raise failed(whose, error) from error
+            raise MetalossError(f"{failed(whose, error)}: it cannot take {what}") from error
         lines = str(error).strip().splitlines() or [type(error).__name__]
         raise MetalossError(f"the model cannot take {what}: {lines[0]}") from error
