@@ -12,7 +12,8 @@ from metaloss import registry
 from metaloss.errors import UnsupportedError
 from metaloss.inner.problem import InnerProblem, Tangents
 from metaloss.meta_optimizers.outer import OuterRule
-from metaloss.meta_optimizers.probe import Probe, few, said
+from metaloss.meta_optimizers.probe import Probe
+from metaloss.meta_optimizers.probe_rows import few, said
 from metaloss.types import Batch, InnerState, Tensors, Window
 
 _LOGGER = logging.getLogger(__name__)

@@ -1,0 +1,37 @@
+"""The rows and numbers that derivatives are tried on, and the words of what fails."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.utils import _pytree as pytree
+
+from metaloss.types import Batch
+
+# Rows that it is tried on: BatchNorm needs more than one.
+ROWS = 4
+
+
+def said(error: Exception) -> str:
+    """Return the first line of an error's message, without its full stop."""
+    lines = str(error).strip().splitlines() or [type(error).__name__]
+    return lines[0][:160].rstrip(". ")
+
+
+def few(batch: Batch) -> Batch:
+    """Return the first rows of a batch."""
+    return pytree.tree_map_only(Tensor, lambda value: value[:ROWS], batch)
+
+
+def finite(value: Tensor) -> Tensor:
+    """Return a tensor with zeros for what is not finite."""
+    if not (value.is_floating_point() or value.is_complex()) or value.is_sparse:
+        return value
+    return torch.nan_to_num(value, nan=0.0, posinf=0.0, neginf=0.0)
+
+
+def double(value: Tensor) -> Tensor:
+    """Return a tensor in double precision; whole numbers stay what they are."""
+    if value.is_complex():
+        return value.to(torch.complex128)
+    return value.double() if value.is_floating_point() else value
