@@ -42,9 +42,11 @@ def write_run(folder: Path, overrides: Sequence[str], shape: Shape | None = None
     draws = np.random.default_rng([config.seed, len("".join(overrides))])
     learns = config.schedule.name != "static"
     offline = config.schedule.options.offline_total()
-    begin = config.start.options.total + offline
+    # A hand-made loss has no parameters, and so no start.
+    start = config.start.options.total if learns else 0
+    begin = start + offline
     journal, curves = [], []
-    for step in range(100, config.start.options.total + 1, 100) if learns else ():
+    for step in range(100, start + 1, 100):
         row = {"step": step, "phase": "start", "phase_step": step}
         journal.append(row | {"start/misfit": math.exp(-step / 400)})
     for step in range(50, offline + 1, 50):

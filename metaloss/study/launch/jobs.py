@@ -15,7 +15,7 @@ from metaloss.config import RunConfig
 from metaloss.core.runs.opening import has_nothing
 from metaloss.errors import MetalossError
 from metaloss.meta_optimizers.search import SearchRule
-from metaloss.study.spec.folders import read_summary
+from metaloss.study.spec.folders import PHASES, JournalRow, read_summary
 from metaloss.study.spec.spec import Row, Study
 
 # They change where a run lies, who watches it, where it computes and what a kill costs; not what
@@ -43,7 +43,8 @@ class Job:
         overrides: ``KEY=VALUE`` words that make the run, its seed among them.
         folder: Where the run lies, or will.
         config: The resolved configuration as plain data.
-        steps: Journal steps through all phases.
+        phases: Journal steps of each phase, in order. A loss without parameters, or with given
+            ones, skips the start.
         cost: A rough measure of the time it takes: inner steps.
         state: How far it has come.
     """
@@ -53,9 +54,19 @@ class Job:
     overrides: tuple[str, ...]
     folder: Path
     config: Mapping[str, Any]
-    steps: int
+    phases: Mapping[str, int]
     cost: int
     state: State
+
+    def steps(self, row: JournalRow) -> int:
+        """Return the run's journal steps through all phases.
+
+        Args:
+            row: Any row of its journal: it tells how many steps came before its phase.
+        """
+        order = list(self.phases)
+        left = order[order.index(row.phase) :]
+        return row.step - row.phase_step + sum(self.phases[phase] for phase in left)
 
 
 def plan_jobs(study: Study, out: Path, *, resolve: Resolve = compose) -> list[Job]:
@@ -76,6 +87,7 @@ def plan_jobs(study: Study, out: Path, *, resolve: Resolve = compose) -> list[Jo
 def plan_row(study: Study, row: Row, folder: Path, resolve: Resolve = compose) -> list[Job]:
     """Return the runs of one row over the study's seeds, in ``folder/seed<k>``; see `plan_jobs`."""
     config = config_of(study, row, resolve)
+    phases = _phases(config)
     jobs: list[Job] = []
     for seed in study.seeds:
         plain = to_dict(replace(config, seed=seed))
@@ -86,7 +98,7 @@ def plan_row(study: Study, row: Row, folder: Path, resolve: Resolve = compose) -
                 overrides=tuple(study.overrides(row, seed)),
                 folder=folder / f"seed{seed}",
                 config=plain,
-                steps=_start_steps(config) + _offline_steps(config) + config.steps,
+                phases=phases,
                 cost=_cost(config),
                 state=state_of(folder / f"seed{seed}", plain),
             )
@@ -184,24 +196,18 @@ def _same_file(key: str, wanted: Any, found: Any) -> bool:
 _MISSING = object()
 
 
-def _offline_steps(config: RunConfig) -> int:
-    search = config.meta_optimizer.options
-    if isinstance(search, SearchRule):
-        return search.generations
-    return int(config.schedule.options.offline_total())
-
-
-def _start_steps(config: RunConfig) -> int:
-    return int(config.start.options.total)
+def _phases(config: RunConfig) -> dict[str, int]:
+    search, schedule = config.meta_optimizer.options, config.schedule.options
+    generations = search.generations if isinstance(search, SearchRule) else None
+    offline = schedule.offline_total() if generations is None else generations
+    return dict(zip(PHASES, (config.start.options.total, offline, config.steps), strict=True))
 
 
 def _cost(config: RunConfig) -> int:
-    options = config.schedule.options
     search = config.meta_optimizer.options
     if isinstance(search, SearchRule):
         candidates = search.generations * search.population
         return config.steps + candidates * (search.fitness_steps + 3 * search.local_steps)
-    unroll = getattr(options, "offline_unroll", getattr(options, "unroll", 1))
     # A step that learns costs about three plain ones (see Kemaev et al., arXiv 2505.00793).
-    each = 3 if options.learns else 1
-    return 3 * _offline_steps(config) * unroll + each * config.steps
+    plans = config.schedule.options.plans(config.steps)
+    return sum(plan.unroll * (3 if plan.meta_step else 1) for plan in plans)

@@ -40,7 +40,7 @@ class Display:
         self._total = len(jobs)
         self._finished = sum(job.state is State.finished for job in jobs)
         self._lock = threading.Lock()
-        self._running: dict[Path, tuple[TaskID, float]] = {}
+        self._running: dict[Path, tuple[Job, TaskID, float]] = {}
         self._width = max((len(_label(job)) for job in jobs), default=0)
         self._bars = Progress(
             TextColumn("{task.description}"),
@@ -81,13 +81,14 @@ class Display:
         """Add a bar."""
         with self._lock:
             label = _label(job).ljust(self._width)
-            bar = self._bars.add_task(label, total=job.steps, numbers="")
-            self._running[job.folder] = bar, time.monotonic()
+            # How many steps there are is known from the first row on.
+            bar = self._bars.add_task(label, total=None, numbers="")
+            self._running[job.folder] = job, bar, time.monotonic()
 
     def ended(self, job: Job, message: str) -> None:
         """Remove the bar; print the run's result."""
         with self._lock:
-            bar, began = self._running.pop(job.folder)
+            _, bar, began = self._running.pop(job.folder)
             self._bars.remove_task(bar)
         if not message:
             self._finished += 1
@@ -107,14 +108,19 @@ class Display:
         if self._bars.disable:
             return
         with self._lock:
-            running = {folder: bar for folder, (bar, _) in self._running.items()}
-        for folder, bar in running.items():
-            row = last_row(folder)
+            running = list(self._running.values())
+        for job, bar, _ in running:
+            row = last_row(job.folder)
             if row is not None:
                 names = ("train/", self._split)
                 shown = {n: v for n, v in row.numbers.items() if n.startswith(names)}
                 numbers = "  ".join(f"{name} {value:.3g}" for name, value in shown.items())
-                self._bars.update(bar, completed=row.step, numbers=f"{row.phase}  {numbers}")
+                self._bars.update(
+                    bar,
+                    completed=row.step,
+                    total=job.steps(row),
+                    numbers=f"{row.phase}  {numbers}",
+                )
 
 
 def _label(job: Job) -> str:

@@ -21,17 +21,22 @@ def test_jobs_come_by_row_and_seed_with_their_folders(tmp_path):
     assert jobs[3].folder == tmp_path / "online" / "seed1"
     assert jobs[3].config["seed"] == 1
     assert jobs[3].config["schedule"]["name"] == "online"
-    assert jobs[3].steps == 300 + 200
+    assert jobs[3].phases == {"start": 300, "offline": 0, "train": 200}
     assert all(job.state is State.missing for job in jobs)
     assert not list(tmp_path.iterdir()), "planning changes nothing"
 
 
 def test_what_learns_costs_more(tmp_path):
-    offline = Row(name="offline", overrides=("schedule=offline", "loss=mlp"))
-    costs = {
-        job.row: job.cost for job in plan_jobs(study(CE, ONLINE, offline, seeds=(0,)), tmp_path)
+    words = {
+        "CE": CE.overrides,
+        "online": ONLINE.overrides,
+        "half": (*ONLINE.overrides, "schedule.freeze_after=0.5"),
+        "offline": ("schedule=offline", "loss=mlp", "schedule.offline_steps=20"),
     }
-    assert costs["CE"] < costs["online"] < costs["offline"]
+    rows = [Row(name=name, overrides=some) for name, some in words.items()]
+    costs = {job.row: job.cost for job in plan_jobs(study(*rows, seeds=(0,)), tmp_path)}
+    # Steps that learn count three times, and an offline meta-step takes ten of them.
+    assert costs == {"CE": 200, "online": 600, "half": 400, "offline": 3 * 10 * 20 + 200}
 
 
 def test_a_finished_run_with_the_same_config_is_found(tmp_path, runs):
