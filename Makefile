@@ -50,7 +50,7 @@ test: $(VENV)/.plugins ## install, then check format, lint, types, layers, docs 
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(BIN)/mkdocs build --strict --quiet
+	$(BIN)/zensical build --strict --clean
 	$(PYTEST) $(BIN)/pytest -n $(TEST_PROCESSES) $(ARGS)
 
 .PHONY: test-gpu
@@ -71,7 +71,7 @@ bench: $(VENV)/.plugins ## measure what steps cost, in pairs; on an idle machine
 
 .PHONY: docs
 docs: $(VENV)/.installed ## serve the documentation at http://127.0.0.1:8000
-	$(BIN)/mkdocs serve
+	$(BIN)/zensical serve
 
 .PHONY: format
 format: $(VENV)/.installed ## format the code and mend what the linter can
@@ -84,7 +84,7 @@ install: $(VENV)/.installed ## make .venv with everything in it
 .PHONY: clean
 clean: ## remove what make made: environments, the demo's runs, built docs, caches
 	rm -rf $(VENV) $(LOWEST) $(DEMO) site build dist bench.md bench.json
-	rm -rf .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
+	rm -rf .cache .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # The stamps say that an installation went through to its end.

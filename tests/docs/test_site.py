@@ -1,0 +1,36 @@
+"""The site is whole: what Zensical's strict build does not look at."""
+
+import re
+import tomllib
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+DOCS = ROOT / "docs"
+PAGES = sorted(DOCS.rglob("*.md"))
+PICTURE = re.compile(r"!\[[^\]]*\]\(([^)\s]+)\)")
+
+
+def navigation(entries):
+    """Return the pages of the navigation, in order."""
+    for entry in entries:
+        for value in entry.values():
+            yield from [value] if isinstance(value, str) else navigation(value)
+
+
+def test_the_navigation_has_every_page_once():
+    config = tomllib.loads((ROOT / "zensical.toml").read_text("utf-8"))["project"]
+    named = list(navigation(config["nav"]))
+    assert len(named) > 15
+    assert sorted(named) == [page.relative_to(DOCS).as_posix() for page in PAGES]
+
+
+@pytest.mark.parametrize("page", [ROOT / "README.md", *PAGES], ids=lambda page: page.stem)
+def test_pictures_and_files_that_a_page_links_to_exist(page):
+    text = page.read_text("utf-8")
+    links = re.findall(r"\]\(([^)\s#]+)[^)]*\)", text)
+    local = [link for link in links if "://" not in link]
+    missing = [link for link in local if not (page.parent / link).exists()]
+    assert missing == []
+    assert set(PICTURE.findall(text)) <= set(local)
