@@ -142,6 +142,29 @@ def test_what_the_page_counts_is_so():
     assert f"Online is worse than tuned plain training in {worse} of 9" in PAGE
 
 
+def test_the_table_of_the_readme_is_of_the_runs():
+    """Who has the lower mean, for wrong labels, long tails and clean labels."""
+    text = (RESULTS.parents[1] / "README.md").read_text("utf-8")
+    lines = [line.strip("| ").split(" | ") for line in text.splitlines() if line.count("|") == 5]
+    head, _, *rows = lines
+    assert head[1:] == ["wrong labels", "long tails", "clean labels"]
+    pairs = [
+        ("online", ["static"]),
+        ("online", FIXED_AND_OFFLINE),
+        ("online", ["static, validation alone"]),
+        (ONLINE_BOTH, [STATIC_BOTH]),
+    ]
+    assert len(rows) == len(pairs)
+    for (_, *cells), (ours, rivals) in zip(rows, pairs, strict=True):
+        for cell, kind in zip(cells, ("wrong", "long tail", "clean"), strict=True):
+            blocks = {block for block, _ in MEANS if kind in block}
+            won = [
+                all(MEANS[b, ours] < MEANS[b, row] for row in rivals if (b, row) in MEANS)
+                for b in blocks
+            ]
+            assert cell == f"{sum(won)} of {len(won)}"
+
+
 def test_one_default_at_a_time_is_of_the_runs():
     lines = read("one_default.csv")
     blocks = list(dict.fromkeys(block for block, _ in lines))
