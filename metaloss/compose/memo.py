@@ -12,10 +12,9 @@ import dataclasses
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
-from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from metaloss import registry
@@ -64,7 +63,8 @@ def composed(overrides: Sequence[Override], compose: Compose) -> DictConfig:
     choices = [override for override in overrides if not _sets_value(override)]
     try:
         config = copy.deepcopy(_chosen(choices, compose))
-        ConfigLoaderImpl._apply_overrides_to_config(values, config)
+        for override in values:  # as Hydra does it
+            OmegaConf.update(config, override.key_or_group, override.value(), merge=True)
     except (HydraException, OmegaConfBaseException):
         return compose(overrides)
     return config

@@ -10,8 +10,6 @@ from typing import Any
 
 import hydra
 import hydra.version
-from hydra._internal.hydra import Hydra
-from hydra._internal.utils import create_config_search_path
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
@@ -90,15 +88,19 @@ def publish_chosen(overrides: Iterable[Override]) -> None:
 
 
 @contextmanager
-def own_hydra() -> Iterator[Hydra]:
-    """Give Hydra's process-wide state to us for a while, and back to whoever had it."""
+def own_hydra() -> Iterator[Any]:
+    """Give Hydra's process-wide state to us for a while, and back to whoever had it.
+
+    Yields:
+        The object that Hydra's own ``main`` uses: only it can do ``multirun``.
+    """
     state, base = GlobalHydra.instance(), hydra.version.getbase()
     before, state.hydra = state.hydra, None
-    hydra.version.setbase("1.3")
     try:
-        yield Hydra.create_main_hydra2(publish.ROOT, create_config_search_path(None))
+        with hydra.initialize(config_path=None, job_name=publish.ROOT, version_base="1.3"):
+            yield GlobalHydra.instance().hydra
     finally:
-        state.hydra = before
+        GlobalHydra.instance().hydra = before  # Hydra has put a copy in the place of `state`
         hydra.version.VersionBase.instance().version_base = base
 
 

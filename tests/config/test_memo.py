@@ -2,10 +2,12 @@
 
 import dataclasses
 import importlib
+from pathlib import Path
 
 import hydra
 import pytest
 
+import metaloss
 from metaloss import registry
 from metaloss.compose import compose, memo
 from metaloss.compose.resolve import from_hydra, own_hydra, publish_chosen, root
@@ -127,3 +129,12 @@ def test_only_so_many_are_kept(monkeypatch, asked):
     for words in (["loss=mlp"], ["loss=mse"], ["loss=mlp"]):
         compose(words)
     assert len(asked) == 3
+
+
+def test_hydra_is_used_through_its_public_modules():
+    sources = Path(metaloss.__file__).parent.rglob("*.py")
+    imports = [
+        line for path in sources for line in path.read_text().splitlines() if "hydra" in line
+    ]
+    assert any("from hydra." in line for line in imports)
+    assert not [line for line in imports if "hydra._" in line]
