@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
+import pandas as pd
 from torch import Tensor
 
 from metaloss.data.checks import whole
@@ -20,9 +21,9 @@ from metaloss.data.problems import (
     ValueProblem,
 )
 from metaloss.data.source import Table
-from metaloss.data.tables.columns import Columns, Encoder, check_differ, fit_columns
-from metaloss.data.tables.csv_file import CSVForm, TextTable, read_csv
-from metaloss.data.tables.csv_target import Predict, Target, read_target
+from metaloss.data.tables.columns import TableEncoder, check_differ, fit_columns
+from metaloss.data.tables.reader import CSVForm, TextTable, read_csv
+from metaloss.data.tables.target import Predict, Target, read_target
 from metaloss.errors import MetalossError, unknown_name
 
 _FEWEST_ROWS = 20
@@ -97,7 +98,7 @@ class CSV(TableSource, CSVForm, ClassOptions, ValueOptions):
             raise MetalossError(f"{self.path}: no column but the target; expected one or more")
         inputs = text.columns(names)
         return Table(
-            inputs[target.rows],
+            inputs.iloc[target.rows],
             target.values,
             name=Path(self.path).stem,
             classes=target.classes,
@@ -113,7 +114,7 @@ class CSV(TableSource, CSVForm, ClassOptions, ValueOptions):
             )
         return ValueProblem(outputs=1, noise=self.label_noise, options=self)
 
-    def scaling(self, inputs: Columns) -> Encoder:
+    def scaling(self, inputs: pd.DataFrame) -> TableEncoder:
         """Return what makes numbers of the columns."""
         return fit_columns(inputs, most=self.most_categories)
 

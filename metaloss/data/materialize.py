@@ -215,9 +215,8 @@ def _indices(loader: DataLoader, part: str) -> list[Any]:
             f"{part}: the loader's DistributedSampler gives each process other rows; pass its "
             "dataset instead"
         )
-    plain = type(batches) is BatchSampler
     # Without a batch sampler an index may be one of a batch, or several.
-    drawn: Iterable[Any] = batches.sampler if plain else (batches or sampler)  # type: ignore
+    drawn: Any = batches.sampler if type(batches) is BatchSampler else (batches or sampler)
     taken: list[Any] = []
     seen: set[Any] = set()
     for index in drawn:

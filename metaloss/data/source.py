@@ -1,4 +1,4 @@
-"""The built-in tasks' common road: load, split, thin out, scale, corrupt."""
+"""What the built-in tasks share: load the rows, split them, scale inputs, corrupt targets."""
 
 from __future__ import annotations
 
@@ -13,9 +13,7 @@ from torch import Tensor
 
 from metaloss.contracts import Task, TaskSource
 from metaloss.data.checks import Checked, number, whole
-from metaloss.data.problems import (
-    Problem,
-)
+from metaloss.data.problems import Problem
 from metaloss.data.splits import Split, choose
 from metaloss.errors import MetalossError
 from metaloss.inner.keys import derive
@@ -25,7 +23,7 @@ from metaloss.types import Batch
 class Table(NamedTuple):
     """All rows of a task.
 
-    ``inputs``: n rows, picked by an array of row numbers. ``targets``: labels (n,) or values
+    ``inputs``: n rows, an array or a table. ``targets``: labels (n,) or values
     (n, C). ``published``: so many rows at the end are the published test split.
     ``name`` and ``about``: in place of the source's own. ``classes``: what they are called.
     """
@@ -36,6 +34,10 @@ class Table(NamedTuple):
     name: str | None = None
     about: str | None = None
     classes: list[str] | None = None
+
+    def picked(self, rows: np.ndarray) -> Any:
+        """Return the inputs of some rows."""
+        return getattr(self.inputs, "iloc", self.inputs)[rows]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -162,12 +164,12 @@ class RowSource(TaskSource, Checked):
 
     def _batches(self, table: Table, problem: Problem, seed: int) -> list[Batch]:
         rows = self._rows(table, problem, seed)
-        encode = self.fit(table.inputs[rows.train])
+        encode = self.fit(table.picked(rows.train))
         targets = problem.scaled(table.targets, rows.train)
         noisy = {"train": True, "valid": self.noisy_validation, "test": False}
         parts = []
         for name, picked in rows._asdict().items():
-            values = encode(table.inputs[picked])
+            values = encode(table.picked(picked))
             if name == "train":
                 values = self.disturbed(values, _rng(seed, "input_noise"))
             chosen = targets[picked]

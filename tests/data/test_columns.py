@@ -1,18 +1,19 @@
+import json
+
 import numpy as np
 import pytest
 
 from metaloss.data.files import DataWarning
-from metaloss.data.tables.columns import Columns, fit_columns
+from metaloss.data.tables.columns import TableEncoder, fit_columns
+from metaloss.data.tables.reader import frame
 from metaloss.errors import MetalossError
 
 
 def columns(**values):
-    return Columns(
-        values={
-            name: np.array(value, dtype=object if isinstance(value[0], str) else np.float64)
-            for name, value in values.items()
-        }
-    )
+    kinds = {
+        name: object if isinstance(one[0], str) else np.float64 for name, one in values.items()
+    }
+    return frame({name: np.array(one, dtype=kinds[name]) for name, one in values.items()})
 
 
 NAN = float("nan")
@@ -71,12 +72,34 @@ def test_what_tells_no_rows_apart_is_left_out():
     )
     with pytest.warns(DataWarning, match=r"^left out, as each .* row: same, empty, name, word$"):
         assert fit_columns(train)(train).shape == (3, 1)
-    del train.values["used"]
     with pytest.raises(MetalossError, match=r"^no column to learn from: of same, empty, name, wo"):
-        fit_columns(train)
+        fit_columns(train.drop(columns="used"))
 
 
-def test_rows_are_picked_in_all_columns():
-    some = columns(a=[1.0, 2.0, 3.0], b=["x", "y", "z"])[np.array([2, 0])]
-    assert (some.values["a"].tolist(), some.values["b"].tolist()) == ([3.0, 1.0], ["z", "x"])
-    assert len(some) == 2
+def test_inputs_are_named_in_the_order_of_the_columns():
+    encode = fit_columns(columns(town=["b", "a", "b"], age=[1.0, NAN, 3.0], size=[1.0, 2.0, 4.0]))
+    assert encode.names == ["town=a", "town=b", "age", "age is missing", "size"]
+    made = encode(columns(size=[1.0], age=[NAN], town=["a"]))
+    assert made[0, :4].tolist() == [1.0, 0.0, 0.0, 1.0]
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_what_was_fitted_comes_back_from_plain_data_to_the_last_bit(seed):
+    draw = np.random.default_rng(seed)
+    size = 10.0 ** draw.integers(-200, 200)
+    a, b = draw.normal(size=(2, 51)) * size
+    train = columns(
+        town=draw.choice(["Rome", "Oslo", "", "\u00fc\ud800"], 51).tolist(),
+        a=np.where(draw.random(51) < 0.3, NAN, a),
+        only_gaps=np.where(draw.random(51) < 0.3, NAN, 2.5),
+        b=b,
+    )
+    names = [*train][:: 1 if seed % 2 else -1]
+    encode = fit_columns(train[names])
+    again = TableEncoder.from_dict(json.loads(json.dumps(encode.to_dict())))
+    other = train.iloc[draw.permutation(51)]
+    made = encode(other)
+    assert np.abs(made[:, [*encode.names].index("b")]).max() > 1
+    np.testing.assert_array_equal(made, again(other))
+    assert again.names == encode.names
+    assert again.to_dict() == encode.to_dict()

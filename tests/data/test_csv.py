@@ -12,8 +12,8 @@ import metaloss
 from metaloss.data.corruptions import NoiseKind
 from metaloss.data.csv_task import CSV
 from metaloss.data.files import DataWarning
-from metaloss.data.tables.csv_file import read_csv
-from metaloss.data.tables.csv_target import Predict
+from metaloss.data.tables.reader import read_csv
+from metaloss.data.tables.target import Predict
 from metaloss.errors import MetalossError
 from metaloss.testing import check_part
 from metaloss.types import Link

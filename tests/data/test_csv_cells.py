@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from metaloss.data.files import DataWarning
-from metaloss.data.tables.csv_cells import Decimal, Thousands, dates, number_readings
-from metaloss.data.tables.csv_file import CSVForm, read_csv
+from metaloss.data.tables.cells import Decimal, Thousands, dates, number_readings
+from metaloss.data.tables.reader import CSVForm, read_csv
 from metaloss.errors import MetalossError
 
 AUTO = Decimal.auto, Thousands.auto
@@ -120,7 +120,7 @@ def test_options_decide_what_is_open(table):
     ):
         assert table(a=cells, form=CSVForm(**options)).numbers("a").tolist() == expected
     form = CSVForm(thousands=Thousands.point)
-    assert table(a=["1.234", "5"], b=["1", "2"], form=form).columns("ab").values["a"][0] == 1234.0
+    assert table(a=["1.234", "5"], b=["1", "2"], form=form).columns("ab")["a"][0] == 1234.0
 
 
 def test_semicolons_mean_a_decimal_comma_and_that_is_said(table):
@@ -154,19 +154,19 @@ def test_dates_are_days_since_1970():
 
 def test_columns_of_dates_become_numbers_or_are_said(table):
     days = [f"2024-01-{day:02d}" for day in range(1, 9)]
-    assert table(d=days).columns(["d"]).values["d"].tolist() == [19723.0 + day for day in range(8)]
+    assert table(d=days).columns(["d"])["d"].tolist() == [19723.0 + day for day in range(8)]
     other = [f"{day:02d}/01/2024" for day in range(1, 9)]
     named = [f"{day} January 2024" for day in range(1, 9)]
     for texts in (other, named, [f"Jan {day}, 2024" for day in range(1, 9)]):
         with pytest.warns(DataWarning, match=r"column 'd' looks like dates and is taken as text; "):
-            assert table(d=texts).columns(["d"]).values["d"].tolist() == texts
-    assert table(d=named, form=CSVForm(dates="%d %B %Y")).columns(["d"]).values["d"][7] == 19730.0
+            assert table(d=texts).columns(["d"])["d"].tolist() == texts
+    assert table(d=named, form=CSVForm(dates="%d %B %Y")).columns(["d"])["d"][7] == 19730.0
     form = CSVForm(dates="%d/%m/%Y")
-    assert table(d=other, form=form).columns(["d"]).values["d"][0] == 19723.0
+    assert table(d=other, form=form).columns(["d"])["d"][0] == 19723.0
     with pytest.warns(
         DataWarning, match=r"column 'd' holds dates; 1 of 9 cells are none and count"
     ):
-        assert np.isnan(table(d=[*days, "soon"]).columns(["d"]).values["d"][8])
+        assert np.isnan(table(d=[*days, "soon"]).columns(["d"])["d"][8])
 
 
 BAD_FORMS = {

@@ -13,8 +13,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from metaloss.data.files import DataWarning
-from metaloss.data.tables.csv_cells import Decimal, Thousands
-from metaloss.data.tables.csv_file import CSVForm, read_csv
+from metaloss.data.tables.cells import Decimal, Thousands
+from metaloss.data.tables.reader import CSVForm, read_csv
 from metaloss.errors import MetalossError
 
 SIGNS = {".": Decimal.point, ",": Decimal.comma}
@@ -175,7 +175,7 @@ def check_reading(path, file):
             continue
         assert {message.category for message in said} <= {DataWarning}
         for name, column in wanted.items():
-            read = columns.values[name]
+            read = columns[name]
             if any(repr(name) in str(message.message) for message in said):
                 assert form.decimal is Decimal.auto  # said to be open
             elif column.dtype == object:

@@ -12,7 +12,7 @@ from sklearn.preprocessing import OneHotEncoder, StandardScaler
 
 from metaloss.data.csv_task import CSV
 from metaloss.data.files import DataWarning
-from metaloss.data.tables.csv_target import Predict
+from metaloss.data.tables.target import Predict
 from metaloss.errors import MetalossError
 
 few = settings(

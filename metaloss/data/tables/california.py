@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
+import pandas as pd
 from sklearn.datasets import fetch_california_housing, get_data_home
 
 from metaloss.data.files import download
-from metaloss.data.tables.columns import Columns
 from metaloss.data.tables.named_table import NamedTable
 
 
@@ -32,7 +32,7 @@ class CaliforniaHousing(NamedTable):
     )
     targets: ClassVar[tuple[str, ...]] = ("MedHouseVal", "median_house_value")
 
-    def cached(self) -> tuple[Columns, np.ndarray]:
+    def cached(self) -> tuple[pd.DataFrame, np.ndarray]:
         """Return the rows that scikit-learn holds."""
         if self.download:
             download(self.title, fetch_california_housing, by_hand=self.by_hand)
@@ -42,4 +42,4 @@ class CaliforniaHousing(NamedTable):
             where = f"scikit-learn's cache {get_data_home()} lacks it"
             raise self.missing(where) from error
         columns = dict(zip(table.feature_names, table.data.T.astype(np.float64), strict=True))
-        return Columns(values=columns), table.target.astype(np.float64)[:, None]
+        return pd.DataFrame(columns), table.target.astype(np.float64)[:, None]

@@ -2,82 +2,142 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import partial
+from typing import Any, Self
 
 import numpy as np
+import pandas as pd
+from sklearn.compose import ColumnTransformer
+from sklearn.impute import MissingIndicator, SimpleImputer
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import OneHotEncoder, StandardScaler
 from torch import Tensor
 
 from metaloss.data.files import warn
 from metaloss.data.scaling import fit_scaling
 from metaloss.errors import MetalossError
 
-Encoder = Callable[["Columns"], np.ndarray]
-
 
 @dataclass(frozen=True, kw_only=True)
-class Columns:
-    """Named columns of n rows: float64 with NaN for what is missing, or object arrays of text."""
+class TableEncoder:
+    """What makes a row of numbers out of every row of a table: ``DataFrame -> (n, D)`` float64.
 
-    values: Mapping[str, np.ndarray]
+    Attributes:
+        transformer: scikit-learn's, fitted: it takes numbers, then gaps, then texts.
+        order: The place in its result of each of the D inputs, in the order of the columns.
+        names: What each of the D inputs is called.
+    """
 
-    def __getitem__(self, rows: np.ndarray) -> Columns:
-        """Return some of the rows."""
-        return Columns(values={name: column[rows] for name, column in self.values.items()})
+    transformer: ColumnTransformer
+    order: np.ndarray
+    names: list[str]
 
-    def __len__(self) -> int:
-        """Return the number of rows."""
-        return len(next(iter(self.values.values()), ()))
+    def __call__(self, columns: pd.DataFrame) -> np.ndarray:
+        """Return the inputs of some rows."""
+        return self.transformer.transform(columns)[:, self.order]
+
+    @property
+    def columns(self) -> list[str]:
+        """The columns of the table that give an input."""
+        return list(self.transformer.feature_names_in_)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return what was fitted as plain data: for each column its numbers or its texts."""
+        fitted: dict[str, dict[str, Any]] = {name: {} for name in self.columns}
+        steps = {name: (step, columns) for name, step, columns in self.transformer.transformers_}
+        if "numbers" in steps:
+            (imputer, scaler), columns = steps["numbers"]
+            found = (imputer.statistics_, scaler.mean_, scaler.scale_)
+            for name, median, mean, deviation in zip(columns, *found, strict=True):
+                fitted[name] = {"median": float(median), "mean": float(mean)}
+                fitted[name]["deviation"] = float(deviation)
+        for name in steps["gaps"][1] if "gaps" in steps else ():
+            fitted[name]["gaps"] = True
+        if "texts" in steps:
+            encoder, columns = steps["texts"]
+            for name, texts in zip(columns, encoder.categories_, strict=True):
+                fitted[name]["texts"] = texts.tolist()
+        return {"columns": fitted}
+
+    @classmethod
+    def from_dict(cls, content: Mapping[str, Any]) -> Self:
+        """Return the encoder that ``to_dict`` wrote down, to the last bit."""
+        fitted = content["columns"]
+        scaled = {name: one for name, one in fitted.items() if "median" in one}
+        texts = {name: one["texts"] for name, one in fitted.items() if "texts" in one}
+        transformer = _transformer(
+            list(scaled), [name for name, one in fitted.items() if one.get("gaps")], texts
+        )
+        # One row decides all but the scale: its numbers are their own median.
+        row = {name: [one.get("median", 0.0)] for name, one in fitted.items()}
+        row |= {name: [known[0]] for name, known in texts.items()}
+        transformer.fit(pd.DataFrame({name: row[name] for name in fitted}))
+        if scaled:
+            scaler = transformer.named_transformers_["numbers"][-1]
+            scaler.mean_ = np.array([one["mean"] for one in scaled.values()])
+            scaler.scale_ = np.array([one["deviation"] for one in scaled.values()])
+        return cls._of(transformer)
+
+    @classmethod
+    def _of(cls, transformer: ColumnTransformer) -> Self:
+        """Return the encoder around a fitted transformer."""
+        made: list[tuple[str, str]] = []
+        for step, fitted, columns in transformer.transformers_:
+            for place, name in enumerate(columns):
+                if step == "texts":
+                    made += [(name, f"{name}={text}") for text in fitted.categories_[place]]
+                else:
+                    made.append((name, f"{name} is missing" if step == "gaps" else name))
+        places = {name: place for place, name in enumerate(transformer.feature_names_in_)}
+        order = np.argsort([places[column] for column, _ in made], kind="stable")
+        return cls(transformer=transformer, order=order, names=[made[one][1] for one in order])
 
 
-def fit_columns(train: Columns, *, most: int = 50) -> Encoder:
-    """Return what makes a row of numbers out of every row: ``Columns -> (n, D)``.
+def fit_columns(train: pd.DataFrame, *, most: int = 50) -> TableEncoder:
+    """Return what makes a row of numbers out of every row: ``DataFrame -> (n, D)``.
 
     Fitted on training rows alone. A number is standardised; where it is missing, the median takes
-    its place, and if it is missing anywhere in the training rows, a further column says where. A
-    text becomes one column for each text that the training rows have, 1 where it is that one; one
+    its place, and if it is missing anywhere in the training rows, a further input says where. A
+    text becomes one input for each text that the training rows have, 1 where it is that one; one
     that is not among them is 0 everywhere. What tells no rows apart is left out: a column that
     never changes, and a text that is another one in every row (a name, an identifier). A warning
     says so.
 
     Args:
-        train: The training rows.
+        train: The training rows: columns of float64 with NaN for what is missing, or of text.
         most: So many texts of a column at most, the most frequent ones.
 
     Raises:
         MetalossError: If no column is left.
 
     Example:
-        >>> ages, towns = np.array([1.0, np.nan, 3.0]), np.array(["Rome", "Oslo", "Rome"], object)
-        >>> encode = fit_columns(Columns(values={"age": ages, "town": towns}))
-        >>> encode(Columns(values={"age": np.array([2.0]), "town": np.array(["Rome"], object)}))
+        >>> ages, towns = [1.0, np.nan, 3.0], ["Rome", "Oslo", "Rome"]
+        >>> encode = fit_columns(pd.DataFrame({"age": ages, "town": towns}))
+        >>> encode(pd.DataFrame({"age": [2.0], "town": ["Rome"]}))
         array([[0., 0., 0., 1.]])
+        >>> encode.names
+        ['age', 'age is missing', 'town=Oslo', 'town=Rome']
     """
-    encoders = {}
-    for name, column in train.values.items():
-        fit = _numbers if column.dtype != object else partial(_texts, name=name, most=most)
-        encoder = fit(column)
-        if encoder is not None:
-            encoders[name] = encoder
-    left_out = [name for name in train.values if name not in encoders]
-    if encoders and left_out:
+    numbers = [name for name in train if train[name].dtype == np.float64]
+    scaled = [name for name in numbers if train[name].nunique() > 1]
+    gaps = [name for name in numbers if train[name].isna().any() and train[name].notna().any()]
+    texts = {
+        name: kept for name in train if name not in numbers and (kept := _kept(train[name], most))
+    }
+    left_out = [name for name in train if name not in {*scaled, *gaps, *texts}]
+    if len(left_out) == train.shape[1]:
+        raise MetalossError(
+            f"no column to learn from: of {', '.join(train)} each is constant, empty, or a "
+            "text that differs in every training row"
+        )
+    if left_out:
         warn(
             f"left out, as each is constant, empty, or a text that differs in every training row: "
             f"{', '.join(left_out)}"
         )
-    if not encoders:
-        raise MetalossError(
-            f"no column to learn from: of {', '.join(train.values)} each is constant, empty, or a "
-            "text that differs in every training row"
-        )
-
-    def encode(columns: Columns) -> np.ndarray:
-        parts = [encoder(columns.values[name]) for name, encoder in encoders.items()]
-        return np.concatenate(parts, axis=1)
-
-    return encode
+    transformer = _transformer(scaled, gaps, texts)
+    return TableEncoder._of(transformer.fit(train.drop(columns=left_out)))
 
 
 def check_differ(title: str, inputs: Tensor) -> None:
@@ -89,38 +149,42 @@ def check_differ(title: str, inputs: Tensor) -> None:
         )
 
 
-def _numbers(train: np.ndarray) -> Callable[[np.ndarray], np.ndarray] | None:
-    known = train[~np.isnan(train)]
-    if len(known) == 0:
-        return None
-    median = np.median(known)
-    gaps = len(known) < len(train)
-    filled = np.where(np.isnan(train), median, train)
-    changes = bool((filled != filled[0]).any())
-    if not changes and not gaps:
-        return None
-    scale = fit_scaling(filled, per_feature=True)
+class _Standardizer(StandardScaler):
+    """scikit-learn's scaler, fitted by ``fit_scaling``: its sums do not overflow."""
 
-    def encode(column: np.ndarray) -> np.ndarray:
-        missing = np.isnan(column)
-        parts = [scale(np.where(missing, median, column))] if changes else []
-        return np.stack([*parts, *([missing.astype(np.float64)] if gaps else [])], axis=1)
-
-    return encode
+    def fit(self, rows: np.ndarray, targets: None = None) -> Self:
+        """Set the mean and the deviation of each column."""
+        pairs = [fit_scaling(np.ascontiguousarray(one), per_feature=True) for one in rows.T]
+        self.mean_, self.scale_ = (np.array(both) for both in zip(*pairs, strict=True))
+        self.n_features_in_ = rows.shape[1]
+        return self
 
 
-def _texts(train: np.ndarray, *, name: str, most: int) -> Callable[[np.ndarray], np.ndarray] | None:
-    counts = Counter(train.tolist())
-    if len(counts) == 1 or len(counts) == len(train):
-        return None
-    # The most frequent ones; among equals the first by alphabet.
-    kept = sorted(sorted(counts), key=lambda text: -counts[text])[:most]
+def _transformer(
+    scaled: list[str], gaps: list[str], texts: Mapping[str, list[str]]
+) -> ColumnTransformer:
+    median, scaler = SimpleImputer(strategy="median"), _Standardizer()
+    kept = [np.array(one, dtype=object) for one in texts.values()]
+    # What is not among the texts is 0 everywhere.
+    encoder = OneHotEncoder(categories=kept, handle_unknown="ignore", sparse_output=False)
+    steps = [
+        ("numbers", make_pipeline(median, scaler), scaled),
+        ("gaps", MissingIndicator(features="all"), gaps),
+        ("texts", encoder, list(texts)),
+    ]
+    return ColumnTransformer([step for step in steps if step[2]])
+
+
+def _kept(column: pd.Series, most: int) -> list[str]:
+    """Return the texts of a column that get an input, sorted; none if they tell no rows apart."""
+    # Among equally frequent ones the first by alphabet.
+    counts = column.value_counts().sort_index().sort_values(ascending=False, kind="stable")
+    if len(counts) == 1 or len(counts) == len(column):
+        return []
     if len(counts) > most:
-        rows = sum(counts[text] for text in counts.keys() - set(kept))
         warn(
-            f"column {name!r} holds {len(counts)} different texts: an input for each of the {most} "
-            f"most frequent ones, none for the others, which stand in {rows} of {len(train)} "
-            "training rows"
+            f"column {column.name!r} holds {len(counts)} different texts: an input for each of the "
+            f"{most} most frequent ones, none for the others, which stand in "
+            f"{counts.iloc[most:].sum()} of {len(column)} training rows"
         )
-    texts = np.array(sorted(kept), dtype=object)
-    return lambda column: (column[:, None] == texts).astype(np.float64)
+    return sorted(counts.index[:most])

@@ -6,12 +6,12 @@ from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 import numpy as np
+import pandas as pd
 from sklearn.datasets import fetch_openml
 
 from metaloss.data.files import download
-from metaloss.data.tables.columns import Columns
-from metaloss.data.tables.csv_file import TextTable, read_csv
 from metaloss.data.tables.named_table import NamedTable
+from metaloss.data.tables.reader import TextTable, read_csv
 
 _TARGET = "ViolentCrimesPerPop"
 # What tells a community's name and place, and the fold of the published cross-validation: the
@@ -58,7 +58,7 @@ class CommunitiesCrime(NamedTable):
         names = [*_KEYS, *bare.names[len(_KEYS) : -1], _TARGET]
         return replace(bare, cells=bare.cells.set_axis(names, axis=1))
 
-    def cached(self) -> tuple[Columns, np.ndarray]:
+    def cached(self) -> tuple[pd.DataFrame, np.ndarray]:
         """Return OpenML's copy, from scikit-learn's cache if it is there."""
         if not self.download:
             raise self.missing("no file was given")
@@ -69,7 +69,7 @@ class CommunitiesCrime(NamedTable):
             name: np.asarray(table.data[:, place], dtype=np.float64)
             for name, place in zip(names, places, strict=True)
         }
-        return Columns(values=columns), np.asarray(table.target, dtype=np.float64)[:, None]
+        return pd.DataFrame(columns), np.asarray(table.target, dtype=np.float64)[:, None]
 
 
 def _from_openml() -> Any:

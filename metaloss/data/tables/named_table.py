@@ -7,12 +7,13 @@ from dataclasses import dataclass, field
 from typing import ClassVar
 
 import numpy as np
+import pandas as pd
 from torch import Tensor
 
 from metaloss.data.number_source import RegressionSource
-from metaloss.data.tables.columns import Columns, Encoder, check_differ, fit_columns
-from metaloss.data.tables.csv_file import CSVForm, TextTable, read_csv
-from metaloss.data.tables.csv_target import Predict, read_target
+from metaloss.data.tables.columns import TableEncoder, check_differ, fit_columns
+from metaloss.data.tables.reader import CSVForm, TextTable, read_csv
+from metaloss.data.tables.target import Predict, read_target
 from metaloss.errors import MetalossError, unknown_name
 
 
@@ -36,7 +37,7 @@ class NamedTable(RegressionSource, CSVForm):
         """How to give the table, for messages."""
         return f"set task.path=FILE.csv (a header with a column {' or '.join(self.targets)})"
 
-    def load(self) -> tuple[Columns, np.ndarray]:
+    def load(self) -> tuple[pd.DataFrame, np.ndarray]:
         """Return the columns and the targets (n, 1)."""
         if not self.path:
             return self.cached()
@@ -47,17 +48,17 @@ class NamedTable(RegressionSource, CSVForm):
         target = read_target(table, found[0], Predict.numbers)
         left_out = {"", found[0], *self.not_inputs}
         names = [name for name in table.names if name not in left_out]
-        return table.columns(names)[target.rows], target.values
+        return table.columns(names).iloc[target.rows], target.values
 
     def read(self, path: str) -> TextTable:
         """Return the table in a file."""
         return read_csv(path, self)
 
     @abstractmethod
-    def cached(self) -> tuple[Columns, np.ndarray]:
+    def cached(self) -> tuple[pd.DataFrame, np.ndarray]:
         """Return the columns and the targets from the library's cache, or fetch them."""
 
-    def scaling(self, inputs: Columns) -> Encoder:
+    def scaling(self, inputs: pd.DataFrame) -> TableEncoder:
         """Return what makes numbers of the columns."""
         return fit_columns(inputs)
 

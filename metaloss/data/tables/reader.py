@@ -1,4 +1,8 @@
-"""A CSV file as columns of text, with errors that name the line."""
+"""A CSV file as columns of text, with errors that name the line.
+
+The standard library's parser is used: pandas' own fills short rows without a word, and does not
+say in which line a row stands.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +12,7 @@ import gzip
 import io
 import re
 import zlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -18,8 +22,7 @@ import pandas as pd
 
 from metaloss.data.checks import Checked
 from metaloss.data.files import warn
-from metaloss.data.tables.columns import Columns
-from metaloss.data.tables.csv_cells import (
+from metaloss.data.tables.cells import (
     Decimal,
     Reading,
     Thousands,
@@ -138,12 +141,12 @@ class TextTable:
             self._readings[name], self.cells[name], certain, self.separator, where
         )
 
-    def columns(self, names: Iterable[str]) -> Columns:
+    def columns(self, names: Iterable[str]) -> pd.DataFrame:
         """Return columns of numbers, of dates as days since 1970, or of text.
 
         What most known cells of a column are decides. The others are missing: a warning says so.
         """
-        made = {}
+        made: dict[str, np.ndarray] = {}
         for name in names:
             values, what = self.numbers(name), "numbers"
             if values is None:
@@ -160,7 +163,7 @@ class TextTable:
                     f"{self.column(name)[lost[0]][:40]!r} in line {self.lines[lost[0]]}"
                 )
             made[name] = values
-        return Columns(values=made)
+        return frame(made)
 
     def _say_text(self, name: str) -> None:
         if look_like_dates(self.cells[name]):
@@ -168,6 +171,13 @@ class TextTable:
                 f"{self.path}: column {name!r} looks like dates and is taken as text; "
                 "task.dates=FORMAT, such as %d.%m.%Y or %m/%d/%Y, makes numbers of them"
             )
+
+
+def frame(columns: Mapping[str, np.ndarray]) -> pd.DataFrame:
+    """Return columns of float64 and of text (object) as a table."""
+    # Without a type of its own, text would become one of pandas'.
+    typed = {name: pd.Series(values, dtype=values.dtype) for name, values in columns.items()}
+    return pd.DataFrame(typed)
 
 
 def read_csv(path: str | Path, form: CSVForm | None = None, *, header: bool = True) -> TextTable:

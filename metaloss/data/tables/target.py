@@ -8,8 +8,8 @@ from enum import Enum
 
 import numpy as np
 
-from metaloss.data.tables.csv_cells import MISSING
-from metaloss.data.tables.csv_file import TextTable
+from metaloss.data.tables.cells import MISSING
+from metaloss.data.tables.reader import TextTable
 from metaloss.errors import MetalossError
 
 # Whole numbers are classes up to so many different ones ...
