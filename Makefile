@@ -67,7 +67,7 @@ test-lowest: $(LOWEST)/.installed ## run the tests with the lowest versions that
 
 .PHONY: bench
 bench: $(VENV)/.plugins ## measure what steps cost, in pairs; on an idle machine, the better part of an hour
-	$(BIN)/python -m tests.benchmarks --page bench.md $(ARGS)
+	$(BIN)/python -m benchmarks --page bench.md $(ARGS)
 
 .PHONY: docs
 docs: $(VENV)/.installed ## serve the documentation at http://127.0.0.1:8000

@@ -11,9 +11,8 @@ from torch import nn
 from torch.nn.functional import cross_entropy
 
 import metaloss
-from metaloss.inner import SGD
-from metaloss.losses import CrossEntropy, MLPLoss
-from metaloss.starts import Imitate
+from metaloss import SGD, Imitate, MLPLoss
+from metaloss.losses import CrossEntropy
 
 # Rows: 800 to train on, 100 to judge the loss by, the rest to test on.
 images, digits = load_digits(return_X_y=True)

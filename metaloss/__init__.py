@@ -1,8 +1,11 @@
 """metaloss: learn the loss function itself, online or offline.
 
-The names here are the public API; everything else may move between minor versions.
+The names in ``__all__`` are the public API, together with the parts' classes and options, the
+contracts in `metaloss.contracts` and the checks in `metaloss.testing`. Everything else may move
+between minor versions.
 """
 
+import warnings
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -11,13 +14,27 @@ __version__ = "0.1.0"
 # Where each public name lives. They are imported on first use, so that `metaloss --help` and the
 # checks of a config need not wait for torch.
 _HOMES = {
+    "SGD": "metaloss.inner.optimizers.sgd",
+    "Adam": "metaloss.inner.optimizers.adam",
+    "AdamW": "metaloss.inner.optimizers.adam",
+    "FiniteDifference": "metaloss.meta_optimizers.finite_difference",
+    "Higher": "metaloss.meta_optimizers.higher",
+    "Imitate": "metaloss.starts.imitate",
+    "LearnedLoss": "metaloss.losses.base",
     "Learner": "metaloss.core.learner.learner",
+    "MLPLoss": "metaloss.losses.mlp",
     "MetalossError": "metaloss.errors",
+    "Mixed": "metaloss.meta_optimizers.mixed",
+    "RMSprop": "metaloss.inner.optimizers.rmsprop",
     "Run": "metaloss.core.runs.results",
+    "Scaled": "metaloss.losses.scaled",
+    "Symbolic": "metaloss.losses.symbolic.symbolic",
     "Task": "metaloss.contracts",
+    "TaskOptions": "metaloss.data.tensors",
+    "Taylor": "metaloss.losses.taylor",
+    "TorchOpt": "metaloss.meta_optimizers.torchopt",
     "export_run": "metaloss.core.runs.results",
     "imitate": "metaloss.starts.imitate",
-    "keep_freed_memory": "metaloss.core.parts.allocator",
     "load_loss": "metaloss.losses.export",
     "meta_gradient": "metaloss.core.learner.meta_gradient",
     "register": "metaloss.registry",
@@ -27,29 +44,56 @@ _HOMES = {
     "train": "metaloss.core.runs.run",
     "train_seeds": "metaloss.core.runs.seeds",
 }
+# Names that were public here, and where they are now. They work for one version.
+_MOVED = {"keep_freed_memory": "metaloss.allocator"}
 
 if TYPE_CHECKING:
     from metaloss.contracts import Task
     from metaloss.core.learner.learner import Learner
     from metaloss.core.learner.meta_gradient import meta_gradient
-    from metaloss.core.parts.allocator import keep_freed_memory
     from metaloss.core.runs.results import Run, export_run
     from metaloss.core.runs.run import resume_run, train
     from metaloss.core.runs.seeds import resume_group, train_seeds
-    from metaloss.data.tensors import task_from_data
+    from metaloss.data.tensors import TaskOptions, task_from_data
     from metaloss.errors import MetalossError
+    from metaloss.inner.optimizers.adam import Adam, AdamW
+    from metaloss.inner.optimizers.rmsprop import RMSprop
+    from metaloss.inner.optimizers.sgd import SGD
+    from metaloss.losses.base import LearnedLoss
     from metaloss.losses.export import load_loss
+    from metaloss.losses.mlp import MLPLoss
+    from metaloss.losses.scaled import Scaled
+    from metaloss.losses.symbolic.symbolic import Symbolic
+    from metaloss.losses.taylor import Taylor
+    from metaloss.meta_optimizers.finite_difference import FiniteDifference
+    from metaloss.meta_optimizers.higher import Higher
+    from metaloss.meta_optimizers.mixed import Mixed
+    from metaloss.meta_optimizers.torchopt import TorchOpt
     from metaloss.registry import register
-    from metaloss.starts.imitate import imitate
+    from metaloss.starts.imitate import Imitate, imitate
 
 __all__ = [
+    "SGD",
+    "Adam",
+    "AdamW",
+    "FiniteDifference",
+    "Higher",
+    "Imitate",
+    "LearnedLoss",
     "Learner",
+    "MLPLoss",
     "MetalossError",
+    "Mixed",
+    "RMSprop",
     "Run",
+    "Scaled",
+    "Symbolic",
     "Task",
+    "TaskOptions",
+    "Taylor",
+    "TorchOpt",
     "export_run",
     "imitate",
-    "keep_freed_memory",
     "load_loss",
     "meta_gradient",
     "register",
@@ -62,6 +106,15 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
+    if name in _MOVED:
+        home = _MOVED[name]
+        message = f"metaloss.{name} is now {home}.{name}; the old name works until metaloss 0.3"
+        warnings.warn(message, FutureWarning, stacklevel=2)
+        return getattr(import_module(home), name)
     if name not in _HOMES:
         raise AttributeError(f"module 'metaloss' has no attribute {name!r}")
     return getattr(import_module(_HOMES[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_HOMES})

@@ -62,7 +62,7 @@ class Part:
     def build(self, config: Any, **context: Any) -> Any:
         """Make the object from an instance of ``config_class``.
 
-        Losses get ``link=``, their options completed by the task (`TaskOptions`); models get
+        Losses get ``link=``, their options completed by the task (`TaskDependent`); models get
         ``input_shape=`` and ``outputs=``; the others nothing.
         """
         if self.config_class is self.cls:
@@ -148,6 +148,33 @@ def get(group: str, name: str) -> Part:
     part = Part(group=group, name=name, cls=cls, source=_source(point))
     _ = part.config_class
     _registered[group, name] = part
+    return part
+
+
+def as_part(group: str, given: T | str, kind: type[T], *, option: str, example: str) -> T:
+    """Return a part that a user gave as an object, or by its registered name.
+
+    Args:
+        group: Where the name is looked up.
+        given: An object, or a name: the part with its default options.
+        kind: What the object must be an instance of.
+        option: The argument's name, for the message.
+        example: Such an object as a user writes it, for the message.
+
+    Raises:
+        MetalossError: If the name is unknown or the object is of another kind.
+
+    Example:
+        >>> from metaloss.contracts import InnerOptimizer
+        >>> as_part("inner", "sgd", InnerOptimizer, option="inner", example="SGD(lr=0.1)").lr
+        0.1
+    """
+    part = get(group, given).cls() if isinstance(given, str) else given
+    if not isinstance(part, kind):
+        raise MetalossError(
+            f"{option} is a {type(part).__name__}: expected {kind.__name__}, such as {example}, "
+            "or its registered name"
+        )
     return part
 
 

@@ -52,7 +52,7 @@ class Job:
         try:
             hashes = plugin_files.load(self.plugins)
             config = dataclasses.replace(from_hydra(composed), output=str(folder))
-            from metaloss.core.parts.allocator import keep_freed_memory
+            from metaloss.allocator import keep_freed_memory
 
             keep_freed_memory()  # in a launcher's worker too
             run = _trained(config, folder, hashes)

@@ -38,8 +38,8 @@ def train(
     Hydra's grammar. The exit status is 0 for a finished run, 2 for a bad request, 3 for a run
     that diverged and 130 after Ctrl-C.
     """
+    from metaloss.allocator import keep_freed_memory
     from metaloss.cli import plugin_files
-    from metaloss.core.parts.allocator import keep_freed_memory
 
     keep_freed_memory()
     flags = {"--config": config, "--resume": resume, "--multirun": multirun, "--cfg": cfg}

@@ -22,6 +22,7 @@ from metaloss.compose.added import ADDED
 from metaloss.compose.explain import explain
 from metaloss.compose.mapping import to_overrides
 from metaloss.compose.paths import with_absolute_paths
+from metaloss.compose.renamed import renamed_key
 from metaloss.compose.yaml_file import read_file
 from metaloss.config import RunConfig, Selected, Settings
 from metaloss.errors import MetalossError
@@ -178,7 +179,10 @@ def _split(
         else:
             given = dict(_mapping(key, {"name": value} if isinstance(value, str) else value))
             chosen[key] = given.pop("name", publish.DEFAULTS[key])
-            options[key] = given
+            options[key] = {
+                renamed_key(f"{key}.{name}").removeprefix(f"{key}."): option
+                for name, option in given.items()
+            }
             if not isinstance(chosen[key], str):
                 raise MetalossError(f"{key}.name={chosen[key]}: expected a name")
     for group, names in chosen.items():

@@ -18,6 +18,7 @@ from hydra.errors import HydraException
 from metaloss import registry
 from metaloss.compose.added import ADDED
 from metaloss.compose.explain import name_cannot_be_set
+from metaloss.compose.renamed import renamed
 from metaloss.errors import MetalossError, unknown_name
 from metaloss.registry import GROUPS
 
@@ -44,7 +45,7 @@ def parse(words: Sequence[str], *, sweep: bool = False) -> list[Override]:
         MetalossError: For the first word that cannot be read, chooses an unknown part, or asks
             for something that no configuration does.
     """
-    overrides = [_parse_one(word) for word in words]
+    overrides = [_parse_one(renamed(word)) for word in words]
     for override in overrides:
         _check(override, sweep)
     return overrides

@@ -4,12 +4,11 @@ Except for losses and models (``nn.Module``) and trackers, every part is a froze
 dataclass: its fields are its options, in the config file and in Python alike.
 """
 
-from metaloss.contracts.inner_optimizers import InnerOptimizer
 from metaloss.contracts.meta_optimizers import GradientMetaOptimizer, MetaOptimizer
 from metaloss.contracts.schedules import MetaBatch, Plan, Progress, Schedule, TrainOn
 from metaloss.contracts.searches import Candidate, Search, SearchMetaOptimizer
 from metaloss.contracts.starts import Report, Start
-from metaloss.contracts.tasks import Task, TaskOptions, TaskSource
+from metaloss.contracts.tasks import Task, TaskDependent, TaskSource
 from metaloss.contracts.trackers import (
     Event,
     Logged,
@@ -20,6 +19,7 @@ from metaloss.contracts.trackers import (
     Table,
     Tracker,
 )
+from metaloss.inner.optimizers.base import InnerOptimizer
 
 __all__ = [
     "Candidate",
@@ -42,7 +42,7 @@ __all__ = [
     "Start",
     "Table",
     "Task",
-    "TaskOptions",
+    "TaskDependent",
     "TaskSource",
     "Tracker",
     "TrainOn",

@@ -69,7 +69,7 @@ class TaskSource(ABC):
         """Load and split the rows, on the CPU; the same seed gives the same task."""
 
 
-class TaskOptions(ABC):
+class TaskDependent(ABC):
     """Options of a loss that take from the task what is not given, such as how many classes."""
 
     @abstractmethod

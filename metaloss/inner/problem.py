@@ -12,8 +12,8 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from metaloss.contracts import InnerOptimizer
 from metaloss.inner.model.functional import FunctionalModel
+from metaloss.inner.optimizers.base import InnerOptimizer
 from metaloss.types import Batch, InnerState, Tensors
 
 T = TypeVar("T")

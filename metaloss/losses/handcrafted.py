@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from metaloss.contracts import Task, TaskOptions
+from metaloss.contracts import Task, TaskDependent
 from metaloss.errors import MetalossError
 from metaloss.losses.base import IGNORED, ClassReduction, LearnedLoss, apply_link
 from metaloss.types import Link
@@ -182,7 +182,7 @@ class LabelSmoothing(CrossEntropy):
 
 
 @dataclass(frozen=True, kw_only=True)
-class LogitAdjustedConfig(TaskOptions):
+class LogitAdjustedConfig(TaskDependent):
     """Options of ``logit_adjusted``."""
 
     tau: float = field(default=1.0, metadata={"help": "≥ 0; 0: cross-entropy"})

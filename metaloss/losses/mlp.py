@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from metaloss.contracts import Task, TaskOptions
+from metaloss.contracts import Task, TaskDependent
 from metaloss.errors import MetalossError
 from metaloss.losses.base import IGNORED, ClassReduction, LearnedLoss
 from metaloss.losses.smooth_leaky_relu import smooth_leaky_relu
@@ -43,7 +43,7 @@ class Output(Enum):
 
 
 @dataclass(frozen=True, kw_only=True)
-class MLPLossConfig(TaskOptions):
+class MLPLossConfig(TaskDependent):
     """Options of the ``mlp`` loss."""
 
     hidden: list[int] = field(

@@ -28,7 +28,7 @@ from metaloss.types import (
 )
 
 
-class KeepStates(Enum):
+class Checkpointing(Enum):
     """Which states of an unroll are kept to walk back over."""
 
     all = "all"
@@ -44,7 +44,7 @@ class ReverseUnroll(OuterRule):
     through U directly plus the Hessian-vector product ∇²_θθ L_φ ḡ. An engine supplies these two
     products; memory holds the activations of one step. Buffers count as constants.
 
-    Of the K states (θ_k, buffers, optimizer) ``keep_states=sqrt`` keeps one in ⌈√K⌉ and those of
+    Of the K states (θ_k, buffers, optimizer) ``checkpointing=sqrt`` keeps one in ⌈√K⌉ and those of
     the last segment. The others are computed again from the one before them, a segment at a time,
     by the inner step that computed them first: the same numbers out of O(√K) states, for up to one
     more inner step a step.
@@ -57,8 +57,8 @@ class ReverseUnroll(OuterRule):
     stacks: ClassVar[bool] = True
     compiles: ClassVar[bool] = True
 
-    keep_states: KeepStates = field(
-        default=KeepStates.all,
+    checkpointing: Checkpointing = field(
+        default=Checkpointing.all,
         metadata={
             "help": "states of an unroll kept in memory: all, or √K of K (recompute the rest)"
         },
@@ -78,7 +78,7 @@ class ReverseUnroll(OuterRule):
 
     def keeps(self, index: int, unroll: int) -> bool:
         """Return whether the state before step ``index`` of an unroll is kept in its record."""
-        if self.keep_states is KeepStates.all:
+        if self.checkpointing is Checkpointing.all:
             return True
         length = math.isqrt(unroll - 1) + 1  # ⌈√K⌉
         # The last segment is the first to be walked back over: nothing would be saved there.

@@ -9,13 +9,12 @@ import pytest
 import torch
 
 import metaloss
+from benchmarks import cases, ours, rivals
+from benchmarks.__main__ import on_cpu, on_gpu
+from benchmarks.measure import in_turns, peak_bytes
+from benchmarks.report import page
+from benchmarks.workloads import EVERY, WORKLOADS
 from metaloss.inner import SGD
-
-from . import cases, ours, rivals
-from .__main__ import on_cpu, on_gpu
-from .measure import in_turns, peak_bytes
-from .report import page
-from .workloads import EVERY, WORKLOADS
 
 MACHINE = {"device": "one", "torch": "2"}
 
@@ -158,7 +157,7 @@ def test_rounding_is_measured_before_and_after_training():
 
 def test_a_case_is_a_process_of_its_own():
     case = json.dumps(["loss", [4, 3, 1, False]])
-    words = [sys.executable, "-m", "tests.benchmarks", "--one", case]
+    words = [sys.executable, "-m", "benchmarks", "--one", case]
     found = json.loads(subprocess.run(words, capture_output=True, check=True).stdout)
     assert found.keys() == {"per class", "at once"}
     assert found["at once"]["median"] > 0

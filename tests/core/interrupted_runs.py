@@ -17,7 +17,7 @@ RUNS = {
         "schedule=online",
         "schedule.meta_batch=next",
         "schedule.unroll=3",
-        "meta_optimizer.keep_states=sqrt",
+        "meta_optimizer.checkpointing=sqrt",
     ),
     "static": ("schedule=static", "loss=cross_entropy", "schedule.early_stopping=2"),
 }

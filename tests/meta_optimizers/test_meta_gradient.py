@@ -130,10 +130,10 @@ def test_any_module_serves_as_a_loss(asked):
         ({"meta_batch": torch.zeros(3)}, r"meta_batch is a Tensor: expected"),
         ({"loss": MSE(link="identity")}, r"the loss MSE has no parameters to learn"),
         ({"model": nn.ReLU()}, r"the model has no parameters that require a gradient"),
-        ({"inner": "sgd"}, r"inner is a str: expected an InnerOptimizer, such as SGD"),
-        ({"inner": torch.optim.SGD}, r"inner is a type: expected an InnerOptimizer"),
+        ({"inner": "sdg"}, r"unknown inner 'sdg': did you mean 'sgd'\?"),
+        ({"inner": torch.optim.SGD}, r"inner is a type: expected InnerOptimizer, such as SGD"),
         ({"engine": "mixd"}, r"unknown meta_optimizer 'mixd': did you mean 'mixed'\?"),
-        ({"engine": SGD()}, r"engine is a SGD: expected a gradient engine, such as 'mixed'"),
+        ({"engine": SGD()}, r"engine is a SGD: expected GradientMetaOptimizer, such as Mixed\(\)"),
     ],
 )
 def test_errors_say_what_to_do(asked, changes, message):

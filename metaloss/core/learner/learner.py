@@ -23,13 +23,11 @@ from metaloss.inner.model.functional import FunctionalModel
 from metaloss.inner.model.modules import fingerprint
 from metaloss.inner.model.write_back import write_back
 from metaloss.inner.optimizers.idle import Parked, park, taken_up
-from metaloss.inner.optimizers.sgd import SGD
 from metaloss.inner.problem import InnerProblem
 from metaloss.inner.sharded import ShardedProblem
 from metaloss.inner.steps import as_replay_steps
 from metaloss.losses.base import LearnedLoss
 from metaloss.meta_optimizers.fitting import fitted
-from metaloss.meta_optimizers.mixed import Mixed
 from metaloss.meta_optimizers.outer import OuterRate, OuterRule
 from metaloss.types import InnerState, Tensors, Window
 
@@ -55,7 +53,7 @@ class Learner:
         model: The base model, on its device.
         loss: The learned loss; moved to the model's device.
         task_loss: ``(raw outputs, targets) -> scalar``: what the loss is judged by.
-        inner: How the model moves; default ``SGD(lr=0.1)``.
+        inner: How the model moves: an inner optimizer, or its registered name.
         meta_optimizer: How the loss moves: an engine, or its registered name.
         seed: Decides the dropout masks.
         guard: ``"on"``: a step that is not finite leaves model and loss as they were, and the
@@ -71,7 +69,7 @@ class Learner:
         MetalossError: If the model has nothing to train or an argument is of the wrong kind.
 
     Example:
-        >>> from metaloss.losses import MLPLoss
+        >>> from metaloss import MLPLoss
         >>> model, loss = nn.Linear(3, 2), MLPLoss()
         >>> learner = Learner(model, loss, task_loss=nn.functional.cross_entropy)
         >>> batch = torch.randn(8, 3), torch.randint(2, (8,))
@@ -86,25 +84,27 @@ class Learner:
         loss: LearnedLoss,
         *,
         task_loss: Callable[[Tensor, Tensor], Tensor],
-        inner: InnerOptimizer | None = None,
-        meta_optimizer: OuterRule | str | None = None,
+        inner: InnerOptimizer | str = "sgd",
+        meta_optimizer: OuterRule | str = "mixed",
         seed: int = 0,
         guard: GuardMode | str = "on",
         compile: Compile | str = Compile.off,
     ) -> None:
-        if isinstance(meta_optimizer, str):
-            meta_optimizer = registry.get("meta_optimizer", meta_optimizer).cls()
-        for name, value, kind in (
-            ("inner", inner, InnerOptimizer),
-            ("meta_optimizer", meta_optimizer, OuterRule),
-        ):
-            if value is not None and not isinstance(value, kind):
-                raise MetalossError(
-                    f"{name} is a {type(value).__name__}: expected {kind.__name__}, such as "
-                    f"{'SGD(lr=0.1)' if name == 'inner' else 'Mixed(lr=0.003)'}"
-                )
         self._model, self._loss = model, loss
-        self._engine: OuterRule = meta_optimizer or Mixed()  # type: ignore[assignment]
+        self._engine: OuterRule = registry.as_part(
+            "meta_optimizer",
+            meta_optimizer,
+            OuterRule,  # type: ignore[type-abstract]
+            option="meta_optimizer",
+            example="Mixed(lr=0.003)",
+        )
+        optimizer = registry.as_part(
+            "inner",
+            inner,
+            InnerOptimizer,  # type: ignore[type-abstract]
+            option="inner",
+            example="SGD(lr=0.1)",
+        )
         if self._engine.lr_schedule is not OuterRate.constant:
             raise MetalossError(
                 f"meta_optimizer.lr_schedule={self._engine.lr_schedule.name}: a loop of your own "
@@ -113,7 +113,7 @@ class Learner:
         refuse_wrapped(model)
         refuse_wrapped(loss, "loss")
         self._compile = Compile(known_name("compile", compile, ["off", "trace", "on"]))
-        settings = {"seed": seed, "inner": inner, "meta_optimizer": self._engine}
+        settings = {"seed": seed, "inner": optimizer, "meta_optimizer": self._engine}
         self._peers = Peers(self._held, settings, self._compile)
         shared = self._peers.ranks.size > 1
         self._functional = FunctionalModel(model, live=True, shared=shared)
@@ -123,7 +123,7 @@ class Learner:
         self._device = next(iter(params.values())).device
         loss.to(self._device)
         self._problem = InnerProblem(
-            model=self._functional, loss=loss, task_loss=task_loss, optimizer=inner or SGD()
+            model=self._functional, loss=loss, task_loss=task_loss, optimizer=optimizer
         )
         self._guard = GuardMode[known_name("guard", guard, ["on", "off", "raise"])]
         self._forms: dict[Any, OwnSteps] = {}

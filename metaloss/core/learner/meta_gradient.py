@@ -25,11 +25,14 @@ def meta_gradient(
     train_batches: Sequence[Pair],
     meta_batch: Pair,
     *,
-    inner: InnerOptimizer,
+    inner: InnerOptimizer | str,
     task_loss: Callable[[Tensor, Tensor], Tensor],
     engine: GradientMetaOptimizer | str = "mixed",
 ) -> Tensors:
     """Return d(task loss)/dφ after K inner steps from the model's current weights.
+
+    This is the number alone, for loops and tests of one's own. In a run the same engines are called
+    by ``metaloss.core.steps.step``, and in a `Learner` by ``metaloss.core.learner.steps``.
 
     Pure: the model, its buffers, the loss and the global random state stay as they are, and the
     inner optimizer begins with an empty state. Dropout masks are drawn with seed 0, the same at
@@ -40,7 +43,7 @@ def meta_gradient(
         loss: The learned loss, ``(raw outputs, targets) -> scalar``; φ is its parameters.
         train_batches: K (inputs, targets) pairs, one an inner step, on the model's device.
         meta_batch: (inputs, targets): the rows that judge φ.
-        inner: How θ moves.
+        inner: How θ moves: an inner optimizer, or its registered name.
         task_loss: ``(raw outputs, targets) -> scalar``.
         engine: How the gradient is computed: a registered name, or an instance. All exact engines
             return the same numbers.
@@ -58,8 +61,7 @@ def meta_gradient(
         that d(w'²)/dφ = 2 · 2.4 · (−0.6):
 
         >>> import torch
-        >>> from metaloss.inner import SGD
-        >>> from metaloss.losses import Scaled
+        >>> from metaloss import SGD, Scaled
         >>> model = nn.Linear(1, 1, bias=False)
         >>> _ = nn.init.constant_(model.weight, 3.0)
         >>> batch = torch.ones(1, 1), torch.zeros(1, 1)
@@ -73,11 +75,20 @@ def meta_gradient(
         ... )
         {'scale': tensor(-2.8800)}
     """
-    chosen = _engine(engine)
-    if not isinstance(inner, InnerOptimizer):
-        raise MetalossError(
-            f"inner is a {type(inner).__name__}: expected an InnerOptimizer, such as SGD(lr=0.01)"
-        )
+    chosen = registry.as_part(
+        "meta_optimizer",
+        engine,
+        GradientMetaOptimizer,  # type: ignore[type-abstract]
+        option="engine",
+        example="Mixed()",
+    )
+    optimizer = registry.as_part(
+        "inner",
+        inner,
+        InnerOptimizer,  # type: ignore[type-abstract]
+        option="inner",
+        example="SGD(lr=0.01)",
+    )
     batches = tuple(as_batch("train_batches", pair) for pair in train_batches)
     if not batches:
         raise MetalossError("train_batches is empty: expected one or more (inputs, targets) pairs")
@@ -92,7 +103,7 @@ def meta_gradient(
     params, buffers = functional.state(model)
     if not params:
         raise MetalossError("the model has no parameters that require a gradient")
-    problem = InnerProblem(model=functional, loss=loss, task_loss=task_loss, optimizer=inner)
+    problem = InnerProblem(model=functional, loss=loss, task_loss=task_loss, optimizer=optimizer)
     device = next(iter(params.values())).device
     window = Window(
         batches,
@@ -100,17 +111,8 @@ def meta_gradient(
         as_batch("meta_batch", meta_batch),
         key_tensor(0, "dropout/meta", 0, device=device),
     )
-    state = InnerState(params, buffers, inner.init(params))
+    state = InnerState(params, buffers, optimizer.init(params))
     functional.examine(params, buffers, batches[0].inputs, window.keys[0])
     if isinstance(chosen, OuterRule):
         problem = fitted(problem, chosen, phi, state, window)
     return chosen.meta_gradient(problem, phi, state, window).gradient
-
-
-def _engine(engine: GradientMetaOptimizer | str) -> GradientMetaOptimizer:
-    chosen = registry.get("meta_optimizer", engine).cls() if isinstance(engine, str) else engine
-    if not isinstance(chosen, GradientMetaOptimizer):
-        raise MetalossError(
-            f"engine is a {type(chosen).__name__}: expected a gradient engine, such as 'mixed'"
-        )
-    return chosen

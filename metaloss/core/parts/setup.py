@@ -14,7 +14,7 @@ from torch import nn
 
 from metaloss import registry
 from metaloss.config import Compile, Precision, RunConfig, Selected
-from metaloss.contracts import MetaBatch, Schedule, Start, Task, TaskOptions
+from metaloss.contracts import MetaBatch, Schedule, Start, Task, TaskDependent
 from metaloss.core.batches.streaming import placed
 from metaloss.core.batches.streams import BatchStream, concatenated, in_one_launch
 from metaloss.core.compilation.policy import choose
@@ -250,7 +250,7 @@ def _train_meta_steps(schedule: Schedule, steps: int) -> int:
 def build_loss(chosen: Selected, task: Task, seed: int) -> LearnedLoss:
     """Make a loss by name, its parameters drawn from the seed."""
     options = chosen.options
-    if isinstance(options, TaskOptions):
+    if isinstance(options, TaskDependent):
         options = options.for_task(task)
     with seeded(seed, "loss"):
         loss = registry.get("loss", chosen.name).build(options, link=task.link)

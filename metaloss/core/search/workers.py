@@ -16,7 +16,7 @@ from typing import Any
 
 import torch
 
-from metaloss.core.parts.allocator import keep_freed_memory
+from metaloss.allocator import keep_freed_memory
 from metaloss.core.parts.setup import Setup
 from metaloss.core.search.jobs import Job, judge_elsewhere, judge_job
 from metaloss.core.search.population import Judged

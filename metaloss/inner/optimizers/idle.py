@@ -10,8 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from metaloss.contracts import InnerOptimizer
 from metaloss.errors import MetalossError
+from metaloss.inner.optimizers.base import InnerOptimizer
 from metaloss.types import Tensors
 
 # What is kept of one parameter: its entry in each part of the optimizer's state, and its steps.

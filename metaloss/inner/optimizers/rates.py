@@ -9,8 +9,8 @@ from enum import Enum
 import torch
 from torch import Tensor
 
-from metaloss.contracts import InnerOptimizer
 from metaloss.errors import MetalossError
+from metaloss.inner.optimizers.base import InnerOptimizer
 
 
 class RateSchedule(Enum):

@@ -16,6 +16,7 @@ from metaloss.errors import MetalossError
 from metaloss.inner import SGD, Adam
 from metaloss.losses import CrossEntropy, MLPLoss
 from metaloss.losses.mlp import MLPLossConfig
+from metaloss.meta_optimizers.higher import Higher
 from metaloss.meta_optimizers.mixed import Mixed
 from metaloss.meta_optimizers.outer import OuterRate
 
@@ -228,6 +229,18 @@ def test_a_fixed_loss_trains_without_a_judge():
     for batch, _ in batches(40):
         learner.step(batch)
     assert learner.evaluate([task.train]) < 0.8 * before
+
+
+def test_parts_are_taken_by_their_registered_names():
+    named, made = (
+        make(inner="adam", meta_optimizer="higher"),
+        make(inner=Adam(), meta_optimizer=Higher()),
+    )
+    before = values(named)
+    for batch, judge in batches(3):
+        named.step(batch, judge), made.step(batch, judge)
+    assert_equal(values(named), values(made))
+    assert any(not torch.equal(before[name], now) for name, now in values(named).items())
 
 
 def _frozen():

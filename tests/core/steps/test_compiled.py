@@ -75,7 +75,7 @@ def test_traced_steps_equal_eager_ones(case):
     assert traced.advance.step.compile_seconds > 0
 
 
-FEW = "meta_optimizer.keep_states=sqrt"
+FEW = "meta_optimizer.checkpointing=sqrt"
 
 
 @pytest.mark.parametrize("words", [("online",), ("next",), ("unroll",), ("unroll", FEW)])

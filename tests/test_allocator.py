@@ -7,8 +7,8 @@ import sys
 
 import pytest
 
+from metaloss import allocator
 from metaloss.cli.main import main
-from metaloss.core.parts import allocator
 
 pytestmark = pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="glibc's own setting")
 
@@ -16,7 +16,7 @@ pytestmark = pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="glibc
 SCRIPT = """
 import ctypes, resource, torch
 ctypes.CDLL(None).prctl(41, 1, 0, 0, 0)  # PR_SET_THP_DISABLE: pages of 4 KB, whatever the system
-from metaloss import keep_freed_memory
+from metaloss.allocator import keep_freed_memory
 
 def step():
     return sum(torch.ones(1 << 20)[0] for _ in [torch.ones(1 << 20) for _ in range(8)])

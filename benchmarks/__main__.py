@@ -1,4 +1,4 @@
-"""``python -m tests.benchmarks [CASE ...]``: measures, and writes what was found as JSON.
+"""``python -m benchmarks [CASE ...]``: measures, and writes what was found as JSON.
 
 Every case is a process of its own: what one leaves in memory is not the next one's.
 """
@@ -15,7 +15,7 @@ from typing import Any
 
 import torch
 
-from metaloss import keep_freed_memory
+from metaloss.allocator import keep_freed_memory
 
 from . import cases, report
 from .precision import NETWORKS
@@ -80,7 +80,7 @@ def anywhere() -> Iterator[tuple[str, str, list[Any]]]:
 
 def main() -> int:
     """Measure what was asked for, and write the page."""
-    parser = argparse.ArgumentParser(prog="python -m tests.benchmarks")
+    parser = argparse.ArgumentParser(prog="python -m benchmarks")
     parser.add_argument("names", nargs="*", help="cases that begin so; default: all")
     parser.add_argument("--out", type=Path, default=Path("bench.json"))
     parser.add_argument("--page", type=Path, help="write the tables in Markdown here as well")
@@ -105,7 +105,7 @@ def main() -> int:
             continue
         print(f"{name} ...", file=sys.stderr, flush=True)
         keep = ["--keep-memory"] if given.keep_memory else []
-        words = [sys.executable, "-m", "tests.benchmarks", *keep, "--one"]
+        words = [sys.executable, "-m", "benchmarks", *keep, "--one"]
         result = subprocess.run(
             [*words, json.dumps([function, arguments])], stdout=subprocess.PIPE, text=True
         )

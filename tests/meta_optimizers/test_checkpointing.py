@@ -14,7 +14,7 @@ from metaloss.inner.problem import InnerProblem
 from metaloss.inner.stacked import StackedProblem, member, stack
 from metaloss.meta_optimizers.finite_difference import FiniteDifference
 from metaloss.meta_optimizers.mixed import Mixed
-from metaloss.meta_optimizers.reverse_unroll import KeepStates
+from metaloss.meta_optimizers.reverse_unroll import Checkpointing
 from metaloss.types import Judgement, ReplayStep, StoredStep
 
 ENGINES = {"mixed": Mixed, "finite_difference": FiniteDifference}
@@ -25,7 +25,7 @@ UNROLLS = [1, 2, 3, 10, 11]
 def engines(request):
     """The engine that keeps every state, and the one that keeps few."""
     engine = ENGINES[request.param]
-    return engine(), engine(keep_states=KeepStates.sqrt)
+    return engine(), engine(checkpointing=Checkpointing.sqrt)
 
 
 def changed(asked, kind, **more):
@@ -138,7 +138,7 @@ def test_few_states_are_alive_and_few_steps_are_taken_again(engines, unroll, cas
 
 
 def test_the_choice_is_a_word_of_a_run():
-    chosen = compose(["meta_optimizer.keep_states=sqrt"]).meta_optimizer.options
-    assert chosen == Mixed(keep_states=KeepStates.sqrt)
-    with pytest.raises(MetalossError, match="keep_states"):
-        compose(["meta_optimizer.keep_states=root"])
+    chosen = compose(["meta_optimizer.checkpointing=sqrt"]).meta_optimizer.options
+    assert chosen == Mixed(checkpointing=Checkpointing.sqrt)
+    with pytest.raises(MetalossError, match="checkpointing"):
+        compose(["meta_optimizer.checkpointing=root"])

@@ -140,7 +140,7 @@ def unroll(workload: str, length: int, name: str, rounds: int, keep: str = "all"
         call: Call = rivals.with_higher(work, device(), unroll=length)
     else:
         compiled = "on" if name == "compiled" else "off"
-        words = (f"compile={compiled}", f"meta_optimizer.keep_states={keep}")
+        words = (f"compile={compiled}", f"meta_optimizer.checkpointing={keep}")
         call = ours.steps(work, "schedule=online", f"schedule.unroll={length}", *words)
     call()
     peak = peak_bytes(call, calls=1)

@@ -135,7 +135,7 @@ def _states(found: Mapping[str, Any]) -> str:
         rows.append(row + _against(one, found.get(f"states/{work}/all"), ("median", "peak")))
     if not rows:
         return "not measured"
-    return _table(["", "keep_states", "seconds", "MB", "time ÷ all", "memory ÷ all"], rows)
+    return _table(["", "checkpointing", "seconds", "MB", "time ÷ all", "memory ÷ all"], rows)
 
 
 def _by_work(
