@@ -6,7 +6,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from .kinds import Expected, Group, Net, head, real, set_up
+from .kinds import Expected, Group, Net, Truth, head, real, set_up
 
 GROUP = Group("What a model remembers between passes")
 add = GROUP.add
@@ -56,6 +56,14 @@ def _smoothed(m, x):
     with torch.no_grad():
         m.mean.lerp_(h.mean(0), 0.5)
     return m.head(torch.tanh(h)) + 0 * m.mean.sum()
+
+
+def _taught(m, x):
+    with torch.no_grad():
+        for old, new in zip(m.teacher.parameters(), m.body.parameters(), strict=True):
+            old.lerp_(new, 0.5)
+        hint = m.teacher(x)
+    return m.head(torch.tanh(m.body(x)) + 0.1 * hint)
 
 
 def _clipped(m, x):
@@ -138,6 +146,14 @@ add(
         lambda m: m.register_buffer("mask", (torch.rand(6, 4) > 0.4).double(), persistent=False),
     ),
     real(4),
+)
+add(
+    "a momentum teacher: frozen weights that the pass moves (BYOL)",
+    lambda: net(_taught, lambda m: m.teacher.requires_grad_(False), teacher=nn.Linear(4, 6)),
+    real(4),
+    truth=Truth.graph,
+    expected=Expected.backward,
+    traces=None,
 )
 add(
     "weights clipped in place by the pass",

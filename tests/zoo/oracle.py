@@ -192,12 +192,19 @@ def _adam(grad: Tensor, step: int, one, two) -> tuple[Tensor, tuple]:
 
 
 def _install(model: nn.Module, values: dict[nn.Parameter, Tensor]) -> None:
-    """Put tensors with a graph in the places of parameters, tied ones everywhere."""
+    """Put tensors with a graph in the places of parameters, tied ones everywhere.
+
+    They stay among the module's parameters: a forward pass may go through these.
+    """
     for part in model.modules():
+        own = part._parameters
         places = part.__dict__.setdefault("_zoo_places", {})
-        for name, value in list(part._parameters.items()):
-            if value is not None and value in values:
-                places[name] = value
-                del part._parameters[name]
+        places |= {name: value for name, value in own.items() if value in values}
+        before = dict(own)
         for name, first in places.items():
-            setattr(part, name, values[first])
+            if values[first] is not first:
+                del own[name]
+                setattr(part, name, values[first])  # recurrent layers take note of it
+                before[name] = part.__dict__.pop(name)
+        own.clear()
+        own.update(before)
