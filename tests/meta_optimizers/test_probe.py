@@ -14,61 +14,9 @@ from metaloss.inner import SGD
 from metaloss.losses import MLPLoss
 from metaloss.losses.mlp import MLPLossConfig
 
+from ..operators import LostCurvature, WrongForwardMode, swish
+
 ENGINES = ("mixed", "torchopt", "higher", "finite_difference")
-
-
-@torch.library.custom_op("metaloss_tests::swish", mutates_args=())
-def swish(x: torch.Tensor) -> torch.Tensor:
-    """Like an operator of a library: reverse mode alone, and nothing is said of forward mode."""
-    return x * x.sigmoid()
-
-
-def _slope(ctx, slope):
-    (x,) = ctx.saved_tensors
-    s = x.sigmoid()
-    return slope * (s + x * s * (1 - s))
-
-
-swish.register_autograd(
-    _slope, setup_context=lambda ctx, inputs, output: ctx.save_for_backward(inputs[0])
-)
-
-
-class WrongForwardMode(torch.autograd.Function):
-    """sin, whose rule for forward mode is that of another function."""
-
-    @staticmethod
-    def forward(x):
-        return x.sin()
-
-    @staticmethod
-    def setup_context(ctx, inputs, output):
-        ctx.save_for_backward(*inputs)
-        ctx.save_for_forward(*inputs)
-
-    @staticmethod
-    def backward(ctx, slope):
-        (x,) = ctx.saved_tensors
-        return slope * x.cos()
-
-    @staticmethod
-    def jvp(ctx, tangent):
-        (x,) = ctx.saved_tensors
-        return 0.9 * tangent * x.cos()
-
-
-class LostCurvature(torch.autograd.Function):
-    """sin, whose backward pass is right and forgets that it depends on x."""
-
-    @staticmethod
-    def forward(ctx, x):
-        ctx.save_for_backward(x)
-        return x.sin()
-
-    @staticmethod
-    def backward(ctx, slope):
-        (x,) = ctx.saved_tensors
-        return slope * x.detach().cos()
 
 
 class StraightThrough(nn.Module):

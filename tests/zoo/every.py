@@ -1,6 +1,6 @@
 """All kinds by name."""
 
-from . import (
+from .kinds import (
     activations,
     calls,
     derivatives,

@@ -6,7 +6,6 @@ import contextlib
 import copy
 import math
 import re
-import warnings
 from dataclasses import dataclass
 from functools import cache
 
@@ -22,7 +21,7 @@ from metaloss.meta_optimizers.mixed import Mixed
 from metaloss.meta_optimizers.torchopt import TorchOpt
 
 from . import oracle
-from .kinds import Kind, Truth
+from .kind import Kind, Truth
 
 # Differences with ε = 0.01 are good to a few digits; with this, rounding and curvature balance.
 ENGINES = {
@@ -106,11 +105,8 @@ def answer(
 
 
 @cache
-def reference(name: str, steps: int, optimizer: str = "sgd") -> Reference:
+def reference(kind: Kind, steps: int, optimizer: str = "sgd") -> Reference:
     """Return what is right for a kind."""
-    from .every import KINDS
-
-    kind = KINDS[name]
     *pairs, meta = kind.batches(steps + 1)
     loss = oracle.learned_loss()
     directions = oracle.directions(loss, 1 if kind.truth is Truth.own else 2)
@@ -164,7 +160,7 @@ def outcome(kind: Kind, engine: str, steps: int, optimizer: str = "sgd") -> Outc
             "broken", f"{type(error).__name__}: {str(error).strip().splitlines()[0][:200]}"
         )
     try:
-        right = reference(kind.name, steps, optimizer)
+        right = reference(kind, steps, optimizer)
         whole, products = right.errors(given)
     except Exception as error:
         return Outcome("no reference", f"{type(error).__name__}: {str(error)[:200]}")
@@ -175,8 +171,3 @@ def outcome(kind: Kind, engine: str, steps: int, optimizer: str = "sgd") -> Outc
     verdicts = whole <= allowed, products <= max(allowed, BY_DIFFERENCES)
     found = any(verdicts) if right.either else all(verdicts)
     return Outcome("right" if found else "wrong", f"{max(whole, products):.1e}")
-
-
-def quiet() -> warnings.catch_warnings:
-    """Return a context in which nobody warns."""
-    return warnings.catch_warnings(action="ignore")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from .every import GROUPS
-from .kinds import Kind, Truth
+from .kind import Kind, Truth
 
 HEAD = """\
 # Models

@@ -8,7 +8,7 @@ import torch
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from .kinds import CLASSES, Net
+from .kind import CLASSES, Net
 
 WIDTH = 4
 _POINTWISE: list[Callable[[], nn.Module]] = [

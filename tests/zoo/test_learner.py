@@ -11,10 +11,10 @@ from metaloss.errors import MetalossError
 from . import oracle
 from .every import KINDS
 from .judge import ENGINES, INNER
-from .kinds import Expected, Truth, listed
+from .kind import Expected, Truth
+from .listed import listed
 
 PLAIN = [n for n, k in KINDS.items() if k.truth not in (Truth.own, Truth.agreed)]
-FAULTS: dict[str, str] = {}
 DRAWING = [n for n, k in KINDS.items() if k.truth in (Truth.own, Truth.agreed)]
 pytestmark = [
     pytest.mark.filterwarnings("ignore:None of the inputs have requires_grad:UserWarning"),
@@ -48,13 +48,13 @@ def state_of(model):
     }
 
 
-@pytest.mark.parametrize("name", listed(PLAIN, faults=FAULTS))
+@pytest.mark.parametrize("name", listed(PLAIN))
 def test_a_learner_moves_a_model_as_torch_does(name):
     moves_as_torch(name, "sgd")
 
 
 @pytest.mark.faults
-@pytest.mark.parametrize("name", listed(PLAIN, faults=FAULTS))
+@pytest.mark.parametrize("name", listed(PLAIN))
 def test_a_learner_moves_a_model_as_torch_does_under_adam(name):
     moves_as_torch(name, "adam")
 

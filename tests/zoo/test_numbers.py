@@ -8,7 +8,8 @@ import torch
 from . import oracle
 from .every import KINDS
 from .judge import answer, outcome, reference
-from .kinds import ENGINES, Expected, Truth, listed
+from .kind import ENGINES, Expected, Truth
+from .listed import listed
 
 LIGHT = [name for name, kind in KINDS.items() if not kind.heavy]
 pytestmark = [
@@ -17,17 +18,14 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore:None of the inputs have requires_grad:UserWarning"),
 ]
 
-FAULTS: dict[str, str] = {}
-FAULTS_ADAM: dict[str, str] = {}
 
-
-@pytest.mark.parametrize("name", listed(KINDS, faults=FAULTS))
+@pytest.mark.parametrize("name", listed(KINDS))
 def test_engines_are_right_or_refuse(name):
     held(name, "sgd")
 
 
 @pytest.mark.faults
-@pytest.mark.parametrize("name", listed(KINDS, faults=FAULTS_ADAM))
+@pytest.mark.parametrize("name", listed(KINDS))
 def test_engines_are_right_or_refuse_under_adam(name):
     held(name, "adam")
 
@@ -61,7 +59,7 @@ def test_the_two_references_agree(name):
         *pairs, meta = kind.batches(steps + 1)
         loss = oracle.learned_loss()
         slopes = oracle.differences(kind.plain_model, loss, pairs, meta, 2)
-        gradient = reference(name, steps).gradient
+        gradient = reference(kind, steps).gradient
         graph = torch.stack([oracle.along(gradient, d) for d in oracle.directions(loss, 2)])
         assert slopes.norm() > 0
         assert float((slopes - graph).norm() / slopes.norm()) < 1e-5

@@ -10,7 +10,7 @@ import metaloss
 
 from . import oracle
 from .judge import ENGINES, INNER
-from .kinds import CLASSES
+from .kind import CLASSES
 from .random_models import WIDTH, models
 
 SHORT = settings(

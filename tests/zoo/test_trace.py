@@ -6,8 +6,8 @@ import torch
 from metaloss.errors import MetalossError
 
 from .every import KINDS
-from .kinds import listed
-from .test_learner import FAULTS, learner_of, state_of
+from .listed import listed
+from .test_learner import learner_of, state_of
 
 TRACED = [name for name, kind in KINDS.items() if kind.traces]
 FEW = [n for n in TRACED if not KINDS[n].heavy][::24]
@@ -44,7 +44,7 @@ def same_steps(name, how):
 UNTRACED = [name for name, kind in KINDS.items() if kind.traces is None]
 
 
-@pytest.mark.parametrize("name", listed(UNTRACED, heavy=lambda kind: True, faults=FAULTS))
+@pytest.mark.parametrize("name", listed(UNTRACED, heavy=lambda kind: True))
 def test_what_is_not_traced_is_said_in_one_line_or_right(name):
     refusal = None
     try:

@@ -5,7 +5,7 @@ from torch import nn
 from torch.nn import functional as F
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
-from .kinds import Expected, Group, Net, Truth, head, real, tokens
+from ..kind import Expected, Group, Net, Truth, head, real, tokens
 
 GROUP = Group("Sequences: recurrent layers, embeddings, attention")
 add = GROUP.add

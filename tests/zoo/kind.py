@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import Enum
 from importlib.util import find_spec
 
-import pytest
 import torch
 from torch import Tensor, nn
 
@@ -183,30 +182,6 @@ class Mean(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Return the mean."""
         return x.mean(-1)
-
-
-def listed(
-    names: Iterable[str],
-    *,
-    heavy: Callable[[Kind], bool] | None = None,
-    faults: dict[str, str] | None = None,
-) -> list:
-    """Return names of kinds as parameters of a test: heavy ones go to the long form.
-
-    ``faults`` says what is not right yet: expected to fail, until it does not.
-    """
-    from .every import KINDS
-
-    found = []
-    for name in names:
-        kind = KINDS[name]
-        marks = [pytest.mark.faults] if (kind.heavy if heavy is None else heavy(kind)) else []
-        if kind.missing:
-            marks.append(pytest.mark.skip(reason=f"{kind.needs} is not installed"))
-        if reason := (faults or {}).get(name):
-            marks.append(pytest.mark.xfail(reason=reason, strict=True))
-        found.append(pytest.param(name, marks=marks))
-    return found
 
 
 def set_up(model: nn.Module, *changes: Callable[[nn.Module], object]) -> nn.Module:

@@ -6,7 +6,7 @@ import torch
 from torch import nn
 from torch.utils.checkpoint import checkpoint, checkpoint_sequential
 
-from .kinds import Expected, Group, Net, Truth, head, real
+from ..kind import Expected, Group, Net, Truth, head, real
 
 GROUP = Group("Hidden parts, checkpoints, derivatives inside of the pass")
 add = GROUP.add

@@ -6,7 +6,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from .kinds import Expected, Group, Net, Truth, head, real, set_up
+from ..kind import Expected, Group, Net, Truth, head, real, set_up
 
 GROUP = Group("State, hooks, writes in place, types of numbers")
 add = GROUP.add

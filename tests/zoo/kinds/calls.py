@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from .kinds import Group, head, real
+from ..kind import Group, head, real
 
 GROUP = Group("Inputs and outputs")
 add = GROUP.add

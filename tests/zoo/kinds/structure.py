@@ -4,7 +4,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from .kinds import Group, Net, between, head, pooled, real, set_up
+from ..kind import Group, Net, between, head, pooled, real, set_up
 
 GROUP = Group("How a model is put together")
 add = GROUP.add

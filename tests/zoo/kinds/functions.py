@@ -4,7 +4,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from .kinds import Expected, Group, Net, head, real
+from ..kind import Expected, Group, Net, head, real
 
 GROUP = Group("Functions of torch")
 

@@ -6,7 +6,7 @@ import torch
 from torch import nn
 from torch.nn.utils import parametrizations, parametrize, prune
 
-from .kinds import Expected, Group, Net, Truth, between, head, pooled, real, set_up
+from ..kind import Expected, Group, Net, Truth, between, head, pooled, real, set_up
 
 GROUP = Group("Normalization")
 add = GROUP.add

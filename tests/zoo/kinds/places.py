@@ -4,7 +4,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from .kinds import CLASSES, Expected, Group, Net, Truth, head, pooled, real
+from ..kind import CLASSES, Expected, Group, Net, Truth, head, pooled, real
 
 GROUP = Group("Convolutions, pooling, resampling")
 add = GROUP.add

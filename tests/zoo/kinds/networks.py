@@ -3,7 +3,7 @@
 from torch import nn
 from torchvision import models as tv
 
-from .kinds import CLASSES, Expected, Group, Truth, real
+from ..kind import CLASSES, Expected, Group, Truth, real
 
 GROUP = Group("Networks of torchvision")
 

@@ -2,136 +2,25 @@
 
 import torch
 from torch import nn
-from torch.autograd.function import once_differentiable
 from torchvision.ops import DeformConv2d, roi_align
 
-from .kinds import Expected, Group, Net, Truth, head, real
+from ...operators import (
+    Clipped,
+    LostCurvature,
+    Reversed,
+    Rounded,
+    Sine,
+    SineForward,
+    SineOnce,
+    SineSetup,
+    SineSilentlyOnce,
+    WrongForwardMode,
+    swish,
+)
+from ..kind import Expected, Group, Net, Truth, head, real
 
 GROUP = Group("Derivatives of one's own")
 add = GROUP.add
-
-
-class Sine(torch.autograd.Function):
-    """Without forward mode."""
-
-    @staticmethod
-    def forward(ctx, x):
-        ctx.save_for_backward(x)
-        return x.sin()
-
-    @staticmethod
-    def backward(ctx, slope):
-        (x,) = ctx.saved_tensors
-        return slope * x.cos()
-
-
-class SineSetup(torch.autograd.Function):
-    """In the newer form, without forward mode."""
-
-    @staticmethod
-    def forward(x):
-        return x.sin()
-
-    @staticmethod
-    def setup_context(ctx, inputs, output):
-        ctx.save_for_backward(*inputs)
-
-    @staticmethod
-    def backward(ctx, slope):
-        (x,) = ctx.saved_tensors
-        return slope * x.cos()
-
-
-class SineForward(SineSetup):
-    """With forward mode."""
-
-    @staticmethod
-    def setup_context(ctx, inputs, output):
-        ctx.save_for_backward(*inputs)
-        ctx.save_for_forward(*inputs)
-
-    @staticmethod
-    def jvp(ctx, moved):
-        (x,) = ctx.saved_tensors
-        return moved * x.cos()
-
-
-class SineOnce(Sine):
-    """Not twice differentiable."""
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx, slope):
-        (x,) = ctx.saved_tensors
-        return slope * x.cos()
-
-
-class SineSilentlyOnce(Sine):
-    """Its backward leaves the graph without saying so."""
-
-    @staticmethod
-    def backward(ctx, slope):
-        (x,) = ctx.saved_tensors
-        return torch.from_numpy(slope.detach().numpy() * x.detach().cos().numpy())
-
-
-class Reversed(torch.autograd.Function):
-    """Gradient reversal."""
-
-    @staticmethod
-    def forward(ctx, x):
-        return x.view_as(x)
-
-    @staticmethod
-    def backward(ctx, slope):
-        return -slope
-
-
-class Rounded(torch.autograd.Function):
-    """Rounds; the gradient passes straight through."""
-
-    @staticmethod
-    def forward(ctx, x):
-        return (2 * x).round() / 2
-
-    @staticmethod
-    def backward(ctx, slope):
-        return slope
-
-
-class Clipped(torch.autograd.Function):
-    """Sign; the gradient passes where |x| < 1 (binary networks)."""
-
-    @staticmethod
-    def forward(ctx, x):
-        ctx.save_for_backward(x)
-        return x.sign()
-
-    @staticmethod
-    def backward(ctx, slope):
-        (x,) = ctx.saved_tensors
-        return slope * (x.abs() < 1).to(slope.dtype)
-
-
-@torch.library.custom_op("metaloss_zoo::swish", mutates_args=())
-def swish(x: torch.Tensor) -> torch.Tensor:
-    return x * x.sigmoid()
-
-
-def _swish_back(ctx, slope):
-    (x,) = ctx.saved_tensors
-    s = x.sigmoid()
-    return slope * (s + x * s * (1 - s))
-
-
-swish.register_autograd(
-    _swish_back, setup_context=lambda ctx, inputs, output: ctx.save_for_backward(inputs[0])
-)
-
-
-@swish.register_fake
-def _(x):
-    return torch.empty_like(x)
 
 
 def _quantized():
@@ -174,6 +63,22 @@ add(
     truth=Truth.differences,
     traces=None,
     expected=Expected.differences,
+)
+add(
+    "autograd.Function, its jvp wrong",
+    lambda: within(WrongForwardMode.apply),
+    real(4),
+    traces=None,
+    expected=Expected.reverse,
+)
+add(
+    "autograd.Function, its curvature lost",
+    lambda: within(LostCurvature.apply),
+    real(4),
+    truth=Truth.differences,
+    traces=None,
+    expected=Expected.reverse,
+    expected_two=Expected.differences,
 )
 add(
     "autograd.Function, backward by numpy",

@@ -5,7 +5,7 @@ import copy
 from torch import nn
 from torch.nn import functional as F
 
-from .kinds import Expected, Group, Net, Truth, between, head, real
+from ..kind import Expected, Group, Net, Truth, between, head, real
 
 GROUP = Group("Activations")
 add = GROUP.add

@@ -1,6 +1,6 @@
 """Networks of timm and transformers by tiny configurations, tested where these are installed."""
 
-from .kinds import CLASSES, Group, Truth, real, tokens
+from ..kind import CLASSES, Group, Truth, real, tokens
 
 GROUP = Group("Networks of timm and transformers")
 

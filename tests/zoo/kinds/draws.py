@@ -8,7 +8,7 @@ from torch import nn
 from torch.nn import functional as F
 from torchvision.ops import DropBlock2d, stochastic_depth
 
-from .kinds import Group, Net, Truth, between, head, pooled, real
+from ..kind import Group, Net, Truth, between, head, pooled, real
 
 GROUP = Group("Random numbers in the forward pass")
 

@@ -1,1 +1,0 @@
-"""Small models of every kind that people use, and what each engine makes of them."""
