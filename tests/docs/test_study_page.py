@@ -9,7 +9,11 @@ from metaloss.study.spec.study_file import load_study
 from metaloss.study.tables.statistics import paired_wilcoxon
 
 RESULTS = Path(__file__).parents[2] / "docs" / "results"
-PAGE = (RESULTS / "embedded.md").read_text()
+NAMES = ("embedded", "embedded_blocks", "embedded_clean", "rate_or_shape", "own_tables")
+PAGES = "\n".join((RESULTS / f"{name}.md").read_text("utf-8") for name in NAMES)
+# Sentences, wherever their lines break.
+TEXT = " ".join(PAGES.split())
+README = RESULTS.parents[1] / "README.md"
 ONLINE_BOTH, STATIC_BOTH = "online, train+validation", "static, train+validation"
 SMOOTHED = "online, smoothed judges"
 FIXED_AND_OFFLINE = (
@@ -41,7 +45,7 @@ def runs(name):
 
 def table(*head):
     """Return the cells of the table of the page that has such a head."""
-    lines = [line.strip("| ").split(" | ") for line in PAGE.split("\n") if line.startswith("|")]
+    lines = [line.strip("| ").split(" | ") for line in PAGES.split("\n") if line.startswith("|")]
     begin = lines.index(list(head))
     rows = []
     for cells in lines[begin + 2 :]:
@@ -129,40 +133,47 @@ def test_what_the_page_counts_is_so():
     ]
     won, clear = sum(w for w, _ in duels), sum(w and c for w, c in duels)
     lost = sum(c and not w for w, c in duels)
-    assert f"Of the {len(duels)} single comparisons it wins {won}, {clear} of them" in PAGE
-    assert f"and loses {lost} significantly" in PAGE
+    assert f"Of the {len(duels)} single comparisons it wins {won}, {clear} of them" in TEXT
+    assert f"and loses {lost} significantly" in TEXT
     alone = sum(
         MEANS[block, "static, validation alone"] < MEANS[block, "online"] for block in spoiled
     )
-    assert f"on the validation rows alone in {alone} of 25" in PAGE
+    assert f"on the validation rows alone in {alone} of 25" in TEXT
     worse = sum(
         MEANS[block, "static"] < MEANS[block, "online"]
         for block in {block for block, _ in MEANS if "clean" in block}
     )
-    assert f"Online is worse than tuned plain training in {worse} of 9" in PAGE
+    assert f"Online is worse than tuned plain training in {worse} of 9" in TEXT
 
 
-def test_the_table_of_the_readme_is_of_the_runs():
-    """Who has the lower mean, for wrong labels, long tails and clean labels."""
-    text = (RESULTS.parents[1] / "README.md").read_text("utf-8")
-    lines = [line.strip("| ").split(" | ") for line in text.splitlines() if line.count("|") == 5]
-    head, _, *rows = lines
-    assert head[1:] == ["wrong labels", "long tails", "clean labels"]
-    pairs = [
-        ("online", ["static"]),
-        ("online", FIXED_AND_OFFLINE),
-        ("online", ["static, validation alone"]),
-        (ONLINE_BOTH, [STATIC_BOTH]),
-    ]
-    assert len(rows) == len(pairs)
-    for (_, *cells), (ours, rivals) in zip(rows, pairs, strict=True):
-        for cell, kind in zip(cells, ("wrong", "long tail", "clean"), strict=True):
+# Ours and the rivals of each line of the tables that count blocks.
+COUNTED = (
+    ("online", ["static"]),
+    ("online", FIXED_AND_OFFLINE),
+    ("online", ["static, validation alone"]),
+    (ONLINE_BOTH, [STATIC_BOTH]),
+    ("online", ["online, learned rate"]),
+    ("online", ["online, learned rate, η tenfold"]),
+)
+
+
+@pytest.mark.parametrize(
+    ("page", "lines"), [(README, 4), (RESULTS / "embedded.md", 6)], ids=["readme", "study"]
+)
+def test_blocks_in_which_online_is_ahead_are_counted(page, lines):
+    """In columns: wrong labels, long tails, clean labels."""
+    cells = [line.strip("| ").split(" | ") for line in page.read_text("utf-8").splitlines()]
+    begin = [row[1:] for row in cells].index(["wrong labels", "long tails", "clean labels"]) + 2
+    rows = [row for row in cells[begin : begin + 7] if len(row) == 4]
+    assert len(rows) == lines
+    for (_, *counts), (ours, rivals) in zip(rows, COUNTED, strict=False):
+        for count, kind in zip(counts, ("wrong", "long tail", "clean"), strict=True):
             blocks = {block for block, _ in MEANS if kind in block}
             won = [
                 all(MEANS[b, ours] < MEANS[b, row] for row in rivals if (b, row) in MEANS)
                 for b in blocks
             ]
-            assert cell == f"{sum(won)} of {len(won)}"
+            assert count == f"{sum(won)} of {len(won)}"
 
 
 def test_one_default_at_a_time_is_of_the_runs():
@@ -181,8 +192,8 @@ def test_one_default_at_a_time_is_of_the_runs():
                 mark = ("▼" if mean > before else "▲") * ((p < 0.05) + (holm < 0.05))
                 p_values.append(p)
             assert value == f"{shown(mean)} {mark}".strip()
-    assert f"{sum(p < 0.05 for p in p_values)} of {len(p_values)} are worse" in PAGE
-    assert f"No change is better with p < 0.05 in any table (0 of {len(p_values)})" in PAGE
+    assert f"{sum(p < 0.05 for p in p_values)} of {len(p_values)} are worse" in TEXT
+    assert f"No change is better with p < 0.05 in any table (0 of {len(p_values)})" in TEXT
 
 
 def test_offline_losses_with_smoothed_judges_are_counted():
@@ -192,8 +203,9 @@ def test_offline_losses_with_smoothed_judges_are_counted():
     beaten = [sum(MEANS[b, SMOOTHED] < MEANS[b, row] for b in group) for group in groups]
     ahead = [sum(MEANS[b, row] < MEANS[b, "online"] for b in group) for group in groups]
     assert [len(group) for group in groups] == [21, 7]
-    assert f"is beaten by it in {beaten[0]} of 21 spoiled blocks and {beaten[1]} of 7" in PAGE
-    assert f"it is ahead in {ahead[0]} of 21 and {ahead[1]} of 7, never significantly" in PAGE
+    hard = "blocks with wrong labels or long tails"
+    assert f"is beaten by it in {beaten[0]} of 21 {hard} and {beaten[1]} of 7" in TEXT
+    assert f"it is ahead in {ahead[0]} of 21 and {ahead[1]} of 7, never significantly" in TEXT
     clear = [
         float(ROWS[b, row]["p_holm"]) < 0.05 for b in rivals if MEANS[b, row] < MEANS[b, "online"]
     ]

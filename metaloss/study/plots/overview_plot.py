@@ -23,10 +23,12 @@ from metaloss.study.tables.table import Line, Table, refer
 _MAP = LinearSegmentedColormap.from_list("ratio", ["#3f97cc", "#ffffff", "#e2792c"])
 # Ratios beyond this factor share its colour: one failed row must not bleach all others.
 _WIDEST, _NARROWEST = 4.0, 1.25
-# Inches.
-_CELL, _LINE, _BOTTOM = 0.6, 0.235, 0.82
-# Letters of a name, of a row or a block.
-_LONGEST = 44
+# Inches: a cell's width and height, the room below the last panel and between two of them.
+_CELL, _LINE, _BOTTOM, _BETWEEN = 0.5, 0.235, 0.82, 0.25
+# Letters of a name, of a row or a block; of one line of a row's name.
+_LONGEST, _WRAP = 44, 24
+# Columns beside the reference in a panel, such that numbers can be read at the width of a page.
+_MOST = 12
 
 
 def plot_overview(
@@ -54,48 +56,73 @@ def plot_overview(
         ``path``.
     """
     columns = _columns(tables, reference, aside)
-    places = _places(columns, reference, aside)
+    panels = _panels(columns, aside)
     labels = _labels(tables)
     tables = {name: _refer(table, reference) for name, table in tables.items()}
     ratios = {name: _ratios(table, reference) for name, table in tables.items()}
     widest = _limit([ratio for found in ratios.values() for ratio in found.values()])
-    # Inches: text of 8 points is some 0.06 wide a letter, and 0.045 wide and high when tilted.
+    places = [_places(panel, reference, aside) for panel in panels]
+    # Inches: text of 8 points is some 0.06 wide a letter.
     left = 0.35 + 0.058 * max(map(len, labels.values()))
-    across = _CELL * (max(places.values()) + 1)
-    top = 0.6 + 0.045 * max(len(_short(name, _LONGEST)) for name in columns)
-    beyond = max(places[name] * _CELL + 0.045 * len(_short(name, _LONGEST)) for name in columns)
-    width = max(7.2, left + max(across, beyond + 0.4) + 0.2)
+    most = max(max(found.values()) for found in places) + 1
+    width = max(7.2, left + most * _CELL + 0.2)
+    heads = [0.15 + 0.064 * max(map(_longest_line, panel)) for panel in panels]
     down = _LINE * len(tables)
-    height = top + down + _BOTTOM
+    height = 0.45 + sum(heads) + len(panels) * (down + _BETWEEN) - _BETWEEN + _BOTTOM
     with styled():
         figure = new_figure(width, height)
-        place = (left / width, _BOTTOM / height, across / width, down / height)
-        axes = figure.add_axes(place)
-        axes.set_xlim(0, across / _CELL)
-        axes.set_ylim(len(tables), 0)
-        axes.set_axis_off()
-        for y, (name, table) in enumerate(tables.items()):
-            axes.text(-0.12, y + 0.5, labels[name], fontsize=7.5, ha="right", va="center")
-            shades = {
-                row: None if math.isnan(ratio) else float(np.clip(ratio / widest, -1, 1))
-                for row, ratio in ratios[name].items()
-            }
-            _block(axes, y, table, shades, places, aside)
-        _heads(axes, places, reference, aside)
-        frame: dict[str, Any] = {"fill": False, "edgecolor": INK, "linewidth": 1.2, "zorder": 5}
-        axes.add_patch(Rectangle((places[reference], 0), 1, len(tables), clip_on=False, **frame))
+        top = 0.45
+        for found, head in zip(places, heads, strict=True):
+            across = (max(found.values()) + 1) * _CELL
+            below = height - top - head - down
+            axes = figure.add_axes((left / width, below / height, across / width, down / height))
+            axes.set_xlim(0, across / _CELL)
+            axes.set_ylim(len(tables), 0)
+            axes.set_axis_off()
+            for y, (name, table) in enumerate(tables.items()):
+                axes.text(-0.12, y + 0.5, labels[name], fontsize=8, ha="right", va="center")
+                shades = {
+                    row: None if math.isnan(ratio) else float(np.clip(ratio / widest, -1, 1))
+                    for row, ratio in ratios[name].items()
+                }
+                _block(axes, y, table, shades, found, aside)
+            _heads(axes, found, reference, aside)
+            frame: dict[str, Any] = {"fill": False, "edgecolor": INK, "linewidth": 1.2, "zorder": 5}
+            axes.add_patch(Rectangle((0, 0), 1, len(tables), clip_on=False, **frame))
+            top += head + down + _BETWEEN
         metrics = dict.fromkeys(table.metric.replace("/", " ") for table in tables.values())
-        head = title or f"{', '.join(metrics)} of every row in every block"
-        head = head[:1].upper() + head[1:]
-        figure.text(0.13 / width, 1 - 0.24 / height, head, fontsize=11, fontweight="bold")
+        text = title or f"{', '.join(metrics)} of every row in every block"
+        text = text[:1].upper() + text[1:]
+        figure.text(0.13 / width, 1 - 0.24 / height, text, fontsize=11, fontweight="bold")
         _key(figure.add_axes((left / width, 0.58 / height, 2.4 / width, 0.1 / height)), widest)
         words = (
             "bold: best of the block   ▼ ▲ significantly worse, better than "
             f"“{_short(reference, _LONGEST)}” (Holm-corrected p < {SIGNIFICANT})   "
             "–: no finite number"
         )
-        figure.text(1 - 0.13 / width, 0.1 / height, words, fontsize=6.5, color=FAINT, ha="right")
+        figure.text(1 - 0.13 / width, 0.1 / height, words, fontsize=7.5, color=FAINT, ha="right")
         return save(figure, path)
+
+
+def _panels(columns: Sequence[str], aside: Collection[str]) -> list[list[str]]:
+    """Return the columns of each panel: the reference, then as many others as can be read.
+
+    Example:
+        >>> _panels(["ours", "a", "b"], aside=["b"])
+        [['ours', 'a', 'b']]
+        >>> [len(panel) for panel in _panels(["ours", *map(str, range(14))], aside=["13"])]
+        [8, 7, 2]
+    """
+    reference, *others = columns
+    if len(others) <= _MOST:
+        return [[reference, *others]]
+    panels = []
+    for group in ([n for n in others if n not in aside], [n for n in others if n in aside]):
+        if group:
+            size = math.ceil(len(group) / math.ceil(len(group) / _MOST))
+            starts = range(0, len(group), size)
+            panels += [[reference, *group[start : start + size]] for start in starts]
+    return panels
 
 
 def _labels(tables: Mapping[str, Table]) -> dict[str, str]:
@@ -111,17 +138,20 @@ def _labels(tables: Mapping[str, Table]) -> dict[str, str]:
 def _heads(axes: Axes, places: Mapping[str, float], reference: str, aside: Collection[str]) -> None:
     for name, x in places.items():
         axes.text(
-            x + 0.42,
-            -0.25,
-            _short(name, _LONGEST),
+            x + 0.5,
+            -0.3,
+            textwrap.fill(_short(name, _LONGEST), _WRAP),
             fontsize=8,
             fontweight="bold" if name == reference else "normal",
             color=FAINT if name in aside else INK,
-            rotation=45,
-            rotation_mode="anchor",
-            ha="left",
+            rotation=90,
+            ha="center",
             va="bottom",
         )
+
+
+def _longest_line(name: str) -> int:
+    return max(map(len, textwrap.wrap(_short(name, _LONGEST), _WRAP)))
 
 
 def _columns(tables: Mapping[str, Table], reference: str, aside: Collection[str]) -> list[str]:
@@ -193,15 +223,16 @@ def _block(
         if line.final is not None and line.name not in aside
     }
     best = min(finals.values(), default=math.nan)
-    for line in table.lines:
+    # Another panel may have the best of the block.
+    for line in (line for line in table.lines if line.name in places):
         x, shade = places[line.name], shades[line.name]
         color = GRID if shade is None else _MAP(0.5 + 0.5 * shade)
         axes.add_patch(Rectangle((x, y), 1, 1, facecolor=color, edgecolor="white", linewidth=0.8))
         axes.text(
-            x + 0.46,
+            x + 0.44,
             y + 0.52,
             "–" if line.final is None else _number(line.final.mean),
-            fontsize=7,
+            fontsize=7.5,
             fontweight="bold" if finals.get(line.name) == best else "normal",
             ha="center",
             va="center",
@@ -214,7 +245,7 @@ def _mark(axes: Axes, place: tuple[float, float], line: Line, sign: int) -> None
         return
     (x, y), worse = place, sign * line.difference > 0
     base, tip = (y + 0.4, y + 0.62) if worse else (y + 0.62, y + 0.4)
-    corners = [(x + 0.84, base), (x + 0.95, base), (x + 0.895, tip)]
+    corners = [(x + 0.86, base), (x + 0.97, base), (x + 0.915, tip)]
     axes.add_patch(Polygon(corners, closed=True, facecolor=INK, edgecolor="none", zorder=4))
 
 
