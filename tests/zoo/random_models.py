@@ -120,3 +120,27 @@ def models(draw) -> Callable[[], nn.Module]:
             return nn.Sequential(first, body(), second, nn.Linear(WIDTH, CLASSES)).double()
 
     return make
+
+
+def rounded(make: Callable[[], nn.Module], seed: int) -> Callable[[], nn.Module]:
+    """Return something that makes the same model, each part of which rounds coarsely.
+
+    How far a gradient moves by it says how far two exact ways may be apart: they round differently
+    at every operation, and a norm of nearly equal numbers makes much of it.
+    """
+
+    def made() -> nn.Module:
+        model, generator = make(), torch.Generator().manual_seed(seed)
+
+        def noisy(values: Tensor) -> Tensor:
+            draw = torch.randn(values.shape, dtype=values.dtype, generator=generator)
+            return values * (1 + 1e-14 * draw)
+
+        for part in model.modules():
+            if isinstance(part, (nn.MultiheadAttention, nn.GRU, nn.LSTM)):
+                part.register_forward_hook(lambda m, given, out: (noisy(out[0]), *out[1:]))
+            elif not list(part.children()):
+                part.register_forward_hook(lambda m, given, out: noisy(out))
+        return model
+
+    return made

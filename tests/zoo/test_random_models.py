@@ -11,7 +11,7 @@ import metaloss
 from . import oracle
 from .judge import ENGINES, INNER
 from .kind import CLASSES
-from .random_models import WIDTH, models
+from .random_models import WIDTH, models, rounded
 
 SHORT = settings(
     max_examples=20, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck)
@@ -64,8 +64,15 @@ def same_numbers(make, steps, rows, optimizer, seed, engines):
     # Cliffs (a BatchNorm of a few alike rows) make numbers that nobody can check.
     assume(bool(flat.isfinite().all()) and 1e-8 < float(flat.norm()) < 1e4)
     plain = oracle.train(make(), loss, pairs, optimizer)
-    nudged = [(inputs * (1 + 1e-14), targets) for inputs, targets in pairs]
-    assume(_apart(plain, oracle.train(make(), loss, nudged, optimizer)) < 1e-10)
+    exact, weights = 1e-10, 1e-9
+    for draw in range(3):
+        noisy = rounded(make, draw)
+        moved = oracle.graph(noisy, loss, pairs, meta, optimizer)
+        moved = torch.cat([value.flatten() for value in moved.values()])
+        exact = max(exact, 1e-10 + float((moved - flat).norm() / flat.norm()))
+        weights = max(weights, 1e-9 + _apart(plain, oracle.train(noisy(), loss, pairs, optimizer)))
+    # What a last digit moves that far is chaos, in torch's hands as well.
+    assume(exact < 1e-4 and weights < 1e-6)
     # Behind units that are dead where the model was tried nobody sees a hidden part, and at a kink
     # (a dead group is normalized to 0 exactly) differences are the mean of two slopes.
     kinked = any(hasattr(part, "cut") or isinstance(part, KINKS) for part in make().modules())
@@ -83,9 +90,7 @@ def same_numbers(make, steps, rows, optimizer, seed, engines):
         )
         given = torch.cat([found[name].flatten() for name in right])
         off = float((given - flat).norm() / flat.norm())
-        # Where a slope is nearly 0, Adam divides what rounding left of it by itself.
-        exact = 1e-5 if optimizer == "adam" else 1e-7
-        assert off < (1e-3 if engine == "finite_difference" else exact), (engine, off)
+        assert off < (1e-3 if engine == "finite_difference" else exact), (engine, off, exact)
     learner = metaloss.Learner(
         make(), loss, task_loss=oracle.task_loss, inner=INNER[optimizer], meta_optimizer="mixed"
     )
@@ -93,11 +98,11 @@ def same_numbers(make, steps, rows, optimizer, seed, engines):
     for state in ("named_parameters", "named_buffers"):
         expected = dict(getattr(plain, state)())
         torch.testing.assert_close(
-            dict(getattr(learner.model, state)()), expected, rtol=1e-7, atol=1e-9
+            dict(getattr(learner.model, state)()), expected, rtol=1e-9, atol=weights
         )
 
 
 def _apart(one, other):
-    """Return how far torch's own training is moved by a change in the last digits."""
+    """Return how far apart the weights of two models are."""
     pairs = zip(one.parameters(), other.parameters(), strict=True)
     return max(float((a - b).detach().abs().max()) for a, b in pairs)
