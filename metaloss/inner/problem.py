@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 from enum import Enum
 from functools import cached_property
-from typing import Any, NamedTuple, Self, TypeVar
+from typing import Any, NamedTuple, Protocol, Self, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -54,6 +54,13 @@ class Stepped(NamedTuple):
     task: Tensor
 
 
+class Programs(Protocol):
+    """Runs functions of a problem as compiled programs."""
+
+    def __call__(self, function: Callable[..., Any], *arguments: Any) -> Any:
+        """Return ``function(problem, *arguments)``."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class InnerProblem:
     """What stays the same over a run: the functions that an inner step is made of.
@@ -64,6 +71,8 @@ class InnerProblem:
         task_loss: What φ is judged by, ``(raw outputs, targets) -> scalar``.
         optimizer: How θ moves.
         tangents: How an engine differentiates the model along a direction.
+        programs: Runs inner steps, judgements and what else goes through :meth:`run` as compiled
+            programs, each by itself; None: all of it is eager.
     """
 
     model: FunctionalModel
@@ -71,6 +80,7 @@ class InnerProblem:
     task_loss: Callable[[Tensor, Tensor], Tensor]
     optimizer: InnerOptimizer
     tangents: Tangents = Tangents.forward
+    programs: Programs | None = None
 
     @classmethod
     def of(cls, problem: InnerProblem, **changes: Any) -> Self:
@@ -89,7 +99,7 @@ class InnerProblem:
         """Names of the loss's frozen parameters: they are part of φ, and do not move."""
         return frozenset(n for n, p in self.loss.named_parameters() if not p.requires_grad)
 
-    def each(self, function: Callable[..., Any]) -> Callable[..., Any]:
+    def vmap_members(self, function: Callable[..., Any]) -> Callable[..., Any]:
         """Return the function as it applies to this problem's values: as it is.
 
         A problem of many members at once (`StackedProblem`) applies it to each of them.
@@ -104,8 +114,10 @@ class InnerProblem:
         return values
 
     def run(self, function: Callable[..., Any], *arguments: Any) -> Any:
-        """Return ``function(problem, *arguments)``: the door for code that may be compiled."""
-        return function(self, *arguments)
+        """Return ``function(problem, *arguments)``, as a compiled program if there are any."""
+        if self.programs is None:
+            return function(self, *arguments)
+        return self.programs(function, *arguments)
 
     def predict(
         self, params: Tensors, buffers: Tensors, batch: Batch, key: Tensor
@@ -123,7 +135,7 @@ class InnerProblem:
 
     def update(self, grads: Tensors, state: Any, params: Tensors) -> tuple[Tensors, Any]:
         """Return θ and the optimizer's state after one update."""
-        return self.each(self.optimizer.update)(grads, state, params)
+        return self.vmap_members(self.optimizer.update)(grads, state, params)
 
     def forward(self, state: InnerState, batch: Batch, key: Tensor) -> Forward:
         """Run the model on a batch, so that losses of its outputs can be pulled back to θ."""
@@ -152,6 +164,9 @@ class InnerProblem:
             key: Decides the dropout masks.
             forward: The model's pass over this batch at this state, if it was run already.
         """
+        if forward is None and self.programs is not None:
+            stepped: Stepped = self.programs(InnerProblem.step, phi, state, batch, key)
+            return stepped
         forward = forward or self.forward(state, batch, key)
         with torch.enable_grad():
             loss = self.learned_loss(phi, forward.outputs, batch.targets)
@@ -170,6 +185,9 @@ class InnerProblem:
 
         A pass that is given can be pulled back again.
         """
+        if forward is None and self.programs is not None:
+            judged: tuple[Tensors, Tensor] = self.programs(InnerProblem.judge, state, batch, key)
+            return judged
         again = forward is not None
         forward = forward or self.forward(state, batch, key)
         with torch.enable_grad():

@@ -28,7 +28,7 @@ class StackedProblem(InnerProblem):
 
     shares_batches: bool = False
 
-    def each(self, function: Callable[..., Any]) -> Callable[..., Any]:
+    def vmap_members(self, function: Callable[..., Any]) -> Callable[..., Any]:
         """Return the function applied to every member's slice of its arguments."""
         return _quietly(vmap(function))
 

@@ -98,10 +98,10 @@ class FiniteDifference(ReverseUnroll):
         params: Tensors,
         direction: Tensors,
     ) -> list[Tensor]:
-        size = problem.each(self._size)(direction)
-        ahead = slopes_at(problem.each(_moved)(params, direction, size))
-        behind = slopes_at(problem.each(_moved)(params, direction, -size))
-        return problem.each(_quotients)(ahead, behind, size)
+        size = problem.vmap_members(self._size)(direction)
+        ahead = slopes_at(problem.vmap_members(_moved)(params, direction, size))
+        behind = slopes_at(problem.vmap_members(_moved)(params, direction, -size))
+        return problem.vmap_members(_quotients)(ahead, behind, size)
 
     def _size(self, direction: Tensors) -> Tensor:
         length = norm(direction.values())

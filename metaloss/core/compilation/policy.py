@@ -144,7 +144,7 @@ def obstacle(
     if problem.model.foreign_randomness:
         return "the model draws random numbers outside of nn.Dropout"
     # A step on forms alone, as it will be traced. Model and losses have run on numbers before
-    # (`check_outputs`, `OwnSteps.check`): what fails is an operation that needs them, such as a
+    # (`check_outputs`, `LearnerStep.check`): what fails is an operation that needs them, such as a
     # branch, a mask or numpy. The cause is told: `compile=on` and `trace` refuse the run with it,
     # `auto` warns and runs eagerly.
     forms = FakeTensorMode(allow_non_fake_inputs=True)

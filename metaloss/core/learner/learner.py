@@ -15,7 +15,7 @@ from metaloss.contracts import InnerOptimizer
 from metaloss.core.distributed.peers import Peers
 from metaloss.core.learner.batches import Pair, as_batch, given_rows
 from metaloss.core.learner.state import checked_state, copied, refilled
-from metaloss.core.learner.steps import LearnerLosses, OwnSteps
+from metaloss.core.learner.steps import LearnerLosses, LearnerStep
 from metaloss.core.parts.wrapped import refuse_wrapped
 from metaloss.errors import DivergedError, MetalossError, known_name
 from metaloss.inner.keys import key_tensor
@@ -25,7 +25,6 @@ from metaloss.inner.model.write_back import write_back
 from metaloss.inner.optimizers.idle import Parked, park, taken_up
 from metaloss.inner.problem import InnerProblem
 from metaloss.inner.sharded import ShardedProblem
-from metaloss.inner.steps import as_replay_steps
 from metaloss.losses.base import LearnedLoss
 from metaloss.meta_optimizers.fitting import fitted
 from metaloss.meta_optimizers.outer import OuterRate, OuterRule
@@ -126,7 +125,7 @@ class Learner:
             model=self._functional, loss=loss, task_loss=task_loss, optimizer=optimizer
         )
         self._guard = GuardMode[known_name("guard", guard, ["on", "off", "raise"])]
-        self._forms: dict[Any, OwnSteps] = {}
+        self._forms: dict[Any, LearnerStep] = {}
         self._optimizer = self._problem.optimizer.init(params)
         self._trained, self._parked = list(params), Parked()
         self._shapes = {name: value.shape for name, value in params.items()}
@@ -169,15 +168,12 @@ class Learner:
         self._follow(params)
         state, phi = InnerState(params, buffers, self._optimizer), self._phi()
         window = Window(batches, keys, judge or batches[0], self._key("meta", self._steps))
-        own = self._own(phi, state, window, learns=judge is not None)
-        outer = self._outer
-        if judge is None:
-            state, losses = own.rest(phi, state, tuple(as_replay_steps(batches, keys)))
-        else:
-            state, phi, outer, losses = own.move(phi, state, outer, window)
+        learns = judge is not None
+        take = self._step_of(phi, state, window, learns=learns)
+        state, phi, outer, losses = take(phi, state, self._outer, window, learns)
         if self._guard is GuardMode.raise_ and not losses.taken:
             raise DivergedError(f"step {self._steps}: it is not finite (guard=raise)")
-        if judge is not None:
+        if learns:
             write_back(self.loss, phi, {})
         write_back(self.model, state.params, state.buffers)
         self._optimizer, self._outer = state.optimizer, outer
@@ -244,8 +240,10 @@ class Learner:
         self._parked = {name: copied(own) for name, own in state.get("parked", {}).items()}
         self._steps = state["steps"]
 
-    def _own(self, phi: Tensors, state: InnerState, window: Window, *, learns: bool) -> OwnSteps:
-        """Return the steps for the model and loss as they are now; look at them if they are new."""
+    def _step_of(
+        self, phi: Tensors, state: InnerState, window: Window, *, learns: bool
+    ) -> LearnerStep:
+        """Return the step for the model and loss as they are now; look at them if they are new."""
         numbers = self._compile is not Compile.off and fingerprint(self.model, numbers=True)
         steps = min(len(window.batches), 2)
         form = (self._functional.structure, fingerprint(self.loss), numbers, learns, steps)
@@ -259,16 +257,16 @@ class Learner:
             if self._peers.ranks.size > 1:
                 problem = ShardedProblem.of(problem, ranks=self._peers.ranks)
                 self._peers.check(problem, state, window.batches[0], window.keys[0])
-            own = OwnSteps(
-                problem=problem,
-                engine=self._engine,
+            step = LearnerStep(
+                problem,
+                self._engine,
                 guarded=self._guard is not GuardMode.off,
                 compile=self._compile,
             )
-            own.check(phi, state, window.batches[0], window.keys[0])
+            step.check(phi, state, window.batches[0], window.keys[0])
             if len(self._forms) == _FORMS:
                 self._forms.pop(next(iter(self._forms)))
-            self._forms[form] = own
+            self._forms[form] = step
         return self._forms[form]
 
     def _follow(self, params: Tensors) -> None:

@@ -1,4 +1,8 @@
-"""The meta-gradient alone, as a pure function."""
+"""The meta-gradient alone, as a pure function for users.
+
+A run does not come here: its meta-gradient is computed by the engine's own ``meta_gradient``
+(``meta_optimizers/mixed.py`` and its siblings), which `metaloss.core.steps.step.meta_step` calls.
+"""
 
 from __future__ import annotations
 

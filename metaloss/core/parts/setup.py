@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from functools import partial
@@ -222,13 +221,10 @@ def _schedule(config: RunConfig, search: SearchRule | None) -> Schedule:
     return Searched(generations=search.generations, meta_batch=schedule.meta_batch)
 
 
-def _step(config: RunConfig, problem: InnerProblem, engine: OuterRule, schedule: Schedule) -> Step:
-    kind: dict[Compile, Callable[..., Step]] = {
-        Compile.off: Step,
-        Compile.trace: partial(CompiledStep, compiles=False),
-        Compile.on: CompiledStep,
-    }
-    return kind[config.compile](
+def _step(
+    config: RunConfig, problem: InnerProblem, engine: OuterRule, schedule: Schedule
+) -> Step | CompiledStep:
+    step = Step(
         problem=problem,
         engine=engine,
         schedule=schedule,
@@ -238,6 +234,9 @@ def _step(config: RunConfig, problem: InnerProblem, engine: OuterRule, schedule:
             "train": _train_meta_steps(schedule, config.steps),
         },
     )
+    if config.compile is Compile.off:
+        return step
+    return CompiledStep(step, compiles=config.compile is Compile.on)
 
 
 def _train_meta_steps(schedule: Schedule, steps: int) -> int:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -32,7 +31,7 @@ class StackedAdvance:
         self._members = list(members)
         first = members[0]
         step = first.step.eager() if tried else first.step
-        self._step = replace(step, problem=StackedProblem.of(step.problem))
+        self._step = step.on(StackedProblem.of(step.problem))
         self._streams = {
             purpose: StackedStream([member.streams[purpose] for member in members])
             for purpose in first.streams

@@ -245,7 +245,7 @@ def _with_found(setup: Setup, history: History, best: dict[str, Any]) -> Setup:
         for name, value in loss.named_parameters():
             value.copy_(best["phi"][name])
     problem = replace(setup.problem, loss=loss)
-    step = replace(setup.advance.step, problem=problem)
+    step = setup.advance.step.on(problem)
     counts: Counter[str] = Counter(row[3] for row in history.rows)
     found = {
         "fitness": best["fitness"],

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -15,6 +14,7 @@ from torch.utils import _pytree as pytree
 from metaloss import registry
 from metaloss.core.parts.setup import Setup
 from metaloss.core.steps.advance import Place, window
+from metaloss.core.steps.step import inner_step, meta_step
 from metaloss.core.training.evaluate import constant_metric
 from metaloss.core.training.ladder import learned_nothing
 from metaloss.errors import MetalossError
@@ -22,7 +22,7 @@ from metaloss.inner.stacked import StackedProblem, stack
 from metaloss.losses.base import LearnedLoss
 from metaloss.meta_optimizers.outer import OuterRule
 from metaloss.meta_optimizers.search import FitnessOf, SearchRule
-from metaloss.types import InnerState, Tensors
+from metaloss.types import InnerState, ReplayStep, Tensors
 
 _ROWS_AT_ONCE = 1024
 # The purposes of the draws: the same weights and batches for every candidate of a search.
@@ -124,15 +124,12 @@ def _locally_moved(
     phi = {PHI: rows}
     outer = stack([engine.outer_init({PHI: row}) for row in rows])
 
-    def moved(phi: Tensors, slope: Tensors, outer: Any) -> Any:
-        return engine.outer_step(phi, slope, outer, phase="offline", total=rule.local_steps)
-
     for number in range(rule.local_steps):
         inner = _copies(setup.advance.fresh(_LOCAL, number), len(rows))
         places = [Place("offline", number), Place("meta/offline", number)]
         view = window(places, setup.advance.streams, setup.advance.key)
-        found = engine.meta_gradient(problem, phi, inner, view)
-        phi, outer = problem.each(moved)(phi, found.gradient, outer)
+        moved = meta_step(problem, engine, phi, inner, outer, view, _LOCAL, total=rule.local_steps)
+        phi, outer = moved.phi, moved.outer
     return phi[PHI].detach()
 
 
@@ -156,8 +153,8 @@ def _trained(
             live = [live[index] for index in kept]
             problem, rows, state = _some(problem, rows, state, kept)
         batch = setup.advance.streams["offline"][number]
-        key = setup.advance.key(_FITNESS, number)
-        state = problem.step({PHI: rows}, state, batch, key).state
+        seen = ReplayStep(batch, setup.advance.key(_FITNESS, number))
+        state = inner_step(problem, {PHI: rows}, state, [seen], keeps=lambda _: False).inner
     scores = _scores(setup, problem, state, rule.fitness)
     for place, score in zip(live, scores, strict=True):
         fitness[place] = score

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from metaloss.contracts import Plan, Progress, Schedule
 from metaloss.core.batches.streams import BatchStream
+from metaloss.core.steps.compiled import CompiledStep
 from metaloss.core.steps.state import TrainState
 from metaloss.core.steps.step import Step, waits
 from metaloss.inner.keys import key_tensor
@@ -44,7 +45,7 @@ class Advance:
         device: Where everything lives.
     """
 
-    step: Step
+    step: Step | CompiledStep
     schedule: Schedule
     streams: dict[str, BatchStream]
     fresh: Callable[[str, int], InnerState]

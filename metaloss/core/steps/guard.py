@@ -93,16 +93,20 @@ def check(
     )
 
 
-def choose(ok: Tensor, new: T, old: T, each: Callable[..., Any] = lambda function: function) -> T:
+def choose(
+    ok: Tensor, new: T, old: T, vmap_members: Callable[..., Any] = lambda function: function
+) -> T:
     """Return ``new`` where ok, else ``old``: two pytrees of the same shape, bit by bit.
 
-    ``each`` applies a function to every member where the values are stacked.
+    ``vmap_members`` applies a function to every member where the values are stacked.
     """
     ahead, spec = pytree.tree_flatten(new)
     behind = pytree.tree_leaves(old)
     moved = [index for index, leaf in enumerate(ahead) if leaf is not behind[index]]
     if moved:
-        found = each(_where)(ok, [ahead[index] for index in moved], [behind[i] for i in moved])
+        found = vmap_members(_where)(
+            ok, [ahead[index] for index in moved], [behind[i] for i in moved]
+        )
         for index, value in zip(moved, found, strict=True):
             ahead[index] = value
     return pytree.tree_unflatten(ahead, spec)

@@ -6,9 +6,10 @@ because a problem may be stacked.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -21,7 +22,33 @@ from metaloss.inner.norms import norm
 from metaloss.inner.problem import Forward, InnerProblem
 from metaloss.inner.steps import as_replay_steps, take_steps
 from metaloss.meta_optimizers.outer import OuterRule
-from metaloss.types import Judgement, StepLosses, Tensors, Window
+from metaloss.types import (
+    InnerState,
+    Judgement,
+    ReplayStep,
+    StepLosses,
+    StoredStep,
+    Tensors,
+    Window,
+)
+
+
+class InnerStepped(NamedTuple):
+    """What K inner steps came to: see `Unrolled`. ``losses.meta_task`` is NaN."""
+
+    inner: InnerState
+    records: list[StoredStep | ReplayStep]
+    losses: StepLosses
+
+
+class MetaStepped(NamedTuple):
+    """What K inner steps and a step of φ came to. ``size`` (): norm of the meta-gradient."""
+
+    inner: InnerState
+    phi: Tensors
+    outer: Any
+    losses: StepLosses
+    size: Tensor
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,6 +78,10 @@ class Step:
         """Return the step without any compilation."""
         return self
 
+    def on(self, problem: InnerProblem) -> Step:
+        """Return the same step on another problem."""
+        return replace(self, problem=problem)
+
     def __call__(self, state: TrainState, window: Window, plan: Plan) -> TrainState:
         """Return the state after the plan's steps; a bad segment changes nothing but the guard."""
         new, losses, size = self._take(state, window, plan)
@@ -59,7 +90,7 @@ class Step:
             return new
         others = [] if new.phi is state.phi else floats((new.phi, new.outer))
         ok, memory = self.problem.broadcast(
-            self.problem.each(_checked)(
+            self.problem.vmap_members(_checked)(
                 state.guard, state.inner.params, new.inner.params, losses.train_task, others
             )
         )
@@ -82,19 +113,19 @@ class Step:
             forward = self.problem.forward(state.inner, window.batches[0], window.keys[0])
             state, judged, size = self._judge_pending(state, window, forward, plan.phase)
         if plan.meta_step and not waits(self.schedule, plan):
-            result = self.engine.meta_gradient(self.problem, state.phi, state.inner, window)
-            state, size = self._move_phi(state, result.gradient, plan.phase)
-            return state._replace(inner=result.state), result.losses, size
+            assert state.outer is not None
+            total = self.meta_totals[plan.phase]
+            given = (self.engine, state.phi, state.inner, state.outer, window)
+            inner, phi, outer, losses, size = meta_step(self.problem, *given, plan.phase, total)
+            return state._replace(inner=inner, phi=phi, outer=outer), losses, size
         unroll = as_replay_steps(window.batches, window.keys)
         keeps = partial(self.engine.keeps, unroll=plan.unroll)
-        taken = take_steps(self.problem, state.phi, state.inner, unroll, keeps, forward)
-        state = state._replace(inner=taken.state)
-        one = taken.inner[..., 0]
+        taken = inner_step(self.problem, state.phi, state.inner, unroll, keeps, forward)
+        state, losses = state._replace(inner=taken.inner), taken.losses
         if plan.meta_step:
-            passed = torch.ones_like(one, dtype=torch.bool)
+            passed = torch.ones_like(losses.meta_task, dtype=torch.bool)
             state = state._replace(pending=Pending(tuple(taken.records), passed))
-        judged = torch.full_like(one, float("nan")) if judged is None else judged
-        return state, StepLosses(taken.inner, taken.task, judged), size
+        return state, losses if judged is None else losses._replace(meta_task=judged), size
 
     def _judge_pending(
         self, state: TrainState, window: Window, forward: Forward, phase: str
@@ -109,29 +140,13 @@ class Step:
         gradient = self.engine.gradient_back(
             self.problem, state.phi, pending.steps, Judgement(batch, key, adjoint)
         )
-        moved, size = self._move_phi(state, gradient, phase)
-        phi, outer = self._choose(
-            pending.passed, (moved.phi, moved.outer), (state.phi, state.outer)
-        )
+        given = (state.phi, gradient, state.outer, phase, self.meta_totals[phase])
+        phi, outer, size = move_phi(self.problem, self.engine, *given)
+        phi, outer = self._choose(pending.passed, (phi, outer), (state.phi, state.outer))
         return state._replace(phi=phi, outer=outer, pending=None), judged, size
 
-    def _move_phi(
-        self, state: TrainState, gradient: Tensors, phase: str
-    ) -> tuple[TrainState, Tensor]:
-        """Return the state with the new φ, and the size of the meta-gradient."""
-        assert state.outer is not None
-
-        def moved(phi: Tensors, slope: Tensors, outer: Any) -> Any:
-            total = self.meta_totals[phase]
-            new = move_phi(self.problem, self.engine, phi, slope, outer, phase, total)
-            return *new, norm(slope.values())
-
-        gradient = self.problem.broadcast(gradient)
-        phi, outer, size = self.problem.each(moved)(state.phi, gradient, state.outer)
-        return state._replace(phi=phi, outer=outer), size
-
     def _choose(self, ok: Tensor, new: Any, old: Any) -> Any:
-        return guards.choose(ok, new, old, self.problem.each)
+        return guards.choose(ok, new, old, self.problem.vmap_members)
 
     def _measured(self, meter: Meter, losses: StepLosses, size: Tensor | None) -> Meter:
         """Add a segment's losses to the sums; what was not measured does not count."""
@@ -152,7 +167,37 @@ class Step:
                 meter.counts + counts.to(meter.counts.dtype),
             )
 
-        return self.problem.each(added)(meter, losses, size)
+        return self.problem.vmap_members(added)(meter, losses, size)
+
+
+def inner_step(
+    problem: InnerProblem,
+    phi: Tensors,
+    inner: InnerState,
+    unroll: Sequence[ReplayStep],
+    keeps: Callable[[int], bool],
+    forward: Forward | None = None,
+) -> InnerStepped:
+    """Move θ by K inner steps, with φ at rest; see `take_steps`."""
+    taken = take_steps(problem, phi, inner, unroll, keeps, forward)
+    nobody = torch.full_like(taken.inner[..., 0], float("nan"))
+    return InnerStepped(taken.state, taken.records, StepLosses(taken.inner, taken.task, nobody))
+
+
+def meta_step(
+    problem: InnerProblem,
+    engine: OuterRule,
+    phi: Tensors,
+    inner: InnerState,
+    outer: Any,
+    window: Window,
+    phase: str,
+    total: int,
+) -> MetaStepped:
+    """Move θ by the K inner steps of a window, then φ by the gradient through them."""
+    result = engine.meta_gradient(problem, phi, inner, window)
+    phi, outer, size = move_phi(problem, engine, phi, result.gradient, outer, phase, total)
+    return MetaStepped(result.state, phi, outer, result.losses, size)
 
 
 def move_phi(
@@ -163,13 +208,30 @@ def move_phi(
     outer: Any,
     phase: str,
     total: int,
-) -> tuple[Tensors, Any]:
-    """Return φ and the outer rule's state after one meta-step; frozen parameters stay."""
+) -> tuple[Tensors, Any, Tensor]:
+    """Return φ, the outer rule's state and the gradient's norm; frozen parameters stay.
+
+    Args:
+        problem: The functions of an inner step, of one run or of many.
+        engine: How φ moves.
+        phi: φ by name.
+        gradient: d(task loss)/dφ by name.
+        outer: The outer rule's state.
+        phase: ``"offline"`` or ``"train"``.
+        total: Meta-steps of the phase; see `OuterRule.outer_step`.
+    """
     fixed = problem.fixed_phi
-    if fixed:
-        gradient = {n: torch.zeros_like(g) if n in fixed else g for n, g in gradient.items()}
-    moved, outer = engine.outer_step(phi, gradient, outer, phase=phase, total=total)
-    return {name: phi[name] if name in fixed else value for name, value in moved.items()}, outer
+
+    def moved(phi: Tensors, slope: Tensors, outer: Any) -> tuple[Tensors, Any, Tensor]:
+        if fixed:
+            slope = {n: torch.zeros_like(g) if n in fixed else g for n, g in slope.items()}
+        new, outer = engine.outer_step(phi, slope, outer, phase=phase, total=total)
+        return {n: phi[n] if n in fixed else v for n, v in new.items()}, outer, norm(slope.values())
+
+    found: tuple[Tensors, Any, Tensor] = problem.vmap_members(moved)(
+        phi, problem.broadcast(gradient), outer
+    )
+    return found
 
 
 def waits(schedule: Schedule, plan: Plan) -> bool:

@@ -45,6 +45,7 @@ def simplify_products(graph: fx.Graph) -> None:
         if node.target is aten.mm.default:
             _shorten(graph, node, written)
     graph.eliminate_dead_code()
+    graph.lint()
 
 
 def _drop_zeros(graph: fx.Graph, written: Written) -> None:

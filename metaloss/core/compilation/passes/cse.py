@@ -65,6 +65,7 @@ def merge_repeated(graph: fx.Graph, *, kept_bytes: int = KEPT_BYTES) -> None:
     for node, before in first.items():
         node.replace_all_uses_with(before)
     graph.eliminate_dead_code()
+    graph.lint()
 
 
 def _is_pure(node: fx.Node) -> bool:
