@@ -80,8 +80,8 @@ def _trained(config: RunConfig, folder: Path, plugins: Mapping[str, str]) -> Any
         MetalossError: If another job's run lies in the folder, or the run cannot be done.
     """
     from metaloss.core.runs.run import train_run
+    from metaloss.core.storage.run_folder import read_summary
     from metaloss.study.launch.jobs import State, can_resume, clear, state_of
-    from metaloss.study.spec.folders import read_summary
 
     state = state_of(folder, to_dict(config))
     summary = read_summary(folder)

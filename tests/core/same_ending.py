@@ -2,7 +2,7 @@
 
 import json
 
-from metaloss.core.storage.journal import read_rows
+from metaloss.core.storage.run_folder import read_rows
 
 
 def ending(folder):

@@ -10,7 +10,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from metaloss.core.storage.journal import read_rows
+from metaloss.core.storage.run_folder import read_rows
 from metaloss.study.launch.warm import Server
 
 SMALL = (

@@ -6,7 +6,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from metaloss.core.storage.journal import read_rows
+from metaloss.core.storage.run_folder import read_rows
 
 from .processes import ended, run, start, together
 from .runs import REFUSED

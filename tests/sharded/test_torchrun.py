@@ -9,7 +9,7 @@ import time
 
 import pytest
 
-from metaloss.core.storage.journal import read_rows
+from metaloss.core.storage.run_folder import read_rows
 
 WORDS = (
     "task=digits",

@@ -17,12 +17,12 @@ from metaloss.config import RunConfig
 from metaloss.contracts import RunStarted
 from metaloss.core.parts.setup import Setup
 from metaloss.core.storage.files import read_json, reason, write_atomically, write_json
+from metaloss.core.storage.run_folder import CONFIG, MADE_OF, PLUGINS, SUMMARY, has_nothing
 from metaloss.core.training.recorder import Quiet, Recorder
 from metaloss.errors import MetalossError
 from metaloss.inner.processes.ranks import ALONE, Ranks
 from metaloss.tracking.fanout import Fanout
 
-CONFIG, PLUGINS, MADE_OF = "config.yaml", "plugins.json", "made_of.json"
 Made = Mapping[str, Any]
 
 
@@ -39,15 +39,6 @@ def check_empty(folder: Path) -> None:
         raise MetalossError(
             f"output={folder} is not empty: choose another, or continue it with --resume {folder}"
         )
-
-
-def has_nothing(folder: Path) -> bool:
-    """Return whether no run has begun in a folder that exists."""
-    return all(path.name in (PLUGINS, MADE_OF) or _temporary(path) for path in folder.iterdir())
-
-
-def _temporary(path: Path) -> bool:
-    return path.name.startswith(".") and path.name.endswith(".tmp")
 
 
 @contextmanager
@@ -86,24 +77,6 @@ def _lock(number: int, folder: Path) -> None:
         pass  # a file system that locks no folders: the journal's own lock remains
 
 
-def is_busy(folder: Path) -> bool:
-    """Return whether a process trains the run in a folder right now."""
-    for path in (folder, folder / "journal.jsonl"):
-        try:
-            number = os.open(path, os.O_RDONLY)
-        except OSError:  # there is nothing yet
-            continue
-        try:
-            fcntl.flock(number, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return True
-        except OSError:  # a file system without locks
-            continue
-        finally:
-            os.close(number)
-    return False
-
-
 def open_folder(setup: Setup, folder: Path, plugins: Mapping[str, str] | None, made: Made) -> Setup:
     """Write what a new run's folder begins with; return the setup that knows its folder."""
     setup = replace(setup, config=replace(setup.config, output=str(folder)))
@@ -124,7 +97,7 @@ def reopen_folder(setup: Setup, folder: Path, plugins: Mapping[str, str] | None)
     write_atomically(folder / CONFIG, to_yaml(setup.config).encode())
     write_json(folder / PLUGINS, {**read_json(folder / PLUGINS), **(plugins or {})})
     try:
-        (folder / "summary.json").unlink(missing_ok=True)
+        (folder / SUMMARY).unlink(missing_ok=True)
     except OSError as error:
         raise MetalossError(f"--resume {folder}: cannot be written: {reason(error)}") from error
 

@@ -12,7 +12,7 @@ from torch import nn
 
 from metaloss.core.runs.summary import summarize
 from metaloss.core.storage.files import read_json, write_atomically, write_json
-from metaloss.core.storage.journal import read_rows
+from metaloss.core.storage.run_folder import read_rows
 from metaloss.core.training.trainer import Trainer
 from metaloss.errors import MetalossError
 from metaloss.losses.base import LearnedLoss

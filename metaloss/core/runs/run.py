@@ -37,7 +37,7 @@ from metaloss.core.runs.results import Run, write_results
 from metaloss.core.search import loop as search
 from metaloss.core.storage import checkpoint
 from metaloss.core.storage.files import read_json
-from metaloss.core.storage.journal import read_rows
+from metaloss.core.storage.run_folder import read_rows
 from metaloss.core.training.interrupt import Interrupt
 from metaloss.core.training.made_of import compare, made_of, restore_fixed
 from metaloss.core.training.recorder import Recorder

@@ -96,14 +96,3 @@ class Journal:
 
     def _failed(self, error: OSError) -> MetalossError:
         return MetalossError(f"cannot write the journal {self._path}: {reason(error)}")
-
-
-def read_rows(path: Path) -> list[dict[str, Any]]:
-    """Return the whole lines of a journal; a last line that a kill cut off is left out."""
-    rows = []
-    for line in path.read_text(encoding="utf-8").splitlines():
-        try:
-            rows.append(json.loads(line))
-        except ValueError:
-            break
-    return rows

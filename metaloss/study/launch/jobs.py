@@ -12,10 +12,9 @@ from typing import Any
 from metaloss.compose import compose, read_file, to_dict
 from metaloss.compose.paths import absolute_path, is_path
 from metaloss.config import RunConfig
-from metaloss.core.runs.opening import has_nothing
+from metaloss.core.storage.run_folder import PHASES, JournalRow, has_nothing, read_summary
 from metaloss.errors import MetalossError
 from metaloss.meta_optimizers.search import SearchRule
-from metaloss.study.spec.folders import PHASES, JournalRow, read_summary
 from metaloss.study.spec.spec import Row, Study
 
 # They change where a run lies, who watches it, where it computes and what a kill costs; not what

@@ -13,12 +13,11 @@ from pathlib import Path
 from typing import Protocol
 
 from metaloss.compose import to_overrides
-from metaloss.core.runs.opening import is_busy
+from metaloss.core.storage.run_folder import is_busy, read_summary
 from metaloss.core.training.interrupt import endings_as_ctrl_c
 from metaloss.errors import MetalossError
 from metaloss.study.launch.jobs import Job, State, can_resume, clear
 from metaloss.study.launch.warm import Run, Server, begin_cold, can_fork
-from metaloss.study.spec.folders import read_summary
 
 # How long an interrupted run may take to write its checkpoint.
 _PATIENCE_SECONDS = 30.0

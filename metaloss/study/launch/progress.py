@@ -18,8 +18,8 @@ from rich.progress import (
     TimeElapsedColumn,
 )
 
+from metaloss.core.storage.run_folder import last_row, read_summary
 from metaloss.study.launch.jobs import Job, State
-from metaloss.study.spec.folders import last_row, read_summary
 
 
 class Display:

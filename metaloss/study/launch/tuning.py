@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from metaloss.compose import compose
+from metaloss.core.storage.run_folder import read_summary
 from metaloss.study.launch.jobs import Job, Resolve, config_of, plan_row
-from metaloss.study.spec.folders import read_summary
 from metaloss.study.spec.rules import TUNING_FOLDER
 from metaloss.study.spec.spec import Row, Study
 

@@ -10,8 +10,8 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.colors import Normalize
 
+from metaloss.core.storage.run_folder import CurvesRow, RunFolder
 from metaloss.study.plots.style import FAINT, STEPS, whole
-from metaloss.study.spec.folders import CurvesRow, RunFolder
 from metaloss.study.tables.series import pick
 
 MOST_CURVES = 7

@@ -12,6 +12,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from metaloss.core.storage.run_folder import PHASES, RunFolder, read_run
 from metaloss.errors import MetalossError
 from metaloss.losses.export import load_loss
 from metaloss.study.plots.loss_panels import color_key, draw_losses, loss_over_time
@@ -29,7 +30,6 @@ from metaloss.study.plots.style import (
     styled,
     thousands,
 )
-from metaloss.study.spec.folders import PHASES, RunFolder, read_run
 from metaloss.study.tables.series import thin
 
 _HIDDEN = ("rate", "time")

@@ -7,9 +7,9 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+from metaloss.core.storage.run_folder import RunFolder, read_run
 from metaloss.errors import MetalossError
 from metaloss.study.launch.jobs import Job, flatten
-from metaloss.study.spec.folders import RunFolder, read_run
 from metaloss.study.tables.table import Group
 
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from metaloss.study.spec.folders import CurvesRow, RunFolder
+from metaloss.core.storage.run_folder import CurvesRow, RunFolder
 from metaloss.study.tables.table import Group
 
 # Where a label is contradicted, and where nothing is known: probabilities of the labelled class, or

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from metaloss.study.spec.folders import RunFolder
+from metaloss.core.storage.run_folder import RunFolder
 from metaloss.study.tables.table import Group
 
 MOST_POINTS = 800

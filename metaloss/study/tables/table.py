@@ -7,8 +7,8 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from metaloss.core.storage.run_folder import RunFolder
 from metaloss.errors import MetalossError, unknown_name
-from metaloss.study.spec.folders import RunFolder
 from metaloss.study.tables.statistics import MeanStd, holm, paired_wilcoxon
 
 

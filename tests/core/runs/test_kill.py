@@ -8,7 +8,7 @@ import time
 import pytest
 
 from metaloss.core.runs.run import resume_run, train
-from metaloss.core.storage.journal import read_rows
+from metaloss.core.storage.run_folder import read_rows
 
 from ..same_ending import assert_same_ending
 from ..small_setups import fast

@@ -105,7 +105,7 @@ def test_the_summary_is_complete(run):
 
 
 def test_the_curves_begin_each_phase_and_follow_the_evaluations(run):
-    from metaloss.core.storage.journal import read_rows
+    from metaloss.core.storage.run_folder import read_rows
 
     curves = read_rows(run.folder / "curves.jsonl")
     assert [(row["phase"], row["step"]) for row in curves] == [

@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 
 from metaloss.core.storage.files import write_atomically, write_json
-from metaloss.core.storage.journal import Journal, read_rows
+from metaloss.core.storage.journal import Journal
+from metaloss.core.storage.run_folder import read_rows
 from metaloss.errors import MetalossError
 
 

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 
-from metaloss.core.runs.opening import is_busy
+from metaloss.core.storage.run_folder import is_busy
 from metaloss.errors import MetalossError
 from metaloss.study.launch.jobs import State, plan_jobs
 from metaloss.study.launch.launch import ProcessTrainer, RefusedError, train_missing

@@ -4,9 +4,9 @@ import json
 import pytest
 from rich.console import Console
 
+from metaloss.core.storage.run_folder import read_run
 from metaloss.study.launch.jobs import plan_jobs
 from metaloss.study.launch.progress import Display
-from metaloss.study.spec.folders import read_run
 from metaloss.study.spec.spec import Row, Study
 
 WORDS = {

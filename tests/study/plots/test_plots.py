@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from matplotlib.image import imread
 
+from metaloss.core.storage.run_folder import CurvesRow, read_run
 from metaloss.errors import MetalossError
 from metaloss.losses import Symbolic
 from metaloss.losses.export import DESCRIPTION, WEIGHTS, pack
@@ -14,7 +15,6 @@ from metaloss.study.plots import plots
 from metaloss.study.plots.comparison_plot import plot_comparison
 from metaloss.study.plots.loss_panels import loss_over_time, reduced
 from metaloss.study.plots.plots import plot_run
-from metaloss.study.spec.folders import CurvesRow, read_run
 from metaloss.study.tables.table import Group, make_table
 
 STATIC = ("task=digits", "schedule=static", "loss=cross_entropy", "steps=400", "tracker=[]")

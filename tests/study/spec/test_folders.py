@@ -3,8 +3,8 @@ import json
 import numpy as np
 import pytest
 
+from metaloss.core.storage.run_folder import last_row, read_run
 from metaloss.errors import MetalossError
-from metaloss.study.spec.folders import last_row, read_run
 
 WORDS = ("task=digits", "schedule=online", "loss=mlp", "tracker=[]", "steps=400")
 

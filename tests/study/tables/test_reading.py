@@ -5,11 +5,11 @@ import pytest
 import torch
 
 from metaloss import registry
+from metaloss.core.storage.run_folder import CurvesRow, RunFolder
 from metaloss.core.training.curves import loss_curves
 from metaloss.losses.scaled import Scaled, ScaledConfig
 from metaloss.study.plots import reading_plot
 from metaloss.study.plots.reading_plot import plot_readings
-from metaloss.study.spec.folders import CurvesRow, RunFolder
 from metaloss.study.tables.reading import pull, read_loss, readings_of, to_csv
 from metaloss.study.tables.table import Group
 

@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 
+from metaloss.core.storage.run_folder import JournalRow, RunFolder
 from metaloss.study.plots.style import spread
-from metaloss.study.spec.folders import JournalRow, RunFolder
 from metaloss.study.tables.series import MOST_POINTS, band, pick, thin
 from metaloss.study.tables.table import Group
 

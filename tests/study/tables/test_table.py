@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from rich.console import Console
 
+from metaloss.core.storage.run_folder import RunFolder
 from metaloss.errors import MetalossError
-from metaloss.study.spec.folders import RunFolder
 from metaloss.study.tables import render
 from metaloss.study.tables.statistics import holm, paired_wilcoxon
 from metaloss.study.tables.table import Group, make_table, refer, set_aside

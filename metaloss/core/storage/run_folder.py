@@ -1,10 +1,15 @@
-"""A run's folder as it lies on the disk, whole or damaged: what is whole is read."""
+"""A run's folder on the disk: where its files are, what is finished, how its rows are read.
+
+A folder may be damaged, or a run may be writing into it: what is whole is read.
+"""
 
 from __future__ import annotations
 
+import fcntl
 import json
 import math
-from collections.abc import Iterator
+import os
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -15,6 +20,8 @@ from metaloss.compose import read_file
 from metaloss.errors import MetalossError
 
 PHASES = ("start", "offline", "train")
+CONFIG, JOURNAL, CURVES, SUMMARY = "config.yaml", "journal.jsonl", "curves.jsonl", "summary.json"
+PLUGINS, MADE_OF, CHECKPOINTS = "plugins.json", "made_of.json", "checkpoints"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,21 +94,48 @@ class RunFolder:
         return 0
 
 
+def has_nothing(folder: Path) -> bool:
+    """Return whether no run has begun in a folder that exists."""
+    return all(path.name in (PLUGINS, MADE_OF) or _temporary(path) for path in folder.iterdir())
+
+
+def _temporary(path: Path) -> bool:
+    return path.name.startswith(".") and path.name.endswith(".tmp")
+
+
+def is_busy(folder: Path) -> bool:
+    """Return whether a process trains the run in a folder right now."""
+    for path in (folder, folder / JOURNAL):
+        try:
+            number = os.open(path, os.O_RDONLY)
+        except OSError:  # there is nothing yet
+            continue
+        try:
+            fcntl.flock(number, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+        except OSError:  # a file system without locks
+            continue
+        finally:
+            os.close(number)
+    return False
+
+
 def read_run(path: Path) -> RunFolder:
     """Read a run's folder. A killed run's last journal line may be cut: it is left out, noted.
 
     Raises:
         MetalossError: If there is no run at ``path``.
     """
-    known = ("config.yaml", "journal.jsonl", "summary.json")
+    known = (CONFIG, JOURNAL, SUMMARY)
     if not any((path / name).is_file() for name in known):
         raise MetalossError(f"{path} is no run's folder: it holds none of {', '.join(known)}")
     notes: list[str] = []
     return RunFolder(
         path=path,
         config=_config(path, notes),
-        journal=tuple(_growing(_rows(path / "journal.jsonl", _journal_row, notes))),
-        curves=tuple(_growing(_rows(path / "curves.jsonl", _curves_row, notes))),
+        journal=tuple(_growing(read_rows(path / JOURNAL, _journal_row, notes))),
+        curves=tuple(_growing(read_rows(path / CURVES, _curves_row, notes))),
         summary=read_summary(path, notes),
         link=_link(path),
         notes=tuple(notes),
@@ -112,15 +146,15 @@ def read_summary(path: Path, notes: list[str] | None = None) -> dict[str, Any] |
     """Return a finished run's summary; None, with a note, if it is missing or damaged."""
     notes = [] if notes is None else notes
     try:
-        summary = json.loads((path / "summary.json").read_text(encoding="utf-8"))
+        summary = json.loads((path / SUMMARY).read_text(encoding="utf-8"))
     except FileNotFoundError:
-        notes.append(f"{path}: not finished (no summary.json)")
+        notes.append(f"{path}: not finished (no {SUMMARY})")
         return None
     except (OSError, ValueError) as error:
-        notes.append(f"{path}/summary.json is damaged ({_first_line(error)})")
+        notes.append(f"{path}/{SUMMARY} is damaged ({_first_line(error)})")
         return None
     if not isinstance(summary, dict) or not isinstance(summary.get("metrics"), dict):
-        notes.append(f"{path}/summary.json is damaged (no metrics in it)")
+        notes.append(f"{path}/{SUMMARY} is damaged (no metrics in it)")
         return None
     return summary
 
@@ -128,7 +162,7 @@ def read_summary(path: Path, notes: list[str] | None = None) -> dict[str, Any] |
 def last_row(path: Path) -> JournalRow | None:
     """Return a journal's last whole row without reading all of it: cheap while a run writes."""
     try:
-        with (path / "journal.jsonl").open("rb") as file:
+        with (path / JOURNAL).open("rb") as file:
             size = file.seek(0, 2)
             file.seek(max(0, size - 8192))
             lines = file.read().splitlines(keepends=True)
@@ -145,7 +179,7 @@ def last_row(path: Path) -> JournalRow | None:
 
 def _config(path: Path, notes: list[str]) -> dict[str, Any]:
     try:
-        return read_file(path / "config.yaml")
+        return read_file(path / CONFIG)
     except MetalossError as error:
         notes.append(str(error))
         return {}
@@ -159,20 +193,32 @@ def _link(path: Path) -> str | None:
     return link if isinstance(link, str) else None
 
 
-def _rows(path: Path, parse: Any, notes: list[str]) -> Iterator[Any]:
+def read_rows(
+    path: Path, parse: Callable[[dict[str, Any]], Any] = dict, notes: list[str] | None = None
+) -> list[Any]:
+    """Return the whole lines of a journal, none if there is no file.
+
+    Args:
+        path: A run's ``journal.jsonl`` or ``curves.jsonl``.
+        parse: What is made of a line's object; a line on which it fails is damaged.
+        notes: Takes a line for each that is cut or damaged, and left out.
+    """
     try:
         lines = path.read_bytes().splitlines()
     except OSError:
-        return
+        return []
+    rows = []
     for number, line in enumerate(lines, start=1):
         try:
-            yield parse(json.loads(line))
+            rows.append(parse(json.loads(line)))
         except (ValueError, TypeError, KeyError, AttributeError):
             where = "the last line" if number == len(lines) else f"line {number}"
-            notes.append(f"{path}: {where} is cut or damaged; skipped")
+            if notes is not None:
+                notes.append(f"{path}: {where} is cut or damaged; skipped")
+    return rows
 
 
-def _growing(rows: Iterator[Any]) -> list[Any]:
+def _growing(rows: Iterable[Any]) -> list[Any]:
     """Put rows in order: steps written again, after a kill, replace those written before it."""
     kept: list[Any] = []
     for row in rows:
