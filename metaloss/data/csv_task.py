@@ -22,8 +22,11 @@ from metaloss.data.problems import (
 )
 from metaloss.data.source import Table
 from metaloss.data.tables.columns import TableEncoder, check_differ, fit_columns
-from metaloss.data.tables.reader import CSVForm, TextTable, read_csv
+from metaloss.data.tables.form import CSVForm
+from metaloss.data.tables.parts import marked_rows, read_rows
+from metaloss.data.tables.reader import read_csv
 from metaloss.data.tables.target import Predict, Target, read_target
+from metaloss.data.tables.text_table import TextTable
 from metaloss.errors import MetalossError, unknown_name
 
 _FEWEST_ROWS = 20
@@ -40,6 +43,9 @@ class CSV(TableSource, CSVForm, ClassOptions, ValueOptions):
     the training targets. Rows without a target are left out, as is a column without a name, which
     is how row numbers are often saved.
 
+    Trusted rows, which judge the loss, and test rows are drawn from the file, or come from files
+    of their own, with the same columns in any order.
+
     Raises:
         MetalossError: At ``build``, in one line, if the file or a column is not what it should
             be.
@@ -55,6 +61,14 @@ class CSV(TableSource, CSVForm, ClassOptions, ValueOptions):
     """
 
     path: str = field(default="", metadata={"help": "the CSV file, with a header; .gz too"})
+    trusted: str = field(
+        default="",
+        metadata={"help": "a CSV file of checked rows, which judge the loss; empty: drawn"},
+    )
+    trusted_column: str = field(
+        default="", metadata={"help": "a column of yes and no that marks the checked rows instead"}
+    )
+    test: str = field(default="", metadata={"help": "a CSV file of test rows; empty: drawn"})
     target: str = field(default="", metadata={"help": "name of the column to predict"})
     predict: Predict = field(
         default=Predict.auto,
@@ -74,6 +88,8 @@ class CSV(TableSource, CSVForm, ClassOptions, ValueOptions):
         """Check the ranges."""
         super().__post_init__()
         whole("task.most_categories", self.most_categories, 1)
+        if self.trusted and self.trusted_column:
+            raise MetalossError("task.trusted and task.trusted_column: expected one of them")
 
     def load(self) -> tuple[Any, np.ndarray]:
         """Return the columns and the targets, rows without a target left out."""
@@ -92,25 +108,35 @@ class CSV(TableSource, CSVForm, ClassOptions, ValueOptions):
                 f"{_FEWEST_ROWS}"
             )
         self._check_options(target)
-        left_out = {"", self.target, *self.drop}
+        left_out = {"", self.target, self.trusted_column, *self.drop}
         names = [name for name in text.names if name not in left_out]
         if not names:
             raise MetalossError(f"{self.path}: no column but the target; expected one or more")
-        inputs = text.columns(names)
+        files = {"valid": self.trusted, "test": self.test}
+        files = {part: path for part, path in files.items() if path}
+        rows = read_rows(text, target, [self.target, *names], files)
+        given = dict(rows.given)
+        if self.trusted_column:
+            marked = marked_rows(text, self.trusted_column)[target.rows]
+            given["valid"] = np.flatnonzero(marked)
         return Table(
-            inputs.iloc[target.rows],
-            target.values,
+            rows.inputs,
+            rows.target.values,
+            given=given,
             name=Path(self.path).stem,
-            classes=target.classes,
-            about=_about(self.target, target, len(text.lines)),
+            classes=rows.target.classes,
+            about=_about(self.target, rows.target, len(text.lines) - len(target.rows)),
         )
 
     def problem(self, table: Table) -> Problem:
         """Return classes or values."""
         if table.targets.ndim == 1:
-            count = int(table.targets.max()) + 1
+            assert table.classes is not None
             return ClassProblem(
-                outputs=count, noise=self.label_noise, options=self, names=table.classes
+                outputs=len(table.classes),
+                noise=self.label_noise,
+                options=self,
+                names=table.classes,
             )
         return ValueProblem(outputs=1, noise=self.label_noise, options=self)
 
@@ -146,11 +172,10 @@ class CSV(TableSource, CSVForm, ClassOptions, ValueOptions):
                 )
 
 
-def _about(name: str, target: Target, rows: int) -> str:
+def _about(name: str, target: Target, lost: int) -> str:
     if target.classes is None:
         about = f"{name} from the other columns; mse: in units of its training variance"
     else:
         shown = ", ".join(target.classes[:10]) + (", ..." if len(target.classes) > 10 else "")
         about = f"{name} ({shown}) from the other columns; error: share of wrong classes"
-    lost = rows - len(target.rows)
     return f"{about}; {lost} rows without a target left out" if lost else about

@@ -20,7 +20,7 @@ from metaloss.data.problems import (
 )
 from metaloss.data.scaling import as_float32, fit_scaling
 from metaloss.data.source import RowSource, Table
-from metaloss.data.splits import Split, split_rows
+from metaloss.data.splits import Split, split_rest
 from metaloss.errors import MetalossError
 
 
@@ -56,10 +56,11 @@ class NumberSource(RowSource):
 
 @dataclass(frozen=True, kw_only=True)
 class TableSource(NumberSource):
-    """Rows without a published test split: all parts are drawn by the seed."""
+    """Rows without a published test split: the seed draws every part that is not given."""
 
     valid_fraction: float = field(
-        default=0.15, metadata={"help": "validation rows, as a share of all rows"}
+        default=0.15,
+        metadata={"help": "trusted rows, which judge, as a share of all rows"},
     )
     test_fraction: float = field(
         default=0.25, metadata={"help": "test rows, as a share of all rows"}
@@ -86,9 +87,8 @@ class TableSource(NumberSource):
 
     def split(self, table: Table, strata: np.ndarray | None, rng: np.random.Generator) -> Split:
         """Return the rows of each part, before any are left out."""
-        return split_rows(
-            len(table.targets), self.valid_fraction, self.test_fraction, rng, strata=strata
-        )
+        fractions = self.valid_fraction, self.test_fraction
+        return split_rest(len(table.targets), table.given, fractions, rng, strata=strata)
 
 
 @dataclass(frozen=True, kw_only=True)

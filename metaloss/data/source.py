@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
@@ -24,13 +25,14 @@ class Table(NamedTuple):
     """All rows of a task.
 
     ``inputs``: n rows, an array or a table. ``targets``: labels (n,) or values
-    (n, C). ``published``: so many rows at the end are the published test split.
+    (n, C). ``given``: row numbers of the parts that are no draw, such as a published
+    test split.
     ``name`` and ``about``: in place of the source's own. ``classes``: what they are called.
     """
 
     inputs: Any
     targets: np.ndarray
-    published: int = 0
+    given: Mapping[str, np.ndarray] = MappingProxyType({})
     name: str | None = None
     about: str | None = None
     classes: list[str] | None = None
@@ -57,13 +59,13 @@ class RowSource(TaskSource, Checked):
         default=0.0, metadata={"help": "share of the training targets made wrong, 0 to below 1"}
     )
     noisy_validation: bool = field(
-        default=False, metadata={"help": "the same noise on the validation targets too"}
+        default=False, metadata={"help": "the same noise on the trusted rows' targets too"}
     )
     subset: int | None = field(
         default=None, metadata={"help": "keep so many training rows; null: all"}
     )
     meta_fraction: float = field(
-        default=1.0, metadata={"help": "share of the validation rows that are kept for judging"}
+        default=1.0, metadata={"help": "share of the trusted rows that are kept for judging"}
     )
     split_seed: int | None = field(
         default=None,
@@ -157,7 +159,7 @@ class RowSource(TaskSource, Checked):
             if count < 1:
                 raise MetalossError(
                     f"task.meta_fraction={self.meta_fraction}: keeps none of {len(valid)} "
-                    f"validation rows; expected at least {1 / len(valid):.2g}"
+                    f"trusted rows; expected at least {1 / len(valid):.2g}"
                 )
             valid = some(valid, count, "meta")
         return Split(train, valid, test)

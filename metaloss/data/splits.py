@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import numpy as np
@@ -27,7 +28,7 @@ def split_rows(
 ) -> Split:
     """Split ``range(rows)`` into three parts of exact sizes.
 
-    The test part has ``round(test_fraction · rows)`` rows, the validation part
+    The test part has ``round(test_fraction · rows)`` rows, the validation part (the trusted rows)
     ``round(valid_fraction · rows)``, the training part the rest.
 
     Args:
@@ -64,6 +65,41 @@ def split_rows(
     rest = np.setdiff1d(everything, test)
     valid = choose(rest, sizes["valid"], rng, strata=None if strata is None else strata[rest])
     return Split(train=np.setdiff1d(rest, valid), valid=valid, test=test)
+
+
+def split_rest(
+    rows: int,
+    given: Mapping[str, np.ndarray],
+    fractions: tuple[float, float],
+    rng: np.random.Generator,
+    *,
+    strata: np.ndarray | None = None,
+) -> Split:
+    """Split the rows that no given part holds; see :func:`split_rows`.
+
+    Args:
+        rows: The number of rows.
+        given: Row numbers of the validation part, the test part, or both.
+        fractions: Shares of the other rows for a validation part and a test part; not used for a
+            part that is given.
+        rng: Decides the split.
+        strata: See :func:`split_rows`.
+
+    Example:
+        >>> given = {"valid": np.arange(8, 10)}
+        >>> split = split_rest(10, given, (0.5, 0.25), np.random.default_rng(0))
+        >>> [len(part) for part in split]
+        [6, 2, 2]
+    """
+    rest = np.setdiff1d(np.arange(rows), np.concatenate([np.arange(0), *given.values()]))
+    valid, test = (
+        0.0 if part in given else share
+        for part, share in zip(("valid", "test"), fractions, strict=True)
+    )
+    kept = None if strata is None else strata[rest]
+    split = split_rows(len(rest), valid, test, rng, strata=kept)
+    parts = {part: rest[chosen] for part, chosen in split._asdict().items()}
+    return Split(**{**parts, **given})
 
 
 def choose(

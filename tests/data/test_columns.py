@@ -5,7 +5,7 @@ import pytest
 
 from metaloss.data.files import DataWarning
 from metaloss.data.tables.columns import TableEncoder, fit_columns
-from metaloss.data.tables.reader import frame
+from metaloss.data.tables.text_table import frame
 from metaloss.errors import MetalossError
 
 

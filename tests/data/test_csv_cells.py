@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from metaloss.data.files import DataWarning
 from metaloss.data.tables.cells import Decimal, Thousands, dates, number_readings
-from metaloss.data.tables.reader import CSVForm, read_csv
+from metaloss.data.tables.form import CSVForm
+from metaloss.data.tables.reader import read_csv
 from metaloss.errors import MetalossError
 
 AUTO = Decimal.auto, Thousands.auto

@@ -11,7 +11,8 @@ from metaloss.data.csv_task import CSV
 from metaloss.data.files import DataWarning
 from metaloss.data.scaling import fit_scaling
 from metaloss.data.tables.columns import check_differ
-from metaloss.data.tables.reader import CSVForm, read_csv
+from metaloss.data.tables.form import CSVForm
+from metaloss.data.tables.reader import read_csv
 from metaloss.data.tables.target import Predict
 from metaloss.errors import MetalossError
 

@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 
 from metaloss.data.files import DataWarning
 from metaloss.data.tables.cells import Decimal, Thousands
-from metaloss.data.tables.reader import CSVForm, read_csv
+from metaloss.data.tables.form import CSVForm
+from metaloss.data.tables.reader import read_csv
 from metaloss.errors import MetalossError
 
 SIGNS = {".": Decimal.point, ",": Decimal.comma}

@@ -20,7 +20,7 @@ from metaloss.data.number_source import NumberSource
 from metaloss.data.problems import ClassOptions, ClassProblem, Problem
 from metaloss.data.scaling import fit_channels
 from metaloss.data.source import Table
-from metaloss.data.splits import Split, split_rows
+from metaloss.data.splits import Split, split_rest
 from metaloss.errors import MetalossError
 
 Pictures = tuple[np.ndarray, np.ndarray]
@@ -38,9 +38,9 @@ class Augment(Enum):
 class PictureSource(NumberSource, ClassOptions):
     """Pictures (B, C, H, W) in float32, each channel scaled by the training rows' pixels.
 
-    The published test split is the test part; training and validation rows are drawn from the
+    The published test split is the test part; training and trusted rows are drawn from the
     published training split, stratified by class. Augmentation is drawn anew for every batch of
-    training rows, on the device; validation and test rows are never augmented.
+    training rows, on the device; trusted and test rows are never augmented.
     """
 
     root: str = field(default="data", metadata={"help": "folder that holds the files"})
@@ -49,7 +49,7 @@ class PictureSource(NumberSource, ClassOptions):
     )
     valid_fraction: float = field(
         default=0.1,
-        metadata={"help": "validation rows, as a share of the published training rows"},
+        metadata={"help": "trusted rows, which judge, as a share of the published training rows"},
     )
     augment: Augment = field(
         default=Augment.none, metadata={"help": "of training batches: none, crop or crop_flip"}
@@ -106,7 +106,8 @@ class PictureSource(NumberSource, ClassOptions):
             parts.append((pictures, labels.astype(np.int64)))
         pictures, labels = (np.concatenate(both) for both in zip(*parts, strict=True))
         # SVHN's come with their axes in another order in memory.
-        return Table(np.ascontiguousarray(pictures), labels, published=len(parts[1][1]))
+        last = np.arange(len(parts[0][1]), len(labels))
+        return Table(np.ascontiguousarray(pictures), labels, given={"test": last})
 
     def problem(self, table: Table) -> Problem:
         """Return the classes."""
@@ -114,10 +115,8 @@ class PictureSource(NumberSource, ClassOptions):
 
     def split(self, table: Table, strata: np.ndarray | None, rng: np.random.Generator) -> Split:
         """Return the published test rows, and a split of the others."""
-        count = len(table.targets) - table.published
-        strata = None if strata is None else strata[:count]
-        split = split_rows(count, self.valid_fraction, 0, rng, strata=strata)
-        return split._replace(test=np.arange(count, len(table.targets)))
+        fractions = self.valid_fraction, 0.0
+        return split_rest(len(table.targets), table.given, fractions, rng, strata=strata)
 
     def scaling(self, inputs: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
         """Return the scaling of each channel."""

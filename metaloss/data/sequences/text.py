@@ -61,7 +61,7 @@ class Text(RowSource, LabelOptions):
     Inputs (B, T) int64, targets (B, T): the characters one place further; a model returns
     (B, C, T) raw outputs, C the number of different characters of the text. Rows are cut one after
     another out of the text; one that has occurred before is left out. The end of the text is the
-    test part; training and validation rows are drawn by the seed from what comes before it.
+    test part; training and trusted rows are drawn by the seed from what comes before it.
 
     Without a file: the topics of Python's own ``help()``, about half a million characters, the
     same wherever the version of Python is the same.
@@ -83,7 +83,7 @@ class Text(RowSource, LabelOptions):
         metadata={"help": "bits per character, or error: the share of wrong guesses"},
     )
     valid_fraction: float = field(
-        default=0.1, metadata={"help": "validation rows, as a share of all rows"}
+        default=0.1, metadata={"help": "trusted rows, which judge, as a share of all rows"}
     )
     test_fraction: float = field(
         default=0.1, metadata={"help": "test rows, the end of the text, as a share of all rows"}

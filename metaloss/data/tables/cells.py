@@ -86,12 +86,15 @@ def known(cells: pd.Series) -> pd.Series:
     return ~cells.str.lower().isin(MISSING)
 
 
-def number_readings(cells: pd.Series, decimal: Decimal, thousands: Thousands) -> list[Reading]:
+def number_readings(
+    cells: pd.Series, decimal: Decimal, thousands: Thousands, *, least: float = 0.5
+) -> list[Reading]:
     """Return what a column of text may mean as numbers: several where its cells leave it open.
 
-    Empty if most known cells are no numbers. Percent signs and signs of money may stand with the
-    numbers, the same one with all of them. What else counts as a number has a form of its own,
-    whatever Python's ``float`` takes: digits from 0 to 9, no underscores, no words.
+    Empty unless more than the share ``least`` of the known cells are numbers. Percent signs and
+    signs of money may stand with the numbers, the same one with all of them. What else counts as a
+    number has a form of its own, whatever Python's ``float`` takes: digits from 0 to 9, no
+    underscores, no words.
 
     Example:
         >>> cells = pd.Series(["1.234,5", "7"])
@@ -118,7 +121,8 @@ def number_readings(cells: pd.Series, decimal: Decimal, thousands: Thousands) ->
         if (not group or group in marks) and (point == "." or marks & {",", group})
     ]
     found: list[Reading] = []
-    most = filled.sum() / 2
+    least *= filled.sum()
+    most = least
     for point, group in differ or allowed[:1]:
         # A form that is to equal one that fits all cells must fit the first ones.
         if most == filled.sum() and _fitting(plain.head(_FIRST), point, group).sum() < min(
@@ -130,7 +134,7 @@ def number_readings(cells: pd.Series, decimal: Decimal, thousands: Thousands) ->
         if count > most:
             found, most = [], count
         alike = [np.array_equal(values, other.values, equal_nan=True) for other in found]
-        if count == most and not any(alike) and (found or count > filled.sum() / 2):
+        if count == most and not any(alike) and (found or count > least):
             read = plain[np.isfinite(values)]
             marked = bool(marks & {".", ","}) and any("." in cell or "," in cell for cell in read)
             found.append(Reading(values=values, decimal=point, thousands=group, marked=marked))
@@ -181,8 +185,8 @@ def _parsed(cells: pd.Series, decimal: str, thousands: str) -> np.ndarray:
 
 def choose_reading(
     readings: list[Reading], cells: pd.Series, certain: Set[str], separator: str, where: str
-) -> np.ndarray:
-    """Return the numbers of a column, decided by the other columns where its cells leave it open.
+) -> Reading:
+    """Return what a column means, decided by the other columns where its cells leave it open.
 
     Args:
         readings: What the column may mean, at least one reading.
@@ -197,9 +201,9 @@ def choose_reading(
     fitting = [reading for reading in readings if {reading.decimal} == set(certain)]
     first = readings[0]
     if len(readings) == 1 or (not certain and first.decimal == "." and separator != ";"):
-        return first.values
+        return first
     if len(fitting) == 1:
-        return fitting[0].values
+        return fitting[0]
     row = int(np.flatnonzero(~np.isclose(first.values, readings[1].values, equal_nan=True))[0])
     one, other = first.values[row], readings[1].values[row]
     message = (
@@ -209,16 +213,17 @@ def choose_reading(
     # Who separates by semicolons needs the comma for decimals.
     if not certain and separator == ";":
         warn(f"{message}; taken as {one:.15g}")
-        return first.values
+        return first
     raise MetalossError(message)
 
 
-def dates(cells: pd.Series, form: str) -> np.ndarray | None:
-    """Return a column as days since the beginning of 1970; None if most cells are no dates.
+def dates(cells: pd.Series, form: str, *, least: float = 0.5) -> np.ndarray | None:
+    """Return a column as days since the beginning of 1970; None if it holds too few dates.
 
     Args:
         cells: Text.
         form: A format, as for ``strptime``, besides ISO 8601 with year, month and day; or empty.
+        least: More than this share of the known cells must be dates.
 
     Example:
         >>> dates(pd.Series(["1970-01-02", "1970-01-03 12:00"]), "").tolist()
@@ -227,7 +232,7 @@ def dates(cells: pd.Series, form: str) -> np.ndarray | None:
     filled = known(cells)
     iso = cells.str.fullmatch(_ISO).astype(bool)
     for name, fits in ((form, filled), ("ISO8601", iso)):
-        if not name or fits.sum() <= filled.sum() / 2:
+        if not name or fits.sum() <= least * filled.sum():
             continue
         try:
             found = pd.to_datetime(cells.where(fits), format=name, errors="coerce", utc=True)
@@ -236,7 +241,7 @@ def dates(cells: pd.Series, form: str) -> np.ndarray | None:
         # numpy's unit reaches further than nanoseconds do.
         moments = found.dt.tz_localize(None).to_numpy()
         values = (moments - np.datetime64(0, "D")) / np.timedelta64(1, "D")
-        if np.isfinite(values).sum() > filled.sum() / 2:
+        if np.isfinite(values).sum() > least * filled.sum():
             return values
     return None
 

@@ -11,7 +11,8 @@ from sklearn.datasets import fetch_openml
 
 from metaloss.data.files import download
 from metaloss.data.tables.named_table import NamedTable
-from metaloss.data.tables.reader import TextTable, read_csv
+from metaloss.data.tables.reader import read_csv
+from metaloss.data.tables.text_table import TextTable
 
 _TARGET = "ViolentCrimesPerPop"
 # What tells a community's name and place, and the fold of the published cross-validation: the

@@ -12,8 +12,10 @@ from torch import Tensor
 
 from metaloss.data.number_source import RegressionSource
 from metaloss.data.tables.columns import TableEncoder, check_differ, fit_columns
-from metaloss.data.tables.reader import CSVForm, TextTable, read_csv
+from metaloss.data.tables.form import CSVForm
+from metaloss.data.tables.reader import read_csv
 from metaloss.data.tables.target import Predict, read_target
+from metaloss.data.tables.text_table import TextTable
 from metaloss.errors import MetalossError, unknown_name
 
 

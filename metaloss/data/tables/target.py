@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 
 import numpy as np
 
 from metaloss.data.tables.cells import MISSING
-from metaloss.data.tables.reader import TextTable
+from metaloss.data.tables.text_table import ColumnForm, TextTable
 from metaloss.errors import MetalossError
 
 # Whole numbers are classes up to so many different ones ...
@@ -34,11 +34,13 @@ class Target:
         rows: Row numbers of the table where the target is known.
         values: Class indices (n,) int64, or numbers (n, 1) float64.
         classes: The text of each class; None for numbers.
+        numeric: Whether the column holds numbers, which may be classes.
     """
 
     rows: np.ndarray
     values: np.ndarray
     classes: list[str] | None = None
+    numeric: bool = True
 
 
 def read_target(table: TextTable, name: str, predict: Predict) -> Target:
@@ -81,7 +83,47 @@ def read_target(table: TextTable, name: str, predict: Predict) -> Target:
     ordered = sorted(set(keys))
     places = {key: place for place, key in enumerate(ordered)}
     values = np.array([places[key] for key in keys], dtype=np.int64)
-    return Target(rows=rows, values=values, classes=[_shown(key) for key in ordered])
+    shown = [_shown(key) for key in ordered]
+    return Target(rows=rows, values=values, classes=shown, numeric=numbers is not None)
+
+
+def read_same_target(table: TextTable, name: str, like: Target, form: ColumnForm) -> Target:
+    """Return the targets of another file, as those of the first file are read.
+
+    Classes that the first file lacks come after its own, sorted.
+
+    Args:
+        table: The other file.
+        name: The column.
+        like: What the first file holds.
+        form: How its column there is read.
+
+    Raises:
+        MetalossError: If no target is known, or one is no number where numbers are expected.
+    """
+    cells = table.column(name)
+    numbers = table.numbers(name, form=form) if like.numeric else None
+    blank = MISSING if like.numeric else {"", "?"}
+    rows = np.flatnonzero([cell.lower() not in blank for cell in cells])
+    if not len(rows):
+        raise MetalossError(f"{table.path}: the target {name!r} is empty; expected targets")
+    if like.classes is None:
+        values = np.full(len(cells), np.nan) if numbers is None else numbers
+        lost = rows[np.isnan(values[rows])]
+        if len(lost):
+            raise MetalossError(
+                f"{table.path}: the target {name!r} is {cells[lost[0]]!r} in line "
+                f"{table.lines[lost[0]]}; expected a number"
+            )
+        return replace(like, rows=rows, values=values[rows][:, None])
+    keys = [
+        cells[row] if numbers is None or np.isnan(numbers[row]) else _shown(float(numbers[row]))
+        for row in rows
+    ]
+    classes = [*like.classes, *sorted(set(keys) - set(like.classes))]
+    places = {key: place for place, key in enumerate(classes)}
+    labels = np.array([places[key] for key in keys], dtype=np.int64)
+    return replace(like, rows=rows, values=labels, classes=classes)
 
 
 def _check_texts(table: TextTable, name: str, predict: Predict, read: np.ndarray | None) -> None:

@@ -1,0 +1,49 @@
+"""Options that say how a CSV file is written."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from metaloss.data.checks import Checked
+from metaloss.data.tables.cells import Decimal, Thousands
+from metaloss.errors import MetalossError
+
+
+@dataclass(frozen=True, kw_only=True)
+class CSVForm(Checked):
+    """Options for what is written in a file; what is left at its default is found out."""
+
+    decimal: Decimal = field(
+        default=Decimal.auto, metadata={"help": "the decimal sign of numbers; auto: by the cells"}
+    )
+    thousands: Thousands = field(
+        default=Thousands.auto,
+        metadata={"help": "what groups the digits of numbers; auto: by the cells"},
+    )
+    dates: str = field(
+        default="",
+        metadata={"help": "the format of dates, such as %d.%m.%Y; empty: 2024-01-31 alone"},
+    )
+    comment: str = field(
+        default="", metadata={"help": "a sign after which the rest of a line does not count"}
+    )
+    encoding: str = field(
+        default="", metadata={"help": "such as cp1252; empty: UTF-8, or what the file's mark says"}
+    )
+
+    def __post_init__(self) -> None:
+        """Check what can be checked without the file."""
+        super().__post_init__()
+        if self.decimal is not Decimal.auto and self.decimal.value == self.thousands.value:
+            raise MetalossError(
+                f"task.decimal={self.decimal.value} and task.thousands={self.thousands.value}: "
+                "expected different signs"
+            )
+        if self.comment and (len(self.comment) != 1 or self.comment in '",;\t|\r\n '):
+            raise MetalossError(f"task.comment={self.comment}: expected one sign, such as #")
+        try:
+            "".encode(self.encoding or "utf-8")  # a codec of bytes has no str.encode
+        except (LookupError, ValueError) as error:
+            raise MetalossError(
+                f"task.encoding={self.encoding}: expected the name of an encoding, such as cp1252"
+            ) from error

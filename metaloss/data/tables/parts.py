@@ -1,0 +1,139 @@
+"""The rows of a table: of one file, and of further files with trusted and with test rows."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from metaloss.data.files import warn
+from metaloss.data.tables.cells import MISSING
+from metaloss.data.tables.reader import read_csv
+from metaloss.data.tables.target import Target, read_same_target
+from metaloss.data.tables.text_table import ColumnForm, TextTable
+from metaloss.errors import MetalossError, unknown_name
+
+_YES = {"1", "1.0", "true", "yes", "y", "t", "x"}
+_NO = {"0", "0.0", "false", "no", "n", "f", *MISSING}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rows:
+    """The rows of one or more files, one below the other.
+
+    Attributes:
+        inputs: Their input columns.
+        target: Their targets.
+        given: Row numbers of the parts that have a file of their own, or are marked.
+    """
+
+    inputs: pd.DataFrame
+    target: Target
+    given: Mapping[str, np.ndarray] = field(default_factory=dict)
+
+
+def read_rows(
+    text: TextTable, target: Target, columns: Sequence[str], files: Mapping[str, str]
+) -> Rows:
+    """Return the rows of the first file, and below them those of the others.
+
+    What the columns and the target hold is decided by the first file.
+
+    Args:
+        text: The first file, whose ``target`` was read.
+        target: Its targets.
+        columns: Names of the target and of the input columns.
+        files: Paths by the part that their rows are for: ``valid``, ``test``.
+
+    Raises:
+        MetalossError: If a file lacks a column, or shares no class with the first one.
+    """
+    name, *names = columns
+    forms = text.forms(names)
+    form = text.forms([name])[name] if target.numeric else ColumnForm(kind="text")
+    tables, found = [text.columns(names, forms).iloc[target.rows]], [target]
+    for path in files.values():
+        other = read_csv(path, text.form)
+        _check_columns(other, text, columns)
+        found.append(read_same_target(other, name, found[-1], form))
+        tables.append(other.columns(names, forms).iloc[found[-1].rows])
+        _say_repeated(path, text, tables[-1], tables[0])
+    paths = [str(text.path), *files.values()]
+    _check_classes(paths, found)
+    ends = np.cumsum([len(one.rows) for one in found])
+    return Rows(
+        inputs=pd.concat(tables, ignore_index=True),
+        target=Target(
+            rows=np.arange(ends[-1]),
+            values=np.concatenate([one.values for one in found]),
+            classes=found[-1].classes,
+            numeric=target.numeric,
+        ),
+        given={
+            part: np.arange(first, last)
+            for part, first, last in zip(files, ends[:-1], ends[1:], strict=True)
+        },
+    )
+
+
+def marked_rows(text: TextTable, name: str) -> np.ndarray:
+    """Return which rows a column of yes and no marks.
+
+    Raises:
+        MetalossError: If there is no such column, a cell is neither yes nor no, or all cells are
+            the same.
+    """
+    if name not in text.names:
+        raise unknown_name(f"column of {text.path}", name, [one for one in text.names if one])
+    cells = text.column(name)
+    for cell, line in zip(cells, text.lines, strict=True):
+        if cell.lower() not in _YES | _NO:
+            raise MetalossError(
+                f"{text.path}: column {name!r} is {cell[:40]!r} in line {line}; expected whether "
+                "the row is trusted: yes, true, 1 or x; no, false, 0 or nothing"
+            )
+    marked = np.array([cell.lower() in _YES for cell in cells])
+    if marked.all() or not marked.any():
+        which = "every" if marked.all() else "no"
+        raise MetalossError(f"{text.path}: column {name!r} marks {which} row; expected some")
+    return marked
+
+
+def _check_columns(other: TextTable, first: TextTable, columns: Sequence[str]) -> None:
+    lacking = [name for name in columns if name not in other.names]
+    if lacking:
+        drop = f" (task.drop=[{','.join(lacking)}] leaves them out)"
+        raise MetalossError(
+            f"{other.path}: no column {', '.join(lacking)}; expected the columns of {first.path}"
+            f"{drop if columns[0] not in lacking else ', the target among them'}"
+        )
+    unknown = [name for name in other.names if name and name not in first.names]
+    if unknown:
+        warn(f"{other.path}: left out, as {first.path} lacks them: {', '.join(unknown)}")
+
+
+def _say_repeated(path: str, first: TextTable, rows: pd.DataFrame, train: pd.DataFrame) -> None:
+    known = pd.util.hash_pandas_object(train, index=False)
+    again = pd.util.hash_pandas_object(rows, index=False).isin(known).sum()
+    if again:
+        warn(f"{path}: {again} of {len(rows)} rows have the same inputs as a row of {first.path}")
+
+
+def _check_classes(paths: Sequence[str], found: Sequence[Target]) -> None:
+    classes = found[-1].classes
+    if classes is None or len(paths) == 1:
+        return
+    held = [np.isin(np.arange(len(classes)), target.values) for target in found]
+    for path, one in zip(paths[1:], held[1:], strict=True):
+        if not (one & held[0]).any():
+            raise MetalossError(f"{path}: none of its classes occurs in {paths[0]}")
+    alone = [
+        f"{classes[place]!r} in {Path(paths[int(np.argmax(here))]).name}"
+        for place, here in enumerate(np.stack(held, axis=1))
+        if here.sum() == 1
+    ]
+    if alone:
+        warn(f"{paths[0]}: classes that occur in one file only: {', '.join(alone[:10])}")
