@@ -20,8 +20,8 @@ from metaloss.study.launch.ray_trainer import RayTrainer, refuse_searches
 from metaloss.study.launch.tuning import Score, check_finals, judge, plan_trials, settle
 from metaloss.study.outputs import Comparison, Finished, write_blocks, write_table, write_text
 from metaloss.study.spec.options import Options, split_launcher
-from metaloss.study.spec.spec import Study, parse_row, parse_seeds
-from metaloss.study.spec.study_file import load_study, to_yaml
+from metaloss.study.spec.spec import Study
+from metaloss.study.spec.study_file import load_study, parse_row, parse_seeds, to_yaml
 from metaloss.study.tables.groups import groups_of_folders, groups_of_jobs
 from metaloss.study.tables.tuning_render import (
     choice_lines,

@@ -11,7 +11,7 @@ from metaloss import registry
 from metaloss.cli.main import app
 from metaloss.compose import compose
 from metaloss.compose.words import parse
-from metaloss.study.spec.spec import parse_row
+from metaloss.study.spec.study_file import parse_row
 
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]

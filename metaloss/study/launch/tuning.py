@@ -11,8 +11,8 @@ from typing import Any
 from metaloss.compose import compose
 from metaloss.core.storage.run_folder import read_summary
 from metaloss.study.launch.jobs import Job, Resolve, config_of, plan_row
-from metaloss.study.spec.rules import TUNING_FOLDER
-from metaloss.study.spec.spec import Row, Study
+from metaloss.study.launch.jobs import Job, Resolve, config_of, plan_row
+from metaloss.study.spec.spec import TUNING_FOLDER, Study
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,7 +74,7 @@ def plan_trials(study: Study, out: Path, resolve: Resolve = compose) -> list[Tri
     trials = []
     for row in study.rows:
         for index, words in enumerate(row.tune):
-            tried = _with_words(replace(row, name=f"{row.name}, setting {index}"), words)
+            tried = replace(row.with_words(words), name=f"{row.name}, setting {index}")
             alone = Study(rows=(tried,), seeds=study.tuning_seeds, common=study.common)
             folder = out / TUNING_FOLDER / row.slug / str(index)
             jobs = tuple(plan_row(alone, tried, folder, resolve))
@@ -88,7 +88,7 @@ def check_finals(study: Study, out: Path, resolve: Resolve = compose) -> None:
     for row in study.rows:
         if row.tuned_as is not None:
             # One stands for all: the settings of a search set the same keys, as a rule.
-            config_of(study, _with_words(row, settings[row.tuned_as][0]), resolve)
+            config_of(study, row.with_words(settings[row.tuned_as][0]), resolve)
         elif not row.tune:
             plan_row(study, row, out / row.slug, resolve)
 
@@ -118,12 +118,8 @@ def judge(trials: Sequence[Trial]) -> list[Score]:
 def settle(study: Study, scores: Sequence[Score]) -> Study:
     """Return the study with the chosen settings among the words of its rows: nothing is tuned."""
     chosen = {score.row: score.words for score in scores if score.chosen}
-    rows = tuple(_with_words(row, chosen.get(row.tuned_as or row.name, ())) for row in study.rows)
+    rows = tuple(row.with_words(chosen.get(row.tuned_as or row.name, ())) for row in study.rows)
     return replace(study, rows=rows, tuning_seeds=())
-
-
-def _with_words(row: Row, words: Sequence[str]) -> Row:
-    return Row(name=row.name, overrides=(*row.overrides, *words))
 
 
 def _summary(job: Job) -> dict[str, Any]:

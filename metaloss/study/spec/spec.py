@@ -3,22 +3,38 @@
 from __future__ import annotations
 
 import re
-import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from metaloss.errors import MetalossError, unknown_name
-from metaloss.study.spec.rules import (
-    check_aside,
-    check_groups,
-    check_tuning,
-    check_without,
-    check_words,
-)
+
+# The tuning runs lie in a folder of this name, beside the rows' folders.
+TUNING_FOLDER = "tuning"
+
+
+class _Named:
+    """A row or a block.
+
+    Example:
+        >>> Row(name="CNN, 40 % wrong labels").slug
+        'cnn-40-wrong-labels'
+    """
+
+    name: str
+
+    @property
+    def slug(self) -> str:
+        """The name as a folder."""
+        return re.sub(r"[^\w.]+", "-", self.name.lower()).strip("-.")
+
+    def _check(self, where: str, words: Iterable[str]) -> None:
+        if not self.slug:
+            raise MetalossError(f"{where}: expected a name with letters or digits")
+        _check_words(words, where)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Row:
+class Row(_Named):
     """One line of the table: a name, and the ``KEY=VALUE`` words that make it what it is.
 
     Attributes:
@@ -41,27 +57,19 @@ class Row:
     def __post_init__(self) -> None:
         """Check the name and the words."""
         where = f"row {self.name!r}"
-        if not self.slug:
-            raise MetalossError(f"{where}: expected a name with letters or digits")
-        check_words(self.overrides, where)
+        self._check(where, self.overrides)
         for index, words in enumerate(self.tune):
-            check_words(words, f"{where}, setting {index}")
+            _check_words(words, f"{where}, setting {index}")
         if self.tune and self.tuned_as is not None:
             raise MetalossError(f"{where}: has both tune and tuned_as: expected one of them")
 
-    @property
-    def slug(self) -> str:
-        """The name as a folder.
-
-        Example:
-            >>> Row(name="Learned, online").slug
-            'learned-online'
-        """
-        return slug(self.name)
+    def with_words(self, words: Iterable[str]) -> Row:
+        """Return the row with further words, and nothing to tune."""
+        return Row(name=self.name, overrides=(*self.overrides, *words))
 
 
 @dataclass(frozen=True, kw_only=True)
-class Block:
+class Block(_Named):
     """What the rows are trained on for one table, such as a task: a name and common words.
 
     Attributes:
@@ -80,14 +88,7 @@ class Block:
 
     def __post_init__(self) -> None:
         """Check the name and the words."""
-        if not self.slug:
-            raise MetalossError(f"block {self.name!r}: expected a name with letters or digits")
-        check_words(self.overrides, f"block {self.name!r}")
-
-    @property
-    def slug(self) -> str:
-        """The name as a folder."""
-        return slug(self.name)
+        self._check(f"block {self.name!r}", self.overrides)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -131,19 +132,22 @@ class Study:
             raise MetalossError('nothing to compare: give rows, such as --row "online: loss=mlp"')
         if not self.seeds:
             raise MetalossError("no seeds: expected for example --seeds 0-4")
-        _check_names("rows", self.rows)
-        _check_names("blocks", self.blocks)
+        _check_apart("rows", self.rows)
+        _check_apart("blocks", self.blocks)
         names = [row.name for row in self.rows]
-        if self.reference is not None and self.reference not in names:
-            raise unknown_name("reference row", self.reference, names)
+        if self.reference is not None:
+            _check_known("reference row", [self.reference], names)
         if not isinstance(self.together, int) or self.together < 1:
             raise MetalossError(f"together={self.together}: expected a number ≥ 1")
-        check_words(self.common, "the common words")
-        check_tuning(self)
+        _check_words(self.common, "the common words")
+        _check_tuning(self)
         for block in self.blocks:
-            check_without(self, block)
-        check_groups(self)
-        check_aside(self)
+            _check_without(self, block)
+        for label, blocks in self.groups.items():
+            if label == "all" or not blocks:
+                raise MetalossError(f"group {label!r}: expected blocks, and a label other than all")
+            _check_known(f"group {label!r}: block", blocks, [block.name for block in self.blocks])
+        _check_known("aside: row", self.aside, names)
 
     def of_block(self, block: Block) -> Study:
         """Return one block as a study of its own."""
@@ -164,67 +168,86 @@ class Study:
     def overrides(self, row: Row, seed: int) -> list[str]:
         """Return the words of one run; a later word on the same key replaces an earlier one.
 
-        Runs are watched from here: they have no tracker of their own unless one is asked for.
+        The study itself shows how its runs get on: they have no tracker unless one is asked for.
         """
         words = ["tracker=[]", *self.common, *row.overrides, f"seed={seed}"]
         return list({word.partition("=")[0].lstrip("+"): word for word in words}.values())
 
 
-def parse_seeds(text: str | int | Iterable[int | str]) -> tuple[int, ...]:
-    """Return seeds from ``0-4``, ``0,2,5-7``, a number, or a list of these.
-
-    Raises:
-        MetalossError: If it cannot be read, or a seed occurs twice.
-
-    Example:
-        >>> parse_seeds("0-2,7")
-        (0, 1, 2, 7)
-    """
-    parts = text.split(",") if isinstance(text, str) else [text] if isinstance(text, int) else text
-    seeds: list[int] = []
-    for part in parts:
-        found = re.fullmatch(r"\s*(\d+)\s*(?:-\s*(\d+)\s*)?", str(part))
-        if not found or (found[2] and int(found[2]) < int(found[1])):
-            raise MetalossError(f"seeds {part!r}: expected a number or a range such as 0-4")
-        seeds += range(int(found[1]), int(found[2] or found[1]) + 1)
-    if len(set(seeds)) < len(seeds):
-        raise MetalossError(f"seeds {text!r}: a seed occurs twice")
-    return tuple(seeds)
+def _check_words(words: Iterable[str], where: str) -> None:
+    for word in words:
+        key, equals, _ = word.partition("=")
+        if not equals or not key.strip():
+            raise MetalossError(f"{where}: cannot read {word!r}: expected KEY=VALUE")
+        if key.strip() in ("seed", "output"):
+            raise MetalossError(f"{where}: {word!r}: the comparison itself sets {key.strip()}")
 
 
-def parse_row(text: str) -> Row:
-    """Return a row from ``"name: KEY=VALUE KEY=VALUE"``; quotes as in a shell.
-
-    Raises:
-        MetalossError: If it cannot be read.
-
-    Example:
-        >>> parse_row("focal: loss=focal loss.gamma=3").overrides
-        ('loss=focal', 'loss.gamma=3')
-    """
-    name, colon, words = text.partition(":")
-    if not colon or "=" in name:
-        raise MetalossError(f"row {text!r}: expected 'NAME: KEY=VALUE KEY=VALUE'")
-    try:
-        return Row(name=name.strip(), overrides=tuple(shlex.split(words)))
-    except ValueError as error:
-        if isinstance(error, MetalossError):
-            raise
-        raise MetalossError(f"row {text!r}: {error}") from error
-
-
-def slug(name: str) -> str:
-    """Return a name as a folder.
-
-    Example:
-        >>> slug("CNN, 40 % wrong labels")
-        'cnn-40-wrong-labels'
-    """
-    return re.sub(r"[^\w.]+", "-", name.lower()).strip("-.")
-
-
-def _check_names(what: str, named: Sequence[Row] | Sequence[Block]) -> None:
+def _check_apart(what: str, named: Sequence[Row] | Sequence[Block]) -> None:
     names, slugs = [one.name for one in named], [one.slug for one in named]
     for index, name in enumerate(names):
         if name in names[:index] or slugs[index] in slugs[:index]:
             raise MetalossError(f"two {what} are called {name!r} (folder {slugs[index]!r})")
+
+
+def _check_known(what: str, names: Sequence[str], known: Sequence[str]) -> None:
+    for index, name in enumerate(names):
+        if name not in known:
+            raise unknown_name(what, name, known)
+        if name in names[:index]:
+            raise MetalossError(f"{what} {name!r} occurs twice")
+
+
+def _check_tuning(study: Study) -> None:
+    """Raise unless every tuned row has the same number of settings, and seeds to choose by."""
+    tuned = {row.name: row for row in study.rows if row.tune}
+    if study.tuning_seeds and not tuned:
+        raise MetalossError("tuning seeds, but no row with settings to tune")
+    for row in study.rows:
+        if row.tuned_as is not None and row.tuned_as not in tuned:
+            what = f"row that {row.name!r} is tuned as"
+            _check_known(what, [row.tuned_as], [other.name for other in study.rows])
+            raise MetalossError(
+                f"row {row.name!r} is tuned as {row.tuned_as!r}, which has no settings to tune"
+            )
+        if tuned and row.slug == TUNING_FOLDER:
+            raise MetalossError(
+                f"row {row.name!r}: the folder {TUNING_FOLDER!r} is for the tuning runs: choose "
+                "another name"
+            )
+    for row in tuned.values():
+        first = next(iter(tuned.values()))
+        if len(row.tune) != len(first.tune):
+            raise MetalossError(
+                f"row {row.name!r} has {len(row.tune)} settings to tune, row {first.name!r} "
+                f"{len(first.tune)}: expected the same number for every tuned row"
+            )
+        if not study.tuning_seeds:
+            raise MetalossError(
+                f"row {row.name!r} is tuned: expected tuning seeds, such as "
+                "tuning: {seeds: 100-102}"
+            )
+    both = sorted(set(study.seeds) & set(study.tuning_seeds))
+    if both:
+        raise MetalossError(
+            f"seed {both[0]} is in the study's seeds and in its tuning seeds: expected other "
+            "seeds to tune by than to compare by"
+        )
+
+
+def _check_without(study: Study, block: Block) -> None:
+    """Raise unless a block can do without the rows that it leaves out."""
+    where = f"block {block.name!r}"
+    kept = [row for row in study.rows if row.name not in block.without]
+    for name in block.without:
+        _check_known(f"row that {where} is without", [name], [row.name for row in study.rows])
+    if study.reference in block.without:
+        raise MetalossError(f"{where} is without the reference row {study.reference!r}")
+    if not kept:
+        raise MetalossError(f"{where} is without any row")
+    for row in kept:
+        if row.tuned_as in block.without:
+            raise MetalossError(
+                f"{where} is without {row.tuned_as!r}, but not without {row.name!r}, which is "
+                "tuned as it"
+            )

@@ -1,24 +1,63 @@
-"""A study's YAML file: read and written."""
+"""A study as text: its YAML file, read and written; the rows and seeds of the command line."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+import shlex
+import typing
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, is_dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import yaml  # type: ignore[import-untyped]
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from metaloss.errors import MetalossError, unknown_name
-from metaloss.study.spec.spec import Block, Row, Study, parse_seeds
+from metaloss.study.spec.spec import Block, Row, Study
 
 SHIPPED = Path(__file__).parent.parent / "studies"
-_KEYS = (
-    "aside", "blocks", "common", "description", "groups", "reference", "rows", "seeds", "together",
-    "tuning",
-)  # fmt: skip
+Words = Annotated[tuple[str, ...], "a list of KEY=VALUE words"]
+Names = Annotated[tuple[str, ...], "a list of names"]
+
+
+@dataclass(frozen=True)
+class _Row:
+    words: Words = ()
+    tune: Annotated[tuple[Words, ...], "lists of KEY=VALUE words"] = ()
+    tuned_as: str = ""
+
+
+@dataclass(frozen=True)
+class _Block:
+    words: Words = ()
+    without: Names = ()
+
+
+@dataclass(frozen=True)
+class _Tuning:
+    seeds: Any = ()
+
+
+@dataclass(frozen=True)
+class _File:
+    """What a study's file holds, and what is said to be expected where it holds something else."""
+
+    aside: Names = ()
+    blocks: Annotated[Mapping[str, _Block], "names with lists of words"] = field(
+        default_factory=dict
+    )
+    common: Words = ()
+    description: str = ""
+    groups: Annotated[Mapping[str, Names], "labels with lists of blocks"] = field(
+        default_factory=dict
+    )
+    reference: str = ""
+    rows: Annotated[Mapping[str, _Row], "names with lists of words"] = field(default_factory=dict)
+    seeds: Any = 0
+    together: Annotated[int, "a whole number"] = 1
+    tuning: Annotated[_Tuning, "for example seeds: 100-102"] = _Tuning()
 
 
 def shipped_studies() -> list[str]:
@@ -61,8 +100,57 @@ def load_study(name_or_path: str | Path) -> Study:
         reason = re.sub(r"\s+", " ", str(error))
         raise MetalossError(f"study {path} is no plain YAML: {reason}") from error
     if not isinstance(values, dict):
-        raise MetalossError(f"study {path}: expected {', '.join(_KEYS)}")
-    return _study(path, {str(key): value for key, value in values.items()})
+        raise MetalossError(f"study {path}: expected {', '.join(vars(_File()))}")
+    try:
+        file: _File = _typed(_File, values)
+    except MetalossError as error:
+        raise MetalossError(f"study {path}: {error}") from error
+    return Study(
+        rows=tuple(
+            Row(name=name, overrides=row.words, tune=row.tune, tuned_as=row.tuned_as or None)
+            for name, row in file.rows.items()
+        ),
+        blocks=tuple(
+            Block(name=name, overrides=block.words, without=block.without)
+            for name, block in file.blocks.items()
+        ),
+        seeds=parse_seeds(file.seeds),
+        common=file.common,
+        reference=file.reference or None,
+        together=file.together,
+        description=file.description,
+        tuning_seeds=parse_seeds(file.tuning.seeds),
+        groups=file.groups,
+        aside=file.aside,
+    )
+
+
+def _typed(hint: Any, value: Any, key: str = "") -> Any:
+    """Return plain data as what a type hint says; ``key`` is its dotted name.
+
+    OmegaConf's typed merge would take mappings for texts, and not name the key of a list in a list.
+    """
+    hint, expected = typing.get_args(hint) if hasattr(hint, "__metadata__") else (hint, "text")
+    kind, args = typing.get_origin(hint) or hint, typing.get_args(hint)
+    within = f"{key}." if key else ""
+    if isinstance(hint, type) and is_dataclass(hint):
+        hints = typing.get_type_hints(hint, include_extras=True)
+        if "words" in hints and not isinstance(value, dict):
+            value = {"words": value}
+        if isinstance(value, dict):
+            for name in value:
+                if name not in hints:
+                    raise unknown_name(f"key of {key}" if key else "key", name, hints)
+            # A key without a value is left out.
+            given = {name: item for name, item in value.items() if item is not None}
+            return hint(**{n: _typed(hints[n], item, within + n) for n, item in given.items()})
+    elif kind is Mapping and isinstance(value, dict):
+        return {str(name): _typed(args[1], v, f"{within}{name}") for name, v in value.items()}
+    elif kind is tuple and isinstance(value, list) and (value or args[0] is str):
+        return tuple(_typed(args[0], v, f"{key}[{index}]") for index, v in enumerate(value))
+    elif hint is Any or (isinstance(value, kind) and not isinstance(value, bool)):
+        return value
+    raise MetalossError(f"{key}={value}: expected {expected}")
 
 
 def to_yaml(study: Study) -> str:
@@ -72,111 +160,68 @@ def to_yaml(study: Study) -> str:
         "common": list(study.common),
         "seeds": list(study.seeds),
         "reference": study.reference,
-        "rows": {row.name: _row_values(row) for row in study.rows},
+        "rows": {
+            row.name: _entry(row.overrides, tune=[*map(list, row.tune)], tuned_as=row.tuned_as)
+            for row in study.rows
+        },
     }
-    if study.together > 1:
-        values["together"] = study.together
-    if study.tuning_seeds:
-        values["tuning"] = {"seeds": list(study.tuning_seeds)}
-    if study.blocks:
-        values["blocks"] = {block.name: _block_values(block) for block in study.blocks}
-    if study.groups:
-        values["groups"] = {label: list(names) for label, names in study.groups.items()}
-    if study.aside:
-        values["aside"] = list(study.aside)
+    more = {
+        "together": study.together if study.together > 1 else None,
+        "tuning": {"seeds": list(study.tuning_seeds)} if study.tuning_seeds else None,
+        "blocks": {
+            block.name: _entry(block.overrides, without=list(block.without))
+            for block in study.blocks
+        },
+        "groups": {label: list(names) for label, names in study.groups.items()},
+        "aside": list(study.aside),
+    }
+    values |= {key: value for key, value in more.items() if value}
     return yaml.safe_dump(values, sort_keys=False, allow_unicode=True)
 
 
-def _row_values(row: Row) -> list[str] | dict[str, Any]:
-    words = list(row.overrides)
-    if row.tune:
-        return {"words": words, "tune": [list(setting) for setting in row.tune]}
-    return words if row.tuned_as is None else {"words": words, "tuned_as": row.tuned_as}
+def _entry(words: tuple[str, ...], **more: Any) -> list[str] | dict[str, Any]:
+    more = {key: value for key, value in more.items() if value}
+    return {"words": list(words), **more} if more else list(words)
 
 
-def _block_values(block: Block) -> list[str] | dict[str, Any]:
-    words = list(block.overrides)
-    return {"words": words, "without": list(block.without)} if block.without else words
+def parse_seeds(text: str | int | Iterable[int | str]) -> tuple[int, ...]:
+    """Return seeds from ``0-4``, ``0,2,5-7``, a number, or a list of these.
+
+    Raises:
+        MetalossError: If it cannot be read, or a seed occurs twice.
+
+    Example:
+        >>> parse_seeds("0-2,7")
+        (0, 1, 2, 7)
+    """
+    split = text.split(",") if isinstance(text, str) else text
+    parts: Iterable[Any] = split if isinstance(split, Iterable) else [split]
+    seeds: list[int] = []
+    for part in parts:
+        found = re.fullmatch(r"\s*(\d+)\s*(?:-\s*(\d+)\s*)?", str(part))
+        if not found or (found[2] and int(found[2]) < int(found[1])):
+            raise MetalossError(f"seeds {part!r}: expected a number or a range such as 0-4")
+        seeds += range(int(found[1]), int(found[2] or found[1]) + 1)
+    if len(set(seeds)) < len(seeds):
+        raise MetalossError(f"seeds {text!r}: a seed occurs twice")
+    return tuple(seeds)
 
 
-def _study(path: Path, values: Mapping[str, Any]) -> Study:
-    for key in values:
-        if key not in _KEYS:
-            raise unknown_name(f"key in study {path}", key, _KEYS)
-    reference = values.get("reference")
-    rows = _entries(path, "rows", values.get("rows"), ("words", "tune", "tuned_as"))
-    blocks = _entries(path, "blocks", values.get("blocks", {}), ("words", "without"))
-    return Study(
-        rows=tuple(_row(path, name, entry) for name, entry in rows.items()),
-        blocks=tuple(
-            Block(
-                name=name,
-                overrides=_words(path, f"blocks.{name}", entry.get("words")),
-                without=_words(path, f"blocks.{name}.without", entry.get("without"), "rows' names"),
-            )
-            for name, entry in blocks.items()
-        ),
-        seeds=parse_seeds(values.get("seeds", 0)),
-        common=_words(path, "common", values.get("common")),
-        reference=None if reference is None else str(reference),
-        together=values.get("together", 1),
-        description=str(values.get("description") or ""),
-        tuning_seeds=_tuning_seeds(path, values.get("tuning")),
-        groups=_groups(path, values.get("groups")),
-        aside=_words(path, "aside", values.get("aside"), "rows' names"),
-    )
+def parse_row(text: str) -> Row:
+    """Return a row from ``"name: KEY=VALUE KEY=VALUE"``; quotes as in a shell.
 
+    Raises:
+        MetalossError: If it cannot be read.
 
-def _row(path: Path, name: str, entry: Mapping[str, Any]) -> Row:
-    where, settings = f"rows.{name}", entry.get("tune")
-    if "tune" in entry and (not isinstance(settings, list) or not settings):
-        raise MetalossError(f"study {path}: {where}.tune={settings}: expected lists of words")
-    tuned_as = entry.get("tuned_as")
-    return Row(
-        name=name,
-        overrides=_words(path, where, entry.get("words")),
-        tune=tuple(
-            _words(path, f"{where}.tune[{index}]", words)
-            for index, words in enumerate(settings or ())
-        ),
-        tuned_as=None if tuned_as is None else str(tuned_as),
-    )
-
-
-def _entries(path: Path, key: str, named: Any, keys: tuple[str, ...]) -> dict[str, dict[str, Any]]:
-    """Return rows or blocks by name, those given as a list of words as mappings too."""
-    if not isinstance(named, dict):
-        raise MetalossError(f"study {path}: {key}={named}: expected names with lists of words")
-    found = {}
-    for name, entry in named.items():
-        values = entry if isinstance(entry, dict) else {"words": entry}
-        for given in values:
-            if given not in keys:
-                raise unknown_name(f"key of {key}.{name} in study {path}", str(given), keys)
-        found[str(name)] = values
-    return found
-
-
-def _tuning_seeds(path: Path, tuning: Any) -> tuple[int, ...]:
-    if tuning is None:
-        return ()
-    if not isinstance(tuning, dict) or set(tuning) != {"seeds"}:
-        raise MetalossError(f"study {path}: tuning={tuning}: expected for example seeds: 100-102")
-    return parse_seeds(tuning["seeds"])
-
-
-def _groups(path: Path, groups: Any) -> dict[str, tuple[str, ...]]:
-    if not isinstance(groups, dict | None):
-        raise MetalossError(f"study {path}: groups={groups}: expected labels with lists of blocks")
-    return {
-        str(label): _words(path, f"groups.{label}", names, "blocks' names")
-        for label, names in (groups or {}).items()
-    }
-
-
-def _words(path: Path, key: str, words: Any, expected: str = "KEY=VALUE words") -> tuple[str, ...]:
-    if words is None:
-        return ()
-    if not isinstance(words, list) or not all(isinstance(word, str) for word in words):
-        raise MetalossError(f"study {path}: {key}={words}: expected a list of {expected}")
-    return tuple(words)
+    Example:
+        >>> parse_row("focal: loss=focal loss.gamma=3").overrides
+        ('loss=focal', 'loss.gamma=3')
+    """
+    name, colon, words = text.partition(":")
+    if not colon or "=" in name:
+        raise MetalossError(f"row {text!r}: expected 'NAME: KEY=VALUE KEY=VALUE'")
+    try:
+        found = shlex.split(words)
+    except ValueError as error:
+        raise MetalossError(f"row {text!r}: {error}") from error
+    return Row(name=name.strip(), overrides=tuple(found))

@@ -3,7 +3,8 @@ from dataclasses import replace
 import pytest
 
 from metaloss.errors import MetalossError
-from metaloss.study.spec.spec import Block, Row, Study, parse_row, parse_seeds
+from metaloss.study.spec.spec import Block, Row, Study
+from metaloss.study.spec.study_file import parse_row, parse_seeds
 
 
 @pytest.mark.parametrize(
@@ -20,7 +21,7 @@ def test_seeds(text, seeds):
     assert parse_seeds(text) == seeds
 
 
-@pytest.mark.parametrize("text", ["", "a", "4-2", "-1", "1-", "0-2,1", "1.5", True])
+@pytest.mark.parametrize("text", ["", "a", "4-2", "-1", "1-", "0-2,1", "1.5", 1.5, True])
 def test_seeds_that_cannot_be_read(text):
     with pytest.raises(MetalossError, match="seed"):
         parse_seeds(text)
