@@ -18,17 +18,13 @@ from metaloss.study.launch.launch import ProcessTrainer, Train, train_missing
 from metaloss.study.launch.progress import Display
 from metaloss.study.launch.ray_trainer import RayTrainer, refuse_searches
 from metaloss.study.launch.tuning import Score, check_finals, judge, plan_trials, settle
-from metaloss.study.outputs import Comparison, Finished, write_blocks, write_table, write_text
+from metaloss.study.outputs import Comparison, Finished, say_written, write_blocks, write_table
 from metaloss.study.spec.options import Options, split_launcher
 from metaloss.study.spec.spec import Study
 from metaloss.study.spec.study_file import load_study, parse_row, parse_seeds, to_yaml
+from metaloss.study.tables import tuning_text
 from metaloss.study.tables.groups import groups_of_folders, groups_of_jobs
-from metaloss.study.tables.tuning_render import (
-    choice_lines,
-    choices_to_markdown,
-    scores_to_csv,
-    unsound_lines,
-)
+from metaloss.study.tables.render import to_csv
 from metaloss.tracking.quiet_console import QuietConsole
 
 STUDY_FILE = "study.yaml"
@@ -103,8 +99,8 @@ def compare(
         groups, notes = groups_of_jobs(jobs[name])
         finished = Finished(
             groups=groups,
-            notes=[*unsound_lines(scores[name]), *notes],
-            choices=choice_lines(part, scores[name]),
+            notes=[*tuning_text.unsound(scores[name]), *notes],
+            choices=tuning_text.choices(part, scores[name]),
             title=part.description,
             reference=study.reference,
             metric=options.metric,
@@ -147,14 +143,12 @@ def _together(
     console: Console,
 ) -> Comparison:
     """Write what is on all blocks."""
-    sections = [choices_to_markdown(study, scores)] if study.tuning_seeds else []
-    whole = (
-        found[""]
-        if not study.blocks
-        else write_blocks(study, found, out, console, sections=sections)
-    )
+    more = tuning_text.to_text(study, scores) if study.tuning_seeds else ""
+    whole = write_blocks(study, found, out, console, more) if study.blocks else found[""]
     if study.tuning_seeds:
-        file = write_text(out / "tuning.csv", scores_to_csv(scores), console)
+        file = out / "tuning.csv"
+        write_atomically(file, to_csv(tuning_text.numbers(scores)).encode())
+        say_written([file], console)
         whole = replace(whole, files=(*whole.files, file))
     return whole
 

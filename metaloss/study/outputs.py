@@ -1,4 +1,4 @@
-"""What a comparison leaves behind: tables as files, the picture, and what people read."""
+"""What a comparison leaves behind: tables and pictures as files, and what people read."""
 
 from __future__ import annotations
 
@@ -10,13 +10,14 @@ from rich.console import Console
 
 from metaloss.core.storage.files import write_atomically
 from metaloss.study.plots.comparison_plot import plot_comparison
+from metaloss.study.plots.overview_plot import plot_overview
+from metaloss.study.plots.rank_plot import plot_ranks
 from metaloss.study.plots.reading_plot import plot_readings
 from metaloss.study.spec.spec import Study
-from metaloss.study.summary_files import write_summary
-from metaloss.study.tables import render
-from metaloss.study.tables.reading import readings_of
-from metaloss.study.tables.reading import to_csv as readings_to_csv
-from metaloss.study.tables.table import Group, Table, make_table
+from metaloss.study.tables import reading, summary_text, table_text
+from metaloss.study.tables.render import to_csv, to_rich
+from metaloss.study.tables.summary import ALL, Summary, summarize
+from metaloss.study.tables.table import Group, Table, make_table, set_aside
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,38 +70,30 @@ def write_table(finished: Finished, out: Path, console: Console) -> Comparison:
     table = make_table(
         groups, reference=finished.reference, metric=finished.metric, aside=finished.aside
     )
-    picture = plot_comparison(groups, table, out / "comparison.png", title=finished.title)
+    readings = reading.readings_of(groups)
     texts = {
-        "table.csv": render.to_csv(table),
-        "table.json": render.to_json(table, below),
-        "table.md": render.to_markdown(table, below),
+        "table.csv": to_csv(table_text.numbers({"": table}).drop(columns="block")),
+        "table.json": table_text.to_json(table, below),
+        "table.md": table_text.to_text({"": table}, below),
+        **({} if readings.empty else {"learned.csv": reading.to_csv(readings)}),
     }
-    pictures = [picture]
-    if readings := readings_of(groups):
-        texts["learned.csv"] = readings_to_csv(readings)
+    files = [_write(out / name, text) for name, text in texts.items()]
+    files.append(plot_comparison(groups, table, out / "comparison.png", title=finished.title))
+    if not readings.empty:
         regression = next(iter(groups[0].runs.values())).link == "identity"
-        pictures.append(plot_readings(readings, out / "learned.png", regression=regression))
-    for name, text in texts.items():
-        write_atomically(out / name, text.encode())
-    files = (*(out / name for name in texts), *pictures)
+        files.append(plot_readings(readings, out / "learned.png", regression=regression))
     if console.is_terminal:
-        console.print(render.to_rich(table))
-        for line in [*render.legend(table), *below]:
+        console.print(to_rich(table_text.shown(table), bold=table.best))
+        for line in [*table_text.legend(table), *below]:
             console.print(line, style="dim", highlight=False, markup=False)
     else:
         console.print(texts["table.md"], markup=False, highlight=False, soft_wrap=True)
-    for file in files:
-        _say_written(file, console)
-    return Comparison(tables={"": table}, files=files, notes=tuple(finished.notes))
+    say_written(files, console)
+    return Comparison(tables={"": table}, files=tuple(files), notes=tuple(finished.notes))
 
 
 def write_blocks(
-    study: Study,
-    found: Mapping[str, Comparison],
-    out: Path,
-    console: Console,
-    *,
-    sections: Sequence[str] = (),
+    study: Study, found: Mapping[str, Comparison], out: Path, console: Console, more: str = ""
 ) -> Comparison:
     """Write the tables of all blocks together, and what several of them say as a whole.
 
@@ -109,33 +102,50 @@ def write_blocks(
         found: What came out of each block, by name.
         out: The folder.
         console: Where people read.
-        sections: Markdown below the tables.
+        more: Markdown below the tables.
     """
-    tables = {name: one.tables[""] for name, one in found.items()}
+    tables = {name: one.table for name, one in found.items()}
     notes = tuple(f"{name}: {note}" for name, one in found.items() for note in one.notes)
+    text = table_text.to_text(tables, notes)
     texts = {
-        "table.csv": render.blocks_to_csv(tables),
-        "seeds.csv": render.seeds_to_csv(tables),
-        "table.md": "\n".join([render.blocks_to_markdown(tables, notes), *sections]),
+        "table.csv": to_csv(table_text.numbers(tables)),
+        "seeds.csv": to_csv(table_text.numbers_by_seed(tables)),
+        "table.md": f"{text}\n{more}" if more else text,
     }
-    written = [write_text(out / name, text, console) for name, text in texts.items()]
+    files = [_write(out / name, text) for name, text in texts.items()]
     if len(tables) > 1:
-        summary = write_summary(
-            tables, out, reference=study.reference, groups=study.groups, aside=study.aside
+        summaries = summarize(
+            tables, reference=study.reference, groups=study.groups, aside=study.aside
         )
-        for file in summary:
-            _say_written(file, console)
-        written += summary
-    files = (*written, *(file for one in found.values() for file in one.files))
-    return Comparison(tables=tables, files=files, notes=notes)
+        files += write_summary(summaries, tables, out)
+    say_written(files, console)
+    every = (*files, *(file for one in found.values() for file in one.files))
+    return Comparison(tables=tables, files=every, notes=notes)
 
 
-def write_text(path: Path, text: str, console: Console) -> Path:
-    """Write a file and say so; return its path."""
+def write_summary(
+    summaries: Mapping[str, Summary], tables: Mapping[str, Table], out: Path
+) -> list[Path]:
+    """Write what the blocks say together; without ``ranks.png`` if no two rows share two blocks."""
+    files = [
+        _write(out / "summary.md", summary_text.to_text(summaries)),
+        _write(out / "summary.csv", to_csv(summary_text.numbers(summaries))),
+    ]
+    whole = summaries[ALL]
+    ranks = {label: one.ranks for label, one in summaries.items() if one.ranks is not None}
+    if ranks:
+        files.append(plot_ranks(ranks, out / "ranks.png", reference=whole.reference))
+    tables = {name: set_aside(table, whole.aside) for name, table in tables.items()}
+    picture = out / "overview.png"
+    return [*files, plot_overview(tables, picture, reference=whole.reference, aside=whole.aside)]
+
+
+def _write(path: Path, text: str) -> Path:
     write_atomically(path, text.encode())
-    _say_written(path, console)
     return path
 
 
-def _say_written(path: Path, console: Console) -> None:
-    console.print(f"wrote {path}", markup=False, highlight=False, soft_wrap=True)
+def say_written(files: Sequence[Path], console: Console) -> None:
+    """Say which files were written."""
+    for path in files:
+        console.print(f"wrote {path}", markup=False, highlight=False, soft_wrap=True)

@@ -11,7 +11,6 @@ from typing import Any
 from metaloss.compose import compose
 from metaloss.core.storage.run_folder import read_summary
 from metaloss.study.launch.jobs import Job, Resolve, config_of, plan_row
-from metaloss.study.launch.jobs import Job, Resolve, config_of, plan_row
 from metaloss.study.spec.spec import TUNING_FOLDER, Study
 
 

@@ -3,27 +3,39 @@
 from __future__ import annotations
 
 import math
-import textwrap
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from matplotlib.figure import Figure
+from matplotlib.axes import Axes
 
-from metaloss.study.plots.style import BLUE, FAINT, INK, SLATE, new_figure, save, styled
+from metaloss.study.plots.style import (
+    BLUE,
+    FAINT,
+    INK,
+    SLATE,
+    Style,
+    new_figure,
+    save,
+    shorten,
+    styled,
+)
 from metaloss.study.tables.ranks import Ranks, not_told_apart
 from metaloss.study.tables.render import show_p
 
-# Inches.
-_WIDTH, _SIDE, _TOP, _BOTTOM = 9.0, 2.75, 0.2, 0.3
-_HEAD, _CD, _BAR, _LABEL, _GAP = 0.3, 0.42, 0.095, 0.2, 0.3
+# Inches: the picture's edges, and places in a panel from its top downwards.
+_WIDTH, _TOP, _BOTTOM, _GAP = 9.0, 0.35, 0.3, 0.45
+_CD, _AXIS, _BARS, _BAR, _LABEL = 0.45, 0.87, 1.01, 0.095, 0.2
+# Letters of a row's name.
+_LONGEST = 32
 
 
 def plot_ranks(ranks: Mapping[str, Ranks], path: Path, *, reference: str) -> Path:
     """Draw the mean ranks of each group of blocks, one below the other.
 
     The best row is at the left end of the axis. A bar joins rows that Nemenyi's test does not tell
-    apart; the interval above the axis is as long as the critical difference.
+    apart; the interval above the axis is as long as the critical difference. (scikit-posthocs draws
+    such diagrams without that interval, and depends on statsmodels and seaborn.)
 
     Args:
         ranks: By the group's label.
@@ -37,112 +49,99 @@ def plot_ranks(ranks: Mapping[str, Ranks], path: Path, *, reference: str) -> Pat
         Demšar, "Statistical comparisons of classifiers over multiple data sets", JMLR 7, 2006,
         figure 1.
     """
-    panels = [_Panel(label, found, reference) for label, found in ranks.items()]
-    height = _TOP + sum(panel.height for panel in panels) + _GAP * (len(panels) - 1) + _BOTTOM
+    joined = [not_told_apart(list(one.means.values()), one.critical) for one in ranks.values()]
+    heights = [
+        _labels(spans) + _LABEL * (math.ceil(len(one.means) / 2) - 0.5)
+        for one, spans in zip(ranks.values(), joined, strict=True)
+    ]
+    height = _TOP + sum(heights) + _GAP * (len(heights) - 1) + _BOTTOM
+    longest = max(len(shorten(name, _LONGEST)) for one in ranks.values() for name in one.means)
     with styled():
         figure = new_figure(_WIDTH, height)
-        top = _TOP
-        for panel in panels:
-            panel.draw(_Paper(figure, top))
-            top += panel.height + _GAP
+        # In inches, from the left upper corner; beside the axis there is room for every name.
+        axes = figure.add_axes((0, 0, 1, 1))
+        axes.set_axis_off()
+        axes.set_xlim(0, _WIDTH)
+        axes.set_ylim(height, 0)
+        top, side = _TOP, 0.75 + 0.072 * longest
+        for (label, one), spans, tall in zip(ranks.items(), joined, heights, strict=True):
+            _text(axes, 0.13, top, shorten(label, 60), fontsize=10, fontweight="bold")
+            _Panel(axes, one, top, side).draw(spans, reference)
+            top += tall + _GAP
         words = "mean rank over blocks, 1 is the best · joined: not told apart (Nemenyi)"
-        figure.text(0.985, 0.1 / height, words, fontsize=6.5, color=FAINT, ha="right")
+        _text(axes, _WIDTH - 0.13, height - 0.12, words, fontsize=6.5, color=FAINT, ha="right")
         return save(figure, path)
 
 
-class _Paper:
-    """Draws on a figure in inches from its left edge and downwards from ``top``."""
-
-    def __init__(self, figure: Figure, top: float):
-        self._axes = figure.add_axes((0, 0, 1, 1))
-        self._axes.set_axis_off()
-        width, height = figure.get_size_inches()
-        self._axes.set_xlim(0, width)
-        self._axes.set_ylim(height - top, -top)
-
-    def line(self, xs: list[float], ys: list[float], **style: Any) -> None:
-        self._axes.plot(xs, ys, **style)
-
-    def text(self, x: float, y: float, words: str, **style: Any) -> None:
-        self._axes.text(x, y, words, **{"va": "center", **style})
-
-
 class _Panel:
-    def __init__(self, label: str, ranks: Ranks, reference: str):
-        self._label, self._ranks, self._reference = label, ranks, reference
-        self._spans = not_told_apart(list(ranks.means.values()), ranks.critical)
-        self._left = math.ceil(len(ranks.means) / 2)
-        self._axis = _HEAD + _CD + 0.3
-        self._labels = self._axis + 0.14 + _BAR * len(self._spans) + 0.16
-        self.height = self._labels + _LABEL * (self._left - 0.5)
+    """The ranks of one group. ``top``: its upper edge; ``side``: the room beside the axis."""
 
-    def draw(self, paper: _Paper) -> None:
-        self._head(paper)
-        self._scale(paper)
+    def __init__(self, axes: Axes, ranks: Ranks, top: float, side: float):
+        self._axes, self._ranks, self._top = axes, ranks, top
+        self._left, self._right = side, _WIDTH - side
+
+    def draw(self, spans: Sequence[tuple[int, int]], reference: str) -> None:
+        self._scale()
         means = list(self._ranks.means.items())
+        half = math.ceil(len(means) / 2)
         for index, (row, mean) in enumerate(means):
-            left = index < self._left
-            depth = index if left else len(means) - 1 - index
-            self._row(paper, row, mean, self._labels + _LABEL * depth, left=left)
-        for index, (first, last) in enumerate(self._spans):
-            y = self._axis + 0.14 + _BAR * index
+            depth = index if index < half else len(means) - 1 - index
+            y = self._top + _labels(spans) + _LABEL * depth
+            self._row(row, mean, y, left=index < half, own=row == reference)
+        for index, (first, last) in enumerate(spans):
             ends = [self._x(means[first][1]) - 0.04, self._x(means[last][1]) + 0.04]
-            style = {"linewidth": 3.2, "color": INK, "solid_capstyle": "butt", "zorder": 4}
-            paper.line(ends, [y, y], **style)
+            bar: Style = {"linewidth": 3.2, "color": INK, "solid_capstyle": "butt", "zorder": 4}
+            self._axes.plot(ends, [self._top + _BARS + _BAR * index] * 2, **bar)
 
     def _x(self, rank: float) -> float:
-        k = len(self._ranks.means)
-        return _SIDE + (_WIDTH - 2 * _SIDE) * (rank - 1) / (k - 1)
+        share = (rank - 1) / (len(self._ranks.means) - 1)
+        return self._left + (self._right - self._left) * share
 
-    def _head(self, paper: _Paper) -> None:
-        k, n = len(self._ranks.means), len(self._ranks.blocks)
-        words = f"{k} rows, {n} blocks"
-        if self._ranks.p is not None:
-            words += f" · Friedman p {_p(self._ranks.p)}"
-        title = textwrap.shorten(self._label, 60, placeholder=" …")
-        paper.text(0.13, _HEAD / 2, title, fontsize=10, fontweight="bold")
-        paper.text(_WIDTH - 0.13, _HEAD / 2, words, fontsize=8.5, color=FAINT, ha="right")
+    def _scale(self) -> None:
+        axes, ranks, y = self._axes, self._ranks, self._top + _AXIS
+        k, n = len(ranks.means), len(ranks.blocks)
+        p = "" if ranks.p is None else f" · Friedman p {_p(ranks.p)}"
+        faint: Style = {"fontsize": 8, "color": FAINT}
+        words = f"{k} rows, {n} blocks{p}"
+        _text(axes, _WIDTH - 0.13, self._top, words, fontsize=8.5, color=FAINT, ha="right")
+        axes.plot([self._left, self._right], [y, y], color=FAINT, linewidth=0.9)
+        _text(axes, self._left - 0.12, y, "best", ha="right", **faint)
+        for rank in range(1, k + 1, math.ceil((k - 1) / 16)):
+            axes.plot([self._x(rank)] * 2, [y, y - 0.06], color=FAINT, linewidth=0.9)
+            _text(axes, self._x(rank), y - 0.15, str(rank), ha="center", **faint)
+        # An interval that is longer than the axis has no end here.
+        fits = ranks.critical <= k - 1
+        end, y = self._x(1 + ranks.critical if fits else k), self._top + _CD
+        axes.plot([self._left, end], [y, y], color=BLUE, linewidth=1.8)
+        for mark in (self._left, end) if fits else (self._left,):
+            axes.plot([mark, mark], [y - 0.05, y + 0.05], color=BLUE, linewidth=1.2)
+        words = f"CD = {ranks.critical:.2f}" + ("" if fits else ", longer than the axis")
+        _text(axes, (self._left + end) / 2, y - 0.14, words, fontsize=8, color=BLUE, ha="center")
 
-    def _scale(self, paper: _Paper) -> None:
-        k, critical = len(self._ranks.means), self._ranks.critical
-        y = self._axis
-        paper.line([self._x(1), self._x(k)], [y, y], color=FAINT, linewidth=0.9)
-        paper.text(self._x(1) - 0.12, y, "best", fontsize=8, color=FAINT, ha="right")
-        step = math.ceil((k - 1) / 16)
-        for rank in range(1, k + 1, step):
-            paper.line([self._x(rank)] * 2, [y, y - 0.06], color=FAINT, linewidth=0.9)
-            paper.text(self._x(rank), y - 0.15, str(rank), fontsize=8, color=FAINT, ha="center")
-        above = _HEAD + _CD - 0.12
-        end = min(1 + critical, float(k))
-        paper.line([self._x(1), self._x(end)], [above, above], color=BLUE, linewidth=1.8)
-        # One that is longer than the axis has no end here.
-        for mark in (1.0, end) if critical <= k - 1 else (1.0,):
-            paper.line([self._x(mark)] * 2, [above - 0.05, above + 0.05], color=BLUE, linewidth=1.2)
-        words = f"CD = {critical:.2f}" + ("" if critical <= k - 1 else ", longer than the axis")
-        middle = (self._x(1) + self._x(end)) / 2
-        paper.text(middle, above - 0.14, words, fontsize=8, color=BLUE, ha="center")
-
-    def _row(self, paper: _Paper, row: str, mean: float, y: float, *, left: bool) -> None:
-        own = row == self._reference
+    def _row(self, row: str, mean: float, y: float, *, left: bool, own: bool) -> None:
+        side, ha = (-1, "right") if left else (1, "left")
+        edge = (self._left if left else self._right) + 0.12 * side
+        x, axis = self._x(mean), self._top + _AXIS
+        line: Style = {
+            "color": BLUE if own else SLATE,
+            "linewidth": 1.6 if own else 0.8,
+            "zorder": 2,
+        }
         color = BLUE if own else INK
-        edge = _SIDE - 0.12 if left else _WIDTH - _SIDE + 0.12
-        x = self._x(mean)
-        style = {"color": BLUE if own else SLATE, "linewidth": 1.6 if own else 0.8, "zorder": 2}
-        paper.line([x, x, edge], [self._axis, y, y], **style)
-        paper.line([x], [self._axis], marker="o", markersize=3.5, color=color, zorder=5 + own)
-        weight = "bold" if own else "normal"
-        side = -1 if left else 1
-        align = "right" if left else "left"
-        paper.text(edge + side * 0.05, y, f"{mean:.2f}", fontsize=8, color=FAINT, ha=align)
-        paper.text(
-            edge + side * 0.44,
-            y,
-            textwrap.shorten(row, 34, placeholder=" …"),
-            fontsize=8.5,
-            color=color,
-            fontweight=weight,
-            ha=align,
-        )
+        self._axes.plot([x, x, edge], [axis, y, y], **line)
+        self._axes.plot([x], [axis], marker="o", markersize=3.5, color=color, zorder=5 + own)
+        _text(self._axes, edge + 0.05 * side, y, f"{mean:.2f}", fontsize=8, color=FAINT, ha=ha)
+        bold: Style = {"fontsize": 8.5, "fontweight": "bold" if own else "normal"}
+        _text(self._axes, edge + 0.44 * side, y, shorten(row, _LONGEST), color=color, ha=ha, **bold)
+
+
+def _labels(spans: Sequence[tuple[int, int]]) -> float:
+    """Return where a panel's labels begin: below its bars."""
+    return _BARS + _BAR * len(spans) + 0.16
+
+
+def _text(axes: Axes, x: float, y: float, words: str, **style: Any) -> None:
+    axes.text(x, y, words, **{"va": "center", **style})
 
 
 def _p(p: float) -> str:

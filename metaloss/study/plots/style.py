@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,19 +11,25 @@ from typing import Any
 
 import matplotlib
 import numpy as np
+import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+from scipy.optimize import isotonic_regression
 
 from metaloss.core.storage.files import write_atomically
 
+# Keyword arguments of matplotlib's.
+Style = dict[str, Any]
 DPI = 160
+MOST_POINTS = 800
 INK, FAINT, GRID = "#222222", "#707070", "#e4e4e4"
 # Okabe & Ito's palette, its light members darkened until text in them can be read on white.
 BLUE, VERMILION, GREEN, PINK = "#0072b2", "#d55e00", "#008a64", "#b8568e"
 GOLD, SLATE, VIOLET, SKY = "#b27c00", "#7d8ca0", "#5d3a9b", "#3a8fc4"
+STATIC, LEARNING = (GREEN, PINK, GOLD, SLATE), (BLUE, VERMILION, VIOLET, SKY)
 SPLITS = {"train": BLUE, "valid": GOLD, "test": VERMILION, "meta": GREEN, "start": VIOLET}
 # Early steps dark, late ones bright; the lightest end of the map would vanish on white.
 STEPS = LinearSegmentedColormap.from_list(
@@ -80,6 +87,22 @@ def save(figure: Figure, path: Path) -> Path:
     return path
 
 
+def write(figure: Figure, x: float, y: float, text: str, **style: Any) -> None:
+    """Write a text ``x`` and ``y`` inches from the left upper corner; less than 0: from the other.
+
+    A text whose ``x`` is from the right ends there.
+    """
+    width, height = figure.get_size_inches()
+    style = {"ha": "right" if x < 0 else "left", "va": "center", **style}
+    figure.text((x % width) / width, 1 - (y % height) / height, text, **style)
+
+
+def heading(figure: Figure, title: str, below: str, color: str) -> None:
+    """Write a title, and a line below it, into the left upper corner."""
+    write(figure, 0.18, 0.27, title, fontsize=11, fontweight="bold")
+    write(figure, 0.18, 0.51, below, fontsize=8.5, color=color)
+
+
 def scale_y(axes: Axes, values: Sequence[np.ndarray]) -> None:
     """Take a log scale where positive values span a factor of six or more."""
     finite = np.concatenate([v[np.isfinite(v)] for v in values]) if values else np.empty(0)
@@ -93,10 +116,32 @@ def scale_y(axes: Axes, values: Sequence[np.ndarray]) -> None:
         axes.tick_params(axis="y", which="minor", length=0)
 
 
-def thousands(axes: Axes) -> None:
-    """Show steps as whole numbers with thin thousands separators."""
+def scale_x(axes: Axes, left: float, right: float, label: str = "training step") -> None:
+    """Let the x-axis show steps, as whole numbers with thin thousands separators."""
+    axes.set_xlabel(label)
+    axes.set_xlim(left, max(right, left + 1))
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: whole(value)))
     axes.locator_params(axis="x", nbins=5)
+
+
+def thin(steps: np.ndarray, values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return at most ``MOST_POINTS`` points: means over neighbours, the ends kept.
+
+    Args:
+        steps: (N,) growing.
+        values: (N,); NaN where there is no number.
+
+    Example:
+        >>> steps, values = thin(np.arange(10_000.0), np.ones(10_000))
+        >>> len(steps) <= MOST_POINTS, float(steps[0]), float(steps[-1])
+        (True, 0.0, 9999.0)
+    """
+    if steps.size <= MOST_POINTS:
+        return steps, values
+    inner = np.arange(steps.size - 2) * (MOST_POINTS - 2) // (steps.size - 2)
+    places = np.concatenate([[-1], inner, [MOST_POINTS]])
+    means = pd.DataFrame({"steps": steps, "values": values}).groupby(places).mean()
+    return means["steps"].to_numpy(), means["values"].to_numpy()
 
 
 def whole(value: float) -> str:
@@ -107,6 +152,16 @@ def whole(value: float) -> str:
         True
     """
     return f"{value:,.0f}".replace(",", "\u2009")
+
+
+def shorten(text: str, most: int) -> str:
+    """Return a text of at most so many letters, cut between words.
+
+    Example:
+        >>> shorten("a long name of a row", 12)
+        'a long …'
+    """
+    return textwrap.shorten(text, most, placeholder=" …")
 
 
 def short(value: float) -> str:
@@ -174,32 +229,17 @@ def label_heights(labels: Sequence[Label], size: float) -> np.ndarray:
 def spread(wanted: np.ndarray, sizes: np.ndarray, *, top: float) -> np.ndarray:
     """Return centres near ``wanted`` (N,) such that intervals of ``sizes`` (N,) do not overlap.
 
-    Least squares under the constraint, by pooling neighbours that would overlap; then moved into
-    [0, top] as far as there is room.
+    Least squares under the constraint, within [0, top] as far as there is room.
 
     Example:
         >>> spread(np.array([5.0, 5.0, 20.0]), np.full(3, 4.0), top=30.0)
         array([ 3.,  7., 20.])
     """
     order = np.argsort(wanted, kind="stable")
-    # Each block: its members' wanted lower edge of the block, its members, its size.
-    blocks: list[tuple[list[float], list[int], float]] = []
-    for index in order:
-        low = float(wanted[index] - sizes[index] / 2)
-        blocks.append(([low], [int(index)], float(sizes[index])))
-        while len(blocks) > 1 and _low(blocks[-2], top) + blocks[-2][2] > _low(blocks[-1], top):
-            lows, members, size = blocks.pop()
-            before_lows, before, before_size = blocks.pop()
-            shifted = [value - before_size for value in lows]
-            blocks.append((before_lows + shifted, before + members, before_size + size))
+    sizes = sizes[order]
+    # Lower edges less what lies below them: where none overlap, these grow.
+    below = np.cumsum(sizes) - sizes
+    low = isotonic_regression(wanted[order] - sizes / 2 - below).x
     placed = np.empty(len(wanted))
-    for block in blocks:
-        edge = _low(block, top)
-        for member in block[1]:
-            placed[member] = edge + sizes[member] / 2
-            edge += sizes[member]
+    placed[order] = np.clip(low, 0, max(0.0, top - sizes.sum())) + below + sizes / 2
     return placed
-
-
-def _low(block: tuple[list[float], list[int], float], top: float) -> float:
-    return float(np.clip(np.mean(block[0]), 0, max(0.0, top - block[2])))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,21 +13,16 @@ from metaloss.study.launch.jobs import Job, flatten
 from metaloss.study.tables.table import Group
 
 
-def groups_of_jobs(jobs: Iterable[Job]) -> tuple[list[Group], list[str]]:
+def groups_of_jobs(jobs: Sequence[Job]) -> tuple[list[Group], list[str]]:
     """Return a study's finished runs by row, and notes on what could not be read of them."""
+    runs = {(job.row, job.seed): read_run(job.folder) for job in jobs}
+    configs = {job.row: job.config for job in jobs}
     rows: dict[str, dict[int, RunFolder]] = {}
-    notes: list[str] = []
-    static: dict[str, bool] = {}
-    for job in jobs:
-        run = read_run(job.folder)
-        notes += run.notes
+    for (row, seed), run in runs.items():
         if run.summary is not None:
-            rows.setdefault(job.row, {})[job.seed] = run
-            static[job.row] = _is_static(job.config)
-    return [
-        Group(name=name, static=static[name], runs=dict(sorted(runs.items())))
-        for name, runs in rows.items()
-    ], notes
+            rows.setdefault(row, {})[seed] = run
+    groups = [_group(row, flatten(configs[row]), found) for row, found in rows.items()]
+    return groups, [note for run in runs.values() for note in run.notes]
 
 
 def groups_of_folders(folders: Sequence[Path]) -> tuple[list[Group], list[str]]:
@@ -40,35 +35,31 @@ def groups_of_folders(folders: Sequence[Path]) -> tuple[list[Group], list[str]]:
         MetalossError: If a folder holds no run, a config cannot be read, or two runs have the same
             config and seed.
     """
-    found: dict[str, dict[int, RunFolder]] = {}
+    runs = [read_run(folder) for folder in folders]
+    rows: dict[str, dict[int, RunFolder]] = {}
     configs: dict[str, dict[str, Any]] = {}
-    notes: list[str] = []
-    for folder in folders:
-        run = read_run(folder)
-        notes += run.notes
+    for run in runs:
         if run.summary is None:
             continue
-        flat = flatten(run.config)
-        seed = flat.pop("seed", None)
+        config = flatten(run.config)
+        seed = config.pop("seed", None)
         if not isinstance(seed, int):
-            raise MetalossError(f"{folder}: its config.yaml cannot be read: {'; '.join(run.notes)}")
-        key = json.dumps(flat, sort_keys=True, default=str)
-        runs = found.setdefault(key, {})
-        if seed in runs:
             raise MetalossError(
-                f"{runs[seed].path} and {folder} are the same run twice (seed {seed})"
+                f"{run.path}: its config.yaml cannot be read: {'; '.join(run.notes)}"
             )
-        runs[seed] = run
-        configs[key] = flat
+        key = json.dumps(config, sort_keys=True, default=str)
+        found, configs[key] = rows.setdefault(key, {}), config
+        if seed in found:
+            raise MetalossError(
+                f"{found[seed].path} and {run.path} are the same run twice (seed {seed})"
+            )
+        found[seed] = run
     names = distinguishing_names(list(configs.values()))
-    return [
-        Group(
-            name=name,
-            static=configs[key].get("schedule.name") == "static",
-            runs=dict(sorted(runs.items())),
-        )
-        for name, (key, runs) in zip(names, found.items(), strict=True)
-    ], notes
+    groups = [
+        _group(name, configs[key], found)
+        for name, (key, found) in zip(names, rows.items(), strict=True)
+    ]
+    return groups, [note for run in runs for note in run.notes]
 
 
 def distinguishing_names(configs: Sequence[dict[str, Any]]) -> list[str]:
@@ -79,31 +70,25 @@ def distinguishing_names(configs: Sequence[dict[str, Any]]) -> list[str]:
         >>> distinguishing_names([same | {"inner.lr": 0.1}, same | {"inner.lr": 0.2}])
         ['inner.lr=0.1', 'inner.lr=0.2']
     """
-    told: list[list[str]] = [[] for _ in configs]
+    if len(configs) == 1:
+        parts = {part: configs[0].get(f"{part}.name") for part in ("schedule", "loss")}
+        return [", ".join(f"{part}={name}" for part, name in parts.items() if name) or "runs"]
     keys = list(dict.fromkeys(key for config in configs for key in config))
     keys.sort(key=lambda key: not key.endswith(".name"))  # stable: choices first, then options
-    for key in keys:
-        group, _, option = key.rpartition(".")
-        shown = group if option == "name" else key
-        for config, words in zip(configs, told, strict=True):
-            # An option is compared among those that chose the same part: another part's options
-            # follow from the choice.
-            part = key.partition(".")[0] + ".name"
-            peers = [other for other in configs if other.get(part) == config.get(part)]
-            rivals = configs if option == "name" else peers
-            if key in config and any(other.get(key) != config[key] for other in rivals):
-                words.append(f"{shown}={config[key]}")
-    names = [", ".join(words) for words in told]
-    if len(configs) == 1:
-        first = configs[0]
-        named = [
-            f"{key}={first[f'{key}.name']}"
-            for key in ("schedule", "loss")
-            if f"{key}.name" in first
-        ]
-        return [", ".join(named) or "runs"]
-    return names
+
+    def told(config: dict[str, Any], key: str) -> bool:
+        # An option is compared among those that chose the same part: another part's options follow
+        # from the choice.
+        part = key if key.endswith(".name") else key.partition(".")[0] + ".name"
+        rivals = [c for c in configs if key == part or c.get(part) == config.get(part)]
+        return key in config and any(other.get(key) != config[key] for other in rivals)
+
+    return [
+        ", ".join(f"{key.removesuffix('.name')}={one[key]}" for key in keys if told(one, key))
+        for one in configs
+    ]
 
 
-def _is_static(config: Any) -> bool:
-    return config.get("schedule", {}).get("name") == "static"
+def _group(name: str, config: Mapping[str, Any], runs: Mapping[int, RunFolder]) -> Group:
+    static = config.get("schedule.name") == "static"
+    return Group(name=name, static=static, runs=dict(sorted(runs.items())))

@@ -1,17 +1,30 @@
-"""What a loss asks of the model, in three numbers: read off its curves, step by step."""
+"""What a loss asks of the model, in three numbers: read off its curves, step by step.
+
+The pull is the force on the labelled class's raw output where the rest of the probability is on
+one other class, ``p (1 − p) (ℓ'(0, 1 − p) − ℓ'(1, p))``: all that training follows. In regression
+it is the slope against the error. The numbers are
+
+- ``size``: the pull at p = 0.5 (an error of 0.5), relative to the first step: what a learning rate
+  could do as well.
+- ``contradicted``: the pull at p = 0.05 relative to the one at p = 0.5: how much a label counts
+  that the model is sure is wrong. Cross-entropy 1.9, generalised cross-entropy (q = 0.7) 0.38,
+  absolute error 0.19. In regression an error of 2.5 relative to one of 0.5: squared error 5,
+  absolute error 1.
+- ``rests_at``: the least p ≥ 0.5 with no pull upwards: 1 for cross-entropy, 1 − ε/2 with labels
+  smoothed by ε. In regression the error up to which nothing pulls back: 0.
+"""
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 
 import numpy as np
+import pandas as pd
 
 from metaloss.core.storage.run_folder import CurvesRow, RunFolder
 from metaloss.study.tables.table import Group
 
+NUMBERS = ("size", "contradicted", "rests_at")
 # Where a label is contradicted, and where nothing is known: probabilities of the labelled class, or
 # errors in standard deviations of the target.
 CONTRADICTED, UNDECIDED = 0.05, 0.5
@@ -20,81 +33,46 @@ FAR, NEAR = 2.5, 0.5
 _NOTHING = 1e-3
 
 
-@dataclass(frozen=True, kw_only=True)
-class Reading:
-    """How a learned loss pulls, at some steps of training.
-
-    The pull is the force on the labelled class's raw output where the rest of the probability is
-    on one other class, ``p (1 − p) (ℓ'(0, 1 − p) − ℓ'(1, p))``: all that training follows. In
-    regression it is the slope against the error.
-
-    Attributes:
-        steps: (S,) training steps.
-        size: (S,) the pull at p = 0.5 (an error of 0.5), relative to the first step: what a
-            learning rate could do as well.
-        contradicted: (S,) the pull at p = 0.05 relative to the one at p = 0.5: how much a label
-            counts that the model is sure is wrong. Cross-entropy 1.9, generalised cross-entropy
-            (q = 0.7) 0.38, absolute error 0.19. In regression an error of 2.5 relative to one of
-            0.5: squared error 5, absolute error 1.
-        rests_at: (S,) the least p ≥ 0.5 with no pull upwards: 1 for cross-entropy, 1 − ε/2 with
-            labels smoothed by ε. In regression the error up to which nothing pulls back: 0.
-    """
-
-    steps: np.ndarray
-    size: np.ndarray
-    contradicted: np.ndarray
-    rests_at: np.ndarray
-
-
-def read_loss(run: RunFolder) -> Reading | None:
-    """Return what a run's loss asks for over training; None if its curves say nothing.
+def read_loss(run: RunFolder) -> pd.DataFrame:
+    """Return what a run's loss asks for, by training step; no line where its curves say nothing.
 
     Only losses on probabilities that sum to 1 (softmax) and on numbers (identity) are read.
     """
-    if run.link not in ("softmax", "identity"):
-        return None
     rows = [row for row in run.curves if row.phase == "train"]
-    found = [(row.step, *numbers) for row in rows if (numbers := _numbers(row, run.link))]
-    if not found:
-        return None
-    steps, size, contradicted, rests_at = np.array(found, dtype=float).T
-    return Reading(
-        steps=steps - run.phase_start("train"),
-        size=size / size[0],
-        contradicted=contradicted,
-        rests_at=rests_at,
-    )
+    start = run.phase_start("train")
+    found = [
+        (row.step - start, *numbers)
+        for row in rows
+        if run.link in ("softmax", "identity") and (numbers := _numbers(row, run.link))
+    ]
+    read = pd.DataFrame(found, columns=["step", *NUMBERS])
+    read["size"] /= read["size"].iloc[:1].sum()
+    return read
 
 
-def readings_of(groups: Sequence[Group]) -> dict[str, list[Reading]]:
-    """Return by row what the losses ask for that move while they train; one for each seed."""
-    found: dict[str, list[Reading]] = {}
+def readings_of(groups: Sequence[Group]) -> pd.DataFrame:
+    """Return what the losses ask for that move while they train, by row, run (its place) and step.
+
+    It is empty where no loss does.
+    """
+    found = []
     for group in groups:
-        if group.static:
-            continue
-        some = [reading for run in group.runs.values() if (reading := read_loss(run))]
-        if any(np.ptp(one.size) > _NOTHING for one in some):
-            found[group.name] = some
-    return found
+        some = [read for run in group.runs.values() if len(read := read_loss(run))]
+        if not group.static and any(np.ptp(one["size"]) > _NOTHING for one in some):
+            found += [one.assign(row=group.name, run=place) for place, one in enumerate(some)]
+    columns = ["row", "run", "step", *NUMBERS]
+    return pd.concat(found)[columns] if found else pd.DataFrame(columns=columns)
 
 
-def to_csv(readings: Mapping[str, Sequence[Reading]]) -> str:
-    """Return one line for each row, seed in order, and step."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["row", "run", "step", "size", "contradicted", "rests_at"])
-    for row, some in readings.items():
-        for index, one in enumerate(some):
-            numbers = zip(one.steps, one.size, one.contradicted, one.rests_at, strict=True)
-            for step, *values in numbers:
-                writer.writerow([row, index, int(step), *(f"{value:.6g}" for value in values)])
-    return text.getvalue()
+def to_csv(readings: pd.DataFrame) -> str:
+    """Return one line for each row, run and step."""
+    return str(readings.to_csv(index=False, lineterminator="\n", float_format="%.6g"))
 
 
 def pull(
     grid: np.ndarray, curves: Mapping[str, np.ndarray], link: str
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Return where the pull is known, and the pull there: see `Reading`.
+    """Return where the pull is known, and the pull there.
 
     Args:
         grid: (G,) equally spaced predictions, symmetric about 0.5 (softmax) or 0 (identity).

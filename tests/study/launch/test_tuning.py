@@ -15,12 +15,8 @@ from metaloss.study.compare import Options, Request, compare, run_request
 from metaloss.study.launch.jobs import State, plan_jobs
 from metaloss.study.launch.tuning import Score, check_finals, judge, plan_trials, settle
 from metaloss.study.spec.spec import Block, Row, Study
-from metaloss.study.tables.tuning_render import (
-    choice_lines,
-    choices_to_markdown,
-    scores_to_csv,
-    show_seeds,
-)
+from metaloss.study.tables import tuning_text
+from metaloss.study.tables.render import to_csv
 
 LOW, HIGH = ("inner.lr=0.01",), ("inner.lr=0.5",)
 CE = Row(name="CE", overrides=("schedule=static", "loss=cross_entropy"), tune=(LOW, HIGH))
@@ -367,17 +363,20 @@ def test_a_setting_without_words_and_a_missing_number_have_a_look():
               chosen=True),
         Score(row="CE", setting=1, words=HIGH, n=1, metric="valid/mse", mean=None, diverged=1),
     ]  # fmt: skip
-    assert choice_lines(study, scores) == [
+    assert tuning_text.choices(study, scores) == [
         "'CE' is tuned: as listed (of 2 settings, seeds 100–101, chosen by the validation mse)"
     ]
-    assert scores_to_csv({"": scores}).splitlines()[2] == ",CE,1,inner.lr=0.5,1,valid/mse,,1,no"
+    assert (
+        to_csv(tuning_text.numbers({"": scores})).splitlines()[2]
+        == ",CE,1,inner.lr=0.5,1,valid/mse,,1,no"
+    )
 
 
 def test_the_table_of_choices_is_aligned():
     study = replace(STUDY, rows=(CE,))
     score = Score(row="CE", setting=0, words=HIGH, n=1, metric="valid/mse", mean=0.1, diverged=0,
                   chosen=True)  # fmt: skip
-    text = choices_to_markdown(study, {"a | b": [score], "a much longer name": []})
+    text = tuning_text.to_text(study, {"a | b": [score], "a much longer name": []})
     table = [line for line in text.splitlines() if line.startswith("|")]
     assert table == [
         "|    |       a \\| b | a much longer name |",
@@ -387,4 +386,4 @@ def test_the_table_of_choices_is_aligned():
 
 
 def test_seeds_are_shown_as_ranges():
-    assert show_seeds((3, 1, 2, 9, 11, 12)) == "1–3, 9, 11–12"
+    assert tuning_text.show_seeds((3, 1, 2, 9, 11, 12)) == "1–3, 9, 11–12"

@@ -13,7 +13,7 @@ from metaloss.losses.export import DESCRIPTION, WEIGHTS, pack
 from metaloss.losses.symbolic import SymbolicConfig
 from metaloss.study.plots import plots
 from metaloss.study.plots.comparison_plot import plot_comparison
-from metaloss.study.plots.loss_panels import loss_over_time, reduced
+from metaloss.study.plots.loss_plot import loss_over_time, reduced
 from metaloss.study.plots.plots import plot_run
 from metaloss.study.tables.table import Group, make_table
 

@@ -6,12 +6,13 @@ import pytest
 from matplotlib.colors import to_rgb
 from matplotlib.patches import Polygon
 
+from metaloss.study.outputs import write_summary
 from metaloss.study.plots import overview_plot, rank_plot
 from metaloss.study.plots.overview_plot import plot_overview
 from metaloss.study.plots.rank_plot import plot_ranks
 from metaloss.study.plots.style import INK
-from metaloss.study.summary_files import write_summary
 from metaloss.study.tables.ranks import Ranks
+from metaloss.study.tables.summary import summarize
 
 NAMES = [
     "online", "offline", "cross-entropy", "cross-entropy, early stopping", "label smoothing 0.1",
@@ -189,10 +190,9 @@ def test_a_large_study_fits(tmp_path, block, monkeypatch):
 
 def test_files_are_the_same_bytes_again(tmp_path, tables):
     before = dict(matplotlib.rcParams)
-    files = write_summary(tables, tmp_path, aside=["ablated"])
+    summaries = summarize(tables, aside=["ablated"])
+    files = write_summary(summaries, tables, tmp_path)
     assert [file.name for file in files] == ["summary.md", "summary.csv", "overview.png"]
     first = [file.read_bytes() for file in files]
-    assert [
-        file.read_bytes() for file in write_summary(tables, tmp_path, aside=["ablated"])
-    ] == first
+    assert [file.read_bytes() for file in write_summary(summaries, tables, tmp_path)] == first
     assert dict(matplotlib.rcParams) == before

@@ -1,6 +1,7 @@
 """What losses ask for, against the closed forms of those that are known."""
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 
@@ -48,8 +49,8 @@ def test_the_pull_is_the_force_on_the_labelled_output(name, options, pulls):
     inner = (grid > P / 2) & (grid < 1 - P / 2)
     np.testing.assert_allclose(force[inner], pulls(grid[inner]), rtol=0.1, atol=0.01)
     read = read_loss(run_of(curves_of(name, **options)))
-    assert read.contradicted[0] == pytest.approx(pulls(P) / pulls(HALF), rel=0.05)
-    assert read.rests_at[0] == pytest.approx(0.9 if name == "label_smoothing" else 1, abs=0.003)
+    assert read["contradicted"][0] == pytest.approx(pulls(P) / pulls(HALF), rel=0.05)
+    assert read["rests_at"][0] == pytest.approx(0.9 if name == "label_smoothing" else 1, abs=0.003)
 
 
 def test_the_pull_is_what_autograd_says():
@@ -65,8 +66,8 @@ def test_the_pull_is_what_autograd_says():
 @pytest.mark.parametrize(("name", "ratio"), [("mse", 5), ("mae", 1)])
 def test_an_error_is_pulled_by_its_slope(name, ratio):
     read = read_loss(run_of(curves_of(name, "identity"), link="identity"))
-    assert read.contradicted[0] == pytest.approx(ratio)
-    assert read.rests_at[0] == 0
+    assert read["contradicted"][0] == pytest.approx(ratio)
+    assert read["rests_at"][0] == 0
 
 
 def test_the_size_is_relative_to_the_first_step():
@@ -76,9 +77,9 @@ def test_the_size_is_relative_to_the_first_step():
         grid, curves = loss_curves(loss, dict(loss.named_parameters()))
         moments.append((np.array(grid), {label: np.array(v) for label, v in curves.items()}))
     read = read_loss(run_of(*moments))
-    np.testing.assert_allclose(read.size, [1, 2, 4], rtol=1e-9)
-    assert np.ptp(read.contradicted) < 1e-9
-    assert read.steps.tolist() == [10, 110, 210]
+    np.testing.assert_allclose(read["size"], [1, 2, 4], rtol=1e-9)
+    assert np.ptp(read["contradicted"]) < 1e-9
+    assert read["step"].tolist() == [10, 110, 210]
 
 
 def test_what_cannot_be_read_is_left_out():
@@ -86,9 +87,9 @@ def test_what_cannot_be_read_is_left_out():
     broken = {label: np.full_like(values, np.nan) for label, values in curves.items()}
     upside_down = {label: -values for label, values in curves.items()}
     read = read_loss(run_of((grid, curves), (grid, broken), (grid, upside_down)))
-    assert read.steps.tolist() == [10]
-    assert read_loss(run_of((grid, broken))) is None
-    assert read_loss(run_of((grid, curves), link="sigmoid")) is None
+    assert read["step"].tolist() == [10]
+    assert read_loss(run_of((grid, broken))).empty
+    assert read_loss(run_of((grid, curves), link="sigmoid")).empty
 
 
 def test_rows_whose_loss_moves_become_lines_and_a_picture(tmp_path):
@@ -106,7 +107,7 @@ def test_rows_whose_loss_moves_become_lines_and_a_picture(tmp_path):
         )
     ]
     readings = readings_of(groups)
-    assert {row: len(some) for row, some in readings.items()} == {"online": 2}
+    assert {*zip(readings["row"], readings["run"], strict=True)} == {("online", 0), ("online", 1)}
     head, first, *rest = to_csv(readings).splitlines()
     assert head == "row,run,step,size,contradicted,rests_at"
     assert first.startswith("online,0,10,1,1.9")
@@ -126,7 +127,8 @@ def test_every_row_has_a_line_of_its_own(tmp_path, monkeypatch):
     monkeypatch.setattr(reading_plot, "save", keep)
     moments = [curves_of("cross_entropy"), curves_of("gce")]
     reading = read_loss(run_of(*moments))
-    plot_readings({f"row {number}": [reading] for number in range(9)}, tmp_path / "learned.png")
+    readings = pd.concat(reading.assign(row=f"row {number}", run=0) for number in range(9))
+    plot_readings(readings, tmp_path / "learned.png")
     (legend,) = figures[0].legends
     pens = [(line.get_color(), str(line.get_linestyle())) for line in legend.get_lines()]
     assert len(set(pens)) == len(pens) == 9

@@ -5,7 +5,8 @@ import math
 import pytest
 
 from metaloss.errors import MetalossError
-from metaloss.study.tables import summary_render
+from metaloss.study.tables import summary_text
+from metaloss.study.tables.render import to_csv
 from metaloss.study.tables.statistics import paired_wilcoxon
 from metaloss.study.tables.summary import against, standings, summarize
 
@@ -174,14 +175,14 @@ def test_wrong_groups_are_told(tables):
 
 def test_the_headline_counts_blocks(tables):
     found = summarize(tables)
-    assert summary_render.headline(found["all"]) == (
+    assert summary_text.headline(found["all"]) == (
         "ours beats every rival in 2 of 4 blocks (50%), significantly better than each of them in "
         "1. Some rival beats it in 1, significantly in 1."
     )
 
 
 def test_markdown_names_who_beats_the_reference(tables):
-    text = summary_render.to_markdown(summarize(tables, groups={"g": ["won"]}, aside=["y"]))
+    text = summary_text.to_text(summarize(tables, groups={"g": ["won"]}, aside=["y"]))
     lost = next(line for line in text.splitlines() if line.startswith("| lost"))
     assert [cell.strip() for cell in lost.split("|")[1:-1]] == ["lost", "0 of 1", "0 of 1", "**x**"]
     assert "## all: 4 blocks" in text
@@ -193,7 +194,7 @@ def test_markdown_names_who_beats_the_reference(tables):
 
 def test_csv_reads_back_to_the_same_numbers(tables):
     found = summarize(tables, groups={"g": ["won", "lost"]}, aside=["y"])
-    rows = list(csv.DictReader(io.StringIO(summary_render.to_csv(found))))
+    rows = list(csv.DictReader(io.StringIO(to_csv(summary_text.numbers(found)))))
     assert [(row["group"], row["row"]) for row in rows] == [
         (group, row) for group in ("all", "g") for row in ("ours", "x", "y")
     ]
@@ -207,5 +208,5 @@ def test_csv_reads_back_to_the_same_numbers(tables):
 
 def test_a_group_without_a_rival_says_so(block):
     found = summarize({"a": block({"ours": SEEDS}), "b": block({"ours": SEEDS})})
-    assert "ours meets no rival here" in summary_render.to_markdown(found)
-    assert len(summary_render.to_csv(found).splitlines()) == 2
+    assert "ours meets no rival here" in summary_text.to_text(found)
+    assert len(to_csv(summary_text.numbers(found)).splitlines()) == 2

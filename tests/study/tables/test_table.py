@@ -9,7 +9,8 @@ from rich.console import Console
 
 from metaloss.core.storage.run_folder import RunFolder
 from metaloss.errors import MetalossError
-from metaloss.study.tables import render
+from metaloss.study.tables import table_text
+from metaloss.study.tables.render import to_csv, to_rich
 from metaloss.study.tables.statistics import holm, paired_wilcoxon
 from metaloss.study.tables.table import Group, make_table, refer, set_aside
 
@@ -78,7 +79,9 @@ def test_rows_aside_are_corrected_among_themselves():
     assert [gce.p_holm, ours.p_holm] == holm([gce.p, ours.p])
     assert [ablation.p_holm, other.p_holm] == holm([ablation.p, other.p])
     assert (ablation.p, other.p) == (ours.p, gce.p), "they are tested like any other"
-    assert any("aside, no rivals of 'ce': 'ablation', 'other'" in t for t in render.legend(table))
+    assert any(
+        "aside, no rivals of 'ce': 'ablation', 'other'" in t for t in table_text.legend(table)
+    )
 
 
 def test_rows_may_be_set_aside_after_the_fact(table):
@@ -105,10 +108,11 @@ def test_runs_no_better_than_a_constant_are_named_below_the_table():
         runs[seed].summary["learned_nothing"] = True
     table = make_table([group("ce", CE), Group(name="moved", static=True, runs=runs)])
     assert [line.chance for line in table.lines] == [0, 2]
-    assert "runs no better than the best constant prediction: 'moved' (2 of 3)" in render.legend(
-        table
+    assert (
+        "runs no better than the best constant prediction: 'moved' (2 of 3)"
+        in table_text.legend(table)
     )
-    assert not any("constant" in text for text in render.legend(make_table([group("ce", CE)])))
+    assert not any("constant" in text for text in table_text.legend(make_table([group("ce", CE)])))
 
 
 def test_a_run_without_a_number_counts_as_diverged_not_in_the_mean():
@@ -117,8 +121,8 @@ def test_a_run_without_a_number_counts_as_diverged_not_in_the_mean():
     (line,) = table.lines
     assert (line.n, line.diverged, line.final.n, line.final.mean) == (3, 1, 1, 0.2)
     assert line.values == {0: None, 1: 0.2, 2: None}
-    assert any("left out of mean" in text for text in render.legend(table))
-    json.loads(render.to_json(table, []))
+    assert any("left out of mean" in text for text in table_text.legend(table))
+    json.loads(table_text.to_json(table, []))
 
 
 def test_the_reference_may_be_chosen():
@@ -166,7 +170,7 @@ def test_nothing_to_compare():
 
 
 def test_csv_reads_back_to_the_same_numbers(table):
-    rows = list(csv.DictReader(io.StringIO(render.to_csv(table))))
+    rows = list(csv.DictReader(io.StringIO(to_csv(table_text.numbers({"b": table})))))
     assert [row["row"] for row in rows] == ["online", "ce", "gce"]
     assert float(rows[0]["mean"]) == table.lines[0].final.mean
     assert float(rows[2]["p_holm"]) == table.lines[2].p_holm
@@ -174,13 +178,13 @@ def test_csv_reads_back_to_the_same_numbers(table):
 
 
 def test_json_has_the_values_by_seed(table):
-    read = json.loads(render.to_json(table, ["a note"]))
+    read = json.loads(table_text.to_json(table, ["a note"]))
     assert read["lines"][0]["values"]["6"] == 0.37
     assert read["notes"] == ["a note"]
 
 
 def test_markdown_is_an_aligned_table(table):
-    text = render.to_markdown(table, ["x: not finished"])
+    text = table_text.to_text({"": table}, ["x: not finished"])
     lines = text.splitlines()
     assert len({len(line) for line in lines[:5]}) == 1
     assert "| 0.1029 ± 0.1180 |" in lines[2]
@@ -190,19 +194,19 @@ def test_markdown_is_an_aligned_table(table):
 
 def test_too_few_pairs_say_so():
     table = make_table([group("ce", CE[:3]), group("gce", GCE[:3])])
-    assert "n too small" in render.to_markdown(table, [])
+    assert "n too small" in table_text.to_text({"": table}, [])
 
 
 def test_large_metrics_lose_decimals_small_ones_gain():
     large = make_table([group("a", [2912.3, 3001.7], metric="test/mse")])
-    assert render.cells(large)[1][0][2] == "2957 ± 63"
+    assert table_text.shown(large).iloc[0, 2] == "2957 ± 63"
     small = make_table([group("a", [0.00291, 0.003])])
-    assert render.cells(small)[1][0][2] == "0.002955 ± 0.000064"
+    assert table_text.shown(small).iloc[0, 2] == "0.002955 ± 0.000064"
 
 
 def test_the_terminal_shows_the_best_row_in_bold(table):
     console = Console(file=io.StringIO(), force_terminal=True, width=140, color_system="standard")
-    console.print(render.to_rich(table))
+    console.print(to_rich(table_text.shown(table), table.best))
     bold = [line for line in console.file.getvalue().splitlines() if "\x1b[1m" in line]
     assert any("gce" in line for line in bold)
     assert not any("online" in line for line in bold)

@@ -1,39 +1,37 @@
-"""The summary of a study's blocks as Markdown and CSV."""
+"""The summary of a study's blocks as text: every number for programs, tables for people."""
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Mapping
 
-from metaloss.study.tables.ranks import Ranks
-from metaloss.study.tables.render import aligned, show_p
-from metaloss.study.tables.statistics import FEWEST_PAIRS, SIGNIFICANT
-from metaloss.study.tables.summary import ALL, Against, Standing, Summary
+import pandas as pd
 
-_COLUMNS = (
+from metaloss.study.tables.ranks import Ranks
+from metaloss.study.tables.render import bullets, frame_of, show_p, to_markdown
+from metaloss.study.tables.statistics import FEWEST_PAIRS, SIGNIFICANT
+from metaloss.study.tables.summary import ALL, Standing, Summary
+
+_NUMBERS = (
     "group", "row", "reference", "aside", "blocks", "wins", "clear_wins", "ties", "losses",
     "clear_losses", "metric", "n", "gain", "p", "mean_rank", "ranked_rows", "ranked_blocks",
     "critical_difference", "friedman_p",
 )  # fmt: skip
 
 
-def to_csv(summaries: Mapping[str, Summary]) -> str:
-    """Return one line for each row of each group, unrounded; empty where there is no number."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(_COLUMNS)
+def numbers(summaries: Mapping[str, Summary]) -> pd.DataFrame:
+    """Return one line for each row of each group, unrounded."""
+    rows = []
     for label, summary in summaries.items():
-        found = {one.rival: one for one in summary.against}
+        found = {one.rival: vars(one) for one in summary.against}
         for row in (summary.reference, *found):
-            aside = int(row in summary.aside)
-            numbers = [*_numbers(found.get(row)), *_rank_numbers(summary.ranks, row)]
-            writer.writerow([label, row, summary.reference, aside, *numbers])
-    return text.getvalue()
+            named = {"group": label, "row": row, "reference": summary.reference}
+            aside = {"aside": int(row in summary.aside)}
+            rows.append({**named, **aside, **found.get(row, {}), **_rank(summary.ranks, row)})
+    return frame_of(_NUMBERS, rows)
 
 
-def to_markdown(summaries: Mapping[str, Summary]) -> str:
-    """Return the tables of each group, and who beats the reference in which block."""
+def to_text(summaries: Mapping[str, Summary]) -> str:
+    """Return the Markdown tables of each group, and who beats the reference in which block."""
     parts = []
     for label, summary in summaries.items():
         parts += [f"## {label}: {_blocks(len(summary.blocks))}", headline(summary)]
@@ -44,8 +42,7 @@ def to_markdown(summaries: Mapping[str, Summary]) -> str:
     whole = summaries[ALL]
     if whole.standings:
         parts += [f"## Who beats {whole.reference}", _standings_table(whole.standings)]
-    parts.append("\n".join(f"- {line}" for line in legend(whole)))
-    return "\n\n".join(parts) + "\n"
+    return "\n\n".join([*parts, bullets(legend(whole))]) + "\n"
 
 
 def headline(summary: Summary) -> str:
@@ -93,20 +90,13 @@ def _against_table(summary: Summary) -> str:
         f"{summary.reference} against", "blocks", "wins", "clear", "ties", "losses", "clear",
         "gain", "n", "p",
     ]  # fmt: skip
-    rows = [
-        [
-            f"{one.rival} (aside)" if one.rival in summary.aside else one.rival,
-            *map(
-                str,
-                (one.blocks, one.wins, one.clear_wins, one.ties, one.losses, one.clear_losses),
-            ),
-            "–" if one.gain is None else f"{one.gain:+.3g}",
-            str(one.n),
-            show_p(one.p),
-        ]
-        for one in summary.against
-    ]
-    return aligned(head, rows)
+    rows = []
+    for one in summary.against:
+        name = f"{one.rival} (aside)" if one.rival in summary.aside else one.rival
+        gain = "–" if one.gain is None else f"{one.gain:+.3g}"
+        counts = (one.blocks, one.wins, one.clear_wins, one.ties, one.losses, one.clear_losses)
+        rows.append([name, *map(str, counts), gain, str(one.n), show_p(one.p)])
+    return to_markdown(pd.DataFrame(rows, columns=head))
 
 
 def _ranks_table(ranks: Ranks) -> str:
@@ -114,43 +104,38 @@ def _ranks_table(ranks: Ranks) -> str:
     words = f"Ranks of {k} rows over {_blocks(n)}; critical difference {ranks.critical:.2f}"
     if ranks.p is not None:
         words += f"; Friedman χ² = {ranks.statistic:.1f}, p = {show_p(ranks.p)}"
-    rows = [[row, f"{mean:.2f}"] for row, mean in ranks.means.items()]
-    return f"{words}.\n\n{aligned(['', 'mean rank'], rows)}"
+    rows = [{"": row, "mean rank": f"{mean:.2f}"} for row, mean in ranks.means.items()]
+    return f"{words}.\n\n{to_markdown(pd.DataFrame(rows))}"
 
 
 def _standings_table(standings: Mapping[str, Standing]) -> str:
     rows = [
-        [
-            block,
-            f"{one.beaten} of {one.rivals}",
-            f"{one.clearly_beaten} of {one.rivals}",
-            _names(one),
-        ]
+        {
+            "block": block,
+            "beats": f"{one.beaten} of {one.rivals}",
+            "clearly": f"{one.clearly_beaten} of {one.rivals}",
+            "beaten by": "; ".join(
+                f"**{row}**" if row in one.clearly_beaten_by else row for row in one.beaten_by
+            )
+            or "–",
+        }
         for block, one in standings.items()
     ]
-    text = aligned(["block", "beats", "clearly", "beaten by"], rows)
     clear = any(one.clearly_beaten_by for one in standings.values())
-    return text + ("\n\nIn bold: significantly." if clear else "")
-
-
-def _names(one: Standing) -> str:
-    names = (f"**{row}**" if row in one.clearly_beaten_by else row for row in one.beaten_by)
-    return "; ".join(names) or "–"
+    return to_markdown(pd.DataFrame(rows)) + ("\n\nIn bold: significantly." if clear else "")
 
 
 def _blocks(n: int) -> str:
     return "1 block" if n == 1 else f"{n} blocks"
 
 
-def _numbers(one: Against | None) -> list[object]:
-    if one is None:
-        return [""] * 10
-    counts = [one.blocks, one.wins, one.clear_wins, one.ties, one.losses, one.clear_losses]
-    return [*counts, one.metric, one.n, one.gain, one.p]
-
-
-def _rank_numbers(ranks: Ranks | None, row: str) -> list[object]:
+def _rank(ranks: Ranks | None, row: str) -> dict[str, float | None]:
     if ranks is None or row not in ranks.means:
-        return [""] * 5
-    numbers = [len(ranks.means), len(ranks.blocks), ranks.critical, ranks.p]
-    return [ranks.means[row], *numbers]
+        return {}
+    return {
+        "mean_rank": ranks.means[row],
+        "ranked_rows": len(ranks.means),
+        "ranked_blocks": len(ranks.blocks),
+        "critical_difference": ranks.critical,
+        "friedman_p": ranks.p,
+    }

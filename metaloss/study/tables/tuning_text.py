@@ -1,62 +1,54 @@
-"""What a search chose, as CSV, as Markdown and in a line a row."""
+"""What a search over settings chose as text: every number for programs, the choices for people."""
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Iterable, Mapping, Sequence
+
+import pandas as pd
 
 from metaloss.study.launch.tuning import Score
 from metaloss.study.spec.spec import Study
-from metaloss.study.tables.render import aligned
+from metaloss.study.tables.render import bullets, frame_of, to_markdown
+
+_NUMBERS = ("block", "row", "setting", "words", "n", "metric", "mean", "diverged", "chosen")
 
 
-def scores_to_csv(scores: Mapping[str, Sequence[Score]]) -> str:
-    """Return every setting of every block, unrounded; empty where there is no number."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    head = ["block", "row", "setting", "words", "n", "metric", "mean", "diverged", "chosen"]
-    writer.writerow(head)
-    for block, some in scores.items():
-        for one in some:
-            chosen = "yes" if one.chosen else "no"
-            numbers = [one.n, one.metric, one.mean, one.diverged, chosen]
-            writer.writerow([block, one.row, one.setting, " ".join(one.words), *numbers])
-    return text.getvalue()
-
-
-def choices_to_markdown(study: Study, scores: Mapping[str, Sequence[Score]]) -> str:
-    """Return a section: the budget, and the chosen words by row and block."""
-    chosen = {
-        (block, one.row): _words(one)
-        for block, some in scores.items()
-        for one in some
-        if one.chosen
-    }
-    tuned = [row for row in study.rows if row.tune]
-    lines = [["", *scores]]
-    lines += [[row.name, *(chosen.get((b, row.name), "–") for b in scores)] for row in tuned]
-    head, *rows = ([cell.replace("|", "\\|") for cell in line] for line in lines)
-    every = [one for some in scores.values() for one in some]
-    below = [
-        f"- {row.name!r} takes what was chosen for {row.tuned_as!r}"
-        for row in study.rows
-        if row.tuned_as is not None
-    ]
-    return "\n".join(
-        [
-            "## Tuning",
-            "",
-            f"{len(tuned[0].tune)} settings a row, {_budget(study, every)}.",
-            "",
-            aligned(head, rows),
-            *(["", *below] if below else []),
-            "",
-        ]
+def numbers(scores: Mapping[str, Sequence[Score]]) -> pd.DataFrame:
+    """Return every setting of every block, unrounded."""
+    return frame_of(
+        _NUMBERS,
+        (
+            {"block": block, **vars(one)}
+            | {"words": " ".join(one.words), "chosen": "yes" if one.chosen else "no"}
+            for block, some in scores.items()
+            for one in some
+        ),
     )
 
 
-def choice_lines(study: Study, scores: Sequence[Score]) -> list[str]:
+def to_text(study: Study, scores: Mapping[str, Sequence[Score]]) -> str:
+    """Return a section in Markdown: the budget, and the chosen words by row and block."""
+    every = [one for some in scores.values() for one in some]
+    tuned = [row for row in study.rows if row.tune]
+    chosen = {
+        block: {one.row: _words(one) for one in some if one.chosen}
+        for block, some in scores.items()
+    }
+    rows = [
+        {"": row.name} | {block: found.get(row.name, "–") for block, found in chosen.items()}
+        for row in tuned
+    ]
+    below = bullets(
+        f"{row.name!r} takes what was chosen for {row.tuned_as!r}"
+        for row in study.rows
+        if row.tuned_as is not None
+    )
+    budget = f"{len(tuned[0].tune)} settings a row, {_budget(study, every)}."
+    parts = ["## Tuning", budget, to_markdown(pd.DataFrame(rows)), *([below] if below else [])]
+    return "\n\n".join(parts) + "\n"
+
+
+def choices(study: Study, scores: Sequence[Score]) -> list[str]:
     """Return one line for each row that got its setting from a search."""
     chosen = {score.row: _words(score) for score in scores if score.chosen}
     lines = []
@@ -69,7 +61,7 @@ def choice_lines(study: Study, scores: Sequence[Score]) -> list[str]:
     return lines
 
 
-def unsound_lines(scores: Sequence[Score]) -> list[str]:
+def unsound(scores: Sequence[Score]) -> list[str]:
     """Return one line for each row of which no setting could be judged."""
     return [
         f"{score.row!r}: each of its settings has a run that diverged or has no finite validation "

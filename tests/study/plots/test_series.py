@@ -2,8 +2,9 @@ import numpy as np
 import pytest
 
 from metaloss.core.storage.run_folder import JournalRow, RunFolder
-from metaloss.study.plots.style import spread
-from metaloss.study.tables.series import MOST_POINTS, band, pick, thin
+from metaloss.study.plots.comparison_plot import band
+from metaloss.study.plots.loss_plot import pick
+from metaloss.study.plots.style import MOST_POINTS, spread, thin
 from metaloss.study.tables.table import Group
 
 

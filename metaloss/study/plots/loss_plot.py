@@ -1,0 +1,226 @@
+"""The picture of a learned loss over training: ℓ(t, p) and its slope ∂ℓ/∂p, coloured by step."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.cm import ScalarMappable
+from matplotlib.colors import Normalize
+from matplotlib.figure import Figure
+
+from metaloss.core.storage.run_folder import CurvesRow, RunFolder
+from metaloss.errors import MetalossError
+from metaloss.losses.export import load_loss
+from metaloss.study.plots.style import FAINT, STEPS, Style, heading, new_figure, whole
+
+MOST_CURVES = 7
+_LONGEST_FORMULA = 100
+
+
+@dataclass(frozen=True, kw_only=True)
+class LossOverTime:
+    """A few moments of a learned loss.
+
+    Attributes:
+        steps: (S,) steps within the phase.
+        grid: (G,) predictions.
+        curves: Target label → (S, G) values, without what moves no gradient: see `reduced`.
+        phase: ``"train"``, or ``"offline"`` where the loss moves only then.
+        softmax: Whether a common slope was taken out.
+    """
+
+    steps: np.ndarray
+    grid: np.ndarray
+    curves: dict[str, np.ndarray]
+    phase: str
+    softmax: bool
+
+    @property
+    def remark(self) -> str:
+        """What must be known to read the curves."""
+        shared = " and the slope that both share" if self.softmax else ""
+        return f"without constants{shared}: they move no gradient"
+
+    @property
+    def in_training(self) -> bool:
+        """Whether these are moments of training."""
+        return self.phase == "train"
+
+    @property
+    def moves(self) -> bool:
+        """Whether the loss changes over these moments."""
+        return any(not np.allclose(c, c[:1], rtol=1e-6, atol=1e-9) for c in self.curves.values())
+
+
+def loss_over_time(run: RunFolder) -> LossOverTime | None:
+    """Return a run's loss at a few moments of training; of the offline phase if frozen then."""
+    moments = (_moments(run, phase) for phase in ("train", "offline"))
+    found = [one for one in moments if one is not None]
+    return next((one for one in found if one.moves), found[0] if found else None)
+
+
+def loss_figure(run: RunFolder, title: str) -> Figure | None:
+    """Return the picture of a run's loss and its slope; None if there are no curves of it."""
+    loss = loss_over_time(run)
+    if loss is None:
+        return None
+    wide = len(loss.curves) > 1
+    figure = new_figure(9 if wide else 6, 6)
+    formula = _formula(run.path)
+    heading(figure, title, f"{formula}   ({loss.remark})" if formula else loss.remark, FAINT)
+    left, right, gap = (0.065, 0.93, 0.03) if wide else (0.1, 0.89, 0.0)
+    for bottom, slopes in ((0.535, False), (0.09, True)):
+        place = (left, bottom, right - left, 0.315)
+        draw_losses(figure, place, loss, gap=gap, slopes=slopes)
+    color_key(figure.add_axes((right + 0.022, 0.2, 0.012, 0.6)), loss)
+    return figure
+
+
+def draw_losses(
+    figure: Figure,
+    place: tuple[float, float, float, float],
+    loss: LossOverTime,
+    *,
+    gap: float,
+    slopes: bool = False,
+) -> None:
+    """Draw one panel for each target; with ``slopes`` ∂ℓ/∂p in place of ℓ.
+
+    Args:
+        figure: The figure.
+        place: Left, bottom, width and height of all panels, in shares of the figure.
+        loss: The curves.
+        gap: Between two panels.
+        slopes: Whether to draw slopes.
+    """
+    left, bottom, width, height = place
+    width = (width + gap) / len(loss.curves) - gap
+    regression = len(loss.curves) == 1
+    variable = "ŷ" if regression else "p"
+    norm = _norm(loss)
+    drawn: dict[Axes, np.ndarray] = {}
+    for index, (label, curves) in enumerate(loss.curves.items()):
+        panel = figure.add_axes((left + index * (width + gap), bottom, width, height))
+        values = np.gradient(curves, loss.grid, axis=1) if slopes else curves
+        for step, curve in zip(loss.steps, values, strict=True):
+            last = step == loss.steps[-1]
+            panel.plot(
+                loss.grid, curve, color=STEPS(norm(step)), lw=2.4 if last else 1.4, zorder=2 + last
+            )
+        name = f"ℓ({label.removeprefix('t=')}, {variable})"
+        panel.set_title(f"∂{name}/∂{variable}" if slopes else name)
+        panel.set_xlabel("prediction ŷ" if regression else "probability p")
+        panel.set_xlim(loss.grid[0], loss.grid[-1])
+        if not regression:
+            panel.set_xlim(0, 1)
+            panel.set_xticks([0, 0.5, 1], ["0", "0.5", "1"])
+        panel.tick_params(labelleft=index == 0)
+        drawn[panel] = values
+    # Slopes grow without bound towards p = 0 and p = 1: their size is that of the bulk.
+    low, high = _limits(list(drawn.values()), usual=0.92 if slopes else 1.0)
+    for panel in drawn:
+        panel.set_ylim(low, high)
+
+
+def color_key(panel: Axes, loss: LossOverTime) -> None:
+    """Draw into a tall, narrow ``panel`` which colour is which step."""
+    if len(loss.steps) < 2:
+        panel.set_axis_off()
+        return
+    words: Style = {"fontsize": 8, "color": FAINT}
+    bar = panel.figure.colorbar(ScalarMappable(_norm(loss), STEPS), cax=panel, ticks=[])
+    bar.outline.set_visible(False)
+    bar.set_label("training step" if loss.in_training else "offline meta-step", **words)
+    panel.set_title(whole(loss.steps[-1]), loc="center", pad=4, **words)
+    panel.set_xlabel(whole(loss.steps[0]), labelpad=4, **words)
+
+
+def _norm(loss: LossOverTime) -> Normalize:
+    return Normalize(loss.steps[0], max(loss.steps[-1], loss.steps[0] + 1))
+
+
+def _limits(shown: list[np.ndarray], *, usual: float) -> tuple[float, float]:
+    """Return the y-axis of all panels, cut where a few values would press the rest into a line.
+
+    The last moment is in view, and others up to 2.5 times the usual size.
+
+    Args:
+        shown: (S, G) values of each.
+        usual: Quantile over a curve's |values| that counts as its size.
+    """
+    sizes = np.max([np.quantile(np.abs(values), usual, axis=1) for values in shown], axis=0)
+    cap = max(2.5 * float(np.median(sizes)), 1.05 * float(sizes[-1]))
+    low = max(-cap, min(float(values.min()) for values in shown))
+    high = min(cap, max(float(values.max()) for values in shown))
+    room = 0.05 * (high - low) or 1.0
+    return low - room, high + room
+
+
+def _moments(run: RunFolder, phase: str) -> LossOverTime | None:
+    rows = [row for row in run.curves if row.phase == phase]
+    rows = [row for row in rows if _alike(row, rows[-1])]
+    if not rows:
+        return None
+    offset, softmax = run.phase_start(phase), run.link == "softmax"
+    chosen = [rows[index] for index in pick(len(rows), MOST_CURVES)]
+    shown = [reduced(row, softmax=softmax) for row in chosen]
+    return LossOverTime(
+        steps=np.array([float(row.step - offset) for row in chosen]),
+        grid=chosen[0].grid,
+        curves={label: np.stack([curves[label] for curves in shown]) for label in shown[0]},
+        phase=phase,
+        softmax=softmax,
+    )
+
+
+def pick(count: int, most: int) -> list[int]:
+    """Return at most ``most`` indices below ``count``, evenly spread, both ends among them.
+
+    Example:
+        >>> pick(41, 5)
+        [0, 10, 20, 30, 40]
+    """
+    return sorted({round(index) for index in np.linspace(0, count - 1, min(count, most))})
+
+
+def reduced(row: CurvesRow, *, softmax: bool) -> dict[str, np.ndarray]:
+    """Return ℓ(t, ·) by label, (G,), without the parts that move no gradient.
+
+    A constant never does: each curve is shifted to 0 at the right answer. With the softmax link
+    neither does a slope that all targets share: probabilities sum to 1, so that
+    Σ_c a p_c = a for every p. Of all losses that train alike the one with ℓ(0, 0) = ℓ(0, 1) is
+    shown: cross-entropy is then ℓ(0, p) = 0 and ℓ(1, p) = −log p.
+    """
+    grid, tilt = row.grid, 0.0
+    if softmax and "t=0" in row.curves:
+        zero = row.curves["t=0"]
+        tilt = float((zero[-1] - zero[0]) / (grid[-1] - grid[0]))
+    found = {}
+    for label, values in row.curves.items():
+        curve = values - tilt * grid
+        target = label.removeprefix("t=")
+        try:
+            right = np.abs(grid - float(target)).argmin()
+        except ValueError:  # a label that is no number
+            right = curve.argmin()
+        found[label] = curve - curve[right]
+    return found
+
+
+def _alike(row: CurvesRow, other: CurvesRow) -> bool:
+    finite = all(np.isfinite(values).all() for values in row.curves.values())
+    same = row.grid.shape == other.grid.shape and row.curves.keys() == other.curves.keys()
+    return finite and same
+
+
+def _formula(folder: Path) -> str | None:
+    """Return the loss that a run ended with as mathematics, None if it is none or too long."""
+    try:
+        latex = load_loss(folder).latex()
+    except MetalossError:
+        # Not finished yet, or of a plugin that is not here.
+        return None
+    return None if latex is None or len(latex) > _LONGEST_FORMULA else rf"$\ell(t, p) = {latex}$"
