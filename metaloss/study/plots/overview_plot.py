@@ -115,11 +115,10 @@ def plot_overview(
         bar.set_ticks([-widest, 0, widest], labels=ends)
         bar.ax.tick_params(length=0, pad=2, labelsize=7)
         words = (
-            "bold: best of the block   ▼ ▲ significantly worse, better than "
-            f"“{shorten(reference, _LONGEST)}” (Holm-corrected p < {SIGNIFICANT})   "
-            "–: no finite number"
+            "bold: best of the block   –: no finite number\n▼ ▲ significantly worse, better than "
+            f"“{shorten(reference, _LONGEST)}” (Holm-corrected p < {SIGNIFICANT})"
         )
-        write(figure, -0.13, -0.14, words, fontsize=7.5, color=FAINT)
+        write(figure, -0.13, -0.2, words, fontsize=7.5, color=FAINT, multialignment="right")
         return save(figure, path)
 
 

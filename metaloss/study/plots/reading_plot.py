@@ -70,11 +70,14 @@ def plot_readings(readings: pd.DataFrame, path: Path, *, regression: bool = Fals
     with styled():
         figure = new_figure(9, 3.1)
         panels = [one for one in (_NUMBERS if regression else _CLASSES) if np.ptp(readings[one[0]])]
-        # The one in the middle has names on its right.
-        for (number, title, known), left in zip(panels, (0.05, 0.345, 0.745), strict=False):
-            axes = figure.add_axes((left, 0.16, 0.235, 0.61))
+        # What known losses have is named on the right.
+        names = [0.105 if known else 0.0 for *_, known in panels]
+        left, wide = 0.05, (0.935 - sum(names)) / len(panels) - 0.042
+        for (number, title, known), beside in zip(panels, names, strict=True):
+            axes = figure.add_axes((left, 0.16, wide, 0.61))
             axes.set_title(title)
             _draw(axes, readings, number, known, pens)
+            left += wide + 0.06 + beside
         lines = [Line2D([], [], linewidth=1.7, **pen) for pen in pens.values()]
         figure.legend(lines, pens, loc="upper left", ncols=4, fontsize=7.5, frameon=False)
         return save(figure, path)
