@@ -11,7 +11,8 @@ from metaloss.compose import compose
 from metaloss.contracts import Progress
 from metaloss.core.batches.streams import BatchStream, in_one_launch
 from metaloss.core.parts.setup import Setup, prepare
-from metaloss.core.runs.group import StackedAdvance, check_stackable
+from metaloss.core.runs.stackable import check_stackable
+from metaloss.core.steps.stacked import StackedAdvance
 from metaloss.data.augment import CropFlipCutout
 from metaloss.inner.stacked import stack
 from metaloss.types import Batch

@@ -38,11 +38,11 @@ _HOMES = {
     "load_loss": "metaloss.losses.export",
     "meta_gradient": "metaloss.core.learner.meta_gradient",
     "register": "metaloss.registry",
-    "resume_group": "metaloss.core.runs.seeds",
+    "resume_group": "metaloss.core.runs.run",
     "resume_run": "metaloss.core.runs.run",
     "task_from_data": "metaloss.data.tensors",
     "train": "metaloss.core.runs.run",
-    "train_seeds": "metaloss.core.runs.seeds",
+    "train_seeds": "metaloss.core.runs.run",
 }
 # Names that were public here, and where they are now. They work for one version.
 _MOVED = {"keep_freed_memory": "metaloss.allocator"}
@@ -52,8 +52,7 @@ if TYPE_CHECKING:
     from metaloss.core.learner.learner import Learner
     from metaloss.core.learner.meta_gradient import meta_gradient
     from metaloss.core.runs.results import Run, export_run
-    from metaloss.core.runs.run import resume_run, train
-    from metaloss.core.runs.seeds import resume_group, train_seeds
+    from metaloss.core.runs.run import resume_group, resume_run, train, train_seeds
     from metaloss.data.tensors import TaskOptions, task_from_data
     from metaloss.errors import MetalossError
     from metaloss.inner.optimizers.adam import Adam, AdamW

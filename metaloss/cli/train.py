@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from metaloss.cli.options import Plugins, Words, heard, interrupted, report, report_all
+from metaloss.cli.options import Plugins, Words, heard, interrupted, report_all
 from metaloss.errors import MetalossError
 
 _BESIDE_RESUME = ("steps", "tracker", "device")
@@ -72,18 +72,15 @@ def _train(words: list[str], file: Path | None, only_print: bool, hashes: Mappin
         if heard():
             print(to_yaml(config), end="")
         return 0
-    if config.seeds > 1:
-        from metaloss.core.runs.seeds import train_group
+    from metaloss.core.runs.run import train_runs
 
-        return report_all(train_group(config, plugins=hashes))
-    from metaloss.core.runs.run import train_run
-
-    return report(train_run(config, plugins=hashes))
+    return report_all(train_runs(config, plugins=hashes))
 
 
 def _resume(folder: Path, words: list[str], hashes: Mapping[str, str]) -> int:
     from metaloss.compose import compose
     from metaloss.compose.words import parse
+    from metaloss.core.storage.run_folder import CONFIG, members_of
 
     keys = [override.key_or_group for override in parse(words)]
     others = [key for key in keys if key.partition(".")[0] not in _BESIDE_RESUME]
@@ -91,28 +88,13 @@ def _resume(folder: Path, words: list[str], hashes: Mapping[str, str]) -> int:
         raise MetalossError(
             f"--resume takes only steps, tracker and device beside it, not {', '.join(others)}"
         )
-    file = folder / "config.yaml"
-    if not file.is_file() and any(folder.glob("seed*/config.yaml")):
-        if words:
-            raise MetalossError(
-                f"--resume {folder}: many seeds go on as they began; nothing may be changed"
-            )
-        from metaloss.core.runs.seeds import resume_group
-
-        return report_all(resume_group(folder, plugins=hashes))
-    if not file.is_file():
+    found = members_of(folder)
+    if not found:
         raise MetalossError(f"--resume {folder}: no run's folder, it has no config.yaml")
-    config = compose(words, file) if words else None
-    from metaloss.core.runs.run import resume_run
+    changes = {}
+    if words:
+        config = compose(words, found[0] / CONFIG)
+        changes = {name: getattr(config, name) for name in {key.partition(".")[0] for key in keys}}
+    from metaloss.core.runs.resume import resume_runs
 
-    def changed(key: str) -> bool:
-        return config is not None and any(k == key or k.startswith(f"{key}.") for k in keys)
-
-    run = resume_run(
-        folder,
-        steps=config.steps if config and changed("steps") else None,
-        tracker=config.tracker if config and changed("tracker") else None,
-        device=config.device if config and changed("device") else None,
-        plugins=hashes,
-    )
-    return report(run)
+    return report_all(resume_runs(folder, changes, plugins=hashes))

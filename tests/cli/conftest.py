@@ -85,21 +85,21 @@ def core(monkeypatch):
             folder=Path(folder), summary={"status": fake.status, "metrics": metrics}
         )
 
-    def train_run(config, *, plugins=None):
+    def train_runs(config, *, plugins=None):
         fake.calls.append((config, plugins))
-        return run("runs/it")
+        return [run("runs/it")]
 
-    def resume_run(folder, **changes):
-        fake.calls.append((folder, changes))
-        return run(folder)
+    def resume_runs(folder, changes, *, plugins=None):
+        fake.calls.append((folder, changes, plugins))
+        return [run(folder)]
 
     def export_run(folder, out):
         fake.calls.append((folder, out))
         return [out / "loss.json"]
 
-    fake.train_run, fake.resume_run, fake.export_run = train_run, resume_run, export_run
-    monkeypatch.setitem(sys.modules, "metaloss.core.runs.run", fake)
-    monkeypatch.setitem(sys.modules, "metaloss.core.runs.results", fake)
+    fake.train_runs, fake.resume_runs, fake.export_run = train_runs, resume_runs, export_run
+    for name in ("run", "resume", "results"):
+        monkeypatch.setitem(sys.modules, f"metaloss.core.runs.{name}", fake)
     return fake
 
 

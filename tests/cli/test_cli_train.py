@@ -34,19 +34,19 @@ def test_a_bad_request_is_one_line_and_2(cli, core):
 
 
 def test_ctrl_c_ends_with_130_after_what_the_trainer_said(cli, core):
-    def train_run(config, *, plugins=None):
+    def train_runs(config, *, plugins=None):
         raise KeyboardInterrupt("go on with --resume runs/it")
 
-    core.train_run = train_run
+    core.train_runs = train_runs
     status, _, err = cli("train", QUIET)
     assert (status, err) == (130, "metaloss: interrupted: go on with --resume runs/it\n")
 
 
 def test_a_bug_is_not_dressed_up_as_a_bad_request(cli, core):
-    def train_run(config, *, plugins=None):
+    def train_runs(config, *, plugins=None):
         raise RuntimeError("bug")
 
-    core.train_run = train_run
+    core.train_runs = train_runs
     with pytest.raises(RuntimeError, match="bug"):
         cli("train", QUIET)
 
@@ -132,15 +132,13 @@ def run_folder(tmp_path):
 def test_resume_goes_on_as_the_run_was(cli, core, run_folder):
     status, out, _ = cli("train", "--resume", run_folder)
     assert (status, out) == (0, f"{run_folder}: ok, test/error=0.25\n")
-    changes = {"steps": None, "tracker": None, "device": None, "plugins": {}}
-    assert core.calls == [(run_folder, changes)]
+    assert core.calls == [(run_folder, {}, {})]
 
 
 def test_resume_takes_steps_trackers_and_device(cli, core, run_folder):
     status, _, _ = cli("train", "--resume", run_folder, "steps=200", "device=cpu", "tracker=[]")
     assert status == 0
-    [(_, changes)] = core.calls
-    assert changes == {"steps": 200, "tracker": {}, "device": "cpu", "plugins": {}}
+    assert core.calls == [(run_folder, {"steps": 200, "tracker": {}, "device": "cpu"}, {})]
 
 
 def test_resume_refuses_any_other_key_by_name(cli, core, run_folder):

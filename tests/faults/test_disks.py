@@ -13,8 +13,7 @@ import pytest
 from torch.nn import functional as F
 
 import metaloss
-from metaloss.core.runs.run import resume_run
-from metaloss.core.runs.seeds import resume_group
+from metaloss.core.runs.run import resume_group, resume_run
 from metaloss.errors import MetalossError
 from metaloss.study.launch.warm import Server, can_fork
 

@@ -11,7 +11,7 @@ import pytest
 
 import metaloss
 from metaloss.cli.main import main
-from metaloss.core.runs.seeds import resume_group
+from metaloss.core.runs.run import resume_group
 from metaloss.errors import MetalossError
 from metaloss.models.mlp import MLP, MLPConfig
 

@@ -52,7 +52,7 @@ SUMMARY = {
     "task": "digits",
     "status": "ok",
     "seconds": 1.5,
-    "meta_overhead": None,
+    "train_seconds": None,
     "metrics": {"test/error": 0.125},
     "metrics_at_best_validation": {"test/error": 0.0625, "step": 20},
     "guard_events": [{"step": 20, "action": "restore"}],

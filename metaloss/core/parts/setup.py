@@ -51,6 +51,7 @@ class Setup:
     """Everything that a trainer needs; nothing in it changes during a run.
 
     Attributes:
+        config: As asked for, with ``compile`` as it was decided.
         ranks: The processes that train together.
         search: How the loss is found before training, None where it is not searched for.
         found: What the search came to.
@@ -160,16 +161,14 @@ def prepare(
         problem = fitted(problem, engine, phi, first, _first_window(schedule, config, batch, judge))
     if several:
         problem = ShardedProblem.of(problem, ranks=ranks)
-    # Decided here, before step 0, and stored with the config.
     compiles = choose(config, problem, schedule, engine, first, batch)
-    config = replace(config, compile=compiles, seeds=1)
     # Only an augmentation of ours is sure to be a pure function, as a program must be.
     crops = task.augment
     if type(crops) is CropFlipCutout and compiles is Compile.on and device.type == "cuda":
         quick = replace(task, augment=in_one_launch(crops))
         streams = _streams(config, quick, schedule, device)
     advance = Advance(
-        step=_step(config, problem, engine, schedule),
+        step=_step(config, compiles, problem, engine, schedule),
         schedule=schedule,
         streams=streams,
         fresh=fresh,
@@ -177,7 +176,8 @@ def prepare(
         device=device,
     )
     return Setup(
-        config=config,
+        # Decided before step 0, and stored: a run that goes on is compiled as it was.
+        config=replace(config, compile=compiles),
         task=task,
         model=module,
         loss=loss,
@@ -222,7 +222,11 @@ def _schedule(config: RunConfig, search: SearchRule | None) -> Schedule:
 
 
 def _step(
-    config: RunConfig, problem: InnerProblem, engine: OuterRule, schedule: Schedule
+    config: RunConfig,
+    compiles: Compile,
+    problem: InnerProblem,
+    engine: OuterRule,
+    schedule: Schedule,
 ) -> Step | CompiledStep:
     step = Step(
         problem=problem,
@@ -234,9 +238,9 @@ def _step(
             "train": _train_meta_steps(schedule, config.steps),
         },
     )
-    if config.compile is Compile.off:
+    if compiles is Compile.off:
         return step
-    return CompiledStep(step, compiles=config.compile is Compile.on)
+    return CompiledStep(step, compiles=compiles is Compile.on)
 
 
 def _train_meta_steps(schedule: Schedule, steps: int) -> int:

@@ -1,4 +1,4 @@
-"""The runs of a group, from their folders to their results."""
+"""Runs from their folders to their results: a group, of which a single run is the smallest."""
 
 from __future__ import annotations
 
@@ -12,122 +12,151 @@ from metaloss import registry
 from metaloss.config import RunConfig
 from metaloss.contracts import RunFinished
 from metaloss.core.parts.setup import Setup
-from metaloss.core.runs.group import StackedAdvance, train_together
-from metaloss.core.runs.opening import MADE_OF, open_folder, open_trackers, reopen_folder, started
-from metaloss.core.runs.plain import plain_seconds
+from metaloss.core.runs.opening import (
+    open_folder,
+    open_recorder,
+    open_trackers,
+    reopen_folder,
+    started,
+)
 from metaloss.core.runs.results import Run, write_results
-from metaloss.core.storage.files import read_json
+from metaloss.core.search import loop as search
+from metaloss.core.training import loop
 from metaloss.core.training.interrupt import Interrupt
-from metaloss.core.training.made_of import made_of
 from metaloss.core.training.recorder import Recorder
 from metaloss.core.training.trainer import Trainer
-from metaloss.inner.stacked import stack
+from metaloss.inner.processes.ranks import Ranks
 from metaloss.tracking.fanout import Fanout
 
 
 @dataclass(frozen=True, kw_only=True)
+class Before:
+    """Where a run goes on from.
+
+    Attributes:
+        content: A checkpoint's; None if training has not begun.
+        saved: A checkpoint's of the search before training, where there is one.
+        messages: What is to be said of it.
+    """
+
+    content: Mapping[str, Any] | None = None
+    saved: Mapping[str, Any] | None = None
+    messages: Sequence[str] = ()
+
+    def place(self, setup: Setup) -> tuple[int, str, int] | None:
+        """Return the step to go on from, its phase and the step in it; None if the run begins."""
+        if self.content is None:
+            done = None if self.saved is None else len(self.saved["told"])
+            return None if done is None else (done, "offline", done)
+        offline, train = self.content["progress"]
+        trains = train or not setup.schedule.offline_total()
+        phase, step = ("train", train) if trains else ("offline", offline)
+        return setup.start_total + offline + train, phase, step
+
+
+@dataclass(frozen=True, kw_only=True)
 class Member:
-    """One run of a group, and where it goes on from.
+    """A run of a group, or a single one.
 
     Attributes:
         made: What it is made of.
-        content: A checkpoint's; None if it begins.
-        messages: What is to be said of it.
-        plugins: SHA-256 by file name, of a run that was begun before; None for a new one.
+        before: Where it goes on from.
+        new: Whether its folder is still to be written.
     """
 
     setup: Setup
     folder: Path
     fanout: Fanout
     made: Mapping[str, Any]
-    content: dict[str, Any] | None = None
-    messages: Sequence[str] = ()
-    plugins: Mapping[str, str] | None = None
+    before: Before = Before()
+    new: bool = False
 
 
-def begun(
-    setups: Sequence[Setup],
-    folders: Sequence[Path],
-    plugins: Mapping[str, str] | None,
-    trackers: Sequence[Fanout] | None = None,
-    of: Path | None = None,
-) -> list[Member]:
-    """Write what new members' folders begin with. ``of``: a member of the same group."""
-    config = setups[0].config
-    group = read_json(of / MADE_OF)["group"] if of else [config.seed, len(setups)]
-    trackers = trackers or trackers_of(config, len(setups))
-    members = []
-    for setup, folder, fanout in zip(setups, folders, trackers, strict=True):
-        made = {**made_of(setup), "group": group}
-        setup = open_folder(setup, folder, plugins, made)
-        members.append(Member(setup=setup, folder=folder, fanout=fanout, made=made))
-    return members
-
-
-def trackers_of(config: RunConfig, count: int) -> list[Fanout]:
-    """Return every member's trackers: those that people watch listen to the first member alone."""
+def trackers_of(config: RunConfig, count: int, ranks: Ranks) -> list[Fanout]:
+    """Return every run's trackers: those that people watch listen to the first run alone."""
     watched = {name for name in config.tracker if _once(name)}
-    rest = {name: options for name, options in config.tracker.items() if name not in watched}
-    others = replace(config, tracker=rest)
-    return [open_trackers(config), *(open_trackers(others) for _ in range(count - 1))]
+    others = {name: options for name, options in config.tracker.items() if name not in watched}
+    configs = [config] + [replace(config, tracker=others)] * (count - 1)
+    return [open_trackers(one, ranks) for one in configs]
 
 
 def _once(tracker: str) -> bool:
     return bool(getattr(registry.get("tracker", tracker).cls, "once", False))
 
 
-def go(members: Sequence[Member]) -> list[Run]:
-    """Train the members to their ends, and write what remains of each."""
+def go(
+    members: Sequence[Member],
+    interrupt: Interrupt,
+    plugins: Mapping[str, str] | None,
+    group: Path | None,
+) -> list[Run]:
+    """Train the members to their ends, and write what remains of each.
+
+    Args:
+        members: They stand at the same place.
+        interrupt: Tells of Ctrl-C.
+        plugins: SHA-256 by file name.
+        group: The folder of a group; None for a single run.
+    """
     first = members[0]
-    with (
-        first.setup.numerics(),
-        Interrupt() as interrupt,
-        ExitStack() as open_things,
-    ):
-        trainers, recorders = [], []
+    with first.setup.numerics(), ExitStack() as trackers:
         for one in members:
-            open_things.callback(one.fanout.close)
-            recorder = Recorder(one.folder, one.fanout.handle, one.content)
-            open_things.callback(recorder.close)
-            if one.plugins is not None:
-                reopen_folder(one.setup, one.folder, one.plugins)
-            trainers.append(Trainer(one.setup, one.folder, recorder, interrupt, one.made))
-            recorders.append(recorder)
-        for one, trainer, recorder in zip(members, trainers, recorders, strict=True):
-            _announce(one, trainer, recorder)
-        if first.content is None:
-            _begin(trainers)
-        if any(trainer.next_plan() for trainer in trainers):
-            trainers[0].say_compiling("the steps of all seeds")
-        train_together(trainers, lambda: interrupt.asked)
-        if interrupt.asked:
-            for trainer in trainers:
-                trainer.save()
-            folder = first.folder.parent
-            interrupt.check(
-                f"checkpoints were written; go on with metaloss train --resume {folder}"
-            )
-        # A member's share of the time that all took together.
-        seconds = [recorder.seconds() / len(members) for recorder in recorders]
-        plain = _plain_seconds(trainers)
-        return [
-            _end(one, trainer, share, plain)
-            for one, trainer, share in zip(members, trainers, seconds, strict=True)
-        ]
+            trackers.callback(one.fanout.close)
+        with ExitStack() as journals:
+            trainers = []
+            for one in members:
+                setup, recorder = _opened(one, plugins)
+                journals.callback(recorder.close)
+                _announce(one, setup, recorder, group)
+                if setup.search is not None:
+                    setup = search.find_loss(setup, recorder, interrupt, one.before.saved)
+                trainers.append(Trainer(setup, one.folder, recorder, interrupt, one.made))
+            _begin(members, trainers)
+            loop.train(trainers, interrupt, group or first.folder)
+        runs = []
+        for one, trainer in zip(members, trainers, strict=True):
+            # A member's share of the time that all took together.
+            seconds = trainer.recorder.seconds() / len(members)
+            run, files = write_results(trainer, one.folder, seconds)
+            one.fanout.handle(RunFinished(summary=run.summary, files=files))
+            runs.append(run)
+    return runs
 
 
-def _announce(one: Member, trainer: Trainer, recorder: Recorder) -> None:
-    if one.content is not None:
-        trainer.restore(one.content)
-    resumed_from = trainer.step if one.content else None
-    group = one.folder.parent.name
-    one.fanout.handle(started(one.setup, one.folder, resumed_from, group))
-    for message in one.messages:
-        recorder.warn((trainer.step, *trainer.place), message)
+def _opened(one: Member, plugins: Mapping[str, str] | None) -> tuple[Setup, Recorder]:
+    """Write what a member's folder begins with, or what changes in it; open its journal."""
+    if one.new:
+        setup = open_folder(one.setup, one.folder, plugins, one.made)
+        return setup, open_recorder(setup, one.folder, one.fanout)
+    # Refuses a journal that does not fit the checkpoint: before anything is overwritten.
+    keep = one.before.content or one.before.saved
+    recorder = open_recorder(one.setup, one.folder, one.fanout, keep)
+    try:
+        reopen_folder(one.setup, one.folder, plugins)
+    except BaseException:
+        recorder.close()
+        raise
+    return one.setup, recorder
 
 
-def _begin(trainers: Sequence[Trainer]) -> None:
-    """Start every member's φ, all in one program where the start can."""
+def _announce(one: Member, setup: Setup, recorder: Recorder, group: Path | None) -> None:
+    place = one.before.place(setup)
+    name = None if group is None else group.name
+    one.fanout.handle(started(setup, one.folder, place and place[0], name))
+    for message in one.before.messages:
+        recorder.warn(place or (0, "start", 0), message)
+
+
+def _begin(members: Sequence[Member], trainers: Sequence[Trainer]) -> None:
+    """Put every trainer where its run stands; φ of many starts in one program where it can."""
+    if members[0].before.content is not None:
+        for one, trainer in zip(members, trainers, strict=True):
+            assert one.before.content is not None, "members stand at the same place"
+            trainer.restore(one.before.content)
+        return
+    if len(trainers) == 1:
+        trainers[0].begin()
+        return
     setups = [trainer.setup for trainer in trainers]
     first = setups[0]
     phis = first.start.begin_together(
@@ -139,23 +168,3 @@ def _begin(trainers: Sequence[Trainer]) -> None:
     )
     for trainer, phi in zip(trainers, phis, strict=True):
         trainer.begin(phi)
-
-
-def _plain_seconds(trainers: Sequence[Trainer]) -> float | None:
-    """Return a member's share of what a plain step of all together takes, None if unknown."""
-    setup = trainers[0].setup
-    if not setup.schedule.learns or not all(trainer.progress.train for trainer in trainers):
-        return None
-    # A program of its own: members may have ended on the way.
-    trainers[0].say_compiling("a plain step, to tell what the moving loss costs")
-    advance = StackedAdvance([trainer.setup.advance for trainer in trainers])
-    # A member that moves its loss on the next batch may have ended without one that waits.
-    states = stack([trainer.state._replace(pending=None) for trainer in trainers])
-    return plain_seconds(advance, states) / len(trainers)
-
-
-def _end(one: Member, trainer: Trainer, seconds: float, plain: float | None) -> Run:
-    trainer.end()
-    run, files = write_results(trainer, one.folder, seconds, plain)
-    one.fanout.handle(RunFinished(summary=run.summary, files=files))
-    return run

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import datetime
@@ -79,7 +79,8 @@ def _lock(number: int, folder: Path) -> None:
 
 def open_folder(setup: Setup, folder: Path, plugins: Mapping[str, str] | None, made: Made) -> Setup:
     """Write what a new run's folder begins with; return the setup that knows its folder."""
-    setup = replace(setup, config=replace(setup.config, output=str(folder)))
+    # One of many seeds can go on alone: its configuration is that of a single run.
+    setup = replace(setup, config=replace(setup.config, output=str(folder), seeds=1))
     if not setup.ranks.leads:
         return setup
     folder.mkdir(parents=True, exist_ok=True)
@@ -162,8 +163,9 @@ def open_trackers(config: RunConfig, ranks: Ranks = ALONE) -> Fanout:
     )
 
 
-def default_folder(setup: Setup) -> str:
-    """Return a name for a run's folder: what it is, and when it began."""
-    config = setup.config
-    parts = (setup.task.name, config.model.name, config.loss.name, config.schedule.name)
-    return f"runs/{'-'.join(parts)}-seed{config.seed}-{datetime.now():%Y%m%d-%H%M%S-%f}"
+def default_folder(setups: Sequence[Setup]) -> str:
+    """Return a name for the folder of a run, or of a group: what it is, and when it began."""
+    config = setups[0].config
+    parts = (setups[0].task.name, config.model.name, config.loss.name, config.schedule.name)
+    more = f"-and-{len(setups) - 1}-more" if len(setups) > 1 else ""
+    return f"runs/{'-'.join(parts)}-seed{config.seed}-{datetime.now():%Y%m%d-%H%M%S-%f}{more}"

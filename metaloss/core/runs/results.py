@@ -12,7 +12,7 @@ from torch import nn
 
 from metaloss.core.runs.summary import summarize
 from metaloss.core.storage.files import read_json, write_atomically, write_json
-from metaloss.core.storage.run_folder import read_rows
+from metaloss.core.storage.run_folder import JOURNAL, PLUGINS, SUMMARY, read_rows
 from metaloss.core.training.trainer import Trainer
 from metaloss.errors import MetalossError
 from metaloss.losses.base import LearnedLoss
@@ -37,15 +37,13 @@ class Run:
 
     def journal(self) -> list[dict[str, Any]]:
         """Return every journal line, oldest first."""
-        return read_rows(self.folder / "journal.jsonl")
+        return read_rows(self.folder / JOURNAL)
 
 
-def write_results(
-    trainer: Trainer, folder: Path, seconds: float, plain: float | None
-) -> tuple[Run, dict[str, Path]]:
+def write_results(trainer: Trainer, folder: Path, seconds: float) -> tuple[Run, dict[str, Path]]:
     """Write the model, the loss and, last, the summary; return the run and its files by role.
 
-    ``seconds``: what the run took; ``plain``: what a plain step takes, if that is known.
+    ``seconds``: what the run took.
     """
     setup, state = trainer.setup, trainer.state
     model = setup.problem.model.module_with(state.inner.params, state.inner.buffers)
@@ -63,7 +61,7 @@ def write_results(
         "schedule": config.schedule.name,
         "steps": trainer.progress.train,
     }
-    summary = summarize(trainer, seconds, plain, read_json(folder / "plugins.json"))
+    summary = summarize(trainer, seconds, read_json(folder / PLUGINS))
     summary = setup.ranks.same(summary)
     provenance["versions"] = summary["versions"]
     if family_of(loss) is not None:
@@ -74,7 +72,7 @@ def write_results(
         for path, content in contents.items():
             write_atomically(path, content)
         # Last: a folder with a summary is a finished run.
-        write_json(folder / "summary.json", summary)
+        write_json(folder / SUMMARY, summary)
     # No process says that the run is done before its files are there.
     setup.ranks.any(False)
     return Run(folder=folder, summary=summary, model=model, loss=loss), files

@@ -15,10 +15,8 @@ from metaloss.core.training.trainer import Trainer
 _PACKAGES = ("torch", "torchvision", "torchopt", "higher", "hydra-core", "numpy", "scikit-learn")
 
 
-def summarize(
-    trainer: Trainer, seconds: float, plain: float | None, plugins: dict[str, str]
-) -> dict[str, Any]:
-    """Return the summary of a finished run: plain values. ``plain``: seconds of a plain step."""
+def summarize(trainer: Trainer, seconds: float, plugins: dict[str, str]) -> dict[str, Any]:
+    """Return the summary of a finished run: plain values."""
     setup, config = trainer.setup, trainer.setup.config
     names = ("task", "model", "loss", "schedule", "start", "meta_optimizer")
     metric = setup.task.metric_name
@@ -31,7 +29,7 @@ def summarize(
         "seed": config.seed,
         "steps": trainer.progress.train,
         "seconds": round(seconds, 3),
-        "meta_overhead": meta_overhead(trainer, plain),
+        "train_seconds": round(trainer.train_seconds, 3),
         "compile": config.compile.value,
         "compile_seconds": round(trainer.compile_seconds, 3),
         **({"search": setup.found} if setup.found else {}),
@@ -58,14 +56,6 @@ def summarize(
         "device": str(setup.device),
         **({"processes": setup.ranks.size} if setup.ranks.size > 1 else {}),
     }
-
-
-def meta_overhead(trainer: Trainer, plain: float | None) -> float | None:
-    """Return seconds of a training step of this run ÷ seconds of a plain step, None if unknown."""
-    steps = trainer.progress.train
-    if plain is None or not trainer.setup.schedule.learns or not steps:
-        return None
-    return round(trainer.train_seconds / steps / plain, 3)
 
 
 def commit() -> str | None:

@@ -7,6 +7,7 @@ import csv
 import io
 import math
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
@@ -74,7 +75,7 @@ def check_search(setup: Setup) -> None:
 
 
 def find_loss(
-    setup: Setup, recorder: Recorder, interrupt: Interrupt, saved: dict[str, Any] | None
+    setup: Setup, recorder: Recorder, interrupt: Interrupt, saved: Mapping[str, Any] | None
 ) -> Setup:
     """Search, or go on with a search; return the setup that trains with what was found.
 
@@ -231,7 +232,7 @@ def _record(recorder: Recorder, history: History) -> None:
     )
 
 
-def _history(saved: dict[str, Any] | None) -> History:
+def _history(saved: Mapping[str, Any] | None) -> History:
     if saved is None:
         return History()
     known = {field.name for field in fields(History)} & saved.keys()

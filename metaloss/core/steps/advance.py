@@ -56,6 +56,20 @@ class Advance:
         """Return the state after the plan's steps; a bad segment changes nothing but the guard."""
         return self.step(self.begun(state, plan, progress), self.window(plan, progress), plan)
 
+    @property
+    def compile_seconds(self) -> float:
+        """Seconds that were spent on compiling so far."""
+        return self.step.compile_seconds
+
+    def joined(self, states: Sequence[TrainState]) -> TrainState:
+        """Return the states of all runs that go together as one: of one run, as it is."""
+        (state,) = states
+        return state
+
+    def member(self, states: TrainState, index: int) -> TrainState:
+        """Return one run's state out of what :meth:`joined` returned."""
+        return states
+
     def begun(self, state: TrainState, plan: Plan, progress: Progress) -> TrainState:
         """Return the state that the plan begins with: fresh weights where it says so."""
         if not plan.reset:

@@ -94,6 +94,24 @@ class RunFolder:
         return 0
 
 
+def is_group(folder: Path) -> bool:
+    """Return whether a folder holds the folders of many seeds, and is no run's itself."""
+    return not (folder / CONFIG).is_file() and bool(members_of(folder))
+
+
+def members_of(folder: Path) -> list[Path]:
+    """Return the run in a folder, the runs of a group in it, or nothing."""
+    if (folder / CONFIG).is_file():
+        return [folder]
+    return [path for path in sorted(folder.glob("seed*")) if (path / CONFIG).is_file()]
+
+
+def steps_of_finished(folder: Path) -> int | None:
+    """Return how many training steps a finished run took; None if it is not finished."""
+    summary = read_summary(folder)
+    return None if summary is None else int(summary.get("steps", 0))
+
+
 def has_nothing(folder: Path) -> bool:
     """Return whether no run has begun in a folder that exists."""
     return all(path.name in (PLUGINS, MADE_OF) or _temporary(path) for path in folder.iterdir())

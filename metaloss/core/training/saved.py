@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from torch.utils import _pytree as pytree
@@ -41,7 +42,7 @@ def pack_run(trainer: Trainer) -> dict[str, Any]:
     }
 
 
-def unpack_run(trainer: Trainer, content: dict[str, Any]) -> None:
+def unpack_run(trainer: Trainer, content: Mapping[str, Any]) -> None:
     """Give a trainer what :func:`pack_run` returned."""
     trainer.progress = Progress(offline=content["progress"][0], train=content["progress"][1])
     template = trainer.state

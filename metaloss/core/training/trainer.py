@@ -1,4 +1,4 @@
-"""The one loop over training steps."""
+"""A run between two segments: what is logged, evaluated, saved and mended."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ from metaloss.types import Tensors
 
 
 class Trainer:
-    """Runs a setup from its start, or from a checkpoint, to its end.
+    """Takes a setup from its start, or from a checkpoint, to its end; `loop.train` advances it.
 
     Args:
         setup: The parts.
         folder: The run's folder, where checkpoints go.
         recorder: Where numbers go.
-        interrupt: Tells of Ctrl-C between two segments.
+        interrupt: Tells of Ctrl-C while φ starts.
         made: What `made_of` said when the run began; None: what it says now.
     """
 
@@ -48,7 +48,6 @@ class Trainer:
         self.made = dict(made or made_of(setup))
         self._sketches = sketches(setup) if setup.ranks.leads else None
         self._folder, self._interrupt = folder, interrupt
-        self._hint = f"metaloss train --resume {folder}"
         self.progress = Progress()
         self.best = Best()
         self.metrics: dict[str, float] = {}
@@ -78,40 +77,22 @@ class Trainer:
 
     def report(self, step: int, numbers: Any) -> None:
         """Log how φ's start gets on."""
-        self._interrupt.check(f"no checkpoint yet; start over with {self._hint}")
+        self._interrupt.check(
+            f"no checkpoint yet; start over with metaloss train --resume {self._folder}"
+        )
         self.recorder.log(step, "start", step, numbers)
 
-    def run(self) -> None:
-        """Go on until the schedule ends, early stopping ends it, or the ladder gives up."""
-        first = True
-        while (plan := self.next_plan()) is not None:
-            if first:
-                self.say_compiling("the steps")
-            step = self.setup.advance.step
-            began, compiled = time.perf_counter(), step.compile_seconds
-            state = self.setup.advance(self.state, plan, self.progress)
-            compiled = step.compile_seconds - compiled
-            self.took(plan, state, time.perf_counter() - began - compiled, compiled)
-            if first:
-                self._say_what_is_slow()
-                first = False
-            if self._interrupt.heard():
-                self.save()
-                self._interrupt.check(f"a checkpoint was written; go on with {self._hint}")
-        self.end()
-
-    def say_compiling(self, what: str) -> None:
-        """Tell people in a compiled run why nothing moves for a while."""
+    def say_what_takes_long(self) -> None:
+        """Tell people why nothing moves for a while, or why it moves slowly."""
         if self.setup.config.compile is Compile.on:
-            self.recorder.notice(self.step, f"compiling {what}: up to two minutes", level="info")
-
-    def say_timing(self) -> None:
-        """Tell people in a compiled run why it goes on after its end, if a plain step is new."""
-        if self.setup.config.compile is not Compile.on:
-            return
-        plans = self.setup.schedule.plans(self.setup.config.steps)
-        if all(plan.meta_step for plan in plans if plan.phase == "train"):
-            self.say_compiling("a plain step, to tell what the moving loss costs")
+            message = "compiling the steps: up to two minutes"
+            self.recorder.notice(self.step, message, level="info")
+        if self.setup.problem.model.foreign_randomness:
+            self.recorder.notice(
+                self.step,
+                "the model draws random numbers outside of nn.Dropout: they are seeded at every "
+                "step, which is slower and cannot be compiled",
+            )
 
     def next_plan(self) -> Plan | None:
         """Return what comes next, None at the end."""
@@ -169,14 +150,6 @@ class Trainer:
         if phase == "offline":
             return place == self.setup.schedule.offline_total()
         return place == self.setup.config.steps
-
-    def _say_what_is_slow(self) -> None:
-        if self.setup.problem.model.foreign_randomness:
-            self.recorder.notice(
-                self.step,
-                "the model draws random numbers outside of nn.Dropout: they are seeded at every "
-                "step, which is slower and cannot be compiled",
-            )
 
     # ------------------------------------------------------------------------ what is seen
 
@@ -259,13 +232,6 @@ class Trainer:
         """The growing step: through all phases."""
         return self.setup.start_total + self.progress.offline + self.progress.train
 
-    @property
-    def place(self) -> tuple[str, int]:
-        """The phase that the run is in, and the steps done in it."""
-        begun = self.progress.train or not self.setup.schedule.offline_total()
-        phase = "train" if begun else "offline"
-        return phase, self.progress.steps_in(phase)
-
     # ------------------------------------------------------------------------- checkpoints
 
     def save(self) -> None:
@@ -274,7 +240,7 @@ class Trainer:
             content = {**pack_run(self), "made_of": self.made, "sketches": self._sketches}
             checkpoint.save(self._folder / "checkpoints", self.step, content)
 
-    def restore(self, content: dict[str, Any]) -> None:
+    def restore(self, content: Mapping[str, Any]) -> None:
         """Go back to a checkpoint."""
         unpack_run(self, content)
 

@@ -29,7 +29,7 @@ from metaloss.core.training.interrupt import ENDING
 from metaloss.errors import MetalossError
 
 # What a run imports only once it goes; `train --cfg` imports the rest.
-_LATE = ("metaloss.core.runs.run", "metaloss.core.runs.seeds", "torch._dynamo")
+_LATE = ("metaloss.core.runs.run", "torch._dynamo")
 _LONGEST_REQUEST = 1 << 20
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
 # In the server: what its runs do when they are asked to end, which it does not mind itself.

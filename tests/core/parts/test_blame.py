@@ -87,7 +87,7 @@ def test_the_traceback_is_shown_to_who_asks(tmp_path, monkeypatch, capsys):
     def fail(*_, **__):
         raise MetalossError("no") from KeyError("the cause")
 
-    monkeypatch.setattr("metaloss.core.runs.run.train_run", fail)
+    monkeypatch.setattr("metaloss.core.runs.run.train_runs", fail)
     assert main(["train"]) == 2
     assert capsys.readouterr().err == "metaloss: error: no\n"
     monkeypatch.setenv("METALOSS_DEBUG", "1")

@@ -9,7 +9,8 @@ from torch.utils import _pytree as pytree
 
 import metaloss
 from metaloss.core.batches.streams import BatchStream, in_one_launch
-from metaloss.core.runs.group import StackedAdvance, check_stackable
+from metaloss.core.runs.stackable import check_stackable
+from metaloss.core.steps.stacked import StackedAdvance
 from metaloss.data.augment import CropFlipCutout
 from metaloss.inner.keys import key_tensor
 from metaloss.inner.stacked import member, stack

@@ -10,11 +10,12 @@ from torch import nn
 from torch.utils import _pytree as pytree
 
 import metaloss
-from metaloss.compose import compose
+from metaloss.compose import compose, read_file
 from metaloss.contracts import Progress
 from metaloss.core.parts.setup import prepare
-from metaloss.core.runs.group import StackedAdvance, _telling, check_stackable
-from metaloss.core.runs.seeds import resume_group
+from metaloss.core.runs.run import resume_group
+from metaloss.core.runs.stackable import _telling, check_stackable
+from metaloss.core.steps.stacked import StackedAdvance
 from metaloss.errors import MetalossError, UnsupportedError
 from metaloss.inner.stacked import member, stack
 from metaloss.losses.mlp import MLPLoss, MLPLossConfig
@@ -270,9 +271,44 @@ def test_rows_of_different_shapes_are_refused(tmp_path):
     assert len(metaloss.train_seeds([*words, "seeds=2", "task.split_seed=0"])) == 2
 
 
-def test_a_single_run_is_not_many():
-    with pytest.raises(MetalossError, match="train_seeds"):
-        metaloss.train(fast("seeds=2"))
+def test_train_returns_one_run_or_a_list(tmp_path):
+    words = fast("steps=3", "schedule=static", "loss=cross_entropy")
+    one = metaloss.train([*words, f"output={tmp_path / 'one'}"], task=blobs(), model=net())
+    assert one.folder == tmp_path / "one"
+    many = [*words, "seed=4", "seeds=2", f"output={tmp_path / 'many'}"]
+    runs = metaloss.train(many, task=blobs(), model=net())
+    assert [run.folder.name for run in runs] == ["seed4", "seed5"]
+    for run in runs:  # each can go on by itself
+        assert read_file(run.folder / "config.yaml")["seeds"] == 1
+    alone = metaloss.train_seeds(
+        [*words, f"output={tmp_path / 'alone'}"], task=blobs(), model=net()
+    )
+    assert [run.folder.name for run in alone] == ["alone"]
+
+
+def test_a_finished_group_can_be_made_longer(tmp_path):
+    words = fast("schedule=online", "seeds=2", "log_every=2", "eval_every=6")
+    own = {"task": blobs(), "model": net()}
+    metaloss.train([*words, "steps=12", f"output={tmp_path / 'whole'}"], **own)
+    metaloss.train([*words, "steps=6", f"output={tmp_path / 'run'}"], **own)
+    with pytest.raises(MetalossError, match=r"all 2 runs in it are finished, with 6 steps"):
+        metaloss.resume_run(tmp_path / "run", **own)
+    runs = metaloss.resume_run(tmp_path / "run", steps=12, **own)
+    assert [run.summary["steps"] for run in runs] == [12, 12]
+    for seed in (0, 1):
+        assert_same_ending(tmp_path / "run" / f"seed{seed}", tmp_path / "whole" / f"seed{seed}")
+
+
+def test_the_last_of_a_group_goes_on_as_a_run_by_itself(tmp_path):
+    words = fast("schedule=online", "seeds=2", "steps=12", "checkpoint_every=4")
+    own = {"task": blobs(), "model": net()}
+    group = metaloss.train([*words, f"output={tmp_path / 'run'}"], **own)
+    before = json.loads((group[1].folder / "summary.json").read_text())
+    (group[1].folder / "summary.json").unlink()
+    max((group[1].folder / "checkpoints").iterdir()).unlink()
+    (again,) = metaloss.resume_run(tmp_path / "run", **own)
+    assert again.folder == group[1].folder
+    assert again.summary["metrics"] == pytest.approx(before["metrics"], rel=1e-3, abs=1e-5)
 
 
 def test_no_run_is_written_over(tmp_path):

@@ -9,7 +9,8 @@ from torch import nn
 import metaloss
 from metaloss.core.batches.streams import BatchStream
 from metaloss.core.parts.setup import prepare
-from metaloss.core.runs.group import StackedAdvance, check_stackable
+from metaloss.core.runs.stackable import check_stackable
+from metaloss.core.steps.stacked import StackedAdvance
 from metaloss.data.augment import CropFlipCutout
 from metaloss.inner.keys import key_tensor, uniform
 from metaloss.inner.stacked import stack

@@ -13,11 +13,9 @@ from metaloss.config import Compile
 from metaloss.contracts import Progress
 from metaloss.core.compilation.policy import WORTH_SECONDS, _no_compiler, expected_seconds
 from metaloss.core.compilation.program import Compiled
-from metaloss.core.runs.group import StackedAdvance
 from metaloss.core.steps.advance import Advance
 from metaloss.core.steps.compiled import CompiledStep
-from metaloss.core.training.interrupt import Interrupt
-from metaloss.core.training.recorder import Recorder
+from metaloss.core.steps.stacked import StackedAdvance
 from metaloss.core.training.trainer import Trainer
 from metaloss.errors import MetalossError
 from metaloss.inner.stacked import member, stack
@@ -308,26 +306,6 @@ def test_seeds_that_go_together_are_as_long_as_their_arithmetic():
         setup("schedule=online", "steps=2000", f"seeds={n}", model=wide).config for n in (1, 10)
     )
     assert (alone.compile, ten.compile) == (Compile.off, Compile.on)
-    assert ten.seeds == 1  # each is a run of its own
-
-
-@pytest.mark.parametrize(
-    ("words", "is_new"),
-    [
-        (("schedule=online",), True),
-        (("schedule=online", "schedule.unroll=2"), True),
-        (("schedule=online", "schedule.period=2"), False),
-        (("schedule=online", "schedule.freeze_after=0.5"), False),
-        (("schedule=offline", "schedule.offline_steps=2"), False),
-    ],
-)
-def test_a_plain_step_is_announced_where_it_is_still_to_be_compiled(words, is_new, tmp_path):
-    parts = setup("compile=on", "start=keep", "steps=10", *words)
-    told = []
-    recorder = Recorder(tmp_path, told.append)
-    Trainer(parts, tmp_path, recorder, Interrupt()).say_timing()
-    recorder.close()
-    assert any("compiling a plain step" in event.message for event in told) == is_new
 
 
 class Jitter(nn.Module):

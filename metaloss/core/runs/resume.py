@@ -1,0 +1,224 @@
+"""Runs that go on: which of a folder's, from where, and whether they are still the same."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from metaloss.compose import compose
+from metaloss.config import Compile, RunConfig
+from metaloss.contracts import Task
+from metaloss.core.compilation.policy import without_compiler
+from metaloss.core.distributed.launch import joined, refuse_several
+from metaloss.core.parts.blame import told
+from metaloss.core.parts.custom import in_place_of_custom, with_custom
+from metaloss.core.parts.setup import Setup, prepare
+from metaloss.core.runs.members import Before, Member, go, trackers_of
+from metaloss.core.runs.opening import changed_plugins
+from metaloss.core.runs.process_checks import check_processes
+from metaloss.core.runs.results import Run
+from metaloss.core.runs.stackable import check_together
+from metaloss.core.search import loop as search
+from metaloss.core.storage import checkpoint
+from metaloss.core.storage.files import read_json
+from metaloss.core.storage.run_folder import (
+    CHECKPOINTS,
+    CONFIG,
+    JOURNAL,
+    MADE_OF,
+    is_group,
+    members_of,
+    read_rows,
+    steps_of_finished,
+)
+from metaloss.core.training.interrupt import Interrupt
+from metaloss.core.training.made_of import compare, made_of, restore_fixed
+from metaloss.errors import MetalossError
+from metaloss.losses.base import LearnedLoss
+
+
+def resume_runs(
+    folder: str | Path,
+    changes: Mapping[str, Any],
+    *,
+    plugins: Mapping[str, str] | None = None,
+    task: Task | None = None,
+    model: nn.Module | None = None,
+    loss: LearnedLoss | None = None,
+) -> list[Run]:
+    """Go on with a run, or with the unfinished runs of a group; see :func:`metaloss.resume_run`.
+
+    Args:
+        folder: The run's, or the group's.
+        changes: What replaces the configuration's ``steps``, ``tracker`` or ``device``; None does
+            not.
+        plugins: SHA-256 by file name.
+        task: The user's own objects, where the run was made with them (also model and loss).
+        model: As above.
+        loss: As above.
+    """
+    folder, many = Path(folder), is_group(Path(folder))
+    changes = {name: value for name, value in changes.items() if value is not None}
+    if many:
+        refuse_several(f"--resume {folder}", "go on with one of its seeds, or in one process")
+    found = members_of(folder)
+    if not found:
+        raise MetalossError(f"--resume {folder}: there is no run in it (no config.yaml)")
+    missing = _missing(folder, found)
+    own = {"task": task, "model": model, "loss": loss}
+    configs = {path: _config(path, path, own) for path in found}
+    for path in _finished(folder, found, changes.get("steps"), missing):
+        del configs[path]
+    for path, seed in missing.items():
+        configs[path] = replace(_config(found[0], path, own), seed=seed)
+    configs = {path: replace(config, **changes) for path, config in configs.items()}
+    first = next(iter(configs.values()))
+    with joined(first.device) as ranks, told():
+        if ranks.size > 1:
+            # One process may have chosen to compile.
+            configs = {path: replace(one, compile=Compile.auto) for path, one in configs.items()}
+        setups = [
+            # A model's frozen weights may have to be replaced.
+            prepare(one, task=task, model=copy.deepcopy(model), loss=loss, ranks=ranks)
+            for one in configs.values()
+        ]
+        check_together(setups)
+        fanouts = trackers_of(first, len(setups), ranks)
+        befores = _befores(folder, dict(zip(configs, setups, strict=True)))
+        with Interrupt(ranks.any) as interrupt:
+            members = []
+            for path, setup, fanout in zip(configs, setups, fanouts, strict=True):
+                one = Member(setup=setup, folder=path, fanout=fanout, made={}, new=path in missing)
+                if one.new:
+                    made = {**made_of(setup), "group": _group(found)}
+                    members.append(replace(one, made=made))
+                    continue
+                before = befores[path]
+                known, more = _as_it_was(setup, path, before.content)
+                messages = [*changed_plugins(path, plugins), *before.messages, *more]
+                before = replace(before, messages=messages)
+                members.append(replace(one, made=known, before=before))
+            begun = members[0].before.place(setups[0])
+            # All processes have read the folder when this returns: process 0 may write in it.
+            check_processes(setups[0], begun and begun[0])
+            return go(members, interrupt, plugins, folder if many else None)
+
+
+def _config(source: Path, folder: Path, own: Mapping[str, Any]) -> RunConfig:
+    """Return the configuration of a run in ``folder`` as the one in ``source`` left it."""
+    words = in_place_of_custom(source, **own)
+    config = without_compiler(compose(words, source / CONFIG))
+    return replace(with_custom(config, **own), output=str(folder))
+
+
+def _finished(
+    folder: Path, found: Sequence[Path], steps: int | None, missing: Mapping[Path, int]
+) -> list[Path]:
+    """Return the runs that are finished, unless more steps are asked for.
+
+    Raises:
+        MetalossError: If there is nothing left to do.
+    """
+    done = {path: steps_of_finished(path) for path in found}
+    done = {path: n for path, n in done.items() if n is not None and (steps is None or steps <= n)}
+    if len(done) == len(found) and not missing:
+        most = max(number for number in done.values() if number is not None)
+        which = "the run is" if found == [folder] else f"all {len(found)} runs in it are"
+        raise MetalossError(
+            f"--resume {folder}: {which} finished, with {most} steps; to go on, ask for more: "
+            f"steps={2 * max(most, 1)}"
+        )
+    return list(done)
+
+
+def _group(found: Sequence[Path]) -> Any:
+    """Return the first seed of a group and how many there are; None: of a run by itself."""
+    return read_json(found[0] / MADE_OF).get("group")
+
+
+def _missing(folder: Path, found: Sequence[Path]) -> dict[Path, int]:
+    """Return the runs that a group was killed before making, with their seeds."""
+    group = None if found == [folder] else _group(found)
+    if group is None:
+        return {}
+    paths = {folder / f"seed{seed}": seed for seed in range(group[0], sum(group))}
+    return {path: seed for path, seed in paths.items() if path not in found}
+
+
+def _befores(folder: Path, setups: Mapping[Path, Setup]) -> dict[Path, Before]:
+    """Return where each run goes on from: the same place for all.
+
+    Raises:
+        MetalossError: If there is no place that all of them saved.
+    """
+    newest = {path: _newest(path, setup) for path, setup in setups.items()}
+    places = [_steps_done(one.content) for one in newest.values()]
+    begins = None in places
+    if begins and any(places):
+        raise MetalossError(
+            f"--resume {folder}: not every run in it has a checkpoint; go on with one at a time"
+        )
+    if begins:
+        return {path: replace(one, content=None) for path, one in newest.items()}
+    place = min(place for place in places if place is not None)
+    return {path: _upto(place, path, setups[path], one) for path, one in newest.items()}
+
+
+def _newest(path: Path, setup: Setup) -> Before:
+    """Return a run's newest checkpoint, and that of its search.
+
+    Raises:
+        MetalossError: If the run had got further than its start, and has none to go on from.
+    """
+    content, messages = checkpoint.load_newest(path / CHECKPOINTS, setup.device)
+    saved, more = search.load(path, setup.device) if setup.search else (None, [])
+    messages = [*messages, *more]
+    rows = [] if content or saved or messages else read_rows(path / JOURNAL)
+    # The numbers of step 0 are written just before the first checkpoint.
+    if any(row["phase"] != "start" and row["phase_step"] > 0 for row in rows):
+        raise MetalossError(
+            f"--resume {path}: its journal goes to step {rows[-1]['step']}, but there is no "
+            f"checkpoint to go on from; start a new run with --config {path / CONFIG} "
+            "output=ANOTHER"
+        )
+    return Before(content=content, saved=saved, messages=messages)
+
+
+def _upto(place: int, path: Path, setup: Setup, newest: Before) -> Before:
+    """Return a run's checkpoint after ``place`` steps."""
+    if _steps_done(newest.content) == place:
+        return newest
+    content, messages = checkpoint.load_newest(
+        path / CHECKPOINTS, setup.device, setup.start_total + place
+    )
+    if _steps_done(content) != place:
+        raise MetalossError(
+            f"--resume {path.parent}: {path.name} has no checkpoint after {place} steps, where the "
+            "others stand; go on with one at a time"
+        )
+    return Before(content=content, messages=messages)
+
+
+def _steps_done(content: Mapping[str, Any] | None) -> int | None:
+    """Return how many steps were done when a checkpoint was written."""
+    return None if content is None else int(sum(content["progress"]))
+
+
+def _as_it_was(
+    setup: Setup, folder: Path, content: Mapping[str, Any] | None
+) -> tuple[Mapping[str, Any], list[str]]:
+    """Give a run that goes on its frozen weights; return what it is made of, and messages.
+
+    Raises:
+        MetalossError: If its rows, model or loss are not those that it was made with.
+    """
+    expected = (content or {}).get("made_of") or read_json(folder / MADE_OF)
+    messages = compare(str(folder), setup, expected, content)
+    if content is not None and "fixed" in content:
+        restore_fixed(setup, content["fixed"])
+    return expected or made_of(setup), messages

@@ -1,0 +1,70 @@
+"""Segments of many runs that differ in their seed alone, as one vectorised program."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from metaloss.contracts import Plan, Progress
+from metaloss.core.batches.stacked import StackedStream
+from metaloss.core.steps.advance import Advance, window
+from metaloss.core.steps.state import TrainState
+from metaloss.inner.stacked import StackedProblem, member, stack
+from metaloss.types import Window
+
+
+class StackedAdvance:
+    """``(states, plan, progress) -> states`` for many members at once; see `Advance`.
+
+    Args:
+        members: Each run's own: their streams, fresh weights and keys.
+        tried: Only to see whether it can be done: nothing is compiled.
+    """
+
+    def __init__(self, members: Sequence[Advance], *, tried: bool = False) -> None:
+        self._members = list(members)
+        first = members[0]
+        step = first.step.eager() if tried else first.step
+        self._step = step.on(StackedProblem.of(step.problem))
+        self._streams = {
+            purpose: StackedStream([member.streams[purpose] for member in members])
+            for purpose in first.streams
+        }
+
+    @property
+    def compile_seconds(self) -> float:
+        """Seconds that were spent on compiling so far."""
+        return self._step.compile_seconds
+
+    def joined(self, states: Sequence[TrainState]) -> TrainState:
+        """Return the members' states as one."""
+        joined: TrainState = stack(list(states))
+        return joined
+
+    def member(self, states: TrainState, index: int) -> TrainState:
+        """Return the state of one member; its tensors are views."""
+        own: TrainState = member(states, index)
+        return own
+
+    def __call__(self, states: TrainState, plan: Plan, progress: Progress) -> TrainState:
+        """Return every member's state after the plan's steps."""
+        if plan.reset:
+            begun = [
+                one.begun(member(states, index), plan, progress)
+                for index, one in enumerate(self._members)
+            ]
+            states = stack(begun)
+        return self._step(states, self._window(plan, progress), plan)
+
+    def _window(self, plan: Plan, progress: Progress) -> Window:
+        return window(self._members[0].places(plan, progress), self._streams, self._keys)
+
+    def _keys(self, purpose: str, number: int) -> Tensor:
+        return torch.stack([one.key(purpose, number) for one in self._members])
+
+
+def together(members: Sequence[Advance]) -> Advance | StackedAdvance:
+    """Return what advances all of some runs: a single run goes as it is."""
+    return members[0] if len(members) == 1 else StackedAdvance(members)

@@ -1,0 +1,64 @@
+"""The one loop over training steps: of a single run, or of many in one vectorised program."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from metaloss.core.steps.stacked import together
+from metaloss.core.training.interrupt import Interrupt
+from metaloss.core.training.trainer import Trainer
+
+
+def train(trainers: Sequence[Trainer], interrupt: Interrupt, folder: Path) -> None:
+    """Train runs that stand at the same place to their ends.
+
+    A run that ends early leaves the others to go on.
+
+    Args:
+        trainers: The runs: one, or those of a group.
+        interrupt: Is asked after every step.
+        folder: The run's, or the group's.
+
+    Raises:
+        KeyboardInterrupt: If it was asked for; every run has written a checkpoint by then.
+    """
+    live = _unfinished(trainers)
+    if live:
+        live[0].say_what_takes_long()
+    while live:
+        count = len(live)
+        advance = together([one.setup.advance for one in live])
+        states = advance.joined([one.state for one in live])
+        while len(live) == count and (plan := live[0].next_plan()) is not None:
+            began, compiled = time.perf_counter(), advance.compile_seconds
+            states = advance(states, plan, live[0].progress)
+            compiled = (advance.compile_seconds - compiled) / count
+            seconds = (time.perf_counter() - began) / count - compiled
+            due = live[0].is_due(plan)
+            # Views of many runs' values cost time: only for those who look at them.
+            looks = due or count == 1
+            for index, one in enumerate(live):
+                state = advance.member(states, index) if looks else one.state
+                one.took(plan, state, seconds, compiled)
+            if due:
+                live = _unfinished(live)
+            if looks and len(live) == count:
+                states = advance.joined([one.state for one in live])
+            if interrupt.heard():
+                if not looks:
+                    for index, one in enumerate(live):
+                        one.state = advance.member(states, index)
+                for one in trainers:
+                    one.save()
+                interrupt.check(
+                    f"a checkpoint was written; go on with metaloss train --resume {folder}"
+                )
+        live = _unfinished(live)
+    for one in trainers:
+        one.end()
+
+
+def _unfinished(trainers: Sequence[Trainer]) -> list[Trainer]:
+    return [one for one in trainers if one.next_plan() is not None]
