@@ -7,7 +7,6 @@ import pytest
 import torch
 from torch import nn
 from torch.nn import functional as F
-from torch.utils.checkpoint import checkpoint
 
 import metaloss
 from metaloss.errors import MetalossError
@@ -90,35 +89,6 @@ def test_every_pass_of_a_step_draws_the_same(name):
     assert found["torchopt"].norm() > 1e-5
     torch.testing.assert_close(found["mixed"], found["torchopt"], rtol=1e-9, atol=1e-14)
     torch.testing.assert_close(found["finite_difference"], found["torchopt"], rtol=1e-2, atol=1e-6)
-
-
-@pytest.mark.parametrize("reentrant", [False, True])
-def test_a_checkpointed_model_trains_like_one_without_checkpoints(reentrant):
-    class Net(nn.Module):
-        def __init__(self, saves):
-            super().__init__()
-            self.stem, self.head, self.saves = nn.Linear(6, 5), nn.Linear(5, 3), saves
-            self.body = nn.Sequential(nn.BatchNorm1d(5), nn.Tanh(), nn.Linear(5, 5))
-
-        def forward(self, x):
-            h = self.stem(x)
-            if self.saves:
-                return self.head(checkpoint(self.body, h, use_reentrant=reentrant))
-            return self.head(self.body(h))
-
-    model, plain = (seeded(lambda saves=saves: Net(saves)).double() for saves in (True, False))
-    loss = Scaled().double()
-    learner = metaloss.Learner(model, loss, task_loss=F.cross_entropy, inner=SGD(lr=0.5))
-    optimizer = torch.optim.SGD(plain.parameters(), lr=0.5)
-    for step in range(5):
-        inputs, targets = batch(step)
-        learner.step((inputs, targets))
-        optimizer.zero_grad()
-        F.cross_entropy(plain(inputs), targets).backward()
-        optimizer.step()
-    for name, value in plain.state_dict().items():
-        torch.testing.assert_close(model.state_dict()[name], value, rtol=1e-12, atol=1e-14)
-    assert int(model.body[0].num_batches_tracked) == 5
 
 
 def test_a_running_mean_in_a_plain_attribute_is_part_of_the_state():

@@ -152,9 +152,9 @@ class FunctionalModel(ModuleView):
     def examine(
         self, params: Tensors, buffers: Tensors, inputs: Any, key: Tensor | None = None
     ) -> Traits:
-        """Find out what a training pass does beside computing; costs two of them."""
+        """Find out what a training pass does beside computing; costs two, and one backward."""
         refuse_gradient_hooks(self._original)
-        given = {name: value.detach().clone() for name, value in params.items()}
+        given = {name: p.detach().clone().requires_grad_() for name, p in params.items()}
 
         def one_pass() -> Pass:
             rows = pytree.tree_map_only(Tensor, torch.clone, inputs)

@@ -1,4 +1,7 @@
-"""What a model's forward pass does beside computing its outputs: found out once, by two passes."""
+"""What a model's forward pass does beside computing its outputs: found out once, by two passes.
+
+A backward pass from the second shows whether it needs more than what the forward pass left.
+"""
 
 from __future__ import annotations
 
@@ -12,6 +15,7 @@ from torch.utils import _pytree as pytree
 from metaloss.errors import MetalossError
 from metaloss.inner.model.attributes import Attributes, overwritten
 from metaloss.inner.model.randomness import Source, drawn_from, seeded, sources
+from metaloss.inner.model.recompute import needs_module_backward
 
 # Between two passes over the same numbers: sums on a GPU are rounded as they come.
 _ROUNDING = 1e-4
@@ -66,7 +70,7 @@ def examined(
     Args:
         module: The model.
         carried: Full names of the tensors in plain attributes that are part of its state.
-        one_pass: Runs it, with the same numbers at every call.
+        one_pass: Runs it, with the same numbers at every call; θ is given as leaves of a graph.
 
     Raises:
         MetalossError: If two passes over the same rows with the same weights differ, or if the
@@ -95,8 +99,14 @@ def examined(
         changed = before.changed()
         touched = {part: None for part, *_ in changed}
         after = Attributes(parts)
-        with torch.no_grad(), seeded(every, 1):
-            again, *_ = one_pass()
+        with torch.enable_grad(), seeded(every, 1):
+            again, leaves, *_ = one_pass()
+            if needs_module_backward(module, again, list(leaves.values())):
+                raise MetalossError(
+                    "the model's backward pass runs a part of the model again, or reads its "
+                    "weights, and by then they are no longer those of the step: hand them to the "
+                    "autograd.Function as arguments, or use torch.utils.checkpoint.checkpoint"
+                )
         for part, name, old, new in after.changed():
             full = f"{names[part]}.{name}" if names[part] else name
             if full in carried or overwritten(old, new):
@@ -120,7 +130,7 @@ def examined(
                 f"the model changes the shape of its buffer {name!r} in its forward pass, from "
                 f"{tuple(old.shape)} to {tuple(new.shape)}: expected buffers of fixed shape"
             )
-    if not _close(outputs, again):
+    if not _close(outputs, again.detach()):
         raise MetalossError(
             "the model's outputs differ between two forward passes over the same rows with the "
             "same weights and the same random state: keep what it carries from pass to pass in a "

@@ -4,6 +4,7 @@ from functools import partial
 
 import torch
 from torch import nn
+from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint, checkpoint_sequential
 
 from ..kind import Expected, Group, Net, Truth, head, real
@@ -201,4 +202,61 @@ add(
     real(4),
     plain=lambda: _sequential(True),
     traces=None,
+)
+
+
+class _Again(torch.autograd.Function):
+    """Activation checkpointing as libraries write it themselves."""
+
+    @staticmethod
+    def forward(ctx, function, x):
+        ctx.function = function
+        ctx.save_for_backward(x)
+        with torch.no_grad():
+            return function(x)
+
+    @staticmethod
+    def backward(ctx, slope):
+        (x,) = ctx.saved_tensors
+        with torch.enable_grad():
+            x = x.detach().requires_grad_()
+            torch.autograd.backward(ctx.function(x), slope)
+        return None, x.grad
+
+
+class _AgainWith(torch.autograd.Function):
+    """The same, with the weights as arguments."""
+
+    @staticmethod
+    def forward(ctx, x, weight, bias):
+        ctx.save_for_backward(x, weight, bias)
+        return torch.tanh(F.linear(x, weight, bias))
+
+    @staticmethod
+    def backward(ctx, slope):
+        given = [value.detach().requires_grad_() for value in ctx.saved_tensors]
+        with torch.enable_grad():
+            return torch.autograd.grad(torch.tanh(F.linear(*given)), given, slope)
+
+
+def _body(run):
+    return Net(run, first=nn.Linear(4, 6), body=nn.Linear(6, 6), head=head(6))
+
+
+add(
+    "checkpointing of one's own",
+    lambda: _body(lambda m, x: m.head(torch.tanh(_Again.apply(m.body, m.first(x))))),
+    real(4),
+    traces=None,
+    expected=Expected.refused,
+)
+add(
+    "checkpointing of one's own, weights as arguments",
+    lambda: _body(
+        lambda m, x: m.head(_AgainWith.apply(m.first(x), m.body.weight, m.body.bias)),
+    ),
+    real(4),
+    traces=None,
+    truth=Truth.differences,
+    expected=Expected.differences,
 )
