@@ -13,17 +13,12 @@ from metaloss.errors import MetalossError
 from metaloss.inner import SGD
 from metaloss.losses import Scaled
 
+from .small import batch
+from .small import seeded as seeded_once
+
 
 def seeded(build):
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        return build().double()
-
-
-def batch(seed, rows=6):
-    draw = torch.Generator().manual_seed(seed)
-    inputs = torch.randn(rows, 6, generator=draw, dtype=torch.float64)
-    return inputs, torch.randint(3, (rows,), generator=draw)
+    return seeded_once(build).double()
 
 
 def learner_of(model):

@@ -1,8 +1,5 @@
 """What a forward pass does beside computing: carried along, repeated, or refused."""
 
-import random
-
-import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -13,82 +10,7 @@ from metaloss.errors import MetalossError
 from metaloss.inner import SGD, FunctionalModel
 from metaloss.losses import MLPLoss, Scaled
 
-
-def seeded(build):
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        return build()
-
-
-class Layer(nn.Module):
-    """A small network around a function of the hidden values."""
-
-    def __init__(self, function=None):
-        super().__init__()
-        self.first, self.last = nn.Linear(6, 8), nn.Linear(8, 3)
-        self.function = function
-
-    def forward(self, x):
-        h = self.first(x)
-        return self.last(torch.tanh(h if self.function is None else self.function(self, h)))
-
-
-def numpy_mask(model, h):
-    return h * torch.from_numpy((np.random.rand(*h.shape) > 0.3).astype("float64"))  # noqa: NPY002
-
-
-def python_skip(model, h):
-    return h if random.random() > 0.5 else 2 * h
-
-
-def own_generator(model, h):
-    return h + torch.randn(h.shape, generator=model.own, dtype=h.dtype)
-
-
-def numpy_generator(model, h):
-    return h + torch.from_numpy(model.own.normal(size=tuple(h.shape)))
-
-
-DRAWING = {
-    "numpy": (numpy_mask, None),
-    "random": (python_skip, None),
-    "torch.Generator": (own_generator, lambda: torch.Generator().manual_seed(1)),
-    "numpy's Generator": (numpy_generator, lambda: np.random.default_rng(1)),
-    "torch": (lambda model, h: h + torch.randn_like(h), None),
-}
-
-
-def batch(seed, rows=6):
-    draw = torch.Generator().manual_seed(seed)
-    inputs = torch.randn(rows, 6, generator=draw, dtype=torch.float64)
-    return inputs, torch.randint(3, (rows,), generator=draw)
-
-
-@pytest.mark.parametrize("name", DRAWING)
-def test_every_pass_of_a_step_draws_the_same(name):
-    """All engines see the same numbers, and no generator of the user's has moved."""
-    function, own = DRAWING[name]
-    found = {}
-    for engine in ("torchopt", "mixed", "finite_difference"):
-        model = seeded(lambda: Layer(function)).double()
-        model.own = own and own()
-        before = (random.getstate(), str(np.random.get_state()), torch.get_rng_state())  # noqa: NPY002
-        gradient = metaloss.meta_gradient(
-            model,
-            seeded(MLPLoss).double(),
-            [batch(0), batch(1)],
-            batch(2),
-            inner=SGD(lr=0.1),
-            task_loss=F.cross_entropy,
-            engine=engine,
-        )
-        found[engine] = torch.cat([value.flatten() for value in gradient.values()])
-        assert before[0] == random.getstate()
-        assert before[1] == str(np.random.get_state())  # noqa: NPY002
-        assert torch.equal(before[2], torch.get_rng_state())
-    assert found["torchopt"].norm() > 1e-5
-    torch.testing.assert_close(found["mixed"], found["torchopt"], rtol=1e-9, atol=1e-14)
-    torch.testing.assert_close(found["finite_difference"], found["torchopt"], rtol=1e-2, atol=1e-6)
+from .small import Layer, batch, seeded
 
 
 def test_a_running_mean_in_a_plain_attribute_is_part_of_the_state():
@@ -270,36 +192,6 @@ def test_parameters_of_complex_numbers_move_by_both_their_parts():
         assert float(got["scale"]) == pytest.approx(true, rel=1e-5)
 
 
-class Late(nn.Module):
-    """A model that begins to draw once it has seen some batches."""
-
-    def __init__(self):
-        super().__init__()
-        self.first, self.last = nn.Linear(6, 8), nn.Linear(8, 3)
-        self.register_buffer("seen", torch.zeros((), dtype=torch.int64))
-
-    def forward(self, x):
-        self.seen += 1
-        h = torch.tanh(self.first(x))
-        return self.last(h + torch.randn_like(h) if int(self.seen) > 2 else h)
-
-
-def test_randomness_that_begins_late_is_the_same_in_every_pass():
-    found = []
-    for engine in ("mixed", "torchopt"):
-        model, loss = seeded(Late).double(), seeded(MLPLoss).double()
-        learner = metaloss.Learner(
-            model, loss, task_loss=F.cross_entropy, inner=SGD(lr=0.5), meta_optimizer=engine
-        )
-        before = torch.get_rng_state()
-        for step in range(6):
-            learner.step(batch(step), batch(step + 10))
-        assert torch.equal(before, torch.get_rng_state())
-        found.append([value.detach() for value in (*model.parameters(), *loss.parameters())])
-    for one, other in zip(*found, strict=True):
-        torch.testing.assert_close(one, other, rtol=1e-7, atol=1e-10)
-
-
 def test_a_frozen_teacher_that_the_pass_moves_moves_once():
     class Taught(nn.Module):
         def __init__(self):
@@ -380,3 +272,39 @@ def test_state_that_the_model_does_not_know_of_is_refused(build, message):
     with pytest.raises(MetalossError, match=message):
         learner.step((inputs.float(), targets), (inputs.float(), targets))
     assert getattr(learner.model, "mean", None) is None
+
+
+@pytest.mark.parametrize("name", ["one", "two"])
+def test_a_buffer_of_two_names_that_a_pass_makes_two_of_is_refused(name):
+    def centred(model, h):
+        mean = h.detach().mean(0)
+        setattr(model, name, 0.5 * getattr(model, name) + 0.5 * mean)
+        return h - model.one - 2 * model.two
+
+    def build():
+        model = Layer(centred).double()
+        model.register_buffer("one", torch.zeros(8).double())
+        model.register_buffer("two", model.one)
+        return model
+
+    model, plain = seeded(build), seeded(build)
+    learner = metaloss.Learner(
+        model, Scaled().double(), task_loss=F.cross_entropy, inner=SGD(lr=0.5)
+    )
+    with pytest.raises(MetalossError, match=r"model's 'one' is 'two' as well.*two tensors of the"):
+        learner.step(batch(0))
+    assert model.one is model.two
+    # The way out that it names.
+    optimizer = torch.optim.SGD(plain.parameters(), lr=0.5)
+    with torch.no_grad():
+        model(batch(0)[0])
+        plain(batch(0)[0])
+    for step in range(3):
+        pair = batch(step)
+        learner.step(pair)
+        optimizer.zero_grad()
+        F.cross_entropy(plain(pair[0]), pair[1]).backward()
+        optimizer.step()
+    assert not torch.equal(plain.one, plain.two)
+    for key, value in plain.state_dict().items():
+        torch.testing.assert_close(model.state_dict()[key], value, rtol=1e-12, atol=1e-14)

@@ -12,6 +12,7 @@ from torch.func import functional_call
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils import _pytree as pytree
 
+from metaloss.errors import MetalossError
 from metaloss.inner.model.attributes import Attributes
 from metaloss.inner.model.calls import arguments, raw_outputs
 from metaloss.inner.model.modules import (
@@ -20,7 +21,7 @@ from metaloss.inner.model.modules import (
     refuse_gradient_hooks,
     replaced_forwards,
 )
-from metaloss.inner.model.randomness import seeded, sources
+from metaloss.inner.model.randomness import glance, seeded, sources
 from metaloss.inner.model.recompute import no_recomputation
 from metaloss.inner.model.traits import Pass, Traits, examined
 from metaloss.inner.model.transforms import is_number, on_plain_numbers
@@ -129,7 +130,8 @@ class FunctionalModel(ModuleView):
         if train and self.traits is None and on_plain_numbers():
             self.examine(params, buffers, inputs, key)
         traits = self.traits
-        before = torch.get_rng_state() if traits is not None and is_number(key) else None
+        looks = train and traits is not None and is_number(key)
+        before = (torch.get_rng_state(), glance()) if looks else None
         if traits is None or traits.writes_inputs:
             inputs = pytree.tree_map_only(Tensor, torch.clone, inputs)
         if not train:
@@ -141,9 +143,11 @@ class FunctionalModel(ModuleView):
                 found = self._pass(params, self._own(buffers), inputs, key, train, share)
         finally:
             attributes.restore()
-        if before is not None and train and not torch.equal(before, torch.get_rng_state()):
+        if before is not None and not (
+            before[1] == glance() and torch.equal(before[0], torch.get_rng_state())
+        ):
             # It draws since lately: the pass is run again as its others will be.
-            torch.set_rng_state(before)
+            torch.set_rng_state(before[0])
             assert traits is not None
             self.traits = traits._replace(foreign=tuple(sources(self.module.modules())))
             return self(params, buffers, inputs, key=key, train=train, share=share)
@@ -204,6 +208,7 @@ class FunctionalModel(ModuleView):
             given |= {other: given[name] for other, name in self._tied.items()}
             outputs = functional_call(self.module, given, positional, named, tie_weights=False)
             outputs = raw_outputs(outputs)
+            self._refuse_untied(given)
             after = {name: given[name] for name in plain}
             for name, (part, attribute) in self._attributes.items():
                 left = vars(part).get(attribute)
@@ -215,6 +220,15 @@ class FunctionalModel(ModuleView):
             name: value if self._rests(name) else after[name].detach()
             for name, value in buffers.items()
         }
+
+    def _refuse_untied(self, given: Tensors) -> None:
+        """Raise if a pass left two tensors under the names of one."""
+        for other, name in self._tied.items():
+            if given[other] is not given[name]:
+                raise MetalossError(
+                    f"the model's {name!r} is {other!r} as well, and its forward pass makes two "
+                    "tensors of the one: run the model once on a batch first, or write in place"
+                )
 
     @contextmanager
     def _around(self, train: bool) -> Iterator[None]:
