@@ -9,7 +9,7 @@ import pandas as pd
 from metaloss.study.tables.ranks import Ranks
 from metaloss.study.tables.render import bullets, frame_of, show_p, to_markdown
 from metaloss.study.tables.statistics import FEWEST_PAIRS, SIGNIFICANT
-from metaloss.study.tables.summary import ALL, Standing, Summary
+from metaloss.study.tables.summary import ALL, Summary
 
 _NUMBERS = (
     "group", "row", "reference", "aside", "blocks", "wins", "clear_wins", "ties", "losses",
@@ -22,7 +22,7 @@ def numbers(summaries: Mapping[str, Summary]) -> pd.DataFrame:
     """Return one line for each row of each group, unrounded."""
     rows = []
     for label, summary in summaries.items():
-        found = {one.rival: vars(one) for one in summary.against}
+        found = {one["rival"]: one for one in summary.against.to_dict("records")}
         for row in (summary.reference, *found):
             named = {"group": label, "row": row, "reference": summary.reference}
             aside = {"aside": int(row in summary.aside)}
@@ -35,26 +35,25 @@ def to_text(summaries: Mapping[str, Summary]) -> str:
     parts = []
     for label, summary in summaries.items():
         parts += [f"## {label}: {_blocks(len(summary.blocks))}", headline(summary)]
-        if summary.against:
+        if not summary.against.empty:
             parts.append(_against_table(summary))
         if summary.ranks is not None:
             parts.append(_ranks_table(summary.ranks))
     whole = summaries[ALL]
-    if whole.standings:
+    if not whole.standings.empty:
         parts += [f"## Who beats {whole.reference}", _standings_table(whole.standings)]
     return "\n\n".join([*parts, bullets(legend(whole))]) + "\n"
 
 
 def headline(summary: Summary) -> str:
     """Return in words in how many blocks the reference is ahead of all its rivals."""
-    reference, standings = summary.reference, list(summary.standings.values())
-    if not standings:
+    reference, standings, n = summary.reference, summary.standings, len(summary.standings)
+    if not n:
         return f"{reference} meets no rival here."
-    n = len(standings)
-    first = sum(one.first for one in standings)
-    clear = sum(one.clearly_first for one in standings)
-    beaten = sum(bool(one.beaten_by) for one in standings)
-    clearly_beaten = sum(bool(one.clearly_beaten_by) for one in standings)
+    first = sum(standings["beaten"] == standings["rivals"])
+    clear = sum(standings["clearly_beaten"] == standings["rivals"])
+    beaten = sum(map(bool, standings["beaten_by"]))
+    clearly_beaten = sum(map(bool, standings["clearly_beaten_by"]))
     return (
         f"{reference} beats every rival in {first} of {_blocks(n)} ({first / n:.0%}), "
         f"significantly better than each of them in {clear}. Some rival beats it in {beaten}, "
@@ -86,17 +85,13 @@ def legend(summary: Summary) -> list[str]:
 
 
 def _against_table(summary: Summary) -> str:
-    head = [
-        f"{summary.reference} against", "blocks", "wins", "clear", "ties", "losses", "clear",
-        "gain", "n", "p",
-    ]  # fmt: skip
-    rows = []
-    for one in summary.against:
-        name = f"{one.rival} (aside)" if one.rival in summary.aside else one.rival
-        gain = "–" if one.gain is None else f"{one.gain:+.3g}"
-        counts = (one.blocks, one.wins, one.clear_wins, one.ties, one.losses, one.clear_losses)
-        rows.append([name, *map(str, counts), gain, str(one.n), show_p(one.p)])
-    return to_markdown(pd.DataFrame(rows, columns=head))
+    texts = summary.against.copy()
+    texts["rival"] = [f"{r} (aside)" if r in summary.aside else r for r in texts["rival"]]
+    texts["gain"] = ["–" if gain is None else f"{gain:+.3g}" for gain in texts["gain"]]
+    texts["p"] = list(map(show_p, texts["p"]))
+    texts = texts.drop(columns="metric").astype(str)
+    titles = {"rival": f"{summary.reference} against", "clear_wins": "clear"}
+    return to_markdown(texts.rename(columns={**titles, "clear_losses": "clear"}))
 
 
 def _ranks_table(ranks: Ranks) -> str:
@@ -108,10 +103,10 @@ def _ranks_table(ranks: Ranks) -> str:
     return f"{words}.\n\n{to_markdown(pd.DataFrame(rows))}"
 
 
-def _standings_table(standings: Mapping[str, Standing]) -> str:
+def _standings_table(standings: pd.DataFrame) -> str:
     rows = [
         {
-            "block": block,
+            "block": one.block,
             "beats": f"{one.beaten} of {one.rivals}",
             "clearly": f"{one.clearly_beaten} of {one.rivals}",
             "beaten by": "; ".join(
@@ -119,9 +114,9 @@ def _standings_table(standings: Mapping[str, Standing]) -> str:
             )
             or "–",
         }
-        for block, one in standings.items()
+        for one in standings.itertuples()
     ]
-    clear = any(one.clearly_beaten_by for one in standings.values())
+    clear = any(map(len, standings["clearly_beaten_by"]))
     return to_markdown(pd.DataFrame(rows)) + ("\n\nIn bold: significantly." if clear else "")
 
 
