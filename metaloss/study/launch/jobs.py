@@ -86,7 +86,7 @@ def plan_jobs(study: Study, out: Path, *, resolve: Resolve = compose) -> list[Jo
 def plan_row(study: Study, row: Row, folder: Path, resolve: Resolve = compose) -> list[Job]:
     """Return the runs of one row over the study's seeds, in ``folder/seed<k>``; see `plan_jobs`."""
     config = config_of(study, row, resolve)
-    phases = _phases(config)
+    phases, cost = _phases(config), _cost(config)
     jobs: list[Job] = []
     for seed in study.seeds:
         plain = to_dict(replace(config, seed=seed))
@@ -98,7 +98,7 @@ def plan_row(study: Study, row: Row, folder: Path, resolve: Resolve = compose) -
                 folder=folder / f"seed{seed}",
                 config=plain,
                 phases=phases,
-                cost=_cost(config),
+                cost=cost,
                 state=state_of(folder / f"seed{seed}", plain),
             )
         )

@@ -151,25 +151,24 @@ def set_aside(table: Table, names: Collection[str]) -> Table:
 
 def _line(group: Group, metric: str) -> Line:
     summaries = {seed: _summary(run) for seed, run in group.runs.items()}
-    final = {seed: _number(s["metrics"].get(metric)) for seed, s in summaries.items()}
-    best = [
-        _number((s.get("metrics_at_best_validation") or {}).get(metric)) for s in summaries.values()
-    ]
-    name = f"valid/{metric.partition('/')[2]}"
-    valid = [_number(s["metrics"].get(name)) for s in summaries.values()]
-    seconds = [_number(s.get("seconds")) for s in summaries.values()]
-    duration = MeanStd.of(seconds)
+    every = list(summaries.values())
+
+    def numbers(name: str, part: str = "metrics") -> dict[int, float]:
+        return {seed: _number((s.get(part) or {}).get(name)) for seed, s in summaries.items()}
+
+    final, best = numbers(metric), numbers(metric, "metrics_at_best_validation")
+    valid = numbers(f"valid/{metric.partition('/')[2]}")
+    duration = MeanStd.of([_number(summary.get("seconds")) for summary in every])
+    diverged = [summary.get("status") == "diverged" for summary in every]
+    lost = [bool(summary.get("learned_nothing")) for summary in every]
     return Line(
         name=group.name,
-        n=len(summaries),
+        n=len(every),
         final=MeanStd.of(list(final.values())),
-        best=MeanStd.of(best),
-        valid=MeanStd.of(valid),
-        diverged=sum(s.get("status") == "diverged" for s in summaries.values()),
-        chance=sum(
-            bool(s.get("learned_nothing")) and s.get("status") != "diverged"
-            for s in summaries.values()
-        ),
+        best=MeanStd.of(list(best.values())),
+        valid=MeanStd.of(list(valid.values())),
+        diverged=sum(diverged),
+        chance=sum(none and not failed for none, failed in zip(lost, diverged, strict=True)),
         seconds=None if duration is None else duration.mean,
         values={seed: value if math.isfinite(value) else None for seed, value in final.items()},
     )
