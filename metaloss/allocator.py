@@ -1,4 +1,4 @@
-"""What happens to memory that one step frees and the next one takes."""
+"""Reuse of memory that a step on the CPU frees."""
 
 from __future__ import annotations
 
@@ -8,29 +8,28 @@ import sys
 
 # malloc.h of glibc
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
-_MOST_KEPT = 2**31 - 1  # bytes: what the parameter, an int, can say
-# As far as glibc's own threshold ever grows. Larger blocks go back at once: kept, a few of them
-# would leave large holes.
+_MOST_KEPT = 2**31 - 1  # bytes: the largest int
+# The largest value of glibc's own adaptive threshold. Larger blocks are returned at once: keeping
+# them would fragment the memory.
 _LARGEST_KEPT = 32 * 2**20
 _OWN_CHOICE = ("MALLOC_TRIM_THRESHOLD_", "MALLOC_MMAP_THRESHOLD_", "MALLOC_TOP_PAD_")
 _OWN_TUNABLES = ("malloc.trim_threshold", "malloc.mmap_threshold", "malloc.top_pad")
 
 
 def keep_freed_memory() -> bool:
-    """Let this process keep memory that a step on the CPU frees, for the next step to take.
+    """Keep memory that a step on the CPU frees, so that the next step can use it again.
 
-    Linux's allocator gives the memory of large blocks back to the system as they are freed. The
-    next step maps it in again, a page at a time, and the system clears every page: up to a third of
-    an eager step. Kept, the process holds until its end what its largest step took, up to 2 GB of
-    it. ``metaloss train`` does this at its start; a program of your own may, for itself: it is a
-    setting of the whole process.
+    By default, Linux's allocator returns the memory of large blocks to the system when they are
+    freed. The next step then requests it again, and the system clears every page. This takes up to
+    a third of the time of an eager step. After this call, the process keeps up to 2 GB of freed
+    memory until it ends. The setting holds for the whole process. ``metaloss train`` makes this
+    call; your own program may do so too.
 
-    Whoever has chosen otherwise by glibc's environment variables (``MALLOC_TRIM_THRESHOLD_=131072``
-    is its own default) keeps that choice.
+    If you set one of glibc's environment variables (such as ``MALLOC_TRIM_THRESHOLD_=131072``, its
+    default), nothing is changed.
 
     Returns:
-        Whether the C library took the setting; False where it is not glibc. An allocator that was
-        loaded in its place goes its own way.
+        Whether the setting was made. It is not where the C library is not glibc.
 
     Reference:
         ``man 3 mallopt``.
@@ -49,7 +48,7 @@ def keep_freed_memory() -> bool:
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     if mallopt is None:
         return False
-    # Setting either one ends the allocator's own adaptation of both.
+    # Setting either of the two switches off the adaptive choice of both.
     return bool(
         mallopt(_M_TRIM_THRESHOLD, _MOST_KEPT) and mallopt(_M_MMAP_THRESHOLD, _LARGEST_KEPT)
     )

@@ -1,4 +1,4 @@
-"""What a run is asked to do, as one frozen value."""
+"""The configuration of a run, as one frozen value."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from metaloss.errors import MetalossError
 
 
 class Precision(Enum):
-    """Arithmetic of the base model's forward passes; φ and meta-gradients stay in fp32."""
+    """The arithmetic of the network's forward passes. φ and meta-gradients stay in fp32."""
 
     fp32 = "fp32"
     bf16 = "bf16"
 
 
 class Compile(Enum):
-    """Whether the step is one program; ``auto`` decides before step 0."""
+    """Whether the training step is compiled; ``auto`` decides before step 0."""
 
     auto = "auto"
     on = "on"
@@ -26,17 +26,16 @@ class Compile(Enum):
     off = "off"
 
 
-# The functional form, since one of the words in the config is a Python keyword; ``raise_`` is an
-# alias of that member for use in code.
+# The functional form, because "raise" is a Python keyword; ``raise_`` is an alias for use in code.
 GuardMode = Enum("GuardMode", {"on": "on", "off": "off", "raise": "raise", "raise_": "raise"})
 GuardMode.__doc__ = (
-    "``on``: mend and report; ``raise``: stop at the first event; ``off``: no checks."
+    "``on``: recover and report; ``raise``: stop at the first bad step; ``off``: no checks."
 )
 
 
 @dataclass(frozen=True, kw_only=True)
 class Selected:
-    """A part chosen by name, with an instance of its options class."""
+    """The name of a chosen part, and its options."""
 
     name: str
     options: Any
@@ -44,7 +43,7 @@ class Selected:
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
-    """The keys of a run that belong to no part.
+    """The keys of a run that belong to no part, such as ``steps``.
 
     Raises:
         MetalossError: If a value is out of its range.
@@ -56,14 +55,15 @@ class Settings:
     """
 
     steps: int = field(
-        default=2000, metadata={"help": "training steps (an offline phase is counted apart)"}
+        default=2000, metadata={"help": "training steps, without those of an offline phase"}
     )
     seed: int = field(
-        default=0, metadata={"help": "decides every draw: split, weights, φ, batches, dropout"}
+        default=0,
+        metadata={"help": "determines all random draws: split, weights, φ, batches, dropout"},
     )
     seeds: int = field(
         default=1,
-        metadata={"help": "train this many seeds, from seed on, in one vectorised program"},
+        metadata={"help": "number of seeds to train together, beginning with seed"},
     )
     batch_size: int = field(default=64, metadata={"help": "rows of a training batch"})
     meta_batch_size: int = field(default=64, metadata={"help": "rows of a meta-batch"})
@@ -73,31 +73,35 @@ class Settings:
     )
     checkpoint_every: int = field(default=500, metadata={"help": "steps between two checkpoints"})
     output: str | None = field(
-        default=None, metadata={"help": "the run's folder; null: made from the config and the time"}
+        default=None,
+        metadata={"help": "the run's folder; null: a name from the config and the time"},
     )
     device: str = field(default="auto", metadata={"help": "auto, cpu, cuda or cuda:N"})
     precision: Precision = field(
-        default=Precision.fp32, metadata={"help": "arithmetic of the base model: fp32 or bf16"}
+        default=Precision.fp32, metadata={"help": "arithmetic of the network: fp32 or bf16"}
     )
     tf32: bool | None = field(
         default=None,
-        metadata={"help": "round the factors of fp32 products on CUDA; null: torch's own setting"},
+        metadata={"help": "use TF32 for fp32 products on CUDA; null: torch's own setting"},
     )
     channels_last: bool = field(
-        default=False, metadata={"help": "lay pictures and filters out with channels last"}
+        default=False, metadata={"help": "store images and filters with channels last"}
     )
     compile: Compile = field(
         default=Compile.auto,
         metadata={
-            "help": "compile the step: auto, on or off; trace: run its graph without a compiler"
+            "help": "compile the step: auto, on or off; trace: run its graph without compiling it"
         },
     )
     guard: GuardMode = field(
         default=GuardMode["on"],
-        metadata={"help": "on: mend and report; raise: stop at the first event; off: no checks"},
+        metadata={
+            "help": "on: recover and report; raise: stop at the first bad step; off: no checks"
+        },
     )
     deterministic: bool = field(
-        default=False, metadata={"help": "refuse operations that may differ from run to run"}
+        default=False,
+        metadata={"help": "refuse operations whose result may differ from run to run"},
     )
 
     def __post_init__(self) -> None:
@@ -109,12 +113,12 @@ class Settings:
         if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", self.device):
             raise MetalossError(f"device={self.device}: expected auto, cpu, cuda or cuda:N")
         if self.output is not None and not self.output.strip():
-            raise MetalossError("output is empty: expected a folder, or null for a default one")
+            raise MetalossError("output='': expected a folder, or null for a default one")
 
 
 @dataclass(frozen=True, kw_only=True)
 class RunConfig(Settings):
-    """A run, resolved: every group has a choice, every option a value.
+    """The complete configuration of a run: one choice for each group, a value for each option.
 
     Attributes:
         task, model, loss, schedule, start, meta_optimizer, inner: The chosen parts.

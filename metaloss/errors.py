@@ -1,4 +1,4 @@
-"""What a user is told when a request cannot be met: one line, with the way out."""
+"""Errors for users: one line with what was given and what is allowed."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Iterable
 
 
 class MetalossError(ValueError):
-    """A request that cannot be met; the message is one line for the user.
+    """An error in what the user asked for. The message is one line.
 
     The command line prints the message without a traceback and exits with ``exit_status``.
     """
@@ -16,17 +16,17 @@ class MetalossError(ValueError):
 
 
 class DivergedError(MetalossError):
-    """Training diverged, and the run was asked to stop at the first sign (``guard=raise``)."""
+    """Training diverged, and ``guard=raise`` asked to stop."""
 
     exit_status = 3
 
 
 class UnsupportedError(MetalossError):
-    """A part was asked for something that it cannot do; the message names a part that can."""
+    """A part cannot do what was asked. The message names a part that can."""
 
 
 def unknown_name(kind: str, got: object, known: Iterable[str]) -> MetalossError:
-    """Return the error for a name that is not known, with the nearest valid one.
+    """Return the error for an unknown name, with the nearest valid one.
 
     Args:
         kind: What was looked up, for example ``"loss"``.
@@ -44,10 +44,10 @@ def unknown_name(kind: str, got: object, known: Iterable[str]) -> MetalossError:
 
 
 def known_name(option: str, given: object, known: Iterable[str]) -> str:
-    """Return a name, given as such or as an Enum's member, if it is one of ``known``.
+    """Return a valid name, given as a string or as an Enum's member.
 
     Raises:
-        MetalossError: If it is not; with the nearest valid one.
+        MetalossError: If it is not one of ``known``; the message has the nearest valid name.
 
     Example:
         >>> known_name("guard", "on", ["on", "off"])

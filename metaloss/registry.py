@@ -1,4 +1,4 @@
-"""Every exchangeable part by name, built in or a stranger's: there is one way in, entry points."""
+"""All parts by name. Built-in parts and plugins are registered the same way: by entry points."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 
 from metaloss.errors import MetalossError, unknown_name
 
-# The word in the config, and the entry point group where distributions announce their parts.
+# The key in the config, and the entry point group of the parts.
 GROUPS = {
     "task": "metaloss.tasks",
     "model": "metaloss.models",
@@ -33,9 +33,9 @@ class Part:
     Attributes:
         group: One of ``GROUPS``.
         name: The name in the config.
-        cls: The class. Its options are the dataclass ``cls.Config``, or the class itself where
-            it is a dataclass.
-        source: The distribution it comes from, with its version, or the file.
+        cls: The class. Its options are the dataclass ``cls.Config``, or the class itself if it is
+            a dataclass.
+        source: The distribution that it comes from, with its version, or the file.
     """
 
     group: str
@@ -62,8 +62,8 @@ class Part:
     def build(self, config: Any, **context: Any) -> Any:
         """Make the object from an instance of ``config_class``.
 
-        Losses get ``link=``, their options completed by the task (`TaskDependent`); models get
-        ``input_shape=`` and ``outputs=``; the others nothing.
+        A loss also needs ``link=``, a model ``input_shape=`` and ``outputs=``. Other parts need
+        nothing else. The options of a loss must be complete (`TaskDependent`).
         """
         if self.config_class is self.cls:
             return config
@@ -72,15 +72,20 @@ class Part:
 
 _registered: dict[tuple[str, str], Part] = {}
 
-# Where parts registered by hand come from, as people are told; a file being loaded says its path.
+# The source of parts that `register` adds; the path of a plugin file while it is loaded.
 registering: ContextVar[str] = ContextVar("registering", default="this session")
 
 
 def register(group: str, name: str, *, source: str | None = None) -> Callable[[type[T]], type[T]]:
-    """Register a class by hand: for notebooks and for files named with ``--plugin``.
+    """Register a class, in a notebook or in a file given with ``--plugin``.
+
+    Args:
+        group: One of ``GROUPS``, such as ``"loss"``.
+        name: The name in the config.
+        source: Where the class comes from, for messages.
 
     Raises:
-        MetalossError: If the group is unknown or the name is taken.
+        MetalossError: If the group is unknown, or the name is registered already.
 
     Example:
         >>> from metaloss.losses.handcrafted import MSE
@@ -91,7 +96,7 @@ def register(group: str, name: str, *, source: str | None = None) -> Callable[[t
         True
     """
     _check_group(group)
-    # Announced names are looked at without loading: registering must not import every plugin.
+    # Entry points are compared without loading them: this must not import every plugin.
     known = _registered.get((group, name))
     owners = [known.source] if known else [_source(p) for p in _announced(group).get(name, [])]
     if owners:
@@ -110,15 +115,15 @@ def register(group: str, name: str, *, source: str | None = None) -> Callable[[t
 
 
 def names(group: str) -> list[str]:
-    """Return every name in a group, sorted, those that fail to load included."""
+    """Return every name in a group, sorted, including parts that fail to load."""
     _check_group(group)
     return sorted({*_announced(group), *(name for g, name in _registered if g == group)})
 
 
 def is_known(group: str, name: str) -> bool:
-    """Whether a name is in a group, even if it fails to load."""
+    """Return whether a name is in a group, even if it fails to load."""
     _check_group(group)
-    # Announcements are read from the disk each time: only where nothing is registered.
+    # Entry points are read from the disk each time: look at the registered parts first.
     return (group, name) in _registered or name in _announced(group)
 
 
@@ -126,8 +131,8 @@ def get(group: str, name: str) -> Part:
     """Return a part by name.
 
     Raises:
-        MetalossError: If the name is unknown (the nearest is suggested), announced twice, or if
-            its distribution fails to load.
+        MetalossError: If the name is unknown, announced twice, or if its distribution fails to
+            load.
     """
     _check_group(group)
     if (group, name) in _registered:
@@ -137,11 +142,11 @@ def get(group: str, name: str) -> Part:
         raise unknown_name(group, name, names(group))
     if len(found) > 1:
         where = ", ".join(_source(point) for point in found)
-        raise MetalossError(f"{group} {name!r} is announced twice: by {where}; uninstall one")
+        raise MetalossError(f"{group} {name!r} is announced twice, by {where}: uninstall one")
     point = found[0]
     try:
         cls = point.load()
-    except Exception as error:  # a stranger's import may fail in any way
+    except Exception as error:  # a plugin may raise anything
         raise MetalossError(
             f"{group} {name!r} ({_source(point)}) failed to load: {type(error).__name__}: {error}"
         ) from error
@@ -152,17 +157,17 @@ def get(group: str, name: str) -> Part:
 
 
 def as_part(group: str, given: T | str, kind: type[T], *, option: str, example: str) -> T:
-    """Return a part that a user gave as an object, or by its registered name.
+    """Return a part that is given as an object or by its registered name.
 
     Args:
         group: Where the name is looked up.
-        given: An object, or a name: the part with its default options.
-        kind: What the object must be an instance of.
+        given: An object, or a name. A name gives the part with its default options.
+        kind: The class that the object must be an instance of.
         option: The argument's name, for the message.
-        example: Such an object as a user writes it, for the message.
+        example: Such an object in Python, for the message.
 
     Raises:
-        MetalossError: If the name is unknown or the object is of another kind.
+        MetalossError: If the name is unknown or the object is of another class.
 
     Example:
         >>> from metaloss.contracts import InnerOptimizer
@@ -184,7 +189,7 @@ def name_of(group: str, cls: type) -> str | None:
     for part in _registered.values():
         if part.group == group and part.cls is cls:
             return part.name
-    # Compared as text: looking for a name must not import every plugin.
+    # Entry points are compared without loading them, as in `register`.
     place = f"{cls.__module__}:{cls.__qualname__}"
     return next(
         (n for n, found in _announced(group).items() if any(p.value == place for p in found)), None
@@ -195,7 +200,7 @@ def _announced(group: str) -> dict[str, list[EntryPoint]]:
     found: dict[str, list[EntryPoint]] = {}
     for point in entry_points(group=GROUPS[group]):
         same = found.setdefault(point.name, [])
-        # A checkout on sys.path and its installed metadata announce the same object twice.
+        # The same object may be announced twice: by a checkout on sys.path and by its metadata.
         if all(point.value != other.value for other in same):
             same.append(point)
     return found

@@ -1,7 +1,7 @@
-"""The values that travel through a run. All are tuples of tensors: pytrees, never mutated.
+"""The values of a run: tuples of tensors (pytrees) that are never changed in place.
 
-Shape letters: B batch, C outputs (classes or regression targets), K unroll, ``*`` any further
-dimensions.
+Shape letters: B rows of a batch, C outputs (classes, or numbers to predict), K steps of an unroll,
+``*`` any further dimensions.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ Tensors = dict[str, Tensor]
 
 
 class Link(Enum):
-    """How a model's raw outputs become predictions: what the learned loss looks at."""
+    """How a model's raw outputs become predictions, the inputs of the learned loss."""
 
     softmax = "softmax"
     sigmoid = "sigmoid"
@@ -23,14 +23,14 @@ class Link(Enum):
 
 
 class Batch(NamedTuple):
-    """Rows of a task. ``inputs`` (B, ...); ``targets`` (B, *) class indices or (B, C, *) values."""
+    """Rows of a task: ``inputs`` (B, ...), ``targets`` (B, *) class indices or (B, C, *) values."""
 
     inputs: Tensor
     targets: Tensor
 
 
 class InnerState(NamedTuple):
-    """Everything that an inner step reads and renews: θ, the buffers, the optimizer's state."""
+    """Everything that an inner step updates: θ, the buffers, the optimizer's state."""
 
     params: Tensors
     buffers: Tensors
@@ -38,7 +38,7 @@ class InnerState(NamedTuple):
 
 
 class StoredStep(NamedTuple):
-    """An inner step that was taken: the state before it, what it saw, and ∇_θ L_φ there."""
+    """A finished inner step: the state before it, its batch and dropout key, and ∇_θ L_φ."""
 
     state: InnerState
     batch: Batch
@@ -47,14 +47,14 @@ class StoredStep(NamedTuple):
 
 
 class ReplayStep(NamedTuple):
-    """An inner step that was taken and can be taken again: what it saw, without its state."""
+    """A finished inner step that is computed again when needed: its batch and dropout key."""
 
     batch: Batch
     key: Tensor
 
 
 class Judgement(NamedTuple):
-    """Who judged the steps before, and how: the meta-batch, its key, ∇_θ of the task loss."""
+    """A meta-batch, its dropout key, and ∇_θ of the task loss on it."""
 
     batch: Batch
     key: Tensor
@@ -62,9 +62,9 @@ class Judgement(NamedTuple):
 
 
 class Window(NamedTuple):
-    """What one meta-gradient looks through: K training batches, then the batch that judges.
+    """The batches of one meta-gradient: K training batches and the meta-batch after them.
 
-    ``keys`` (one 0-d int64 tensor a step) and ``meta_key`` decide the dropout masks.
+    ``keys`` (one 0-d int64 tensor for each step) and ``meta_key`` determine the dropout masks.
     """
 
     batches: tuple[Batch, ...]
@@ -74,10 +74,12 @@ class Window(NamedTuple):
 
 
 class StepLosses(NamedTuple):
-    """What was seen on the way, as tensors on the device (no host sync).
+    """The losses of one meta-gradient, as tensors on the device.
 
-    ``inner`` (K,): learned loss of each step. ``train_task`` (K,): task loss on the same training
-    batches and predictions. ``meta_task`` (): task loss on the meta-batch after the last step.
+    Attributes:
+        inner: (K,) learned loss of each step.
+        train_task: (K,) task loss of the same predictions and training batches.
+        meta_task: () task loss on the meta-batch after the last step.
     """
 
     inner: Tensor
@@ -86,7 +88,7 @@ class StepLosses(NamedTuple):
 
 
 class MetaGradient(NamedTuple):
-    """An engine's answer: d(task loss)/dφ, the state after the K steps, the losses."""
+    """The result of an engine: d(task loss)/dφ, the state after the K steps, the losses."""
 
     gradient: Tensors
     state: InnerState

@@ -157,7 +157,7 @@ def test_a_part_that_fails_to_load_says_whose_and_why(announce, value, reason):
 def test_a_name_announced_twice_names_both_owners(announce):
     announce("net", "metaloss.losses.mlp:MLPLoss", dist=Dist("one", "1.0"))
     announce("net", "metaloss.losses.handcrafted:MSE", dist=Dist("other", "2.0"))
-    with pytest.raises(MetalossError, match=r"announced twice: by one 1.0, other 2.0; uninstall"):
+    with pytest.raises(MetalossError, match=r"announced twice, by one 1.0, other 2.0: uninstall"):
         registry.get("loss", "net")
 
 

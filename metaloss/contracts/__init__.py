@@ -1,7 +1,7 @@
-"""The interfaces of the exchangeable parts. A part imports these, never another part.
+"""The interfaces of the exchangeable parts. A part imports these, and no other part.
 
-Except for losses and models (``nn.Module``) and trackers, every part is a frozen, keyword-only
-dataclass: its fields are its options, in the config file and in Python alike.
+Losses and models are modules (``nn.Module``), trackers are ordinary classes. Every other part is a
+frozen, keyword-only dataclass, and its fields are its options.
 """
 
 from metaloss.contracts.meta_optimizers import GradientMetaOptimizer, MetaOptimizer

@@ -1,4 +1,4 @@
-"""How φ moves: an engine for the meta-gradient."""
+"""What updates φ: the contract of an engine for the meta-gradient."""
 
 from __future__ import annotations
 
@@ -12,11 +12,22 @@ if TYPE_CHECKING:
 
 
 class MetaOptimizer:
-    """How φ moves: by a meta-gradient and an outer rule, or by a search without gradients."""
+    """What updates φ: an engine with an update rule, or a search without gradients."""
 
 
 class GradientMetaOptimizer(MetaOptimizer, ABC):
-    """An engine for the meta-gradient. The outer rule is shared: ``meta_optimizers/outer.py``."""
+    """An engine: a method that computes the meta-gradient d(task loss)/dφ.
+
+    Derive from `metaloss.meta_optimizers.outer.OuterRule`, which adds the update rule of φ.
+
+    Attributes:
+        exact: Whether the result is the derivative itself, and not an approximation of it.
+
+    Example:
+        >>> from metaloss import Mixed
+        >>> isinstance(Mixed(), GradientMetaOptimizer), Mixed().exact
+        (True, True)
+    """
 
     exact: bool = True
 
@@ -24,9 +35,19 @@ class GradientMetaOptimizer(MetaOptimizer, ABC):
     def meta_gradient(
         self, problem: InnerProblem, phi: Tensors, state: InnerState, window: Window
     ) -> MetaGradient:
-        """Take K inner steps from ``state`` and return d(task loss)/dφ at the state reached.
+        """Take K inner steps and return the derivative of the task loss after them in φ.
 
-        Pure: no argument is changed, no global state is touched, all results are detached.
+        The method is pure: it changes no argument and no global state. All results are detached.
+
+        Args:
+            problem: The functions that an inner step is made of.
+            phi: φ by name.
+            state: θ, buffers and the inner optimizer's state before the first step.
+            window: The K training batches and the meta-batch.
+
+        Returns:
+            The gradient, of the names and shapes of ``phi``; the state after the K steps; the
+            losses of the steps and of the meta-batch.
 
         Raises:
             UnsupportedError: If this engine cannot do it; the message names one that can.

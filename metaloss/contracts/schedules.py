@@ -1,4 +1,4 @@
-"""When θ is reset, how long the unroll is, when φ moves."""
+"""The contract of a schedule: when θ is reset, how long the unroll is, when φ is updated."""
 
 from __future__ import annotations
 
@@ -10,13 +10,22 @@ from enum import Enum
 
 @dataclass(frozen=True, kw_only=True)
 class Progress:
-    """How far a run has come: finished offline meta-steps and finished training steps."""
+    """How far a run has come.
+
+    Attributes:
+        offline: Finished meta-steps of the offline phase.
+        train: Finished training steps.
+
+    Example:
+        >>> Progress(train=3).after(Plan(phase="train", unroll=2))
+        Progress(offline=0, train=5)
+    """
 
     offline: int = 0
     train: int = 0
 
     def after(self, plan: Plan) -> Progress:
-        """Return how far a run has come once a plan is done."""
+        """Return the progress once a plan is carried out."""
         if plan.phase == "offline":
             return Progress(offline=self.offline + 1, train=self.train)
         return Progress(offline=self.offline, train=self.train + plan.unroll)
@@ -32,9 +41,9 @@ class Plan:
 
     Attributes:
         phase: ``"offline"`` or ``"train"``.
-        reset: Begin with fresh θ, buffers and optimizer state.
-        unroll: The number of inner steps to take.
-        meta_step: Whether φ moves after them, from the gradient through exactly these steps.
+        reset: Whether θ, the buffers and the optimizer's state are initialised anew first.
+        unroll: K ≥ 1, the number of inner steps.
+        meta_step: Whether φ is updated after them, along the meta-gradient through these K steps.
     """
 
     phase: str
@@ -44,29 +53,43 @@ class Plan:
 
 
 class MetaBatch(Enum):
-    """Where the rows that judge φ come from; ``next``: the next training batch."""
+    """Which rows the meta-batches are drawn from; ``next``: each is the next training batch."""
 
     validation = "validation"
     train = "train"
     next = "next"
 
 
-# The functional form, since one of the names in the config is no Python identifier.
+# The functional form, because "train+validation" is not a Python identifier.
 TrainOn = Enum(
     "TrainOn",
     {"train": "train", "validation": "validation", "train+validation": "train+validation"},
 )
-TrainOn.__doc__ = "Which rows the training batches come from."
+TrainOn.__doc__ = "Which rows the training batches are drawn from."
 
 
 class Schedule(ABC):
-    """When θ is reset, how long the unroll is, when φ moves. Decides only; sees no tensor.
+    """When θ is reset, how long the unroll is, when φ is updated.
+
+    A schedule only decides. It sees no tensor.
 
     Attributes:
-        meta_batch: Where the meta-batches come from.
-        train_on: Which rows the training batches come from.
+        meta_batch: Which rows the meta-batches are drawn from.
+        train_on: Which rows the training batches are drawn from.
         early_stopping: Evaluations without a better validation metric after which training ends
-            and the best weights are restored; 0 never.
+            and the best weights are restored; 0: never.
+
+    Example:
+        >>> class Always(Schedule):
+        ...     def plan(self, progress, steps):
+        ...         done = progress.train >= steps
+        ...         return None if done else Plan(phase="train", meta_step=True)
+        ...     def offline_total(self):
+        ...         return 0
+        ...     def moves_in(self, phase):
+        ...         return phase == "train"
+        >>> len(list(Always().plans(steps=3))), Always().learns
+        (3, True)
     """
 
     meta_batch: MetaBatch = MetaBatch.validation
@@ -75,18 +98,19 @@ class Schedule(ABC):
 
     @abstractmethod
     def plan(self, progress: Progress, steps: int) -> Plan | None:
-        """Return what comes next in a run of ``steps`` training steps, None at the end.
+        """Return what a run of ``steps`` training steps does next; None at the end.
 
-        A pure function of its arguments: a resumed run is planned like the uninterrupted one.
+        The result depends on the arguments only, so that a resumed run follows the same plans as an
+        uninterrupted one.
         """
 
     @property
     def begins(self) -> Progress:
-        """Where the first plan begins."""
+        """The progress before the first plan."""
         return Progress()
 
     def plans(self, steps: int) -> Iterator[Plan]:
-        """Yield all that comes in a run of ``steps`` training steps."""
+        """Yield all plans of a run of ``steps`` training steps."""
         progress = self.begins
         while (plan := self.plan(progress, steps)) is not None:
             yield plan
@@ -98,9 +122,9 @@ class Schedule(ABC):
 
     @abstractmethod
     def moves_in(self, phase: str) -> bool:
-        """Return whether φ moves in a phase, ``"offline"`` or ``"train"``."""
+        """Return whether φ is updated in a phase, ``"offline"`` or ``"train"``."""
 
     @property
     def learns(self) -> bool:
-        """Whether φ ever moves."""
+        """Whether φ is updated in any phase."""
         return self.moves_in("offline") or self.moves_in("train")

@@ -1,4 +1,4 @@
-"""How φ is found without gradients."""
+"""The contract of a search: φ found without gradients."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ class Candidate:
     """A loss that a search proposes.
 
     Attributes:
-        options: Options of the loss's family that differ from the run's: its structure.
-        phi: Its parameters; None: those that the loss has as it is built.
-        text: For people, such as the expression.
-        rejected: Why it is not to be trained, None if it is.
-        known: Its fitness, if the search has met it before.
+        options: The options of its family that differ from those of the run.
+        phi: Its parameters; None: the initial ones.
+        text: A description to show, such as the expression.
+        rejected: The reason why it is not trained; None if it is trained.
+        known: Its fitness, if the search knows it already.
     """
 
     options: Mapping[str, Any] = field(default_factory=dict)
@@ -36,10 +36,10 @@ class Candidate:
 
 
 class Search(ABC):
-    """A search that is under way, by turns of :meth:`ask` and :meth:`tell`.
+    """A running search. :meth:`ask` and :meth:`tell` are called in turn.
 
-    A function of the seed and of what it was told alone: a stopped search is gone on with by
-    telling a new one the same again.
+    The candidates depend only on the seed and on the fitness values told so far. To resume a
+    search, a new one is told the same values again.
     """
 
     @abstractmethod
@@ -48,11 +48,15 @@ class Search(ABC):
 
     @abstractmethod
     def tell(self, fitness: list[float]) -> None:
-        """Take the fitness of each candidate of the last generation: lower is better, or inf."""
+        """Take the fitness of each candidate of the last generation.
+
+        Args:
+            fitness: One number for each candidate, in order. Lower is better; ``inf``: it failed.
+        """
 
 
 class SearchMetaOptimizer(MetaOptimizer, ABC):
-    """A search without gradients over φ, and over structures of the loss, before training."""
+    """A search without gradients, before training: over φ, and perhaps over the loss's form."""
 
     @abstractmethod
     def search(
@@ -65,11 +69,11 @@ class SearchMetaOptimizer(MetaOptimizer, ABC):
         """Return a new search.
 
         Args:
-            loss: As the config describes it; not changed.
-            task_loss: What φ is judged by.
+            loss: The loss that the config describes. It is not changed.
+            task_loss: ``(raw outputs (B, C, *), targets) -> scalar``.
             outputs: C, the number of the model's outputs.
-            seed: Decides every draw.
+            seed: Determines all random draws.
 
         Raises:
-            MetalossError: If the search cannot handle this family of losses.
+            MetalossError: If the search does not support this family of losses.
         """

@@ -1,4 +1,4 @@
-"""Where φ begins."""
+"""The contract of a start: the initial φ."""
 
 from __future__ import annotations
 
@@ -17,11 +17,19 @@ Report = Callable[[int, Mapping[str, float]], None]
 
 
 class Start(ABC):
-    """How φ begins.
+    """How φ is initialised.
 
     Attributes:
-        total: The steps that ``report`` counts to.
-        discards: Whether the parameters that the loss has are thrown away.
+        total: The number of steps, for ``report``.
+        discards: Whether the parameters that the loss has are replaced.
+
+    Example:
+        >>> class Zero(Start):
+        ...     def begin(self, loss, task_loss, outputs, seed, report=None):
+        ...         return {name: 0 * p.detach() for name, p in loss.named_parameters()}
+        >>> from metaloss.losses import Scaled
+        >>> Zero().begin(Scaled(), None, outputs=10, seed=0)
+        {'scale': tensor(0.)}
     """
 
     total: int = 0
@@ -36,10 +44,17 @@ class Start(ABC):
         seed: int,
         report: Report | None = None,
     ) -> Tensors:
-        """Return the first φ for ``loss`` on a task with C = ``outputs``, changing nothing.
+        """Return the initial φ.
 
-        ``loss`` holds freshly drawn or loaded parameters; ``seed`` decides every draw; ``report``
-        is told (step, numbers) now and then, out of ``total`` steps.
+        Args:
+            loss: Holds new or loaded parameters. It is not changed.
+            task_loss: ``(raw outputs (B, C, *), targets) -> scalar``.
+            outputs: C, the number of the model's outputs.
+            seed: Determines all random draws.
+            report: Called with (step, numbers) from time to time; the steps go up to ``total``.
+
+        Returns:
+            Detached copies, by the names of the loss's parameters.
         """
 
     def begin_together(
@@ -50,9 +65,9 @@ class Start(ABC):
         seeds: Sequence[int],
         reports: Sequence[Report],
     ) -> list[Tensors]:
-        """Return what :meth:`begin` returns for each of many losses that are alike in structure.
+        """Return what :meth:`begin` returns, for each of several losses with the same options.
 
-        A start with work to do may do it for all at once.
+        A start that takes long may override this and compute all of them at once.
         """
         return [
             self.begin(loss, task_loss, outputs, seed, report)

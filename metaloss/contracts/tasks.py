@@ -1,4 +1,4 @@
-"""What a task is: rows, a task loss, a metric, and the link."""
+"""The contract of a task: rows, a task loss, a metric and a link."""
 
 from __future__ import annotations
 
@@ -14,29 +14,40 @@ from metaloss.types import Batch, Link
 
 @dataclass(frozen=True, kw_only=True)
 class Task:
-    """Data splits, a task loss, a metric, and the link.
+    """The rows of a task, its task loss, its metric and its link.
+
+    To make one from your own rows, use `metaloss.task_from_data`.
 
     Attributes:
         name: Shown in tables; part of a run's default folder name.
-        train: All training rows, the possibly wrong labels included.
-        valid: Validation rows, disjoint from ``train``: the meta-batches come from here.
-        test: Test rows: only ever evaluated.
+        train: All training rows, including those with wrong labels.
+        valid: Validation rows, disjoint from ``train``. By default, meta-batches are drawn here.
+        test: Test rows. They are only evaluated.
         link: What turns the model's raw outputs into predictions.
         outputs: C, the number of outputs that a model for this task must have.
-        task_loss: ``(raw outputs (B, C, *), targets) -> scalar``; what φ is judged by.
+        task_loss: ``(raw outputs (B, C, *), targets) -> scalar``, the objective that φ is learned
+            by.
         metric_name: For example ``"error"`` or ``"mse"``.
-        metric: ``(raw outputs, targets) -> scalar``, a mean over rows.
-        goal: ``"min"`` or ``"max"``: which metric values are better.
-        constant_loss: Task loss of the best constant prediction on the training targets; a model
-            above it has learned nothing.
-        description: One line for people.
-        augment: ``(inputs (B, ...), key) -> inputs (B, ...)``, applied to batches of training
-            rows, never to validation or test rows that are evaluated or that judge. Pure: a
-            function of the inputs and of the key, a 0-d int64 tensor on their device, alone.
-        ignore_index: The class index of targets that do not count, in the task loss, the metric
-            and the learned loss.
-        stream: Keep the inputs in the CPU's memory and move them batch by batch. None: where
+        metric: ``(raw outputs (B, C, *), targets) -> scalar``, a mean over rows.
+        goal: Whether lower (``"min"``) or higher (``"max"``) values of the metric are better.
+        constant_loss: The task loss of the best constant prediction on the training targets.
+            A model with a larger task loss has learned nothing.
+        description: One line to show.
+        augment: ``(inputs (B, ...), key) -> inputs (B, ...)``, applied to training batches only.
+            The result must depend only on the inputs and on the key, a 0-d int64 tensor on their
+            device.
+        ignore_index: The class index of targets that do not count in the task loss, the metric and
+            the learned loss.
+        stream: Whether the inputs stay in the CPU's memory and are moved batch by batch. None: if
             they would take more than half of the device's free memory.
+
+    Example:
+        >>> import torch
+        >>> from metaloss import task_from_data
+        >>> rows = torch.randn(40, 3), torch.arange(40) % 2
+        >>> task = task_from_data(rows, test=rows, name="mine")
+        >>> task.input_shape, task.outputs, task.link.name
+        ((3,), 2, 'softmax')
     """
 
     name: str
@@ -57,21 +68,34 @@ class Task:
 
     @property
     def input_shape(self) -> tuple[int, ...]:
-        """Shape of one row of the inputs, without the batch dimension."""
+        """The shape of one row of the inputs, without the batch dimension."""
         return tuple(self.train.inputs.shape[1:])
 
 
 class TaskSource(ABC):
-    """Where a task's rows come from, such as ``digits``, ``cifar10`` or ``csv``."""
+    """The options of a task, such as ``digits`` or ``csv``; makes the `Task`.
+
+    Example:
+        >>> from metaloss.data.tables.diabetes import Diabetes
+        >>> Diabetes().build(seed=0).metric_name
+        'mse'
+    """
 
     @abstractmethod
     def build(self, seed: int) -> Task:
-        """Load and split the rows, on the CPU; the same seed gives the same task."""
+        """Load and split the rows, on the CPU. The same seed gives the same task."""
 
 
 class TaskDependent(ABC):
-    """Options of a loss that take from the task what is not given, such as how many classes."""
+    """Options of a loss that take missing values from the task, such as the number of classes.
+
+    Example:
+        >>> from metaloss.data.tables.diabetes import Diabetes
+        >>> from metaloss.losses.mlp import MLPLossConfig
+        >>> MLPLossConfig().for_task(Diabetes().build(seed=0)).class_offsets  # regression: none
+        0
+    """
 
     @abstractmethod
     def for_task(self, task: Task) -> Self:
-        """Return the options, complete; unchanged where everything was given."""
+        """Return the complete options; the same ones if nothing is missing."""

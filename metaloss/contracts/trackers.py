@@ -1,4 +1,4 @@
-"""What a run tells those who follow it."""
+"""The contract of a tracker, and the events of a run."""
 
 from __future__ import annotations
 
@@ -11,9 +11,16 @@ from typing import Any
 
 @dataclass(frozen=True, kw_only=True)
 class RunStarted:
-    """The first event. ``totals``: the number of steps of each phase, by phase name.
+    """The first event.
 
-    ``group``: what runs that were started together have in common, None for a run alone.
+    Attributes:
+        config: The run's configuration, as in ``config.yaml``.
+        folder: The run's folder.
+        name: The run's name.
+        totals: The number of steps of each phase, by the phase's name.
+        goal: Whether lower (``"min"``) or higher (``"max"``) values of the metric are better.
+        resumed_from: The step that a resumed run goes on from, else None.
+        group: The common name of runs that were started together; None for a single run.
     """
 
     config: Mapping[str, Any]
@@ -27,10 +34,14 @@ class RunStarted:
 
 @dataclass(frozen=True, kw_only=True)
 class Logged:
-    """Numbers of one logged step; ``step`` only ever grows, through all phases.
+    """The numbers of one logged step.
 
-    ``numbers`` by name, such as ``train/loss``, ``train/task_loss``, ``meta/task_loss``,
-    ``valid/error``, ``test/error``, ``rate/steps_per_second``.
+    Attributes:
+        step: The step since the start of the run. It grows through all phases.
+        phase: ``"start"``, ``"offline"`` or ``"train"``.
+        phase_step: The step within the phase.
+        numbers: By name, such as ``train/loss``, ``train/task_loss``, ``meta/task_loss``,
+            ``valid/error``, ``test/error``, ``rate/steps_per_second``.
     """
 
     step: int
@@ -41,9 +52,13 @@ class Logged:
 
 @dataclass(frozen=True, kw_only=True)
 class LossCurves:
-    """The learned loss as people see it: ℓ(t, p) for each target value over a grid of p.
+    """The learned loss ℓ(t, p) over a grid of predictions p, for each target value t.
 
-    ``grid`` (G,) predictions; ``curves`` maps a target's label such as ``"t=1"`` to (G,) values.
+    Attributes:
+        step: The step since the start of the run.
+        phase: ``"offline"`` or ``"train"``.
+        grid: (G,) predictions.
+        curves: (G,) values by the target's label, such as ``"t=1"``.
     """
 
     step: int
@@ -54,7 +69,7 @@ class LossCurves:
 
 @dataclass(frozen=True, kw_only=True)
 class Table:
-    """Rows under names, such as every candidate of a search; it grows, and is sent whole."""
+    """A table that grows, such as all candidates of a search. Each event has all rows so far."""
 
     step: int
     name: str
@@ -64,7 +79,13 @@ class Table:
 
 @dataclass(frozen=True, kw_only=True)
 class Noticed:
-    """Something people should know: a guard event, a fallback, a warning."""
+    """A message to show, such as an event of the guard, a fallback or a warning.
+
+    Attributes:
+        step: The step since the start of the run.
+        message: One line.
+        level: ``"info"``, ``"warning"`` or ``"error"``.
+    """
 
     step: int
     message: str
@@ -73,7 +94,12 @@ class Noticed:
 
 @dataclass(frozen=True, kw_only=True)
 class RunFinished:
-    """The last event. ``files``: what the run wrote, by role (``loss``, ``model``, ...)."""
+    """The last event.
+
+    Attributes:
+        summary: The content of ``summary.json``.
+        files: The files that the run wrote, by role (``loss``, ``model``, ...).
+    """
 
     summary: Mapping[str, Any]
     files: Mapping[str, Path] = field(default_factory=dict)
@@ -83,17 +109,31 @@ Event = RunStarted | Logged | LossCurves | Table | Noticed | RunFinished
 
 
 class Tracker(ABC):
-    """Listens to a run. May fail without hurting it: it is then disconnected, said once.
+    """Receives the events of a run.
+
+    A tracker that raises an error is disconnected with one warning; the run goes on.
 
     Attributes:
-        once: Of many runs trained together only the first is listened to: for what people watch.
+        once: Whether it receives only the first of several runs that are trained together. This is
+            for trackers that a person watches.
+
+    Example:
+        >>> class Losses(Tracker):
+        ...     values = []
+        ...     def handle(self, event):
+        ...         if isinstance(event, Logged):
+        ...             self.values.append(event.numbers["train/loss"])
+        >>> tracker = Losses()
+        >>> tracker.handle(Logged(step=1, phase="train", phase_step=1, numbers={"train/loss": 0.5}))
+        >>> tracker.values
+        [0.5]
     """
 
     once: bool = False
 
     @abstractmethod
     def handle(self, event: Event) -> None:
-        """Take one event: plain numbers, small tuples, paths. Never a tensor."""
+        """Receive one event. It holds numbers, tuples and paths, no tensors."""
 
-    def close(self) -> None:  # noqa: B027 - most trackers hold nothing to release
-        """Release what is held; called once, also after a failure or Ctrl-C."""
+    def close(self) -> None:  # noqa: B027 - most trackers have nothing to release
+        """Release files and connections. Called once, also after an error or Ctrl-C."""

@@ -82,7 +82,7 @@ MESSAGES = [
     ("seed=-1", "seed=-1: expected a whole number, at least 0"),
     ("meta_batch_size=-4", "meta_batch_size=-4: expected a whole number, at least 1"),
     ("device=gpu", "device=gpu: expected auto, cpu, cuda or cuda:N"),
-    ("output=''", "output is empty: expected a folder, or null for a default one"),
+    ("output=''", "output='': expected a folder, or null for a default one"),
     ("inner.lr=-1", "inner=sgd: lr=-1.0: expected a positive number"),
     # Missing values.
     ("loss=powered", "loss.power has no default: give loss.power=VALUE"),
