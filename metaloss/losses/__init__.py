@@ -1,4 +1,4 @@
-"""Losses with parameters, and hand-made ones behind the same interface."""
+"""Learned losses, and hand-made ones with the same interface."""
 
 from metaloss.losses.base import ClassReduction, LearnedLoss
 from metaloss.losses.handcrafted import (

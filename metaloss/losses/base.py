@@ -1,4 +1,4 @@
-"""The base of every loss: link, target encoding and reductions, written once."""
+"""The base class of all losses: link, encoding of targets, weights and reductions."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ from metaloss.losses.targets import (
 )
 from metaloss.types import Link
 
-# The class index that torch's cross-entropy leaves out where nobody says otherwise.
+# The default of torch's cross-entropy.
 IGNORED = -100
 
 
 class ClassReduction(Enum):
-    """How the C outputs of a row become one value: AdaLFL averages, cross-entropy sums."""
+    """How the C values of a row become one: AdaLFL takes the mean, cross-entropy the sum."""
 
     mean = "mean"
     sum = "sum"
@@ -39,20 +39,19 @@ class ClassReduction(Enum):
 class LearnedLoss(nn.Module):
     """A loss with parameters φ, usable as a criterion in any training loop.
 
-    A family writes :meth:`pointwise`; one that needs logits overrides :meth:`per_output`. φ is
-    ``parameters()``; the structure is in ``config``.
+    A family of losses defines :meth:`pointwise`, or :meth:`per_output` if it needs raw outputs. φ
+    is ``parameters()``; ``config`` has the options.
 
     Args:
-        config: The family's options, kept for export; any frozen dataclass.
-        link: What turns raw outputs into the predictions that ``pointwise`` sees.
-        class_reduction: How the outputs of a row are combined.
+        config: The family's options, a frozen dataclass. An export stores them.
+        link: What turns raw outputs into the predictions that ``pointwise`` gets.
+        class_reduction: How the values of a row are combined.
         ignore_index: Rows with this class index do not count.
 
     Attributes:
-        family: The registered name, once built from the registry; what an export is filed under.
-        loaded: Whether φ came from a file.
-        given: Whether φ begins at values that mean what the config says, so that no start refits
-            them.
+        family: The registered name, if the loss was made by name. An export stores it.
+        loaded: Whether φ was loaded from a file.
+        given: Whether the config determines the initial φ, so that no start replaces it.
 
     Example:
         >>> class Squared(LearnedLoss):
@@ -85,8 +84,8 @@ class LearnedLoss(nn.Module):
         """Return ℓ_φ(prediction, target) element by element.
 
         Args:
-            prediction: (B, C, *), after the link: probabilities, or values in regression.
-            target: (B, C, *), one-hot (or soft) in classification, values in regression.
+            prediction: (B, C, *) after the link: probabilities, or values in regression.
+            target: (B, C, *): one-hot or soft targets, or values in regression.
 
         Returns:
             (B, C, *), one value for each output.
@@ -94,39 +93,38 @@ class LearnedLoss(nn.Module):
         raise TypeError(f"{type(self).__name__} must define pointwise() or per_output()")
 
     def per_output(self, logits: Tensor, target: Tensor) -> Tensor:
-        """Return the loss of each output from the raw outputs; both arguments (B, C, *)."""
+        """Return the loss (B, C, *) of each raw output; both arguments are (B, C, *)."""
         return self.pointwise(apply_link(logits, self.link), target)
 
     def adjusted(self, logits: Tensor) -> Tensor:
-        """Return the raw outputs (B, C, *) as the loss takes them: as they are.
+        """Return the raw outputs (B, C, *) unchanged.
 
-        A family that shifts them, before the link, overrides this.
+        A family overrides this to shift them before the link.
         """
         return logits
 
     def forward(self, prediction: Tensor, target: Tensor, weight: Tensor | None = None) -> Tensor:
         """Return the scalar loss of a batch.
 
-        It is computed in single precision, or in double where φ or the raw outputs are: outputs
-        and φ in half precision are converted first, and under autocast as well. So is the result.
+        It is computed in double precision if φ or the raw outputs are, otherwise in single
+        precision. Half precision is converted first, under autocast as well.
 
-        Class indices out of range, which are not ``ignore_index``, and soft targets that are
-        negative or no numbers, are refused on the CPU. On a GPU, in compiled programs and under
-        ``vmap``, where looking would cost a wait or cannot be done, they make the loss and all of
-        its derivatives NaN.
+        On the CPU, targets out of range raise an error: class indices that are neither a class nor
+        ``ignore_index``, and soft targets that are negative or NaN. On a GPU, in compiled programs
+        and under ``vmap``, such targets make the loss and all of its derivatives NaN instead.
 
         Args:
-            prediction: (B, C, *) raw outputs of the model, before the link; (B,) is read as C = 1.
-            target: With the softmax link (B, *) class indices or (B, C, *) probabilities; with
-                the others the shape of ``prediction``; from 0 to 1 with the sigmoid link.
-            weight: (B,) weights of the rows, non-negative; the mean becomes a weighted mean.
+            prediction: (B, C, *) raw outputs of the model, before the link; (B,) means C = 1.
+            target: With the softmax link, (B, *) class indices or (B, C, *) probabilities. With
+                the other links, the shape of ``prediction``; with sigmoid, from 0 to 1.
+            weight: (B,) weights of the rows, ≥ 0, for a weighted mean.
 
         Returns:
-            A scalar: the (weighted) mean over rows; 0 if no row counts, or there is none.
+            A scalar: the (weighted) mean over rows; 0 if no row counts.
 
         Raises:
-            MetalossError: If the shapes or types do not fit each other or the link, or if a target
-                is out of range.
+            MetalossError: If shapes or types do not fit each other or the link, or if a target is
+                out of range.
         """
         check_outputs(prediction)
         check_target(target)
@@ -149,7 +147,7 @@ class LearnedLoss(nn.Module):
         values = self.per_output(logits, encoded)
         rows = values.mean(1) if self.class_reduction is ClassReduction.mean else values.sum(1)
         if wrong is not None:
-            # A factor: the slopes become NaN with the value, and nobody can step along them.
+            # As a factor, so that the derivatives become NaN as well.
             rows = rows * torch.where(wrong, float("nan"), torch.ones_like(rows))
         if weight is not None:
             if weight.shape != prediction.shape[:1]:
@@ -164,25 +162,25 @@ class LearnedLoss(nn.Module):
             return rows.mean() if rows.numel() else rows.sum()
         counted = counted.to(rows.dtype)
         total = counted.sum()
-        # No row may count (all ignored): the loss is then 0 and moves nothing.
+        # If no row counts, the loss and its gradient are 0.
         return (rows * counted).sum() / torch.where(total > 0, total, torch.ones_like(total))
 
     def latex(self) -> str | None:
-        """Return ℓ(t, p) as it is now in LaTeX; None for a family that is no formula."""
+        """Return the current ℓ(t, p) in LaTeX; None for a family without a formula."""
         return None
 
     def python(self) -> str | None:
-        """Return the source of ``criterion(outputs, target)``; None for one that is no formula."""
+        """Return the source of ``criterion(outputs, target)``; None without a formula."""
         return None
 
     def extra_repr(self) -> str:
-        """Show the link, the reduction and an ignored index of one's own when printed."""
+        """Return what is printed: link, reduction, and an ``ignore_index`` that was set."""
         text = f"link={self.link.name}, class_reduction={self.class_reduction.name}"
         return text if self.ignore_index == IGNORED else f"{text}, ignore_index={self.ignore_index}"
 
 
 def apply_link(logits: Tensor, link: Link) -> Tensor:
-    """Return predictions for raw outputs (B, C, *): probabilities, or the values themselves."""
+    """Return the predictions (B, C, *) for raw outputs (B, C, *)."""
     if link is Link.softmax:
         return logits.softmax(1)
     return logits.sigmoid() if link is Link.sigmoid else logits

@@ -1,4 +1,4 @@
-"""A learned loss as Python source that people can paste into a program without metaloss."""
+"""A learned loss as Python source, for programs without metaloss."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ _CONSTANT = """
 IGNORED = {ignore_index}  # rows with this class index do not count
 
 """
-# Scattering checks the indices on the CPU, as cross-entropy does, and would end the process on a
-# GPU: there a wrong row becomes NaN instead.
+# On the CPU, scatter raises an error for a class index out of range. On a GPU it would end the
+# process: there a wrong row becomes NaN instead.
 _CLASSES = """\
     if target.is_floating_point():
         t = target.to(p)
@@ -54,7 +54,7 @@ def criterion_text(loss: LearnedLoss, formula: str) -> str:
     """Return the source of a function ``criterion(outputs, target)``.
 
     Args:
-        loss: Whose link, reduction and ignored class index it has.
+        loss: Has the link, the reduction and the ignored class index.
         formula: ℓ as a Python expression in the tensors ``p``, ``t`` and ``one``, a tensor of ones.
     """
     constant = _CONSTANT.format(ignore_index=loss.ignore_index)

@@ -1,7 +1,8 @@
-"""A learned loss as two files of data: ``loss.safetensors`` (φ) and ``loss.json`` (what it is).
+"""A learned loss as two files: ``loss.safetensors`` (φ) and ``loss.json`` (family and options).
 
-Loading executes nothing from the files: the family's name is looked up in the registry, its options
-are checked against the family's own dataclass, φ must fit exactly.
+Loading executes nothing from the files. The family is looked up by name in the registry, its
+options are checked against the family's dataclass, and φ must have the right names, shapes and
+types.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from metaloss.errors import MetalossError
 from metaloss.losses.base import IGNORED, LearnedLoss
 from metaloss.types import Link, Tensors
 
-# 2: ignore_index and the type of φ.
+# Format 2 added ignore_index and the type of φ.
 FORMAT, READABLE = 2, (1, 2)
 WEIGHTS, DESCRIPTION = "loss.safetensors", "loss.json"
 _LARGEST_DESCRIPTION = 1_000_000  # bytes
@@ -32,16 +33,16 @@ _DTYPES = {name: getattr(torch, name) for name in ("float32", "float64", "bfloat
 
 
 def describe(loss: LearnedLoss, provenance: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what ``loss.json`` says: the family, its options, the link, where it was learned.
+    """Return the content of ``loss.json``: family, options, link, and where it was learned.
 
     Raises:
-        MetalossError: If the loss's class is not registered, so that no name stands for it.
+        MetalossError: If the loss's class is not registered.
     """
     family = family_of(loss)
     if family is None:
         raise MetalossError(
-            f"{type(loss).__name__} has no registered name by which it could be found again: "
-            "register it (metaloss.register)"
+            f"{type(loss).__name__} is not registered, so that an export could not be loaded: "
+            "register it with metaloss.register"
         )
     config = loss.config
     fields = dataclasses.fields(config) if dataclasses.is_dataclass(config) else ()
@@ -57,12 +58,12 @@ def describe(loss: LearnedLoss, provenance: Mapping[str, Any]) -> dict[str, Any]
 
 
 def family_of(loss: LearnedLoss) -> str | None:
-    """Return the registered name of a loss, None if it has none."""
+    """Return the registered name of a loss; None if it has none."""
     return loss.family or registry.name_of("loss", type(loss))
 
 
 def pack(loss: LearnedLoss, phi: Tensors, provenance: Mapping[str, Any]) -> tuple[bytes, bytes]:
-    """Return the contents of both files, φ first."""
+    """Return the contents of the two files, φ first."""
     description = json.dumps(describe(loss, provenance), indent=2, ensure_ascii=False) + "\n"
     weights = {name: value.detach().cpu().contiguous() for name, value in phi.items()}
     return save(weights, metadata={"format": "pt"}), description.encode()
@@ -72,25 +73,38 @@ def load_loss(path: str | Path) -> LearnedLoss:
     """Load an exported loss as an ``nn.Module`` for any training loop.
 
     Args:
-        path: The folder that holds ``loss.safetensors`` and ``loss.json``, such as a run's.
+        path: The folder with ``loss.safetensors`` and ``loss.json``, such as a run's folder.
+
+    Returns:
+        The loss, on the CPU; ``loss(raw outputs (B, C, *), targets)`` is a scalar.
 
     Raises:
-        MetalossError: If a file is missing, damaged, foreign, or from a newer version; if φ is
-            not finite or does not fit its family.
+        MetalossError: If a file is missing, damaged or from a newer version; if φ is not finite or
+            does not fit its family.
+
+    Example:
+        >>> from tempfile import TemporaryDirectory
+        >>> from metaloss.losses import Scaled
+        >>> with TemporaryDirectory() as folder:
+        ...     weights, description = pack(Scaled(), dict(Scaled().named_parameters()), {})
+        ...     _ = (Path(folder) / WEIGHTS).write_bytes(weights)
+        ...     _ = (Path(folder) / DESCRIPTION).write_bytes(description)
+        ...     load_loss(folder).scale.item()
+        1.0
     """
     folder = Path(path)
     if folder.name in (WEIGHTS, DESCRIPTION):
         folder = folder.parent
     description = _read_description(folder / DESCRIPTION)
     part = registry.get("loss", description["family"])
-    # A file that names another file, perhaps itself, is a reference and no loss.
+    # The family "load" names another file, which may be this one.
     if part.name == "load":
         raise MetalossError(f"{folder / DESCRIPTION}: family 'load' names another file: refused")
     options = _options(part, description["options"], folder / DESCRIPTION)
     with torch.random.fork_rng(devices=[]):
         loss: LearnedLoss = part.build(options, link=Link[description["link"]])
     loss.to(_DTYPES[description.get("dtype", "float32")])
-    # Set, not handed over: a family from elsewhere need not take it.
+    # Set here, because the constructor of a plugin's family may not take it.
     loss.ignore_index = description.get("ignore_index", IGNORED)
     loss.family, loss.loaded = description["family"], True
     _fill(loss, folder / WEIGHTS)
@@ -134,9 +148,9 @@ def _options(part: registry.Part, given: dict[str, Any], path: Path) -> Any:
     try:
         schema = OmegaConf.structured(part.config_class)
         OmegaConf.set_readonly(schema, False)
-        # Values are data: an interpolation such as ${oc.env:HOME} must not be resolved.
+        # An interpolation such as ${oc.env:HOME} must not be evaluated.
         if "${" in json.dumps(given):
-            raise MetalossError(f"{path}: options hold an interpolation: refused")
+            raise MetalossError(f"{path}: an option has an interpolation (${{...}}): refused")
         return OmegaConf.to_object(OmegaConf.merge(schema, given))
     except (OmegaConfBaseException, RecursionError, TypeError) as error:
         reason = str(error).split("\n")[0]
@@ -151,7 +165,7 @@ def _fill(loss: LearnedLoss, path: Path) -> None:
     own = dict(loss.named_parameters())
     if found.keys() != own.keys():
         raise MetalossError(
-            f"{path} holds {sorted(found)}, the loss {loss.family!r} has {sorted(own)}"
+            f"{path} has parameters {sorted(found)}, expected {sorted(own)} for {loss.family!r}"
         )
     for name, value in found.items():
         if value.shape != own[name].shape or value.dtype != own[name].dtype:
@@ -160,7 +174,7 @@ def _fill(loss: LearnedLoss, path: Path) -> None:
                 f"{tuple(own[name].shape)} and {own[name].dtype}"
             )
         if not torch.isfinite(value).all():
-            raise MetalossError(f"{path}: {name!r} holds values that are not finite")
+            raise MetalossError(f"{path}: {name!r} has values that are NaN or infinite")
     with torch.no_grad():
         for name, value in found.items():
             own[name].copy_(value)
@@ -170,8 +184,8 @@ def _dtype(loss: LearnedLoss) -> str:
     found = {str(value.dtype).removeprefix("torch.") for value in loss.parameters()}
     if len(found) > 1:
         raise MetalossError(
-            f"the loss's parameters are of several types, {', '.join(sorted(found))}: an export "
-            "holds one; use loss.to(torch.float32)"
+            f"the loss's parameters have several types, {', '.join(sorted(found))}: expected one; "
+            "use loss.to(torch.float32)"
         )
     return found.pop() if found else "float32"
 

@@ -1,6 +1,6 @@
-"""Hand-made losses behind the learned interface: the baselines. They have no φ.
+"""Hand-made losses with the interface of learned ones: the baselines. They have no φ.
 
-They work on logits, so that they stay exact where probabilities would underflow.
+They work on raw outputs, so that they stay exact where probabilities would underflow.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ from metaloss.types import Link
 
 @dataclass(frozen=True, kw_only=True)
 class NoOptions:
-    """A loss without options."""
+    """The options of a loss that has none."""
 
 
 class HandcraftedLoss(LearnedLoss):
-    """A fixed loss: sums over classes with the softmax link, averages over outputs otherwise.
+    """A loss without φ.
 
-    These are the reductions of ``nn.CrossEntropyLoss``, ``nn.BCEWithLogitsLoss`` and
-    ``nn.MSELoss``.
+    It sums over classes with the softmax link and averages over outputs with the others, as
+    ``nn.CrossEntropyLoss``, ``nn.BCEWithLogitsLoss`` and ``nn.MSELoss`` do.
     """
 
     Config: type = NoOptions
@@ -48,7 +48,11 @@ class HandcraftedLoss(LearnedLoss):
 
 
 class LikelihoodLoss(HandcraftedLoss):
-    """A function of the log-probability that the model gives to the target."""
+    """A loss that is a function of the target's log-probability.
+
+    Raises:
+        MetalossError: With the identity link, which gives no probabilities.
+    """
 
     def __init__(
         self,
@@ -66,7 +70,7 @@ class LikelihoodLoss(HandcraftedLoss):
 
     @abstractmethod
     def of_log_probability(self, log_p: Tensor) -> Tensor:
-        """Return the loss of an output whose target has log-probability ``log_p`` ≤ 0."""
+        """Return the loss for log-probabilities ``log_p`` ≤ 0 of any shape."""
 
     def per_output(self, logits: Tensor, target: Tensor) -> Tensor:
         """Return the loss of each output; both arguments (B, C, *)."""
@@ -106,17 +110,22 @@ class GeneralizedCrossEntropyConfig:
 
 
 class GeneralizedCrossEntropy(LikelihoodLoss):
-    """Generalised cross-entropy (1 − p^q) / q: robust to wrong labels.
+    """Generalised cross-entropy (1 − p^q) / q, p the target's probability: robust to wrong labels.
 
     Reference:
         Zhang & Sabuncu, "Generalized Cross Entropy Loss for Training Deep Neural Networks with
         Noisy Labels", NeurIPS 2018, equation 6.
+
+    Example:
+        >>> loss = GeneralizedCrossEntropy(GeneralizedCrossEntropyConfig(q=1.0))
+        >>> loss(torch.zeros(1, 4), torch.tensor([0])).item()  # 1 − 1/4
+        0.75
     """
 
     Config = GeneralizedCrossEntropyConfig
 
     def of_log_probability(self, log_p: Tensor) -> Tensor:
-        """Return (1 − p^q) / q, as −expm1(q log p) / q: exact for p near 1 as well."""
+        """Return (1 − p^q) / q, as −expm1(q log p) / q, which is exact for p near 1 too."""
         return -torch.expm1(self.config.q * log_p) / self.config.q
 
 
@@ -125,21 +134,27 @@ class FocalConfig:
     """Options of ``focal``."""
 
     gamma: float = field(
-        default=2.0, metadata={"help": "0 (cross-entropy) or ≥ 1: how much easy rows count less"}
+        default=2.0,
+        metadata={"help": "0 (cross-entropy) or ≥ 1; the larger, the less easy rows count"},
     )
 
     def __post_init__(self) -> None:
         """Check the range."""
-        # Between 0 and 1 the slope at p = 1 is infinite.
+        # Between 0 and 1, the derivative at p = 1 is infinite.
         if self.gamma != 0 and not 1 <= self.gamma < math.inf:
             raise MetalossError(f"loss.gamma={self.gamma}: expected 0 or a number ≥ 1")
 
 
 class Focal(LikelihoodLoss):
-    """Focal loss −(1 − p)^γ log p.
+    """Focal loss −(1 − p)^γ log p, p the target's probability.
 
     Reference:
         Lin et al., "Focal Loss for Dense Object Detection", ICCV 2017, equation 4.
+
+    Example:
+        >>> loss = Focal(FocalConfig(gamma=2.0))
+        >>> loss(torch.zeros(1, 2), torch.tensor([0]))  # −(1/2)² log(1/2)
+        tensor(0.1733)
     """
 
     Config = FocalConfig
@@ -170,6 +185,13 @@ class LabelSmoothing(CrossEntropy):
 
     Reference:
         Szegedy et al., "Rethinking the Inception Architecture", CVPR 2016, section 7.
+
+    Example:
+        >>> loss = LabelSmoothing(LabelSmoothingConfig(smoothing=0.1))
+        >>> logits, target = torch.tensor([[2.0, -1.0]]), torch.tensor([0])
+        >>> expected = F.cross_entropy(logits, target, label_smoothing=0.1)
+        >>> bool(torch.isclose(loss(logits, target), expected))
+        True
     """
 
     Config = LabelSmoothingConfig
@@ -188,7 +210,7 @@ class LogitAdjustedConfig(TaskDependent):
     tau: float = field(default=1.0, metadata={"help": "≥ 0; 0: cross-entropy"})
     shares: list[float] = field(
         default_factory=list,
-        metadata={"help": "each class's share of the rows, > 0; []: as in the training rows"},
+        metadata={"help": "share of the rows of each class, > 0; []: those of the training rows"},
     )
 
     def __post_init__(self) -> None:
@@ -199,20 +221,23 @@ class LogitAdjustedConfig(TaskDependent):
             raise MetalossError(f"loss.shares={self.shares}: expected positive numbers")
 
     def for_task(self, task: Task) -> Self:
-        """Return the options with the shares of the training labels, the wrong ones included."""
+        """Return the options with the shares of the training labels, wrong ones included."""
         targets = task.train.targets
         if self.shares or task.link is not Link.softmax or targets.is_floating_point():
             return self
         counts = torch.bincount(targets[targets != task.ignore_index], minlength=task.outputs)
-        # A class without a row would have an infinite margin.
+        # The logarithm of a share of 0 is infinite.
         return replace(self, shares=(counts.clamp(min=1) / counts.sum()).tolist())
 
 
 class LogitAdjusted(CrossEntropy):
-    """Cross-entropy of z + τ log π, for classes with shares π of the rows: a long tail's baseline.
+    """Cross-entropy of z + τ log π, z the raw outputs, π the classes' shares of the rows.
 
-    Rare classes get a wider margin, so that the outputs z themselves serve classes that are equally
-    frequent. ``shares`` are taken from the task, except outside of a run.
+    A baseline for long tails: rare classes get a wider margin, so that z predicts as if all classes
+    were equally frequent. A run takes ``shares`` from its task; elsewhere they must be given.
+
+    Raises:
+        MetalossError: With a link other than softmax, or without ``shares``.
 
     Reference:
         Menon et al., "Long-Tail Learning via Logit Adjustment", ICLR 2021, equation 10.
@@ -236,29 +261,34 @@ class LogitAdjusted(CrossEntropy):
         super().__init__(config, link=link, ignore_index=ignore_index)
         if self.link is not Link.softmax:
             raise MetalossError(
-                f"loss=logit_adjusted: needs one class for each row: got link={self.link.value}"
+                f"loss=logit_adjusted with link={self.link.value}: expected link=softmax (classes)"
             )
         if not self.config.shares:
-            raise MetalossError("loss.shares=[]: expected each class's share of the rows")
+            raise MetalossError("loss.shares=[]: expected the share of the rows of each class")
         log_shares = torch.tensor(self.config.shares, dtype=torch.float32).log()
         self.register_buffer("log_shares", log_shares, persistent=False)
 
     log_shares: Tensor
 
     def adjusted(self, logits: Tensor) -> Tensor:
-        """Return the raw outputs (B, C, *) plus each class's τ log π."""
+        """Return the raw outputs (B, C, *) plus τ log π."""
         classes = len(self.log_shares)
         if logits.shape[1] != classes:
             raise MetalossError(
-                f"loss.shares: {classes} classes: expected the number of the task's outputs, which "
-                f"have shape {tuple(logits.shape)}"
+                f"loss.shares has {classes} classes: expected {logits.shape[1]}, for raw outputs "
+                f"of shape {tuple(logits.shape)}"
             )
         margins = self.config.tau * self.log_shares.view(-1, *[1] * (logits.dim() - 2))
         return logits + margins.to(logits.dtype)
 
 
 class MSE(HandcraftedLoss):
-    """Squared error of the predictions; equals ``nn.MSELoss`` with the identity link."""
+    """Squared error of the predictions; equals ``nn.MSELoss`` with the identity link.
+
+    Example:
+        >>> MSE(link="identity")(torch.tensor([[3.0]]), torch.tensor([[1.0]])).item()
+        4.0
+    """
 
     def per_output(self, logits: Tensor, target: Tensor) -> Tensor:
         """Return (p − t)²; both arguments (B, C, *)."""
@@ -268,11 +298,15 @@ class MSE(HandcraftedLoss):
 class MAE(HandcraftedLoss):
     """Absolute error of the predictions; equals ``nn.L1Loss`` with the identity link.
 
-    With the softmax link it is 2 (1 − p) of the target class: robust to wrong labels.
+    With the softmax link it is 2 (1 − p), p the target's probability: robust to wrong labels.
 
     Reference:
         Ghosh, Kumar & Sastry, "Robust Loss Functions under Label Noise for Deep Neural
         Networks", AAAI 2017.
+
+    Example:
+        >>> MAE(link="identity")(torch.tensor([[3.0]]), torch.tensor([[1.0]])).item()
+        2.0
     """
 
     def per_output(self, logits: Tensor, target: Tensor) -> Tensor:

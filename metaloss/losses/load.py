@@ -1,4 +1,4 @@
-"""A loss from files, as a part that a config can name."""
+"""The part ``loss=load``: a loss from files."""
 
 from __future__ import annotations
 
@@ -19,19 +19,19 @@ class LoadConfig:
 
 
 class Load(LearnedLoss):
-    """A loss that was exported, or the one in a run's folder; use it with ``start=keep``."""
+    """An exported loss, or the one in a run's folder. Use it with ``start=keep``."""
 
     Config = LoadConfig
 
-    # The result is the loaded family's own object, so that it trains, prints and exports as such.
+    # The result is an object of the loaded family, so that it trains, prints and exports as such.
     def __new__(cls, config: LoadConfig, *, link: Link) -> Any:
         """Return the loss in ``config.path``."""
         if not config.path:
-            raise MetalossError("loss=load needs loss.path=FOLDER")
+            raise MetalossError("loss=load without loss.path: expected loss.path=FOLDER")
         loss = load_loss(config.path)
         if loss.link is not link:
             raise MetalossError(
-                f"the loss in {config.path} was learned for link={loss.link.name}, the task needs "
-                f"link={link.name}"
+                f"loss.path={config.path}: a loss for link={loss.link.name}, expected one for the "
+                f"task's link={link.name}"
             )
         return loss

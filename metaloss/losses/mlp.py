@@ -1,4 +1,4 @@
-"""The loss as a small network on (target, prediction): AdaLFL's by default, ML³'s by options."""
+"""The loss as a small network on (target, prediction): that of AdaLFL or of ML³."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ from metaloss.losses.base import IGNORED, ClassReduction, LearnedLoss
 from metaloss.losses.smooth_leaky_relu import smooth_leaky_relu
 from metaloss.types import Link
 
-# An offset's effect for each unit of its parameter: an offset of log 50, for a class fifty times
-# rarer than another, is to be in reach of the same rate as the network's weights.
+# Raw outputs are shifted by this times the parameter. So a shift of log 50, for a class that is
+# fifty times rarer, is learned at the same rate as the network's weights.
 OFFSET_UNIT = 4.0
 TASKS_CLASSES = -1
 
@@ -36,7 +36,7 @@ class Activation(Enum):
 
 
 class Output(Enum):
-    """What follows the last layer: nothing, or a softplus that keeps the loss positive."""
+    """What follows the last layer: nothing, or a softplus, which keeps the loss positive."""
 
     linear = "linear"
     softplus = "softplus"
@@ -59,11 +59,11 @@ class MLPLossConfig(TaskDependent):
     gamma: float = field(default=0.01, metadata={"help": "slope of the smooth leaky ReLU at −∞"})
     beta: float = field(default=10.0, metadata={"help": "sharpness of the smooth leaky ReLU"})
     class_reduction: ClassReduction = field(
-        default=ClassReduction.mean, metadata={"help": "how the outputs of a row are combined"}
+        default=ClassReduction.mean, metadata={"help": "how the values of a row are combined"}
     )
     class_offsets: int = field(
         default=TASKS_CLASSES,
-        metadata={"help": "classes whose outputs φ shifts, for rare ones; -1: the task's, 0: none"},
+        metadata={"help": "classes with a learned shift of their output; -1: the task's, 0: none"},
     )
 
     def __post_init__(self) -> None:
@@ -77,11 +77,11 @@ class MLPLossConfig(TaskDependent):
         if self.class_offsets < TASKS_CLASSES:
             raise MetalossError(
                 f"loss.class_offsets={self.class_offsets}: expected the number of classes, 0 for "
-                "none, or -1 for as many as the task has"
+                "none, or -1 for the number of the task's classes"
             )
 
     def for_task(self, task: Task) -> Self:
-        """Return the options with the task's number of classes, which is none in regression."""
+        """Return the options with the task's number of classes, 0 in regression."""
         if self.class_offsets != TASKS_CLASSES:
             return self
         return replace(self, class_offsets=0 if task.link is Link.identity else task.outputs)
@@ -90,25 +90,28 @@ class MLPLossConfig(TaskDependent):
 class MLPLoss(LearnedLoss):
     r"""A multilayer perceptron applied to every output: ``ℓ_φ(t, p)``, two inputs, one output.
 
-    The smooth leaky ReLU is ``(1/β) log(exp(βx) + 1) (1 − γ) + γ x``: unlike ML³'s ReLU with a
-    softplus output it does not make flat losses.
+    The smooth leaky ReLU is ``(1/β) log(exp(βx) + 1) (1 − γ) + γ x``. It does not become flat, as
+    ML³'s ReLU with a softplus output does.
 
-    ``class_offsets=C`` adds C parameters o to φ, which shift the raw outputs before the link:
-    ``ℓ_φ(t, link(z + 4 o))``. A network alone treats all classes alike; with offsets the loss can
-    ask a wider margin of rare ones. They are drawn as 0, and are no part of ``pointwise``. A run
-    gives as many as its task has classes; a loss made by hand has none unless it is asked for them.
+    ``class_offsets=C`` adds C parameters o to φ, which shift the raw outputs z before the link:
+    ``ℓ_φ(t, link(z + 4 o))``. The network alone treats all classes alike; with offsets, the loss
+    can learn a wider margin for rare classes. They begin at 0. ``pointwise`` does not include them.
+    In a run, -1 is the number of the task's classes; in Python it means 0.
 
     Args:
         config: The options.
         link: What turns raw outputs into predictions.
         ignore_index: Rows with this class index do not count.
 
+    Raises:
+        MetalossError: If an option is out of range.
+
     Reference:
         Raymond, Chen, Xue & Zhang, "Meta-Learning Adaptive Loss Functions", TMLR 2025, section 3
-        (the network, the activation; γ and β as remembered, not re-read). With ``activation=relu
+        (the network and the activation; γ and β from memory). With ``activation=relu
         output=softplus bias=false hidden=[50,50]``: Bechtle et al., "Meta Learning via Learned
-        Loss", 2021. On offsets that are not learned but the logarithms of the classes' shares:
-        Menon et al., "Long-Tail Learning via Logit Adjustment", ICLR 2021.
+        Loss", ICPR 2021. Offsets that are fixed, by the classes' shares: Menon et al., "Long-Tail
+        Learning via Logit Adjustment", ICLR 2021.
 
     Example:
         >>> loss = MLPLoss()
@@ -128,7 +131,7 @@ class MLPLoss(LearnedLoss):
         ignore_index: int = IGNORED,
     ) -> None:
         config = config or MLPLossConfig()
-        if config.class_offsets == TASKS_CLASSES:  # and there is no task here to ask
+        if config.class_offsets == TASKS_CLASSES:  # no task is known here
             config = replace(config, class_offsets=0)
         super().__init__(
             config,
@@ -139,22 +142,21 @@ class MLPLoss(LearnedLoss):
         widths = [2, *config.hidden, 1]
         self.layers = nn.ModuleList(nn.Linear(i, o, bias=config.bias) for i, o in pairwise(widths))
         if config.output is Output.linear:
-            # It would add a constant to the loss, which moves no gradient: no dead φ.
+            # It would add a constant to the loss, which has no effect on any gradient.
             self.layers[-1].register_parameter("bias", None)
         self.activation = _activation(config)
         if config.class_offsets:
             self.offsets = nn.Parameter(torch.zeros(config.class_offsets))
 
     def adjusted(self, logits: Tensor) -> Tensor:
-        """Return the raw outputs (B, C, *), each class's shifted by its offset, if it has one."""
+        """Return the raw outputs (B, C, *) plus the offsets, if there are any."""
         count = self.config.class_offsets
         if not count:
             return logits
         if logits.shape[1] != count:
             raise MetalossError(
-                f"loss.class_offsets={count}: expected the number of the task's outputs, which "
-                f"have shape {tuple(logits.shape)}; with 0, for none, a loss can be moved to any "
-                "number of classes"
+                f"loss.class_offsets={count}: expected {logits.shape[1]}, for raw outputs of shape "
+                f"{tuple(logits.shape)}; a loss with class_offsets=0 fits any number of classes"
             )
         return logits + OFFSET_UNIT * self.offsets.view(-1, *[1] * (logits.dim() - 2))
 

@@ -1,4 +1,4 @@
-"""In which type a loss computes: the parameters' own, but single precision at least."""
+"""The type in which a loss computes: single precision or double."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from metaloss.losses.targets import layout
 
 
 def check_outputs(prediction: object) -> None:
-    """Raise unless raw outputs are a dense tensor of real numbers with at least one output a row.
+    """Check the raw outputs.
 
     Raises:
-        MetalossError: With what they are.
+        MetalossError: If they are not a dense, real tensor with at least one output for each row.
     """
     if not isinstance(prediction, Tensor):
         raise MetalossError(
@@ -35,9 +35,9 @@ def check_outputs(prediction: object) -> None:
 
 
 def computing_type(prediction: Tensor, loss: nn.Module) -> tuple[torch.dtype, bool]:
-    """Return the type in which a loss computes, and whether all that it holds is in that type.
+    """Return the type in which a loss computes, and whether all its tensors have that type.
 
-    The type is float64 where the raw outputs or a parameter of the loss are, else float32.
+    The type is float64 if the raw outputs or a parameter of the loss are, else float32.
     """
     parameters: set[torch.dtype] = set()
     buffers: set[torch.dtype] = set()
@@ -52,21 +52,21 @@ def computing_type(prediction: Tensor, loss: nn.Module) -> tuple[torch.dtype, bo
 
 
 def in_type(dtype: torch.dtype, loss: nn.Module) -> AbstractContextManager[object]:
-    """Return a block in which the parameters and buffers of a loss are in a type.
+    """Return a context in which the parameters and buffers of a loss are converted to a type.
 
-    They are converted, not changed: derivatives go back to the tensors that the loss holds.
+    Derivatives flow back to the original tensors.
     """
     others = {
         name: value.to(dtype)
         for name, value in (*loss.named_parameters(), *loss.named_buffers())
         if value.is_floating_point() and value.dtype != dtype
     }
-    # What functional_call is made of: that would call a subclass's own forward a second time.
+    # Not functional_call: it would call the forward method of a subclass a second time.
     return _reparametrize_module(loss, others, tie_weights=True)
 
 
 def without_autocast(device: torch.device) -> AbstractContextManager[object]:
-    """Return a block that computes in the types that are there, as torch's losses do."""
+    """Return a context without autocast, as torch's own losses have it."""
     if torch.is_autocast_enabled(device.type):
         return torch.autocast(device.type, enabled=False)
     return nullcontext()

@@ -1,4 +1,4 @@
-"""The task's usual loss times one learned factor: a learned learning rate."""
+"""The usual loss times a learned factor: a learned learning rate."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from metaloss.types import Link
 class ScaledConfig:
     """Options of ``scaled``."""
 
-    scale: float = field(default=1.0, metadata={"help": "the factor to begin with"})
+    scale: float = field(default=1.0, metadata={"help": "initial factor"})
 
     def __post_init__(self) -> None:
         """Check the range."""
@@ -27,10 +27,18 @@ class ScaledConfig:
 
 
 class Scaled(LearnedLoss):
-    """One φ times cross-entropy (squared error in regression).
+    """φ times cross-entropy, or times squared error in regression; φ is one number.
 
-    Moving φ moves the learning rate and nothing else: what a learned loss must beat to show that
-    its shape matters.
+    To change φ is to change the learning rate, and nothing else. A learned loss must be better than
+    this to show that its shape matters.
+
+    Args:
+        config: The options.
+        link: What turns raw outputs into predictions.
+        ignore_index: Rows with this class index do not count.
+
+    Raises:
+        MetalossError: If an option is out of range.
 
     Reference:
         Raymond et al., "Meta-Learning Adaptive Loss Functions", TMLR 2025, the ablation on learned

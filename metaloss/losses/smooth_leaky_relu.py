@@ -1,4 +1,4 @@
-"""The activation of AdaLFL's loss network, at a third of its price."""
+"""The activation of AdaLFL's loss network, with fast derivatives."""
 
 from __future__ import annotations
 
@@ -12,13 +12,12 @@ from torch.nn import functional
 def smooth_leaky_relu(x: Tensor, *, beta: float, gamma: float) -> Tensor:
     r"""Return ``(1/β) log(exp(βx) + 1) (1 − γ) + γ x``, element by element.
 
-    A learned loss spends most of its time here, and it is differentiated twice. The logarithm is
-    taken as max(x, 0) − log σ(β|x|)/β, which never overflows and avoids the slow ``log1p``; the
-    derivative is (1 − γ) σ(βx) + γ, so that each further one costs a sigmoid, where those of
-    ``softplus`` cost several passes.
+    A learned loss spends most of its time here. The logarithm is computed as max(x, 0) −
+    log σ(β|x|)/β, which cannot overflow and avoids the slow ``log1p``. The derivative is
+    (1 − γ) σ(βx) + γ: one sigmoid, where the derivatives of ``softplus`` take several operations.
 
     Args:
-        x: Of any shape.
+        x: A tensor of any shape.
         beta: Sharpness β of the bend, > 0.
         gamma: Slope γ at −∞, from 0 to 1.
 
@@ -27,7 +26,7 @@ def smooth_leaky_relu(x: Tensor, *, beta: float, gamma: float) -> Tensor:
         tensor([-0.0100,  1.0000])
     """
     if torch.compiler.is_compiling():
-        # The compiler takes no function with a forward mode of its own; it fuses these passes.
+        # The compiler rejects functions with a custom forward mode. It fuses these operations.
         return functional.softplus(x, beta=beta) * (1 - gamma) + gamma * x
     return _SmoothLeakyReLU.apply(x, beta, gamma)
 

@@ -1,4 +1,4 @@
-"""Targets as a loss sees them: encoded, counted, and checked wherever numbers can be looked at."""
+"""The encoding of targets, and checks of their values."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ class Encoded(NamedTuple):
 
     Attributes:
         values: (B, C, *): one-hot or soft targets, or values in regression.
-        counted: (B, *), False for rows with the ignored index; None: every row counts.
+        counted: (B, *), False for rows with the ignored index; None: all rows count.
     """
 
     values: Tensor
@@ -24,10 +24,10 @@ class Encoded(NamedTuple):
 
 
 def check_target(target: object) -> None:
-    """Raise unless a target is a dense tensor that is not complex.
+    """Check the type of a target.
 
     Raises:
-        MetalossError: With what it is.
+        MetalossError: If it is not a dense tensor of integers or real numbers.
     """
     if not isinstance(target, Tensor):
         raise MetalossError(f"target is a {type(target).__name__}: expected a tensor")
@@ -40,18 +40,18 @@ def check_target(target: object) -> None:
 
 
 def layout(tensor: Tensor) -> str:
-    """Return ``"strided"`` for a dense tensor, else what it is, such as ``"sparse_coo"``."""
+    """Return the layout: ``"strided"`` for a dense tensor, or for example ``"sparse_coo"``."""
     return "nested" if tensor.is_nested else str(tensor.layout).removeprefix("torch.")
 
 
 def encode(prediction: Tensor, target: Tensor, link: Link, ignore_index: int) -> Encoded:
-    """Return the targets in the form of the outputs.
+    """Return the targets in the shape of the outputs.
 
     Args:
         prediction: (B, C, *) raw outputs.
-        target: With the softmax link (B, *) class indices or (B, C, *) probabilities, else the
-            shape of ``prediction``.
-        link: See above.
+        target: With the softmax link, (B, *) class indices or (B, C, *) probabilities; otherwise
+            the shape of ``prediction``.
+        link: The link of the loss.
         ignore_index: Rows with this class index do not count.
 
     Raises:
@@ -67,10 +67,10 @@ def encode(prediction: Tensor, target: Tensor, link: Link, ignore_index: int) ->
             f"{_allowed(prediction, link)} for raw outputs of shape {tuple(prediction.shape)} with "
             f"link={link.name}"
         )
-    # In a byte −100 would be 156, and 200 classes would be −56.
+    # In 8 bits, −100 would be 156, and class 200 would be −56.
     target = target.long()
     count = prediction.shape[1]
-    # Not F.one_hot: it neither vmaps nor traces.
+    # Not F.one_hot, which supports neither vmap nor tracing.
     every = torch.arange(count, device=target.device).view(1, -1, *[1] * (target.dim() - 1))
     values = (target.unsqueeze(1) == every).to(prediction.dtype)
     return Encoded(values, target != ignore_index)
@@ -79,10 +79,10 @@ def encode(prediction: Tensor, target: Tensor, link: Link, ignore_index: int) ->
 def out_of_range(
     prediction: Tensor, target: Tensor, link: Link, ignore_index: int
 ) -> Tensor | None:
-    """Return the rows (B, *) whose target is out of range; None for a link that has no range.
+    """Return a mask (B, *) of targets that are out of range; None with the identity link.
 
-    Class indices other than the ignored one must be one of the outputs; soft targets must be at
-    least 0, and with the sigmoid link at most 1. What is not a number is out of range.
+    A class index must be below C and ≥ 0, or the ignored index. A soft target must be finite and
+    ≥ 0, and with the sigmoid link ≤ 1.
     """
     if link is Link.identity:
         return None
@@ -92,10 +92,10 @@ def out_of_range(
 
 
 def refuse_out_of_range(prediction: Tensor, target: Tensor, link: Link, ignore_index: int) -> None:
-    """Raise if a target is out of range: for targets that are `readable`.
+    """Check the values of a target that is `readable`.
 
     Raises:
-        MetalossError: With the value and what is allowed.
+        MetalossError: If one is out of range.
     """
     if link is Link.identity or not target.numel():
         return
@@ -105,22 +105,24 @@ def refuse_out_of_range(prediction: Tensor, target: Tensor, link: Link, ignore_i
     else:
         target, count = target.long(), prediction.shape[1]
         lowest, highest = target.aminmax()
-        if lowest >= 0 and highest < count:  # nearly always: one pass is enough
+        if lowest >= 0 and highest < count:  # the usual case, in one pass
             return
         outside = _no_class(target, count, ignore_index)
         allowed = (
-            f"class indices from 0 to {count - 1}, or {ignore_index} for rows that do not count "
-            "(the loss's ignore_index, which can be set)"
+            f"class indices from 0 to {count - 1}, or the loss's ignore_index={ignore_index} for "
+            "rows that do not count"
         )
     if outside.any():
-        raise MetalossError(f"target holds {target[outside][0].item():g}: expected {allowed}")
+        raise MetalossError(
+            f"target has the value {target[outside][0].item():g}: expected {allowed}"
+        )
 
 
 def readable(tensor: Tensor) -> bool:
-    """Return whether the numbers of a tensor can be looked at now, at no price.
+    """Return whether the values of a tensor can be read without a wait.
 
-    Not on a GPU, which would have to be waited for; not in a program that is being traced or
-    compiled, nor under ``vmap``, where there are no numbers of a single tensor.
+    They cannot be read on a GPU without a synchronisation, and not at all while a program is traced
+    or compiled, or under ``vmap``.
     """
     return not (
         torch.compiler.is_compiling()
@@ -128,13 +130,13 @@ def readable(tensor: Tensor) -> bool:
         or type(tensor) not in (Tensor, torch.nn.Parameter)
         or torch.jit.is_tracing()
         or torch._C._functorch.peek_interpreter_stack() is not None
-        # Fake tensors and make_fx are such modes.
+        # Fake tensors and make_fx push such a mode.
         or torch._C._len_torch_dispatch_stack() > 0
     )
 
 
 def random_classes(outputs: int, rows: int, ignore_index: int, draws: torch.Generator) -> Tensor:
-    """Return class indices (B,), drawn evenly from those of C = ``outputs`` that count.
+    """Return class indices (B,), drawn uniformly from those of C = ``outputs`` that count.
 
     Example:
         >>> draws = torch.Generator().manual_seed(0)
@@ -148,12 +150,12 @@ def random_classes(outputs: int, rows: int, ignore_index: int, draws: torch.Gene
 
 
 def _no_class(target: Tensor, count: int, ignore_index: int) -> Tensor:
-    """Return where class indices are neither one of ``count`` classes nor the ignored one."""
+    """Return a mask of class indices that are neither below ``count`` nor the ignored one."""
     return ((target < 0) | (target >= count)) & (target != ignore_index)
 
 
 def _outside(target: Tensor, link: Link) -> Tensor:
-    """Return where soft targets are out of range: not a number counts as well."""
+    """Return a mask of soft targets that are out of range or NaN."""
     highest = float("inf") if link is Link.softmax else 1.0
     inside = (target >= 0) & (target <= highest)
     return ~(inside & (target < float("inf")))

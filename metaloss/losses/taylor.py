@@ -1,4 +1,4 @@
-"""The loss as a Taylor polynomial in target and prediction, its expansion point learned too."""
+"""The loss as a Taylor polynomial in target and prediction."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ class TaylorConfig:
         default=3, metadata={"help": "highest total power of target and prediction, 2 to 8"}
     )
     class_reduction: ClassReduction = field(
-        default=ClassReduction.mean, metadata={"help": "how the outputs of a row are combined"}
+        default=ClassReduction.mean, metadata={"help": "how the values of a row are combined"}
     )
 
     def __post_init__(self) -> None:
         """Check the ranges."""
-        # In a polynomial of order 1 the expansion point moves no gradient.
+        # With order 1, the expansion point has no effect on any gradient.
         if not 2 <= self.order <= _HIGHEST:
             raise MetalossError(
                 f"loss.order={self.order}: expected a whole number from 2 to {_HIGHEST}"
@@ -41,23 +41,26 @@ class Taylor(LearnedLoss):
 
     With target t, prediction p and the expansion point (a, b),
     ``ℓ(t, p) = −Σ c_ij (t − a)^i (p − b)^j / (i! j!)`` over j ≥ 1 and i + j ≤ order. Terms in t
-    alone move no gradient and are not there. φ is the coefficients c, drawn from a standard
-    normal, and a and b, drawn uniformly from [0, 1).
+    alone have no effect on any gradient and are left out. φ is the coefficients c, drawn from a
+    standard normal distribution, and a and b, drawn uniformly from [0, 1).
 
     Args:
         config: The options.
         link: What turns raw outputs into predictions.
         ignore_index: Rows with this class index do not count.
 
+    Raises:
+        MetalossError: If an option is out of range.
+
     Reference:
         Gonzalez & Miikkulainen, "Optimizing Loss Functions Through Multivariate Taylor Polynomial
-        Parameterization", 2021: order 3 and 8 parameters, searched by CMA-ES there.
+        Parameterization", 2021. There, the 8 parameters of order 3 are searched by CMA-ES.
 
     Example:
         >>> loss = Taylor(link="identity")
         >>> sum(p.numel() for p in loss.parameters()), loss.powers
         (8, ((0, 1), (0, 2), (0, 3), (1, 1), (1, 2), (2, 1)))
-        >>> with torch.no_grad():  # −(t − 0)(p − 0): the slope is −t
+        >>> with torch.no_grad():  # ℓ(t, p) = −t p
         ...     _ = loss.coefficients.copy_(torch.tensor([0.0, 0, 0, 1, 0, 0]))
         ...     _ = loss.centre.zero_()
         >>> loss(torch.tensor([[3.0]]), torch.tensor([[2.0]])).item()
@@ -97,7 +100,7 @@ class Taylor(LearnedLoss):
         return value
 
     def formula(self) -> str:
-        """Return the loss as it is now, in Python's notation for t and p.
+        """Return the current ℓ(t, p) in Python's notation.
 
         Example:
             >>> loss = Taylor(TaylorConfig(order=2))
@@ -112,11 +115,11 @@ class Taylor(LearnedLoss):
         return self._written("{:.6g}", "*", "**{}")
 
     def latex(self) -> str:
-        """Return the loss as it is now, in LaTeX."""
+        """Return the current ℓ(t, p) in LaTeX."""
         return self._written("{:.4g}", " ", "^{{{}}}")
 
     def python(self) -> str:
-        """Return the source of ``criterion(outputs, target)``, exact, for a program of its own."""
+        """Return the exact source of ``criterion(outputs, target)``, for any program."""
         return criterion_text(self, self._written("{!r}", "*", "**{}"))
 
     def _written(self, number: str, times: str, power: str) -> str:
@@ -129,12 +132,12 @@ class Taylor(LearnedLoss):
         return " + ".join(terms).replace("+ -", "- ")
 
     def extra_repr(self) -> str:
-        """Show the formula when printed."""
+        """Return what is printed: the formula, and that of the base class."""
         return f"{self.formula()}, {super().extra_repr()}"
 
 
 def _powers(x: Tensor, order: int) -> list[Tensor]:
-    # By multiplication: the derivatives of x ** n are slower, and x ** 0 has none.
+    # Products: the derivatives of x ** n are slower, and x ** 0 has none.
     powers = [torch.ones_like(x)]
     for _ in range(order):
         powers.append(powers[-1] * x)

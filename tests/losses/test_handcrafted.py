@@ -193,7 +193,7 @@ def test_logit_adjusted_takes_the_shares_of_the_training_rows(tmp_path):
     [
         (["loss.tau=-1"], "loss.tau=-1.0: expected a number ≥ 0"),
         (["loss.shares=[0.5,0]"], r"loss.shares=\[0.5, 0.0\]: expected positive numbers"),
-        (["loss.shares=[0.5,0.5]"], "loss.shares: 2 classes: expected the number"),
+        (["loss.shares=[0.5,0.5]"], "loss.shares has 2 classes: expected 10"),
         (["task=diabetes"], "LogitAdjusted needs probabilities"),
     ],
 )

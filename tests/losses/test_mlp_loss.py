@@ -129,7 +129,7 @@ def test_offsets_shift_the_raw_outputs_of_their_classes(link, shape):
 
 def test_offsets_for_another_number_of_classes_are_refused_before_anything_is_written(tmp_path):
     words = ["task=digits", "loss=mlp", "loss.class_offsets=7", f"output={tmp_path / 'run'}"]
-    with pytest.raises(MetalossError, match=r"class_offsets=7: expected the number of the task"):
+    with pytest.raises(MetalossError, match=r"class_offsets=7: expected 10, for raw outputs"):
         train(words)
     assert not (tmp_path / "run").exists()
 

@@ -81,7 +81,7 @@ def test_infix_is_read_by_the_usual_rules(text, same):
         ("add(t, p, p)", 9, "add takes 2 argument"),
         ("log(t, p)", 6, "log takes 1 argument"),
         ("t / p", 3, "there is no division: use aq"),
-        ("p^3", 3, "expected 2, the only power"),
+        ("p^3", 3, "expected 2, the only allowed power"),
         ("(t", 3, r"expected an operator or '\)'"),
         ("t)", 2, "expected an operator or the end"),
         ("t $ p", 3, r"unexpected character '\$'"),
@@ -96,11 +96,11 @@ def test_an_error_points_at_its_column(text, column, message):
 
 
 def test_a_long_text_is_refused_by_its_length():
-    with pytest.raises(MetalossError, match="20001 characters, at most 20000"):
+    with pytest.raises(MetalossError, match="20001 characters: expected at most 20000"):
         parse("p" * (LONGEST_TEXT + 1))
 
 
 def test_a_tree_that_is_too_large_is_refused():
-    with pytest.raises(MetalossError, match=r"more than 500 nodes|at most 500 and 50"):
+    with pytest.raises(MetalossError, match=r"expected at most 500 nodes"):
         parse("t" + "+p" * 400)
     assert isinstance(parse("t" + "+p" * 40), Expression)

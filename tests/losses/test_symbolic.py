@@ -62,8 +62,8 @@ def test_without_coefficients_there_is_nothing_to_learn():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"expression": "square(t)"}, "the prediction p does not occur"),
-        ({"expression": "log(p)"}, "the target t does not occur"),
+        ({"expression": "square(t)"}, "expected an expression with the prediction p"),
+        ({"expression": "log(p)"}, "expected an expression with the target t"),
         ({"expression": "square(t - q)"}, r"loss.expression, column 12: unknown name 'q'"),
         ({"noise": -0.1}, "loss.noise=-0.1: expected a number from 0"),
         ({"noise": float("nan")}, "loss.noise=nan"),

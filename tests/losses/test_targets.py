@@ -16,7 +16,7 @@ from metaloss.types import Link
 from .families import CASES, build, phi_of, rows, value
 
 CLASSES = [name for name, link in CASES if link is Link.softmax]
-ALLOWED = r"class indices from 0 to 3, or -100 for rows that do not count"
+ALLOWED = r"class indices from 0 to 3, or the loss's ignore_index=-100 for rows that"
 
 
 def with_one(target, place, wrong):
@@ -41,7 +41,8 @@ def test_a_class_index_out_of_range_is_refused_as_cross_entropy_refuses_it(name,
     with pytest.raises(IndexError):
         F.cross_entropy(outputs, bad)
     with pytest.raises(
-        MetalossError, match=rf"target holds {wrong:g}: expected {ALLOWED}".replace("+", r"\+")
+        MetalossError,
+        match=rf"target has the value {wrong:g}: expected {ALLOWED}".replace("+", r"\+"),
     ) as caught:
         build(name)(outputs, bad)
     assert "\n" not in str(caught.value)
@@ -51,7 +52,7 @@ def test_a_class_index_out_of_range_is_refused_as_cross_entropy_refuses_it(name,
 def test_one_place_of_many_is_enough(shape):
     outputs, target = rows(Link.softmax, shape)
     bad = with_one(target, (1, *[-1] * (target.dim() - 1)), 4)
-    with pytest.raises(MetalossError, match=f"target holds 4: expected {ALLOWED}"):
+    with pytest.raises(MetalossError, match=f"target has the value 4: expected {ALLOWED}"):
         MLPLoss()(outputs, bad)
 
 
@@ -66,7 +67,7 @@ def test_the_index_that_is_ignored_can_be_any(name, ignored):
     expected = loss(outputs[kept], target[kept])
     loss.ignore_index = ignored
     torch.testing.assert_close(loss(outputs, target), expected)
-    with pytest.raises(MetalossError, match="target holds -100"):
+    with pytest.raises(MetalossError, match="target has the value -100"):
         loss(outputs, with_one(target, 0, -100))
 
 
@@ -88,7 +89,9 @@ def test_classes_may_be_of_any_integer_type(dtype):
 @pytest.mark.parametrize("wrong", [-0.01, float("nan"), float("inf")])
 def test_soft_targets_that_are_no_probabilities_are_refused(name, wrong):
     outputs, _ = rows(Link.softmax)
-    with pytest.raises(MetalossError, match=rf"target holds {wrong:g}: expected probabilities"):
+    with pytest.raises(
+        MetalossError, match=rf"target has the value {wrong:g}: expected probabilities"
+    ):
         build(name)(outputs, with_one(soft(), (2, 1), wrong))
 
 
@@ -96,7 +99,9 @@ def test_soft_targets_that_are_no_probabilities_are_refused(name, wrong):
 @pytest.mark.parametrize("wrong", [-100.0, 2.0, 255.0, float("nan")])
 def test_yes_no_targets_are_from_0_to_1(name, wrong):
     outputs, target = rows(Link.sigmoid)
-    with pytest.raises(MetalossError, match=rf"target holds {wrong:g}: expected numbers from 0"):
+    with pytest.raises(
+        MetalossError, match=rf"target has the value {wrong:g}: expected numbers from 0"
+    ):
         build(name, Link.sigmoid)(outputs, with_one(target, (2, 1), wrong))
 
 

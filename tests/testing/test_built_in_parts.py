@@ -73,7 +73,7 @@ def test_losses_are_checked_with_every_link_that_they_take():
 
 
 def test_what_cannot_be_made_is_refused_in_the_parts_own_words():
-    with pytest.raises(MetalossError, match=r"loss=load needs loss\.path=FOLDER"):
+    with pytest.raises(MetalossError, match=r"loss=load without loss\.path: expected"):
         check_part("loss", "load")
     with pytest.raises(MetalossError, match="unknown loss 'mpl': did you mean 'mlp'"):
         check_part("loss", "mpl")

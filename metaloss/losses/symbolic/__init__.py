@@ -1,4 +1,4 @@
-"""Losses that are expressions: operators, trees, a parser, renderings, and the loss itself."""
+"""Losses that are expressions: operators, trees, a parser, output as text, and the loss."""
 
 from metaloss.losses.symbolic.expression import Expression
 from metaloss.losses.symbolic.operators import OPERATORS, Operator

@@ -1,4 +1,4 @@
-"""An expression in target t and prediction p, as a value."""
+"""An expression in target t and prediction p."""
 
 from __future__ import annotations
 
@@ -24,16 +24,16 @@ Value = TypeVar("Value")
 
 @dataclass(frozen=True)
 class Expression:
-    """A tree in prefix order: an operator's name stands before its arguments.
+    """A tree in prefix order: an operator's name comes before its arguments.
 
-    Numbers, ``"t"`` and ``"p"`` are the leaves. A subtree is a slice of ``tokens``; nothing here
-    recurses, so that no expression is too deep to be handled.
+    The leaves are numbers, ``"t"`` and ``"p"``. A subtree is a slice of ``tokens``. No method is
+    recursive, so that the depth is not limited by Python.
 
     Args:
-        tokens: One or more, as many as the operators call for.
+        tokens: Names of operators, and leaves; as many as the operators need.
 
     Raises:
-        MetalossError: If the tokens are no single expression, or one that is too large.
+        MetalossError: If the tokens are not one expression, or if it is too large.
 
     Example:
         >>> squared = Expression(("square", "sub", "t", "p"))
@@ -54,11 +54,11 @@ class Expression:
                 raise MetalossError(f"the expression is complete before {token!r}")
             missing += _arity(token) - 1
         if missing or not self.tokens:
-            raise MetalossError(f"the expression lacks {missing} argument(s) at its end")
+            raise MetalossError(f"{missing} argument(s) are missing at the end of the expression")
         if self.size > LARGEST_SIZE or self.height > LARGEST_HEIGHT:
             raise MetalossError(
-                f"the expression has {self.size} nodes and height {self.height}: at most "
-                f"{LARGEST_SIZE} and {LARGEST_HEIGHT} are allowed"
+                f"the expression has {self.size} nodes and height {self.height}: expected at most "
+                f"{LARGEST_SIZE} nodes and height {LARGEST_HEIGHT}"
             )
 
     @property
@@ -68,11 +68,11 @@ class Expression:
 
     @property
     def height(self) -> int:
-        """The number of edges from the root to the deepest leaf: 0 for a leaf alone."""
+        """The number of edges from the root to the deepest leaf; 0 for a single leaf."""
         return self.folded(lambda _, token, below: 1 + max(below) if below else 0)
 
     def end(self, index: int) -> int:
-        """Return where the subtree that begins at ``index`` ends: its tokens are a slice."""
+        """Return the index after the last token of the subtree that begins at ``index``."""
         missing, at = 1, index
         while missing:
             missing += _arity(self.tokens[at]) - 1
@@ -88,11 +88,11 @@ class Expression:
         return Expression(self.tokens[:index] + by.tokens + self.tokens[self.end(index) :])
 
     def folded(self, combine: Callable[[int, Token, list[Value]], Value]) -> Value:
-        """Return what the root comes to: ``combine(index, token, values of the arguments)``."""
+        """Return the root's value; each node's is ``combine(index, token, arguments' values)``."""
         values: list[Value] = []
         for index in range(self.size - 1, -1, -1):
             token = self.tokens[index]
-            # Read from the end: the arguments lie on the stack, the first on top.
+            # Tokens are read from the end, so that the first argument is on top of the stack.
             arguments = [values.pop() for _ in range(_arity(token))]
             values.append(combine(index, token, arguments))
         return values[0]
@@ -105,8 +105,8 @@ class Expression:
         Args:
             prediction: p, any shape.
             target: t, the same shape.
-            coefficients: (size − 1,), one for each edge: what the node of token k + 1 hands to its
-                parent is multiplied by number k. None: all 1.
+            coefficients: (size − 1,), one for each edge: the value of the node of token k + 1 is
+                multiplied by coefficient k. None: all 1.
 
         Returns:
             The shape of ``prediction``.
@@ -125,7 +125,7 @@ class Expression:
         return torch.broadcast_to(self.folded(combine), prediction.shape)
 
     def __str__(self) -> str:
-        """Return the text in functional notation; `parse` reads it back as the same value."""
+        """Return the text in functional notation, which `parse` reads back."""
 
         def combine(index: int, token: Token, arguments: list[str]) -> str:
             if isinstance(token, float):
@@ -136,7 +136,7 @@ class Expression:
 
 
 def number(value: float) -> str:
-    """Return a number's shortest text that reads back as the same number."""
+    """Return the shortest text of a number that is read back as the same number."""
     return repr(value).removesuffix(".0")
 
 
@@ -147,8 +147,8 @@ def _arity(token: Token) -> int:
 def _check_token(token: object) -> None:
     if isinstance(token, str):
         if token not in OPERATORS and token not in TERMINALS:
-            raise MetalossError(f"{token!r} is no operator and neither t nor p")
+            raise MetalossError(f"{token!r} is neither an operator nor t nor p")
     elif not isinstance(token, float):
-        raise MetalossError(f"{token!r} is a {type(token).__name__}: numbers are floats here")
+        raise MetalossError(f"{token!r} is of type {type(token).__name__}: expected str or float")
     elif not math.isfinite(token) or abs(token) > LARGEST_NUMBER:
-        raise MetalossError(f"the number {token} is not within ±{LARGEST_NUMBER:g}")
+        raise MetalossError(f"number {token}: expected one within ±{LARGEST_NUMBER:g}")

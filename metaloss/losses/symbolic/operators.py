@@ -1,8 +1,8 @@
-"""What an expression is made of: operators that are defined, and twice differentiable, everywhere.
+"""The operators of expressions. All are defined and twice differentiable everywhere.
 
 Reference:
     Raymond, Chen, Xue & Zhang, "Learning Symbolic Model-Agnostic Loss Functions via
-    Meta-Learning", TPAMI 2023: the operators of EvoMAL, protected as in the authors' code.
+    Meta-Learning", TPAMI 2023: the operators of EvoMAL, with the safeguards of the authors' code.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ class Operator:
     """One operator.
 
     Attributes:
-        name: Its name in an expression's text.
+        name: The name in an expression.
         arity: The number of its arguments, 1 or 2.
-        apply: ``(*tensors) -> tensor``, element by element, arguments broadcast. The first and
-            second derivatives are finite for finite arguments, on kinks as well.
-        python: The same in Python's notation for torch, with ``{0}`` and ``{1}`` for arguments.
-        meaning: For people.
+        apply: ``(*tensors) -> tensor``, element by element, with broadcasting. First and second
+            derivatives are finite for finite arguments.
+        python: The same as Python source for torch, with ``{0}`` and ``{1}`` for the arguments.
+        meaning: A description to show.
     """
 
     name: str
@@ -42,12 +42,12 @@ def _quotient(a: Tensor, b: Tensor) -> Tensor:
 
 
 def _floored(a: Tensor) -> Tensor:
-    # Below the floor the slope is 0, not infinite.
+    # Below the floor, the derivative is 0 and not infinite.
     return torch.clamp(torch.abs(a), min=FLOOR)
 
 
 def _sign(a: Tensor) -> Tensor:
-    # torch's sign of NaN is 0: a target that is no number would train the model.
+    # torch's sign of NaN is 0, which would hide a target that is NaN.
     return torch.where(a.isnan(), a, torch.sign(a))
 
 
@@ -68,21 +68,21 @@ _ALL = (
         arity=2,
         apply=torch.minimum,
         python="torch.minimum({0}, {1})",
-        meaning="the smaller; half the slope each where both are equal",
+        meaning="the smaller; if equal, each gets half of the derivative",
     ),
     Operator(
         name="max",
         arity=2,
         apply=torch.maximum,
         python="torch.maximum({0}, {1})",
-        meaning="the larger; half the slope each where both are equal",
+        meaning="the larger; if equal, each gets half of the derivative",
     ),
     Operator(
         name="sign",
         arity=1,
         apply=_sign,
         python="torch.sign({0})",
-        meaning="−1, 0 or 1; its slope is 0",
+        meaning="−1, 0 or 1; the derivative is 0",
     ),
     Operator(name="square", arity=1, apply=torch.square, python="({0} ** 2)", meaning="a²"),
     Operator(name="abs", arity=1, apply=torch.abs, python="torch.abs({0})", meaning="|a|"),

@@ -1,4 +1,4 @@
-"""From text to an expression: a parser for the allowed operators and nothing else.
+"""A parser for expressions of the allowed operators.
 
 ::
 
@@ -7,7 +7,7 @@
     factor  = "-" factor | atom (("^" | "**") "2")?
     atom    = number | "t" | "p" | name "(" sum ("," sum)? ")" | "(" sum ")"
 
-Nothing is evaluated: the text is cut into words, and the words into a tree.
+The text is split into words, and these are parsed into a tree. Nothing is evaluated.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ _WORD = re.compile(
 )
 _BLANK = " \t\n\r\f\v"
 _INFIX = {"+": "add", "-": "sub"}
-# Four frames a level: far from Python's limit, and more than an expression may have in height.
+# More than the allowed height, and far below Python's recursion limit (four frames a level).
 _DEEPEST = 2 * LARGEST_HEIGHT
 
 
@@ -45,15 +45,15 @@ class _Word(NamedTuple):
 
 
 def parse(text: str) -> Expression:
-    """Read an expression in functional or infix notation, or a mixture.
+    """Read an expression in functional or infix notation, or in a mixture of both.
 
     Args:
-        text: Such as ``square(sub(t, p))``, ``(t - p)^2`` or ``-t * log(p)``. The operators are
-            those of `OPERATORS`; ``^2`` is ``square``; there is no division but ``aq``.
+        text: Such as ``square(sub(t, p))``, ``(t - p)^2`` or ``-t * log(p)``. `OPERATORS` has the
+            operators; ``^2`` means ``square``; the only division is ``aq``.
 
     Raises:
-        MetalossError: If the text is no expression, with the column (from 1) where that shows; if
-            it is too long or too deep.
+        MetalossError: If the text is not an expression, with the column (from 1); if it is too long
+            or nested too deeply.
 
     Example:
         >>> str(parse("-t * log(p) + 0.5*(t - p)^2"))
@@ -64,7 +64,7 @@ def parse(text: str) -> Expression:
     """
     if len(text) > LONGEST_TEXT:
         raise MetalossError(
-            f"expression: {len(text)} characters, at most {LONGEST_TEXT} are allowed"
+            f"expression has {len(text)} characters: expected at most {LONGEST_TEXT}"
         )
     reader = _Reader(_words(text))
     tokens = reader.sum()
@@ -78,7 +78,7 @@ def parse(text: str) -> Expression:
 
 
 class _Reader:
-    """Recursive descent over the words; every method returns tokens in prefix order."""
+    """A recursive descent parser. The methods of the grammar return tokens in prefix order."""
 
     def __init__(self, words: list[_Word]) -> None:
         self._words, self._at, self._depth = words, 0, 0
@@ -87,7 +87,7 @@ class _Reader:
         return self._words[self._at]
 
     def take(self, *texts: str) -> _Word | None:
-        """Return the next word if it is one of these marks, and go past it."""
+        """Return the next word and go past it if it is one of these marks; else return None."""
         word = self.peek()
         if word.kind != "mark" or word.text not in texts:
             return None
@@ -109,7 +109,7 @@ class _Reader:
         while mark := self.take("*", "/"):
             if mark.text == "/":
                 raise self.refusal(
-                    mark, "there is no division: use aq(a, b) = a / sqrt(1 + b^2), or a factor"
+                    mark, "but there is no division: use aq(a, b) = a / sqrt(1 + b^2), or a factor"
                 )
             left = self._joined("mul", left, self.factor())
         return left
@@ -129,7 +129,7 @@ class _Reader:
             return base
         exponent = self.peek()
         if exponent.kind != "number" or float(exponent.text) != 2:
-            raise self.refusal(exponent, "expected 2, the only power (square)")
+            raise self.refusal(exponent, "expected 2, the only allowed power")
         self._at += 1
         return ["square", *base]
 
@@ -179,12 +179,12 @@ class _Reader:
     def _enter(self, word: _Word) -> None:
         self._depth += 1
         if self._depth > _DEEPEST:
-            raise self.refusal(word, f"nested more than {_DEEPEST} deep")
+            raise self.refusal(word, f"expected at most {_DEEPEST} nested levels")
 
     def _joined(self, operator: str, left: list[Token], right: list[Token]) -> list[Token]:
-        # Refused here, since a long sum would otherwise copy its left side again and again.
+        # Checked here, because a long sum copies its left side for each operator.
         if len(left) > LARGEST_SIZE:
-            raise MetalossError(f"expression: more than {LARGEST_SIZE} nodes")
+            raise MetalossError(f"expression: expected at most {LARGEST_SIZE} nodes")
         return [operator, *left, *right]
 
 

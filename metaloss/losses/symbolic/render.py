@@ -1,6 +1,7 @@
-"""An expression with its coefficients as text for people, as LaTeX, and as Python.
+"""An expression with its coefficients as text, as LaTeX and as Python source.
 
-For people it is simplified, and the floor under log and sqrt is left out; the Python is exact.
+Text and LaTeX are simplified, and leave out the floor under log and sqrt. The Python source is
+exact.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
     import sympy
 
 _DIGITS = 4
-# sympy's own rules take seconds on large expressions, and nobody reads those.
+# sympy takes seconds to simplify larger expressions.
 _LARGEST_SIMPLIFIED = 80
 
 
@@ -29,7 +30,7 @@ def as_text(
 
     Args:
         expression: The tree.
-        coefficients: One for each edge, see `Expression.evaluate`; None: all 1.
+        coefficients: One for each edge; see `Expression.evaluate`. None: all 1.
         positive: Whether p and t are never negative, as probabilities are.
 
     Example:
@@ -49,7 +50,7 @@ def as_text(
 def as_latex(
     expression: Expression, coefficients: Sequence[float] | None = None, *, positive: bool = False
 ) -> str:
-    r"""Return the formula in LaTeX's mathematics, without dollars; see `as_text`.
+    r"""Return the formula in LaTeX, without dollar signs; see `as_text`.
 
     Example:
         >>> from metaloss.losses.symbolic.parse import parse
@@ -64,7 +65,7 @@ def as_latex(
 
 
 def as_python(expression: Expression, coefficients: Sequence[float] | None = None) -> str:
-    """Return the exact expression for torch, in the tensors ``p``, ``t`` and ``one``.
+    """Return the exact expression for torch, in the tensors ``p``, ``t`` and ``one`` (ones).
 
     Example:
         >>> from metaloss.losses.symbolic.parse import parse
@@ -74,7 +75,7 @@ def as_python(expression: Expression, coefficients: Sequence[float] | None = Non
 
     def combine(index: int, token: Token, arguments: list[str]) -> str:
         if isinstance(token, float):
-            # A number alone is no tensor, which torch's functions need.
+            # torch's functions need a tensor.
             text = f"({number(token)} * one)"
         elif arguments:
             text = OPERATORS[token].python.format(*arguments)
@@ -103,7 +104,7 @@ def _coefficient(coefficients: Sequence[float] | None, index: int) -> float:
 def _as_sympy(
     expression: Expression, coefficients: Sequence[float] | None, positive: bool
 ) -> sympy.Expr:
-    """Build sympy's own object from our tree: no text is read by sympy."""
+    """Build the sympy expression from the tree, so that sympy evaluates no text."""
     import sympy
 
     assumed = {"nonnegative": True} if positive else {"real": True}
@@ -129,7 +130,7 @@ def _as_sympy(
         elif not arguments:
             value = leaves[token]
         elif all(argument.is_number for argument in arguments):
-            # By our own operators: they are defined where sympy's are not, as log(0).
+            # With the torch operators, which are defined where sympy's are not, as log(0).
             plain = [torch.tensor(float(a), dtype=torch.float64) for a in arguments]
             value = _nice(OPERATORS[token].apply(*plain).item())
         else:
@@ -142,11 +143,11 @@ def _as_sympy(
 
 
 def _ordered(a: sympy.Expr, b: sympy.Expr, which: Any) -> list[sympy.Expr]:
-    """Return the smaller and the larger where a sign tells, else ``which`` of them as it stands."""
+    """Return [smaller, larger] if their signs tell, else ``[which(a, b)]``, not evaluated."""
     for small, large in ((a, b), (b, a)):
         if small.is_number and small <= 0 and large.is_nonnegative:
             return [small, large]
-    # Unevaluated: sympy would try for long to find out which is larger.
+    # Not evaluated, because sympy would take long to find out which is larger.
     return [which(a, b, evaluate=False)]
 
 
@@ -154,7 +155,7 @@ def _log(value: sympy.Expr) -> sympy.Expr:
     import sympy
 
     size = sympy.Abs(value)
-    # Only now it may show that this is a number, as in min(t, 0): perhaps one below the floor.
+    # The argument may be a number after simplification, as in min(t, 0), and below the floor.
     return sympy.Float(math.log(max(float(size), FLOOR))) if size.is_number else sympy.log(size)
 
 

@@ -1,4 +1,4 @@
-"""The loss as an expression, with a learned coefficient on every edge of its tree."""
+"""The loss as an expression, with a learned coefficient for every edge of its tree."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ class SymbolicConfig:
 
     expression: str = field(
         default="square(sub(t, p))",
-        metadata={"help": "in target t and prediction p: square(sub(t, p)) or (t - p)^2"},
+        metadata={"help": "in target t and prediction p, such as square(sub(t, p)) or (t - p)^2"},
     )
     coefficients: bool = field(
-        default=True, metadata={"help": "learn a coefficient on every edge; false: none"}
+        default=True, metadata={"help": "learn a coefficient for every edge of the tree"}
     )
     noise: float = field(
-        default=0.0, metadata={"help": "spread of the coefficients around 1 at the start"}
+        default=0.0, metadata={"help": "standard deviation of the initial coefficients around 1"}
     )
     class_reduction: ClassReduction = field(
-        default=ClassReduction.mean, metadata={"help": "how the outputs of a row are combined"}
+        default=ClassReduction.mean, metadata={"help": "how the values of a row are combined"}
     )
 
     def __post_init__(self) -> None:
@@ -42,27 +42,31 @@ class SymbolicConfig:
         for leaf, what in (("p", "prediction"), ("t", "target")):
             if leaf not in tokens:
                 raise MetalossError(
-                    f"loss.expression={self.expression}: the {what} {leaf} does not occur, so that "
-                    "nothing could be learned from it"
+                    f"loss.expression={self.expression}: expected an expression with the {what} "
+                    f"{leaf}"
                 )
         if not 0 <= self.noise < 1:
-            raise MetalossError(f"loss.noise={self.noise}: expected a number from 0 up to 1")
+            raise MetalossError(f"loss.noise={self.noise}: expected a number in [0, 1)")
 
 
 class Symbolic(LearnedLoss):
     """An expression, applied to every output.
 
-    φ is one coefficient for each edge of the tree, 1 at the start: the loss is then what the
-    expression says, and no start refits it (``start=keep``, ``random`` and ``imitate`` agree).
+    φ is one coefficient for each edge of the tree. All begin at 1, so that the loss begins as the
+    expression. No start changes that: ``keep``, ``random`` and ``imitate`` give the same φ.
 
     Args:
         config: The options.
         link: What turns raw outputs into predictions.
         ignore_index: Rows with this class index do not count.
 
+    Raises:
+        MetalossError: If the expression cannot be read or an option is out of range.
+
     Reference:
         Raymond, Chen, Xue & Zhang, "Learning Symbolic Model-Agnostic Loss Functions via
-        Meta-Learning", TPAMI 2023: expressions by genetic programming, coefficients by unrolling.
+        Meta-Learning", TPAMI 2023. There, expressions are found by genetic programming, and
+        coefficients by meta-gradients.
 
     Example:
         >>> loss = Symbolic(SymbolicConfig(expression="-t * log(p)"))
@@ -102,19 +106,19 @@ class Symbolic(LearnedLoss):
         return self.expression.evaluate(prediction, target, self.coefficients)
 
     def formula(self) -> str:
-        """Return the loss as it is now, simplified, in Python's notation for t and p."""
+        """Return the current ℓ(t, p), simplified, in Python's notation."""
         return as_text(self.expression, self._numbers(), positive=self._positive)
 
     def latex(self) -> str:
-        """Return the loss as it is now, simplified, in LaTeX."""
+        """Return the current ℓ(t, p), simplified, in LaTeX."""
         return as_latex(self.expression, self._numbers(), positive=self._positive)
 
     def python(self) -> str:
-        """Return the source of ``criterion(outputs, target)``, exact, for a program of its own."""
+        """Return the exact source of ``criterion(outputs, target)``, for any program."""
         return criterion_text(self, as_python(self.expression, self._numbers()))
 
     def extra_repr(self) -> str:
-        """Show the formula when printed."""
+        """Return what is printed: the formula, and that of the base class."""
         return f"{self.formula()}, {super().extra_repr()}"
 
     @property

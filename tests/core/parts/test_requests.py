@@ -108,7 +108,7 @@ def _loaded():
         (("device=cuda:99",), {}, r"device=cuda:99: this machine has \d+ CUDA devices"),
         (("schedule=load",), {}, "unknown schedule 'load'"),
         (("inner.lr=-1",), {}, "lr=-1"),
-        (("loss=load",), {}, "loss=load needs loss.path=FOLDER"),
+        (("loss=load",), {}, "loss=load without loss.path: expected loss.path=FOLDER"),
         (("loss=load", "loss.path=/nowhere"), {}, "cannot read /nowhere/loss.json"),
     ],
 )
