@@ -25,6 +25,27 @@ class UnsupportedError(MetalossError):
     """A part cannot do what was asked. The message names a part that can."""
 
 
+def check_range(option: str, value: object, holds: bool, expected: str) -> None:
+    """Raise unless an option's value is in its range.
+
+    Args:
+        option: The option's name, such as ``"inner.lr"``.
+        value: Its value.
+        holds: Whether the value is in the range.
+        expected: The range in words.
+
+    Raises:
+        MetalossError: If ``holds`` is false.
+
+    Example:
+        >>> check_range("inner.lr", -1, -1 > 0, "a number > 0")
+        Traceback (most recent call last):
+        metaloss.errors.MetalossError: inner.lr=-1: expected a number > 0
+    """
+    if not holds:
+        raise MetalossError(f"{option}={value}: expected {expected}")
+
+
 def unknown_name(kind: str, got: object, known: Iterable[str]) -> MetalossError:
     """Return the error for an unknown name, with the nearest valid one.
 

@@ -1,1 +1,1 @@
-"""Base models."""
+"""Networks that are trained under a loss."""

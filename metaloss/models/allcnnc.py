@@ -1,4 +1,4 @@
-"""All-CNN-C: nothing but convolutions."""
+"""All-CNN-C: convolutions only."""
 
 from __future__ import annotations
 
@@ -7,16 +7,16 @@ from dataclasses import dataclass, field
 from torch import Tensor, nn
 
 from metaloss.models.layers import HeFanInConv2d
-from metaloss.models.options import check_dropout, check_picture
+from metaloss.models.options import check_dropout, check_image, dropout
 
 
 @dataclass(frozen=True, kw_only=True)
 class AllCNNCConfig:
     """Options of the ``allcnnc`` model; the defaults are the paper's."""
 
-    dropout_input: float = field(default=0.2, metadata={"help": "on the picture, 0 to below 1"})
+    dropout_input: float = field(default=0.2, metadata={"help": "rate on the image, in [0, 1)"})
     dropout: float = field(
-        default=0.5, metadata={"help": "after each convolution of stride 2, 0 to below 1"}
+        default=0.5, metadata={"help": "rate after each convolution of stride 2, in [0, 1)"}
     )
 
     def __post_init__(self) -> None:
@@ -26,19 +26,19 @@ class AllCNNCConfig:
 
 
 class AllCNNC(nn.Module):
-    """Nine convolutions with ReLU, two of them of stride 2 in place of pooling, then the mean.
+    """Nine convolutions, two of them of stride 2 instead of pooling, then the mean over the image.
 
     Channels 96, 96, 96 (stride 2), 192, 192, 192 (stride 2), 192 (no padding: 8×8 becomes 6×6),
-    192 (1×1), C (1×1). One thing differs from the paper's table: no ReLU after the last one, so
-    that an output may be negative and is never without a gradient. With three channels and ten
-    outputs these are the 1,369,738 parameters that the paper rounds to 1.4 M.
+    192 (1×1), C (1×1), with ReLU between them. Unlike in the paper's table, there is no ReLU after
+    the last one, so that outputs may be negative. With three channels and ten outputs, the model
+    has 1,369,738 parameters; the paper says 1.4 M.
 
-    Weights begin as He's by fan-in, biases at zero.
+    Weights are initialised by He's rule with fan-in, biases with zero.
 
     Args:
         config: The options.
         input_shape: (channels, H, W), at least 9×9.
-        outputs: C.
+        outputs: C, the number of outputs.
 
     Raises:
         MetalossError: If a shape or an option is out of range.
@@ -60,13 +60,13 @@ class AllCNNC(nn.Module):
         self, config: AllCNNCConfig, *, input_shape: tuple[int, ...], outputs: int
     ) -> None:
         super().__init__()
-        channels, _, _ = check_picture("allcnnc", input_shape, outputs, least=9)
-        layers = _dropout(config.dropout_input)
+        channels, _, _ = check_image("allcnnc", input_shape, outputs, least=9)
+        layers = dropout(config.dropout_input)
         for before, after in ((channels, 96), (96, 192)):
             layers += [HeFanInConv2d(before, after, 3, padding=1), nn.ReLU()]
             layers += [HeFanInConv2d(after, after, 3, padding=1), nn.ReLU()]
             layers += [HeFanInConv2d(after, after, 3, stride=2, padding=1), nn.ReLU()]
-            layers += _dropout(config.dropout)
+            layers += dropout(config.dropout)
         layers += [HeFanInConv2d(192, 192, 3), nn.ReLU()]
         layers += [HeFanInConv2d(192, 192, 1), nn.ReLU()]
         self.body = nn.Sequential(*layers)
@@ -75,7 +75,3 @@ class AllCNNC(nn.Module):
     def forward(self, inputs: Tensor) -> Tensor:
         """Return raw outputs (B, C) for ``inputs`` (B, channels, H, W)."""
         return self.head(self.body(inputs)).mean((2, 3))
-
-
-def _dropout(rate: float) -> list[nn.Module]:
-    return [nn.Dropout(rate)] if rate > 0 else []

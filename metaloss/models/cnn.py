@@ -1,4 +1,4 @@
-"""A small convolutional network, over pictures or signals."""
+"""A small convolutional network for images or signals."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from metaloss.models.options import (
     check_positive,
     check_shapes,
     check_widths,
+    dropout,
 )
 
 
@@ -24,13 +25,13 @@ class CNNConfig:
     """Options of the ``cnn`` model."""
 
     channels: list[int] = field(
-        default_factory=lambda: [16, 32], metadata={"help": "channels of each convolution"}
+        default_factory=lambda: [16, 32], metadata={"help": "output channels of each convolution"}
     )
     kernel: int = field(default=3, metadata={"help": "width of the kernels, odd"})
     activation: Activation = field(
         default=Activation.relu, metadata={"help": "of the hidden layers"}
     )
-    dropout: float = field(default=0.0, metadata={"help": "before the last layer, 0 to below 1"})
+    dropout: float = field(default=0.0, metadata={"help": "rate before the last layer, in [0, 1)"})
     batch_norm: bool = field(
         default=False, metadata={"help": "batch normalisation after every convolution"}
     )
@@ -47,12 +48,12 @@ class CNNConfig:
 class CNN(nn.Module):
     """Convolutions, each followed by average pooling to half the size, then a linear layer.
 
-    Average pooling is linear, so that no kink of the meta-gradient comes from it; a dimension of
-    size 1 is not pooled any further.
+    Average pooling is linear, so that it is differentiable everywhere. A dimension of size 1 is not
+    pooled.
 
     Args:
         config: The options.
-        input_shape: (C, H, W) for pictures; (C, L), or (L,) with one channel, for signals.
+        input_shape: (channels, H, W) for images; (channels, L) or (L,) for signals.
         outputs: C, the number of outputs.
 
     Raises:
@@ -77,9 +78,7 @@ class CNN(nn.Module):
             pooled = [min(2, size) for size in sizes]
             layers += _stage(config, before, after, pooled)
             sizes = [size // factor for size, factor in zip(sizes, pooled, strict=True)]
-        layers.append(nn.Flatten())
-        if config.dropout > 0:
-            layers.append(nn.Dropout(config.dropout))
+        layers += [nn.Flatten(), *dropout(config.dropout)]
         self.body = nn.Sequential(*layers)
         self.head = nn.Linear(config.channels[-1] * math.prod(sizes), outputs)
 

@@ -1,4 +1,4 @@
-"""A small language model of GPT-2's form."""
+"""A language model with the architecture of GPT-2."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ class GPTConfig(TransformerConfig):
 
 
 class GPT(nn.Module):
-    """Embeddings of tokens and positions, causal blocks, and the embeddings again as last layer.
+    """Embeddings of tokens and positions, then causal blocks; the embeddings are the last layer.
 
-    Takes int64 tokens (B, T) and returns raw outputs (B, C, T): at each position one for every
-    token that may follow. The vocabulary is the task's number of outputs, so that every token of
-    the inputs must be below it. GPT-2's form and weights, but for the GELU, which is exact here and
-    an approximation by tanh there; with its sizes these are its 124,439,808 parameters.
+    Takes int64 tokens (B, T) and returns raw outputs (B, C, T): at each position, one for every
+    token that may follow. C is the size of the vocabulary, and all tokens must be below it.
+    Architecture and initialisation are those of GPT-2, except that the GELU is exact and not
+    approximated by tanh. With the sizes of GPT-2, the model has its 124,439,808 parameters.
 
     Args:
         config: The options.
-        input_shape: (T,), the greatest length; shorter rows may follow.
+        input_shape: (T,), the largest length; inputs may be shorter.
         outputs: C, the size of the vocabulary.
 
     Raises:
@@ -44,7 +44,7 @@ class GPT(nn.Module):
     """
 
     Config = GPTConfig
-    # Rows are tokens below the number of outputs: what the contract checks have to draw.
+    # For the contract checks: rows are int64 tokens below the number of outputs.
     takes_tokens = True
 
     def __init__(self, config: GPTConfig, *, input_shape: tuple[int, ...], outputs: int) -> None:

@@ -17,13 +17,13 @@ from metaloss.models.options import check_dropout, check_positive, check_shapes
 class GRUConfig:
     """Options of the ``gru`` model."""
 
-    hidden: int = field(default=64, metadata={"help": "width of the state"})
-    layers: int = field(default=1, metadata={"help": "recurrent layers on top of each other"})
+    hidden: int = field(default=64, metadata={"help": "width of the hidden state"})
+    layers: int = field(default=1, metadata={"help": "number of recurrent layers"})
     chunk: int = field(
-        default=1, metadata={"help": "values of a sequence (L,) that are one step; divides L"}
+        default=1, metadata={"help": "values of a sequence (L,) that form one step; divides L"}
     )
     dropout: float = field(
-        default=0.0, metadata={"help": "on the output of every recurrent layer, 0 to below 1"}
+        default=0.0, metadata={"help": "rate on the output of every recurrent layer, in [0, 1)"}
     )
 
     def __post_init__(self) -> None:
@@ -40,8 +40,8 @@ class GRU(nn.Module):
     Args:
         config: The options.
         input_shape: (L,): L / chunk steps of ``chunk`` features. (L, F): L steps of F features; a
-            signal with channels first must be transposed. (C, H, W): H rows from top to bottom,
-            each with C · W features.
+            signal with channels first must be transposed. (channels, H, W): H steps from top to
+            bottom, each with channels · W features.
         outputs: C, the number of outputs.
 
     Raises:
@@ -60,7 +60,7 @@ class GRU(nn.Module):
         check_shapes("gru", input_shape, outputs, (1, 2, 3))
         if len(input_shape) == 1 and input_shape[0] % config.chunk:
             raise MetalossError(
-                f"model.chunk={config.chunk}: expected a divisor of the sequence's {input_shape[0]}"
+                f"model.chunk={config.chunk}: expected a divisor of the length {input_shape[0]}"
             )
         self.chunk = config.chunk
         features = {1: config.chunk, 2: input_shape[-1], 3: input_shape[0] * input_shape[-1]}
@@ -82,12 +82,12 @@ class GRU(nn.Module):
 
 
 class GRULayer(nn.Module):
-    r"""One recurrent layer; parameters named, ordered and started like ``nn.GRU``'s.
+    r"""One recurrent layer, with parameters named, ordered and initialised as in ``nn.GRU``.
 
     ``r = σ(W_ir x + b_ir + W_hr h + b_hr)``, ``z = σ(W_iz x + b_iz + W_hz h + b_hz)``,
     ``n = tanh(W_in x + b_in + r (W_hn h + b_hn))``, ``h' = n + z (h − n)``.
 
-    ``nn.GRU`` itself would not do: it has no batching rule for ``vmap``, and on CUDA its cuDNN
+    ``nn.GRU`` itself cannot be used: it has no batching rule for ``vmap``, and on CUDA its cuDNN
     kernel has no double backward.
 
     Args:
@@ -112,14 +112,14 @@ class GRULayer(nn.Module):
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
-        """Draw all parameters uniformly from ±1/√hidden, as ``nn.GRU`` does."""
+        """Draw all parameters uniformly from [−1/√hidden, 1/√hidden], as ``nn.GRU`` does."""
         bound = 1 / math.sqrt(self.weight_hh.shape[1])
         for parameter in self.parameters():
             nn.init.uniform_(parameter, -bound, bound)
 
     def forward(self, steps: Tensor) -> Tensor:
-        """Return the states (B, L, hidden) after each of the steps (B, L, F)."""
-        # The inputs' part of the gates does not depend on the state: one product for all steps.
+        """Return the states (B, L, hidden) after each step, for ``steps`` (B, L, F)."""
+        # This part of the gates does not depend on the state: one product serves all steps.
         from_input = nn.functional.linear(steps, self.weight_ih, self.bias_ih)
         state = from_input.new_zeros(steps.shape[0], self.weight_hh.shape[1])
         states = []
@@ -139,7 +139,7 @@ class GRULayer(nn.Module):
 
 
 def _as_sequence(inputs: Tensor, chunk: int) -> Tensor:
-    """Return (B, L, F): see the model's ``input_shape``."""
+    """Return (B, L, F); see the model's ``input_shape``."""
     if inputs.ndim == 2:
         return inputs.unflatten(1, (-1, chunk))
     if inputs.ndim == 4:

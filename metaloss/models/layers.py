@@ -1,4 +1,4 @@
-"""Layers that begin as the literature's networks do, drawn anew by their own reset_parameters."""
+"""Layers with the initialisation of published networks, in ``reset_parameters``."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from torch import nn
 
 
 class HeConv2d(nn.Conv2d):
-    """A convolution whose weights begin as He's: normal, of variance 2 / fan-out; biases are zero.
+    """A convolution with normal weights of variance 2 / fan-out, and zero biases.
 
-    Fan-out, the kernel's area times the channels that come out, keeps the variance of gradients on
-    their way back, and is what the authors of ResNet and Wide ResNet use.
+    Fan-out is the area of the kernel times the output channels. It keeps the variance of gradients
+    in the backward pass. The authors of ResNet and Wide ResNet use it.
 
     Reference:
         He, Zhang, Ren & Sun, "Delving Deep into Rectifiers", ICCV 2015, equation 14.
@@ -33,10 +33,10 @@ class HeConv2d(nn.Conv2d):
 
 
 class HeFanInConv2d(HeConv2d):
-    """The same with variance 2 / fan-in, which keeps that of the outputs on their way.
+    """The same with variance 2 / fan-in, which keeps the variance of outputs in the forward pass.
 
-    For networks without normalisation whose convolutions narrow and widen: by fan-out, a layer
-    from 192 channels to 10 would begin with outputs four times too large.
+    For networks without normalisation: with fan-out, the outputs of a layer from 192 channels to 10
+    would be four times too large at first.
 
     Reference:
         He, Zhang, Ren & Sun, "Delving Deep into Rectifiers", ICCV 2015, equation 10.
@@ -51,12 +51,12 @@ class HeFanInConv2d(HeConv2d):
 
 
 class NormalLinear(nn.Linear):
-    """A linear layer whose weights begin normal with standard deviation ``std``; biases are zero.
+    """A linear layer with normal weights of standard deviation ``std``, and zero biases.
 
     Args:
-        before: Features that come in.
-        after: Features that go out.
-        std: 0.01 in VGG, 0.02 in GPT-2.
+        before: The number of input features.
+        after: The number of output features.
+        std: The standard deviation: 0.01 in VGG, 0.02 in GPT-2.
 
     Example:
         >>> NormalLinear(3, 2, std=0.0).weight.abs().sum()
@@ -64,7 +64,7 @@ class NormalLinear(nn.Linear):
     """
 
     def __init__(self, before: int, after: int, *, std: float) -> None:
-        # Before the base class, which draws the weights in its constructor.
+        # Set first, because the constructor of the base class draws the weights.
         self.std = std
         super().__init__(before, after)
 
@@ -75,7 +75,7 @@ class NormalLinear(nn.Linear):
 
 
 class NormalTable(nn.Module):
-    """A table of learned rows, such as embeddings, that begin normal with standard deviation 0.02.
+    """Learned rows, such as embeddings, with normal values of standard deviation 0.02.
 
     Args:
         rows: The number of rows.

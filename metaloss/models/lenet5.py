@@ -1,4 +1,4 @@
-"""LeNet-5, in the form that is common today."""
+"""LeNet-5, in its common modern form."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from metaloss.models.options import Activation, activation_module, check_picture
+from metaloss.models.options import Activation, activation_module, check_image
 
-# The field that the paper puts MNIST's 28×28 digits into.
+# The paper pads MNIST's 28×28 digits to this size.
 FIELD = 32
 
 
@@ -23,18 +23,18 @@ class LeNet5Config:
 
 
 class LeNet5(nn.Module):
-    """Two 5×5 convolutions (6, 16), each with average pooling, then 120, 84 and the outputs.
+    """Two 5×5 convolutions (6, 16) with average pooling, then layers of 120, 84 and C units.
 
-    Pictures smaller than 32×32 are put into the middle of a field of zeros of that size, as the
-    paper does with MNIST's. The form is today's: C3 sees all maps of S2, pooling has no weights,
-    the last layer is linear and not radial. So 61,706 parameters where the paper counts 60,000.
+    Images smaller than 32×32 are padded with zeros to that size, as in the paper. Unlike in the
+    paper, layer C3 sees all maps of S2, pooling has no weights, and the last layer is linear. So
+    there are 61,706 parameters; the paper has 60,000.
 
-    Weights begin as torch's: uniform within ±1/√fan-in.
+    Weights are initialised as torch does: uniformly within ±1/√fan-in.
 
     Args:
         config: The options.
         input_shape: (channels, H, W).
-        outputs: C.
+        outputs: C, the number of outputs.
 
     Raises:
         MetalossError: If a shape or an option is out of range.
@@ -56,7 +56,7 @@ class LeNet5(nn.Module):
 
     def __init__(self, config: LeNet5Config, *, input_shape: tuple[int, ...], outputs: int) -> None:
         super().__init__()
-        channels, height, width = check_picture("lenet5", input_shape, outputs)
+        channels, height, width = check_image("lenet5", input_shape, outputs)
         vertical, horizontal = max(FIELD - height, 0), max(FIELD - width, 0)
         self._margins = [
             horizontal // 2,
@@ -92,5 +92,5 @@ class LeNet5(nn.Module):
 
 
 def _after_pooling(size: int) -> int:
-    """Return what two valid convolutions of width 5, each pooled by 2, leave of a dimension."""
+    """Return the size of a dimension after two 5×5 convolutions, each with pooling by 2."""
     return ((size - 4) // 2 - 4) // 2

@@ -1,4 +1,4 @@
-"""One linear layer: logistic or linear regression, by the task's link."""
+"""One linear layer: logistic or linear regression, depending on the task's link."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from metaloss.models.options import check_shapes
 class LinearConfig:
     """Options of the ``linear`` model."""
 
-    bias: bool = field(default=True, metadata={"help": "a bias for every output"})
+    bias: bool = field(default=True, metadata={"help": "whether every output has a bias"})
 
 
 class Linear(nn.Module):
@@ -22,8 +22,8 @@ class Linear(nn.Module):
 
     Args:
         config: The options.
-        input_shape: Shape of one row of the inputs, of any number of dimensions.
-        outputs: C.
+        input_shape: The shape of one row, with 1 to 8 dimensions.
+        outputs: C, the number of outputs.
 
     Raises:
         MetalossError: If a shape or an option is out of range.

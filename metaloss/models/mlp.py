@@ -1,4 +1,4 @@
-"""Fully connected layers."""
+"""A multilayer perceptron."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from metaloss.models.options import (
     check_dropout,
     check_shapes,
     check_widths,
+    dropout,
 )
 
 
@@ -27,7 +28,9 @@ class MLPConfig:
     activation: Activation = field(
         default=Activation.relu, metadata={"help": "of the hidden layers"}
     )
-    dropout: float = field(default=0.0, metadata={"help": "after every hidden layer, 0 to below 1"})
+    dropout: float = field(
+        default=0.0, metadata={"help": "rate after every hidden layer, in [0, 1)"}
+    )
     batch_norm: bool = field(
         default=False, metadata={"help": "batch normalisation before every activation"}
     )
@@ -41,12 +44,12 @@ class MLPConfig:
 class MLP(nn.Module):
     """Fully connected layers on the flattened input.
 
-    A hidden layer is linear, then batch normalisation if asked for, activation, dropout.
+    A hidden layer is a linear map, batch normalisation (optional), activation and dropout.
 
     Args:
         config: The options.
-        input_shape: Shape of one row of the inputs, of any number of dimensions.
-        outputs: C.
+        input_shape: The shape of one row, with 1 to 8 dimensions.
+        outputs: C, the number of outputs.
 
     Raises:
         MetalossError: If a shape or an option is out of range.
@@ -69,9 +72,7 @@ class MLP(nn.Module):
             layers.append(nn.Linear(before, after))
             if config.batch_norm:
                 layers.append(nn.BatchNorm1d(after))
-            layers.append(activation_module(config.activation))
-            if config.dropout > 0:
-                layers.append(nn.Dropout(config.dropout))
+            layers += [activation_module(config.activation), *dropout(config.dropout)]
         self.body = nn.Sequential(*layers)
         self.head = nn.Linear(widths[-1], outputs)
 

@@ -1,4 +1,4 @@
-"""What the models share: activations by name, and checks of options and shapes."""
+"""Activations by name, dropout, and checks of options and shapes."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from enum import Enum
 
 from torch import nn
 
-from metaloss.errors import MetalossError
+from metaloss.errors import MetalossError, check_range
 
 
 class Activation(Enum):
-    """Activations of the hidden layers; none works in place."""
+    """Activations of the hidden layers. None works in place."""
 
     relu = "relu"
     tanh = "tanh"
@@ -37,28 +37,31 @@ def activation_module(activation: Activation) -> nn.Module:
     return _MODULES[activation]()
 
 
+def dropout(rate: float) -> list[nn.Module]:
+    """Return a dropout layer, or no layer if the rate is 0."""
+    return [nn.Dropout(rate)] if rate > 0 else []
+
+
 def check_widths(name: str, widths: list[int]) -> None:
-    """Raise unless there are one or more widths, all positive whole numbers."""
-    if not widths or not all(_positive(width) for width in widths):
-        raise MetalossError(f"{name}={widths}: expected one or more whole numbers, each at least 1")
+    """Raise unless there are one or more widths, all whole numbers ≥ 1."""
+    holds = bool(widths) and all(map(_positive, widths))
+    check_range(name, widths, holds, "one or more whole numbers, each at least 1")
 
 
 def check_positive(name: str, value: object) -> None:
-    """Raise unless ``value`` is a positive whole number."""
-    if not _positive(value):
-        raise MetalossError(f"{name}={value}: expected a whole number, at least 1")
+    """Raise unless ``value`` is a whole number ≥ 1."""
+    check_range(name, value, _positive(value), "a whole number, at least 1")
 
 
-def check_dropout(dropout: float, name: str = "model.dropout") -> None:
-    """Raise unless ``0 <= dropout < 1``."""
-    if not 0 <= dropout < 1:
-        raise MetalossError(f"{name}={dropout}: expected a number ≥ 0 and < 1")
+def check_dropout(rate: float, name: str = "model.dropout") -> None:
+    """Raise unless a dropout rate is in [0, 1)."""
+    check_range(name, rate, 0 <= rate < 1, "a number in [0, 1)")
 
 
 def check_shapes(
     model: str, input_shape: tuple[int, ...], outputs: int, dimensions: Collection[int]
 ) -> None:
-    """Raise unless the model takes rows with so many dimensions, none of them empty.
+    """Raise unless rows have an allowed number of dimensions, none of them empty.
 
     Example:
         >>> check_shapes("cnn", (1, 2, 3, 4), 10, (1, 2, 3))
@@ -75,28 +78,25 @@ dimensions, each at least 1
             f"model={model}: input_shape={shape}: expected {counts} dimension{plural}, each at "
             "least 1"
         )
-    if not _positive(outputs):
-        raise MetalossError(
-            f"model={model}: outputs={outputs}: expected a whole number, at least 1"
-        )
+    check_positive(f"model={model}: outputs", outputs)
 
 
-def check_picture(
+def check_image(
     model: str, input_shape: tuple[int, ...], outputs: int, *, least: int = 1
 ) -> tuple[int, int, int]:
-    """Return (channels, H, W), or raise unless rows are pictures of at least ``least`` × ``least``.
+    """Return (channels, H, W), or raise unless rows are images of at least ``least`` × ``least``.
 
     Example:
-        >>> check_picture("allcnnc", (3, 8, 8), 10, least=9)
+        >>> check_image("allcnnc", (3, 8, 8), 10, least=9)
         Traceback (most recent call last):
-        metaloss.errors.MetalossError: model=allcnnc: input_shape=(3, 8, 8): expected pictures \
+        metaloss.errors.MetalossError: model=allcnnc: input_shape=(3, 8, 8): expected images \
 (channels, H, W) of at least 9×9
     """
     shape = tuple(input_shape)
     fits = len(shape) == 3 and all(_positive(size) for size in shape)
     if not fits or min(shape[1:]) < least:
         raise MetalossError(
-            f"model={model}: input_shape={shape}: expected pictures (channels, H, W) of at least "
+            f"model={model}: input_shape={shape}: expected images (channels, H, W) of at least "
             f"{least}×{least}"
         )
     check_shapes(model, shape, outputs, (3,))

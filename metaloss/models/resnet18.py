@@ -1,4 +1,4 @@
-"""ResNet-18 for small pictures."""
+"""ResNet-18 for small images."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from metaloss.models.layers import HeConv2d
-from metaloss.models.options import check_picture, check_positive
+from metaloss.models.options import check_image, check_positive
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -17,7 +17,8 @@ class ResNet18Config:
     """Options of the ``resnet18`` model."""
 
     width: int = field(
-        default=64, metadata={"help": "channels of the first stage; each further one doubles them"}
+        default=64,
+        metadata={"help": "channels of the first stage; each further stage doubles them"},
     )
 
     def __post_init__(self) -> None:
@@ -26,19 +27,19 @@ class ResNet18Config:
 
 
 class ResNet18(nn.Module):
-    """Four stages of two residual blocks, then the mean over the picture and a linear layer.
+    """Four stages of two residual blocks, then the mean over the image and a linear layer.
 
-    The stem is the usual one for CIFAR: one 3×3 convolution at full size and no pooling, where the
-    paper's ResNet-18 for ImageNet begins with 7×7, stride 2 and max-pooling. Shortcuts that change
-    the size are 1×1 convolutions (the paper's option B). With three channels, ten outputs and
-    width 64 these are the 11,173,962 parameters of the CIFAR networks that go by this name.
+    The first layer is the usual one for CIFAR: one 3×3 convolution at full size without pooling.
+    The paper's ResNet-18 for ImageNet begins with a 7×7 convolution of stride 2 and max-pooling.
+    Shortcuts that change the size are 1×1 convolutions (the paper's option B). With three channels,
+    ten outputs and width 64, the model has 11,173,962 parameters.
 
-    Convolutions begin as He's, the last layer as torch's.
+    Convolutions are initialised by He's rule, the last layer as torch does.
 
     Args:
         config: The options.
         input_shape: (channels, H, W).
-        outputs: C.
+        outputs: C, the number of outputs.
 
     Raises:
         MetalossError: If a shape or an option is out of range.
@@ -59,7 +60,7 @@ class ResNet18(nn.Module):
         self, config: ResNet18Config, *, input_shape: tuple[int, ...], outputs: int
     ) -> None:
         super().__init__()
-        channels, _, _ = check_picture("resnet18", input_shape, outputs)
+        channels, _, _ = check_image("resnet18", input_shape, outputs)
         widths = [config.width * factor for factor in (1, 1, 2, 4, 8)]
         self.stem = nn.Sequential(
             HeConv2d(channels, widths[0], 3, padding=1, bias=False),
@@ -82,9 +83,9 @@ class ResidualBlock(nn.Module):
     """``relu(shortcut(x) + norm(conv(relu(norm(conv(x))))))``, with 3×3 convolutions.
 
     Args:
-        before: Channels that come in.
-        after: Channels that go out.
-        stride: Of the first convolution.
+        before: The number of input channels.
+        after: The number of output channels.
+        stride: The stride of the first convolution.
 
     Example:
         >>> import torch

@@ -1,4 +1,4 @@
-"""SqueezeNet 1.1 for small pictures."""
+"""SqueezeNet 1.1 for small images."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from metaloss.models.layers import HeFanInConv2d, NormalLinear
-from metaloss.models.options import check_dropout, check_picture
+from metaloss.models.options import check_dropout, check_image, dropout
 
-# Of each fire module: channels in, after squeezing, and of each of the two expansions. A stage
-# begins with pooling.
+# For each fire module: input channels, squeezed channels, channels of each of the two expansions. A
+# stage begins with pooling.
 STAGES = (
     ((64, 16, 64), (128, 16, 64)),
     ((128, 32, 128), (256, 32, 128)),
@@ -25,7 +25,7 @@ class SqueezeNetConfig:
     """Options of the ``squeezenet`` model."""
 
     dropout: float = field(
-        default=0.5, metadata={"help": "before the last layer, 0 to below 1; 0.5 in the paper"}
+        default=0.5, metadata={"help": "rate before the last layer, in [0, 1); 0.5 in the paper"}
     )
 
     def __post_init__(self) -> None:
@@ -34,21 +34,20 @@ class SqueezeNetConfig:
 
 
 class SqueezeNet(nn.Module):
-    """A convolution, then eight fire modules in three stages, each begun by max-pooling.
+    """A convolution, then eight fire modules in three stages. A stage begins with max-pooling.
 
-    Version 1.1 as in torchvision, but for the first convolution, which has stride 1 and a margin
-    of zeros instead of stride 2, so that a 32×32 picture comes down to 4×4 and not to 1×1. The
-    number of parameters stays: 1,235,496 with a thousand outputs. The last 1×1 convolution and the
-    mean over the picture change places with each other, which changes nothing, since the ReLU
-    between them is left out: an output may be negative and is never without a gradient.
+    Version 1.1 as in torchvision, with two differences. The first convolution has stride 1 and
+    padding, so that a 32×32 image becomes 4×4 and not 1×1. The last 1×1 convolution has no ReLU, so
+    that outputs may be negative; it is computed after the mean over the image, which gives the same
+    result. With a thousand outputs there are 1,235,496 parameters, as in torchvision.
 
-    Convolutions begin as He's by fan-in, of the variance of torchvision's; the last layer's weights
-    begin normal, of standard deviation 0.01, as in the paper.
+    Convolutions are initialised by He's rule with fan-in. The last layer's weights are normal with
+    standard deviation 0.01, as in the paper.
 
     Args:
         config: The options.
         input_shape: (channels, H, W), at least 8×8.
-        outputs: C.
+        outputs: C, the number of outputs.
 
     Raises:
         MetalossError: If a shape or an option is out of range.
@@ -68,13 +67,12 @@ class SqueezeNet(nn.Module):
         self, config: SqueezeNetConfig, *, input_shape: tuple[int, ...], outputs: int
     ) -> None:
         super().__init__()
-        channels, _, _ = check_picture("squeezenet", input_shape, outputs, least=8)
+        channels, _, _ = check_image("squeezenet", input_shape, outputs, least=8)
         layers: list[nn.Module] = [HeFanInConv2d(channels, 64, 3, padding=1), nn.ReLU()]
         for stage in STAGES:
             layers.append(nn.MaxPool2d(3, stride=2, ceil_mode=True))
             layers += [Fire(*channels_of) for channels_of in stage]
-        if config.dropout > 0:
-            layers.append(nn.Dropout(config.dropout))
+        layers += dropout(config.dropout)
         self.body = nn.Sequential(*layers)
         self.head = NormalLinear(512, outputs, std=0.01)
 
@@ -84,12 +82,12 @@ class SqueezeNet(nn.Module):
 
 
 class Fire(nn.Module):
-    """Few channels by a 1×1 convolution, then many: half by a 1×1, half by a 3×3 convolution.
+    """A 1×1 convolution to few channels, then a 1×1 and a 3×3 convolution side by side.
 
     Args:
-        before: Channels that come in.
-        squeezed: Channels in between.
-        expanded: Channels of each half that goes out.
+        before: The number of input channels.
+        squeezed: The number of channels after the first convolution.
+        expanded: The number of output channels of each of the other two.
 
     Example:
         >>> Fire(8, 2, 3)(torch.zeros(1, 8, 5, 5)).shape

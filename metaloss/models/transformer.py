@@ -1,4 +1,4 @@
-"""The transformer block that ``gpt`` and ``vit`` share, in plain tensor operations."""
+"""The transformer block of ``gpt`` and ``vit``, in plain tensor operations."""
 
 from __future__ import annotations
 
@@ -10,21 +10,21 @@ from torch import Tensor, nn
 
 from metaloss.errors import MetalossError
 from metaloss.models.layers import NormalLinear
-from metaloss.models.options import check_dropout, check_positive
+from metaloss.models.options import check_dropout, check_positive, dropout
 
 STD = 0.02
 
 
 @dataclass(frozen=True, kw_only=True)
 class TransformerConfig:
-    """The options of a stack of blocks."""
+    """Options of a stack of transformer blocks."""
 
-    layers: int = field(default=4, metadata={"help": "blocks on top of each other"})
-    width: int = field(default=128, metadata={"help": "of a position's vector"})
-    heads: int = field(default=4, metadata={"help": "of the attention; they share the width"})
+    layers: int = field(default=4, metadata={"help": "number of blocks"})
+    width: int = field(default=128, metadata={"help": "width of the vector at each position"})
+    heads: int = field(default=4, metadata={"help": "attention heads; divides the width"})
     dropout: float = field(
         default=0.0,
-        metadata={"help": "on embeddings, attention and residual branches, 0 to below 1"},
+        metadata={"help": "rate on embeddings, attention and residual branches, in [0, 1)"},
     )
 
     def __post_init__(self) -> None:
@@ -39,15 +39,15 @@ class TransformerConfig:
 
 
 class Block(nn.Module):
-    """``x + attention(norm(x))``, then ``x + mlp(norm(x))``; the inner width is four times wider.
+    """``x + attention(norm(x))``, then ``x + mlp(norm(x))``. The MLP is four times as wide inside.
 
-    Weights begin normal with standard deviation 0.02, those that end a residual branch divided by
-    √(2 · layers), as in GPT-2.
+    Weights are normal with standard deviation 0.02, divided by √(2 · layers) at the end of a
+    residual branch, as in GPT-2.
 
     Args:
         config: The options.
-        causal: Whether a position sees itself and earlier positions only.
-        eps: Of the normalisations.
+        causal: Whether a position attends only to itself and to earlier positions.
+        eps: The ε of the layer normalisations.
 
     Reference:
         Radford et al., "Language Models are Unsupervised Multitask Learners", 2019, section 2.3.
@@ -65,14 +65,14 @@ class Block(nn.Module):
             nn.LayerNorm(width, eps=eps),
             Attention(config, causal=causal),
             NormalLinear(width, width, std=branch_std),
-            *_dropout(config),
+            *dropout(config.dropout),
         )
         self.mlp = nn.Sequential(
             nn.LayerNorm(width, eps=eps),
             NormalLinear(width, 4 * width, std=STD),
             nn.GELU(),
             NormalLinear(4 * width, width, std=branch_std),
-            *_dropout(config),
+            *dropout(config.dropout),
         )
 
     def forward(self, x: Tensor) -> Tensor:
@@ -82,13 +82,13 @@ class Block(nn.Module):
 
 
 class Attention(nn.Module):
-    """``softmax(Q Kᵀ / √d) V`` in several heads of d = width / heads, side by side in the result.
+    """``softmax(Q Kᵀ / √d) V`` for each head, with d = width / heads; the heads are concatenated.
 
-    Written out: torch's fused kernels have neither a double backward nor forward mode.
+    Written out, because torch's fused kernels have neither double backward nor forward mode.
 
     Args:
         config: The options.
-        causal: Whether a position sees itself and earlier positions only.
+        causal: Whether a position attends only to itself and to earlier positions.
 
     Reference:
         Vaswani et al., "Attention Is All You Need", 2017, section 3.2.
@@ -102,7 +102,7 @@ class Attention(nn.Module):
         super().__init__()
         self._heads, self._causal = config.heads, causal
         self.qkv = NormalLinear(config.width, 3 * config.width, std=STD)
-        self.dropout = nn.Sequential(*_dropout(config))
+        self.dropout = nn.Sequential(*dropout(config.dropout))
 
     def forward(self, x: Tensor) -> Tensor:
         """Return (B, T, width) for ``x`` (B, T, width)."""
@@ -116,7 +116,3 @@ class Attention(nn.Module):
             scores = scores.masked_fill(at > at[:, None], -torch.inf)
         seen = self.dropout(scores.softmax(-1)) @ value
         return seen.transpose(1, 2).flatten(2)
-
-
-def _dropout(config: TransformerConfig) -> list[nn.Module]:
-    return [nn.Dropout(config.dropout)] if config.dropout > 0 else []

@@ -1,4 +1,4 @@
-"""VGG-16 with batch normalisation, for small pictures."""
+"""VGG-16 with batch normalisation, for small images."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 from torch import Tensor, nn
 
 from metaloss.models.layers import HeConv2d, NormalLinear
-from metaloss.models.options import check_picture, check_positive
+from metaloss.models.options import check_image, check_positive
 
-# Configuration D of the paper: for each stage the convolutions and their channels in widths.
+# Configuration D of the paper: for each stage, the number of convolutions, and channels / width.
 STAGES = ((2, 1), (2, 2), (3, 4), (3, 8), (3, 8))
 
 
@@ -19,7 +19,7 @@ class VGG16Config:
 
     width: int = field(
         default=64,
-        metadata={"help": "channels of the first stage; the last ones have 8 times more"},
+        metadata={"help": "channels of the first stage; the last ones have 8 times as many"},
     )
 
     def __post_init__(self) -> None:
@@ -28,20 +28,21 @@ class VGG16Config:
 
 
 class VGG16(nn.Module):
-    """Thirteen 3×3 convolutions in five stages, each ended by max-pooling, and a linear layer.
+    """Thirteen 3×3 convolutions in five stages, each with max-pooling, then a linear layer.
 
-    The usual form for CIFAR: normalisation after every convolution, and one linear layer on the
-    1×1 map that a 32×32 picture comes down to, where the paper has three with 4,096 units. The
-    convolutions have no biases, since the normalisation takes any constant away: 4,224 parameters
-    less than the common count of 14,728,266. Pooling rounds sizes up, so that pictures of any size
-    can be taken; the mean over what is left goes to the linear layer.
+    The usual form for CIFAR: batch normalisation after every convolution, and one linear layer
+    instead of the paper's three with 4,096 units. The convolutions have no biases, because batch
+    normalisation removes constants; so there are 4,224 parameters less than the usual 14,728,266.
+    Pooling rounds sizes up, so that images may have any size. The linear layer gets the mean over
+    the last maps.
 
-    Convolutions begin as He's; the last layer's weights begin normal, of standard deviation 0.01.
+    Convolutions are initialised by He's rule; the last layer's weights are normal with standard
+    deviation 0.01.
 
     Args:
         config: The options.
         input_shape: (channels, H, W).
-        outputs: C.
+        outputs: C, the number of outputs.
 
     Raises:
         MetalossError: If a shape or an option is out of range.
@@ -61,7 +62,7 @@ class VGG16(nn.Module):
 
     def __init__(self, config: VGG16Config, *, input_shape: tuple[int, ...], outputs: int) -> None:
         super().__init__()
-        before, _, _ = check_picture("vgg16", input_shape, outputs)
+        before, _, _ = check_image("vgg16", input_shape, outputs)
         layers: list[nn.Module] = []
         for convolutions, widths in STAGES:
             after = widths * config.width

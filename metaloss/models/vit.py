@@ -1,4 +1,4 @@
-"""A small vision transformer."""
+"""A vision transformer."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from metaloss.errors import MetalossError
 from metaloss.models.layers import NormalLinear, NormalTable
-from metaloss.models.options import check_picture, check_positive
+from metaloss.models.options import check_image, check_positive
 from metaloss.models.transformer import STD, Block, TransformerConfig
 
 EPS = 1e-6
@@ -28,17 +28,18 @@ class ViTConfig(TransformerConfig):
 
 
 class ViT(nn.Module):
-    """Patches and a class token through blocks in which all see all; the token's vector decides.
+    """Transformer blocks over image patches and a class token, then a linear layer on the token.
 
-    With patches of 16, 12 layers, width 192 and 3 heads these are the 5,717,416 parameters of
-    ViT-Ti/16 for ImageNet.
+    With patches of 16×16, 12 layers, width 192, 3 heads, and images and classes of ImageNet, this
+    is ViT-Ti/16 with 5,717,416 parameters.
 
-    Weights begin as in GPT-2 (the paper's are not the same), those of the patches as torch's.
+    Weights are initialised as in GPT-2, unlike in the paper, and those of the patches as torch
+    does.
 
     Args:
         config: The options.
-        input_shape: (channels, H, W), H and W multiples of the patch.
-        outputs: C.
+        input_shape: (channels, H, W); H and W are multiples of the patch.
+        outputs: C, the number of outputs.
 
     Raises:
         MetalossError: If a shape or an option is out of range.
@@ -56,11 +57,11 @@ class ViT(nn.Module):
 
     def __init__(self, config: ViTConfig, *, input_shape: tuple[int, ...], outputs: int) -> None:
         super().__init__()
-        channels, height, width = check_picture("vit", input_shape, outputs)
+        channels, height, width = check_image("vit", input_shape, outputs)
         if height % config.patch or width % config.patch:
             raise MetalossError(
-                f"model=vit: input_shape={tuple(input_shape)} with patch={config.patch}: expected "
-                "a divisor of H and W"
+                f"model.patch={config.patch} with input_shape={tuple(input_shape)}: expected a "
+                "divisor of H and W"
             )
         patches = (height // config.patch) * (width // config.patch)
         self.patches = nn.Conv2d(channels, config.width, config.patch, stride=config.patch)

@@ -10,17 +10,17 @@ from torch.nn import functional as F
 
 from metaloss.errors import MetalossError
 from metaloss.models.layers import HeConv2d
-from metaloss.models.options import check_dropout, check_picture, check_positive
+from metaloss.models.options import check_dropout, check_image, check_positive
 
 
 @dataclass(frozen=True, kw_only=True)
 class WRNConfig:
     """Options of the ``wrn`` model: WRN-28-10 is ``depth=28 widen=10``."""
 
-    depth: int = field(default=16, metadata={"help": "layers with weights: 4 more than 6 n"})
-    widen: int = field(default=4, metadata={"help": "times the channels of a thin network"})
+    depth: int = field(default=16, metadata={"help": "layers with weights: 10, 16, 22, 28, ..."})
+    widen: int = field(default=4, metadata={"help": "factor of the number of channels"})
     dropout: float = field(
-        default=0.0, metadata={"help": "between a block's convolutions, 0 to below 1"}
+        default=0.0, metadata={"help": "rate between a block's convolutions, in [0, 1)"}
     )
 
     def __post_init__(self) -> None:
@@ -36,15 +36,15 @@ class WRNConfig:
 
 
 class WRN(nn.Module):
-    """Three groups of (depth − 4) / 6 residual blocks of 16, 32 and 64 times ``widen`` channels.
+    """Three groups of (depth − 4) / 6 residual blocks with 16, 32 and 64 times ``widen`` channels.
 
-    Normalisation and activation come before each convolution. Convolutions begin as He's, as in
-    the authors' code, the last layer as torch's.
+    Normalisation and activation come before each convolution. Convolutions are initialised by He's
+    rule, as in the authors' code, the last layer as torch does.
 
     Args:
         config: The options.
         input_shape: (channels, H, W).
-        outputs: C.
+        outputs: C, the number of outputs.
 
     Raises:
         MetalossError: If a shape or an option is out of range.
@@ -63,7 +63,7 @@ class WRN(nn.Module):
 
     def __init__(self, config: WRNConfig, *, input_shape: tuple[int, ...], outputs: int) -> None:
         super().__init__()
-        channels, _, _ = check_picture("wrn", input_shape, outputs)
+        channels, _, _ = check_image("wrn", input_shape, outputs)
         widths = [16, *(width * config.widen for width in (16, 32, 64))]
         self.stem = HeConv2d(channels, 16, 3, padding=1, bias=False)
         blocks: list[nn.Module] = []
@@ -84,13 +84,13 @@ class WRN(nn.Module):
 class WideBlock(nn.Module):
     """``x + conv(dropout(relu(norm(conv(relu(norm(x)))))))``, with 3×3 convolutions.
 
-    Where the size changes, the shortcut is a 1×1 convolution of ``relu(norm(x))``.
+    If the size changes, the shortcut is a 1×1 convolution of ``relu(norm(x))``.
 
     Args:
-        before: Channels that come in.
-        after: Channels that go out.
-        stride: Of the first convolution.
-        dropout: Between the convolutions.
+        before: The number of input channels.
+        after: The number of output channels.
+        stride: The stride of the first convolution.
+        dropout: The dropout rate between the convolutions.
 
     Example:
         >>> import torch

@@ -1,4 +1,4 @@
-"""When θ is reset, how long the unroll is, when φ moves."""
+"""Schedules: when θ is reset, how long the unroll is, when φ is updated."""
 
 from metaloss.schedules.offline import Offline
 from metaloss.schedules.online import Online

@@ -1,16 +1,22 @@
-"""φ is learned first, from the first steps of many fresh θ, then frozen."""
+"""Offline: φ is learned first, on the first steps of many new networks, then frozen."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 
 from metaloss.contracts import MetaBatch, Plan, Progress, Schedule
-from metaloss.errors import MetalossError
+from metaloss.errors import MetalossError, check_range
 
 
 @dataclass(frozen=True, kw_only=True)
 class Offline(Schedule):
     """Learn the loss before training, as ML³ does.
+
+    Each offline meta-step begins with new weights and takes ``unroll`` inner steps. After
+    ``offline_steps`` of them, a network is trained from new weights while φ stays fixed.
+
+    Raises:
+        MetalossError: If an option is out of range.
 
     Reference:
         Bechtle et al., "Meta Learning via Learned Loss", ICPR 2021, algorithm 1.
@@ -24,11 +30,13 @@ class Offline(Schedule):
     """
 
     offline_steps: int = field(
-        default=2500, metadata={"help": "meta-steps before training, each from fresh weights"}
+        default=2500, metadata={"help": "meta-steps before training, each from new weights"}
     )
-    unroll: int = field(default=10, metadata={"help": "inner steps a meta-gradient looks through"})
+    unroll: int = field(
+        default=10, metadata={"help": "inner steps that a meta-gradient differentiates through"}
+    )
     meta_batch: MetaBatch = field(
-        default=MetaBatch.validation, metadata={"help": "rows that judge the loss"}
+        default=MetaBatch.validation, metadata={"help": "rows that the meta-batches are drawn from"}
     )
 
     def __post_init__(self) -> None:
@@ -37,7 +45,7 @@ class Offline(Schedule):
         check_meta_batch(self)
 
     def plan(self, progress: Progress, steps: int) -> Plan | None:
-        """Return the offline meta-steps, then plain training from fresh weights."""
+        """Return the offline meta-steps, then plain steps from new weights."""
         if progress.offline < self.offline_steps:
             return Plan(phase="offline", reset=True, unroll=self.unroll, meta_step=True)
         if progress.train >= steps:
@@ -54,18 +62,16 @@ class Offline(Schedule):
 
 
 def check_counts(schedule: Schedule, options: tuple[str, ...], *, least: int) -> None:
-    """Raise if an option that counts something is below ``least``."""
+    """Raise if one of the options is below ``least``."""
     for option in options:
-        if getattr(schedule, option) < least:
-            raise MetalossError(
-                f"schedule.{option}={getattr(schedule, option)}: expected a number ≥ {least}"
-            )
+        value = getattr(schedule, option)
+        check_range(f"schedule.{option}", value, value >= least, f"a number ≥ {least}")
 
 
 def check_meta_batch(schedule: Schedule) -> None:
-    """Raise if θ is reset before the next batch could judge the last step."""
+    """Raise if the meta-batch is the next training batch, which an offline meta-step has not."""
     if schedule.meta_batch is MetaBatch.next:
         raise MetalossError(
-            "schedule.meta_batch=next: θ is reset after every offline meta-step, so that no next "
-            "batch judges it; expected validation or train"
+            "schedule.meta_batch=next: expected validation or train, because θ is reset after "
+            "every offline meta-step"
         )

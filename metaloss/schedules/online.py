@@ -1,25 +1,28 @@
-"""φ moves while θ trains, for the whole of training."""
+"""Online: φ is updated while the network trains."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 
 from metaloss.contracts import MetaBatch, Plan, Progress, Schedule, TrainOn
-from metaloss.errors import MetalossError
+from metaloss.errors import MetalossError, check_range
 from metaloss.schedules.offline import check_counts
 
 
 @dataclass(frozen=True, kw_only=True)
 class Online(Schedule):
-    """Move the loss after every step of the model, as AdaLFL does.
+    """Update the loss while the network trains, as AdaLFL does.
 
-    Every ``period`` steps φ moves by the gradient through the last ``unroll`` of them; windows do
-    not overlap, so that each is taken under one φ and its gradient is exact. With
-    ``meta_batch=next``, offline meta-steps are judged by other training rows.
+    Every ``period`` steps, φ is updated along the meta-gradient through the last ``unroll`` steps.
+    Windows do not overlap, so that φ is constant within a window and its meta-gradient is exact.
+    With ``meta_batch=next``, the meta-batches of offline meta-steps are other training rows.
+
+    Raises:
+        MetalossError: If an option is out of range.
 
     Reference:
         Raymond, Chen, Xue & Zhang, "Meta-Learning Adaptive Loss Functions", TMLR 2025,
-        algorithm 2. As published: ``offline_steps=2500`` with ``start=random``.
+        algorithm 2. There, ``offline_steps=2500`` and ``start=random``.
 
     Example:
         >>> Online().plan(Progress(), steps=100)
@@ -29,20 +32,23 @@ class Online(Schedule):
     """
 
     period: int | None = field(
-        default=None, metadata={"help": "steps between two moves of φ; default: unroll"}
+        default=None, metadata={"help": "inner steps from one meta-step to the next; null: unroll"}
     )
-    unroll: int = field(default=1, metadata={"help": "inner steps a meta-gradient looks through"})
+    unroll: int = field(
+        default=1, metadata={"help": "inner steps that a meta-gradient differentiates through"}
+    )
     meta_batch: MetaBatch = field(
-        default=MetaBatch.validation, metadata={"help": "rows that judge the loss"}
+        default=MetaBatch.validation, metadata={"help": "rows that the meta-batches are drawn from"}
     )
     train_on: TrainOn = field(
-        default=TrainOn["train"], metadata={"help": "rows to train on; noisy ones are in train"}
+        default=TrainOn["train"],
+        metadata={"help": "rows to train on; rows with wrong labels are in train"},
     )
     freeze_after: float = field(
-        default=1.0, metadata={"help": "share of training after which φ no longer moves"}
+        default=1.0, metadata={"help": "share of training after which φ stays fixed, 0 to 1"}
     )
     offline_steps: int = field(
-        default=0, metadata={"help": "offline meta-steps before training, from fresh weights"}
+        default=0, metadata={"help": "offline meta-steps before training, each from new weights"}
     )
     offline_unroll: int = field(default=1, metadata={"help": "inner steps of an offline meta-step"})
 
@@ -53,15 +59,13 @@ class Online(Schedule):
         if self.period is not None and self.period < self.unroll:
             raise MetalossError(
                 f"schedule.period={self.period} with unroll={self.unroll}: expected a period ≥ "
-                "unroll, since windows do not overlap"
+                "unroll, because windows do not overlap"
             )
-        if not 0 <= self.freeze_after <= 1:
-            raise MetalossError(
-                f"schedule.freeze_after={self.freeze_after}: expected a share from 0 to 1"
-            )
+        within = 0 <= self.freeze_after <= 1
+        check_range("schedule.freeze_after", self.freeze_after, within, "a share from 0 to 1")
 
     def plan(self, progress: Progress, steps: int) -> Plan | None:
-        """Return offline meta-steps if asked for, then training with a moving φ."""
+        """Return the offline meta-steps, then plain steps and windows with meta-steps."""
         if progress.offline < self.offline_steps:
             return Plan(phase="offline", reset=True, unroll=self.offline_unroll, meta_step=True)
         done = progress.train
@@ -71,7 +75,7 @@ class Online(Schedule):
         period = self.period or self.unroll
         at_window = done % period == period - self.unroll
         frozen = done >= self.freeze_after * steps
-        # A window that the end of training would cut is taken as plain steps: the budget is exact.
+        # A window that does not fit before the end of training becomes plain steps.
         if at_window and not frozen and done + self.unroll <= steps:
             return Plan(phase="train", reset=reset, unroll=self.unroll, meta_step=True)
         return Plan(phase="train", reset=reset)
@@ -81,5 +85,5 @@ class Online(Schedule):
         return self.offline_steps
 
     def moves_in(self, phase: str) -> bool:
-        """Return True for training, and for the offline phase if there is one."""
+        """Return True for the training phase, and for the offline phase if there is one."""
         return phase == "train" or self.offline_steps > 0

@@ -1,4 +1,4 @@
-"""What follows a search: plain training with the loss that was found."""
+"""The schedule of a run with a search: plain training with the loss that was found."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from metaloss.contracts import MetaBatch, Plan, Progress, Schedule
 
 @dataclass(frozen=True, kw_only=True)
 class Searched(Schedule):
-    """The offline schedule where φ is found by a search: its generations are the offline steps.
+    """The offline schedule with a search, whose generations count as the offline steps.
 
     Example:
         >>> schedule = Searched(generations=20)
@@ -22,11 +22,11 @@ class Searched(Schedule):
 
     @property
     def begins(self) -> Progress:
-        """After the search, which is no plan's."""
+        """The progress after the search, which needs no plans."""
         return Progress(offline=self.generations)
 
     def plan(self, progress: Progress, steps: int) -> Plan | None:
-        """Return one plain step at a time; the search is over by then."""
+        """Return one plain step at a time."""
         assert progress.offline == self.generations
         if progress.train >= steps:
             return None

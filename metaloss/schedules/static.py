@@ -1,16 +1,19 @@
-"""φ never moves: a hand-made loss, or a learned one as it is."""
+"""Static: φ is never updated."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 
 from metaloss.contracts import Plan, Progress, Schedule, TrainOn
-from metaloss.errors import MetalossError
+from metaloss.schedules.offline import check_counts
 
 
 @dataclass(frozen=True, kw_only=True)
 class Static(Schedule):
-    """Plain training with a fixed loss.
+    """Train with a fixed loss: a hand-made one, or a learned one with fixed φ.
+
+    Raises:
+        MetalossError: If an option is out of range.
 
     Example:
         >>> Static().plan(Progress(train=99), steps=100)
@@ -20,19 +23,17 @@ class Static(Schedule):
     """
 
     train_on: TrainOn = field(
-        default=TrainOn["train"], metadata={"help": "rows to train on; noisy ones are in train"}
+        default=TrainOn["train"],
+        metadata={"help": "rows to train on; rows with wrong labels are in train"},
     )
     early_stopping: int = field(
         default=0,
-        metadata={"help": "evaluations without a better validation metric before stopping; 0 off"},
+        metadata={"help": "stop after this many evaluations without a better one; 0: never"},
     )
 
     def __post_init__(self) -> None:
         """Check the ranges."""
-        if self.early_stopping < 0:
-            raise MetalossError(
-                f"schedule.early_stopping={self.early_stopping}: expected a number ≥ 0"
-            )
+        check_counts(self, ("early_stopping",), least=0)
 
     def plan(self, progress: Progress, steps: int) -> Plan | None:
         """Return one plain step at a time."""
@@ -43,5 +44,5 @@ class Static(Schedule):
         return 0
 
     def moves_in(self, phase: str) -> bool:
-        """Return False: φ never moves."""
+        """Return False: φ is never updated."""
         return False

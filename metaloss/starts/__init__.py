@@ -1,4 +1,4 @@
-"""How φ begins."""
+"""Starts: how φ is initialised."""
 
 from metaloss.starts.imitate import Imitate, imitate
 from metaloss.starts.keep import Keep

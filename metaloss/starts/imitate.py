@@ -1,4 +1,4 @@
-"""φ begins as an imitation of the task loss, learned without any data."""
+"""Imitate: φ is fitted to the task loss, without data."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from torch.func import functional_call, grad, vmap
 from torch.fx.experimental.proxy_tensor import make_fx
 
 from metaloss.contracts import Report, Start
-from metaloss.errors import MetalossError
+from metaloss.errors import check_range
 from metaloss.inner.keys import generator
 from metaloss.losses.base import LearnedLoss
 from metaloss.losses.targets import random_classes
@@ -24,29 +24,41 @@ _REPORT_EVERY = 250
 
 @dataclass(frozen=True, kw_only=True)
 class Imitate(Start):
-    """Fit ∂L_φ/∂z to the task loss's own gradient at random outputs z and targets.
+    """Fit ∂L_φ/∂z to the gradient of the task loss, at random raw outputs z and random targets.
 
-    Training moves θ along ∂L/∂z only, so that a loss which agrees there trains like the task loss
-    from the first step, whatever its values are. The meta-gradient then starts from a sound loss
-    instead of a random one. No data is seen.
+    A network is trained along ∂L/∂z only. So a loss with the same ∂L/∂z trains like the task loss
+    from the first step, even if its values differ. No rows of the task are used.
+
+    Raises:
+        MetalossError: If an option is out of range.
+
+    Example:
+        >>> from torch.nn.functional import cross_entropy
+        >>> from metaloss.losses.scaled import Scaled, ScaledConfig
+        >>> loss = Scaled(ScaledConfig(scale=1.5))
+        >>> phi = Imitate(steps=500).begin(loss, cross_entropy, outputs=5, seed=0)
+        >>> round(phi["scale"].item(), 2)
+        1.0
     """
 
-    steps: int = field(default=2000, metadata={"help": "Adam steps of the fit"})
-    lr: float = field(default=1e-2, metadata={"help": "rate of the fit, falling to 0 by a cosine"})
-    rows: int = field(default=64, metadata={"help": "random outputs a step"})
-    spread: float = field(default=3.0, metadata={"help": "largest spread of the random outputs"})
+    steps: int = field(default=2000, metadata={"help": "steps of Adam, > 0"})
+    lr: float = field(
+        default=1e-2, metadata={"help": "learning rate of Adam, > 0; it falls to 0 by a cosine"}
+    )
+    rows: int = field(default=64, metadata={"help": "random rows of each step, > 0"})
+    spread: float = field(
+        default=3.0, metadata={"help": "largest standard deviation of the random outputs, > 0"}
+    )
 
     def __post_init__(self) -> None:
         """Check the ranges."""
         for option in ("steps", "lr", "rows", "spread"):
-            if not getattr(self, option) > 0:
-                raise MetalossError(
-                    f"start.{option}={getattr(self, option)}: expected a positive number"
-                )
+            value = getattr(self, option)
+            check_range(f"start.{option}", value, value > 0, "a positive number")
 
     @property
     def total(self) -> int:  # type: ignore[override]
-        """The number of steps that ``report`` counts to."""
+        """The number of steps, for ``report``."""
         return self.steps
 
     def begin(
@@ -57,7 +69,7 @@ class Imitate(Start):
         seed: int,
         report: Report | None = None,
     ) -> Tensors:
-        """Return φ after the fit. A loss without φ, or with a given one, is left as it is."""
+        """Return φ after the fit. A loss without φ, or with `given` φ, is not fitted."""
         refuse_loaded(loss, "imitate")
         if loss.given:
             return current(loss)
@@ -71,7 +83,7 @@ class Imitate(Start):
         seeds: Sequence[int],
         reports: Sequence[Report],
     ) -> list[Tensors]:
-        """Return what :meth:`begin` returns for each member, fitted in one vectorised program."""
+        """Return what :meth:`begin` returns for each loss; all are fitted at once."""
         first = losses[0]
         refuse_loaded(first, "imitate")
         phis = [current(loss) for loss in losses]
@@ -102,7 +114,7 @@ class Imitate(Start):
         seed: int,
         report: Report | None = None,
     ) -> Tensors:
-        """Do what :meth:`begin` does, to a loaded or given φ as well: for the guard."""
+        """Return φ after the fit, also for a loaded or given φ; the guard needs this."""
         phi = current(loss)
         if not moving(loss):
             return phi
@@ -124,8 +136,8 @@ class Imitate(Start):
         misfit: Callable[[Tensors, Batch], Tensor],
         report: Callable[[int, Tensor], None],
     ) -> Tensors:
-        """Return φ after the fit of those ``names``; ``misfit`` is of one loss or of many."""
-        # Half precision is too coarse for small steps: a copy moves, and is rounded at the end.
+        """Return φ after the fit of those ``names``; ``misfit`` is of one loss or of several."""
+        # Half precision is too coarse for small steps: a copy is fitted and rounded at the end.
         phi = {name: _single(every[name]).requires_grad_() for name in names}
         still = {name: value for name, value in every.items() if name not in phi}
         optimizer = torch.optim.Adam(list(phi.values()), lr=self.lr)
@@ -156,7 +168,7 @@ class Imitate(Start):
         outputs, targets = batch
         aim = grad(lambda z: task_loss(z, targets))(outputs)
         got = grad(lambda z: functional_call(loss, phi, (z, targets)))(outputs)
-        # A batch's mean has slopes of order 1/rows: bring both back to order 1.
+        # The mean over a batch has gradients of order 1/rows; this makes them of order 1.
         return ((got - aim) * self.rows).square().mean()
 
     def _draw(self, loss: LearnedLoss, outputs: int, draws: torch.Generator, like: Tensor) -> Batch:
@@ -168,7 +180,7 @@ class Imitate(Start):
         elif link is Link.sigmoid:
             targets = torch.randint(2, (self.rows, outputs), generator=draws).float()
         else:
-            # Standardised targets; predictions from right to far off.
+            # Standardised targets; predictions from accurate to far off.
             targets = torch.randn(self.rows, outputs, generator=draws)
             normal = targets / self.spread + normal
         like = _single(like)
@@ -177,18 +189,18 @@ class Imitate(Start):
 
 
 def _single(value: Tensor) -> Tensor:
-    """Return a tensor in single precision at least."""
+    """Return a tensor in single or double precision."""
     return value.to(torch.promote_types(value.dtype, torch.float32))
 
 
 def _slopes(
     misfit: Callable[[Tensors, Batch], Tensor], phi: Tensors, batch: Batch
 ) -> tuple[Tensor, Tensors]:
-    """Return the misfit, of one loss or of many, and each one's gradient."""
+    """Return the misfit of one loss or of several, and the gradient of each."""
     phi = {name: value.detach().requires_grad_() for name, value in phi.items()}
     with torch.enable_grad():
         found = misfit(phi, batch)
-        # Members never touch each other: the sum's gradient is each member's own.
+        # The losses are independent: the gradient of the sum contains the gradient of each.
         grads = torch.autograd.grad(found.sum(), list(phi.values()), materialize_grads=True)
     return found.detach(), dict(zip(phi, grads, strict=True))
 
@@ -196,9 +208,9 @@ def _slopes(
 def _traced(
     function: Callable[[Tensors, Batch], tuple[Tensor, Tensors]], phi: Tensors, batch: Batch
 ) -> Callable[[Tensors, Batch], tuple[Tensor, Tensors]]:
-    """Return the function as the operations that it comes to: the same, in a third of the time.
+    """Return the function as a traced graph, which takes a third of the time.
 
-    A loss that looks at its numbers, to go one way or another, is left as it is.
+    A function that cannot be traced, because it branches on values, is returned unchanged.
     """
     try:
         graph = make_fx(function)(phi, batch)
@@ -221,17 +233,20 @@ def imitate(
     seed: int = 0,
     config: Imitate | None = None,
 ) -> LearnedLoss:
-    """Start a loss for your own loop: fit it to the task loss in place, and return it.
+    """Fit a learned loss to the task loss, for your own training loop.
 
-    Parameters that are frozen, by ``requires_grad_(False)``, stay as they are; a class that the
-    loss ignores is not drawn.
+    The loss is changed in place. Frozen parameters (``requires_grad_(False)``) are not changed. The
+    ignored class is not drawn as a target.
 
     Args:
         loss: The learned loss.
-        task_loss: ``(raw outputs, targets) -> scalar``.
+        task_loss: ``(raw outputs (B, C), targets) -> scalar``.
         outputs: C, the number of the model's outputs.
-        seed: Decides the draws.
-        config: The options of the fit.
+        seed: Determines the random outputs and targets.
+        config: The options of the fit; None: the defaults.
+
+    Returns:
+        The same loss.
 
     Example:
         >>> from torch.nn.functional import cross_entropy

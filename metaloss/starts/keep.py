@@ -1,4 +1,4 @@
-"""φ begins as it is: for a loss that was loaded, or that a user hands over."""
+"""Keep: φ is not changed, for a loss that was loaded or made by the user."""
 
 from __future__ import annotations
 
@@ -15,11 +15,17 @@ from metaloss.types import Tensors
 
 @dataclass(frozen=True, kw_only=True)
 class Keep(Start):
-    """Begin with the parameters that the loss has."""
+    """Begin with the parameters that the loss has.
+
+    Example:
+        >>> from metaloss.losses import Scaled
+        >>> Keep().begin(Scaled(), None, outputs=10, seed=0)
+        {'scale': tensor(1.)}
+    """
 
     @property
     def discards(self) -> bool:  # type: ignore[override]
-        """False: they are kept."""
+        """False: the parameters are kept."""
         return False
 
     def begin(
@@ -35,18 +41,16 @@ class Keep(Start):
 
 
 def current(loss: LearnedLoss) -> Tensors:
-    """Return copies of φ as the module holds it."""
+    """Return copies of the loss's parameters."""
     return {name: value.detach().clone() for name, value in loss.named_parameters()}
 
 
 def moving(loss: LearnedLoss) -> list[str]:
-    """Return the names of the parameters that may move: those that are not frozen."""
+    """Return the names of the parameters that are not frozen."""
     return [name for name, value in loss.named_parameters() if value.requires_grad]
 
 
 def refuse_loaded(loss: LearnedLoss, start: str) -> None:
-    """Raise rather than throw a loaded loss away."""
+    """Raise if a start would replace the parameters of a loaded loss."""
     if loss.loaded:
-        raise MetalossError(
-            f"start={start} would throw the loaded loss away: use start=keep with loss=load"
-        )
+        raise MetalossError(f"start={start} with loss=load: expected start=keep")

@@ -1,4 +1,4 @@
-"""φ begins as its family draws it."""
+"""Random: φ is drawn at random, as its family does."""
 
 from __future__ import annotations
 
@@ -15,9 +15,14 @@ from metaloss.types import Tensors
 
 @dataclass(frozen=True, kw_only=True)
 class Random(Start):
-    """Begin with the random parameters that the family draws, as ML³ and AdaLFL do.
+    """Begin with the random parameters of a new loss, as ML³ and AdaLFL do.
 
-    A random loss can point anywhere: the offline phase has to make something of it.
+    The gradient of a random loss may point anywhere, so that φ has to be learned offline first.
+
+    Example:
+        >>> from metaloss.losses import Taylor
+        >>> sorted(Random().begin(Taylor(), None, outputs=10, seed=0))
+        ['centre', 'coefficients']
     """
 
     def begin(
@@ -28,6 +33,6 @@ class Random(Start):
         seed: int,
         report: Report | None = None,
     ) -> Tensors:
-        """Return the parameters as they were drawn when the loss was built."""
+        """Return copies of the parameters, which were drawn when the loss was made."""
         refuse_loaded(loss, "random")
         return current(loss)

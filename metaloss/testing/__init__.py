@@ -1,7 +1,7 @@
-"""Contract checks for the author of a part.
+"""Contract checks for authors of parts.
 
-Inherit a suite in your tests and say how your part is made: pytest finds the checks. Or check what
-is registered: ``metaloss check loss my_loss``, in Python :func:`check_part`.
+Derive from a suite in your tests and define ``make``; pytest then finds the checks. A registered
+part is checked by ``metaloss check loss my_loss``, or in Python by :func:`check_part`.
 
 Example:
     >>> from metaloss.losses import MLPLoss

@@ -1,4 +1,4 @@
-"""What every suite of contract checks is made of."""
+"""The base class of all suites, and helpers for checks."""
 
 from __future__ import annotations
 
@@ -21,7 +21,13 @@ from torch.utils import _pytree as pytree
 
 @dataclass(frozen=True, kw_only=True)
 class CheckResult:
-    """What came of one check. ``message``: why it failed, empty if it passed."""
+    """The result of one check.
+
+    Attributes:
+        name: The name of the check.
+        passed: Whether it passed.
+        message: Why it failed; empty if it passed.
+    """
 
     name: str
     passed: bool
@@ -29,24 +35,24 @@ class CheckResult:
 
 
 class Checks:
-    """A suite: ``make`` returns the part, every method ``test_...`` is a check.
+    """A suite of checks: ``make`` returns the part, and every method ``test_...`` is a check.
 
-    pytest collects the checks of a subclass whose name begins with ``Test``; nothing here needs
-    pytest itself.
+    pytest collects the checks of a subclass whose name begins with ``Test``. pytest itself is not
+    needed to run them.
     """
 
     def make(self) -> Any:
-        """Return a new part, as a user would have it."""
+        """Return a new part."""
         raise TypeError(f"{type(self).__name__} must define make()")
 
     def made(self, seed: int = 0) -> Any:
-        """Return a new part; what its constructor draws is decided by ``seed``."""
+        """Return a new part; ``seed`` determines what its constructor draws."""
         with torch.random.fork_rng(devices=[]):
             torch.default_generator.manual_seed(seed)
             return self.make()
 
     def test_options_are_typed_and_explained(self) -> None:
-        """Options are a frozen, keyword-only dataclass that configs can hold, with help texts."""
+        """Options are a frozen, keyword-only dataclass with help texts, which a config can hold."""
         cls = type(self.made())
         config = getattr(cls, "Config", None) or cls
         require(dataclasses.is_dataclass(config), f"{cls.__name__} has no options dataclass")
@@ -70,7 +76,7 @@ class Checks:
 
 
 def run(suite: Checks, *, label: str = "") -> list[CheckResult]:
-    """Run every check of a suite; ``label`` is put behind the checks' names."""
+    """Run every check of a suite; ``label`` is appended to the checks' names."""
     methods = [name for name in _in_order(type(suite)) if name.startswith("test_")]
     return [run_check(suite, method, label=label) for method in methods]
 
@@ -82,20 +88,20 @@ def run_check(suite: Checks, method: str, *, label: str = "") -> CheckResult:
         getattr(suite, method)()
     except AssertionError as error:
         return CheckResult(name=name, passed=False, message=_one_line(error))
-    except Exception as error:  # a stranger's part may fail in any way
+    except Exception as error:  # a part may raise anything
         message = f"{type(error).__name__}: {_one_line(error)}"
         return CheckResult(name=name, passed=False, message=message)
     return CheckResult(name=name, passed=True)
 
 
 def given(suite: type[Checks], make: Callable[[], Any], **attributes: Any) -> Checks:
-    """Return a suite for a part that ``make`` returns; ``attributes`` replace the suite's."""
+    """Return a suite for the part that ``make`` returns; ``attributes`` replace the suite's."""
     members = {"make": lambda self: make(), **attributes}
     return type(suite.__name__, (suite,), members)()
 
 
 def require(condition: bool | Tensor, message: str) -> None:
-    """Raise AssertionError with ``message`` unless ``condition`` holds, under ``-O`` as well."""
+    """Raise AssertionError with ``message`` unless ``condition`` holds, even under ``-O``."""
     if not bool(condition):
         raise AssertionError(message)
 
@@ -119,22 +125,22 @@ def require_finite(tree: Any, what: str) -> None:
 
 @contextmanager
 def nothing_changes(what: str, *trees: Any) -> Iterator[None]:
-    """Require that a block changes neither the tensors given nor any global state."""
+    """Require that a block changes neither the tensors in ``trees`` nor any global state."""
     watched = tensors_in(trees)
     before = [leaf.detach().clone() for leaf in watched]
     flags = [leaf.requires_grad for leaf in watched]
-    world = _global_state()
+    state = _global_state()
     yield
     for leaf, old, flag in zip(watched, before, flags, strict=True):
         same = torch.equal(leaf.detach().nan_to_num(), old.nan_to_num())
         require(same, f"{what} changes a tensor of its arguments in place")
         require(leaf.requires_grad == flag, f"{what} changes requires_grad of an argument")
     for name, value in _global_state().items():
-        require(_equal(value, world[name]), f"{what} changes {name}")
+        require(_equal(value, state[name]), f"{what} changes {name}")
 
 
 def tensors_in(tree: Any) -> list[Tensor]:
-    """Return the tensors among the leaves; a module counts as its state."""
+    """Return the tensors among the leaves, and the parameters and buffers of modules."""
     leaves = []
     for leaf in pytree.tree_leaves(tree):
         if isinstance(leaf, torch.nn.Module):
@@ -145,7 +151,7 @@ def tensors_in(tree: Any) -> list[Tensor]:
 
 
 def draws(seed: int) -> torch.Generator:
-    """Return a generator of its own."""
+    """Return a new random generator."""
     return torch.Generator().manual_seed(seed)
 
 
@@ -171,7 +177,7 @@ def _equal(a: Any, b: Any) -> bool:
 
 
 def _in_order(cls: type) -> list[str]:
-    """Return the names of all methods, a base class's first, in the order they are written."""
+    """Return the names of all attributes in order of definition, base classes first."""
     return list(dict.fromkeys(name for base in reversed(cls.__mro__) for name in vars(base)))
 
 

@@ -1,4 +1,4 @@
-"""The contract checks on a part by its registered name."""
+"""Contract checks of a part by its registered name."""
 
 from __future__ import annotations
 
@@ -31,15 +31,14 @@ SUITES: dict[str, type[Checks]] = {
     "tracker": TrackerChecks,
 }
 
-# Rows that a model may be made for: features or a signal, a signal with channels, pictures.
+# The shapes of rows that models are made for: features, a signal with channels, images.
 INPUT_SHAPES = ((10,), (3, 12), (1, 8, 8), (3, 12, 12))
 
 
 def check_part(group: str, name: str, options: Any = None) -> list[CheckResult]:
     """Run the contract checks on one registered part.
 
-    A loss is checked with every link, and a model with every shape of rows, that it does not
-    refuse.
+    A loss is checked with every link that it supports, and a model with every shape of rows.
 
     Args:
         group: Such as ``"loss"``.
@@ -47,10 +46,10 @@ def check_part(group: str, name: str, options: Any = None) -> list[CheckResult]:
         options: An instance of the part's options class; None: the defaults.
 
     Returns:
-        One result for each check, in the order in which they are written.
+        One result for each check.
 
     Raises:
-        MetalossError: If there is no such part, or it cannot be made.
+        MetalossError: If there is no such part, or if it cannot be made.
 
     Example:
         >>> results = check_part("schedule", "online")
@@ -75,7 +74,7 @@ def check_part(group: str, name: str, options: Any = None) -> list[CheckResult]:
 
 
 def _makers(part: Part, config: Any) -> Iterator[tuple[str, Callable[[], Any], dict[str, Any]]]:
-    """Yield the ways to make a part: a label, a constructor, what the suite must know."""
+    """Yield the ways to make a part: a label, a constructor, attributes of the suite."""
     if part.group == "loss":
         for link in Link:
             yield link.name, lambda link=link: part.build(config, link=link), {}  # type: ignore[misc]

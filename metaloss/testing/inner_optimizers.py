@@ -36,7 +36,7 @@ class InnerOptimizerChecks(Checks):
     """
 
     def test_the_update_changes_no_argument(self) -> None:
-        """Gradients, state and parameters stay as they are; the same call gives the same."""
+        """``update`` and ``init`` change no argument; a second call gives the same result."""
         optimizer, params, grads, state = self._underway()
         with nothing_changes("update()", grads, state, params):
             first = optimizer.update(grads, state, params)
@@ -46,16 +46,19 @@ class InnerOptimizerChecks(Checks):
             optimizer.init(params)
 
     def test_the_state_keeps_its_form(self) -> None:
-        """All leaves are tensors, of the same shapes and types at every step; so are the params.
+        """The state's structure, shapes and types are the same at every step; leaves are tensors.
 
-        Otherwise a checkpoint could not hold the state, and compiled code would not fit it.
+        Checkpoints and compiled programs need this.
         """
         optimizer = self.made()
         for dtype in (torch.float32, torch.float64):
             params, grads = _values(dtype)
             state = optimizer.init(params)
             leaves, form = pytree.tree_flatten(state)
-            require(all(isinstance(leaf, Tensor) for leaf in leaves), "a leaf is no tensor")
+            require(
+                all(isinstance(leaf, Tensor) for leaf in leaves),
+                "a leaf of the state is not a tensor",
+            )
             kinds = [(leaf.shape, leaf.dtype) for leaf in leaves]
             for step in range(3):
                 new, state = optimizer.update(grads, state, params)
@@ -70,7 +73,7 @@ class InnerOptimizerChecks(Checks):
                 params = new
 
     def test_the_update_goes_downhill(self) -> None:
-        """A few steps on a square make it smaller."""
+        """Twenty steps on the sum of squares make it smaller."""
         optimizer = self.made()
         params, _ = _values(torch.float64)
         state, first = optimizer.init(params), _square(params)
@@ -79,12 +82,12 @@ class InnerOptimizerChecks(Checks):
         require(_square(params) < first, f"Σp² goes from {first:.4g} to {_square(params):.4g}")
 
     def test_derivatives_equal_differences(self) -> None:
-        """Gradcheck in float64, with respect to the gradients, the parameters and the state."""
+        """Derivatives in gradients, parameters and state equal finite differences, in float64."""
         function, points = self._function()
         torch.autograd.gradcheck(function, points, fast_mode=True)
 
     def test_forward_mode_equals_reverse_mode(self) -> None:
-        """The forward and the reverse derivative have the same inner products."""
+        """Forward-mode and reverse-mode derivatives have the same inner products."""
         function, points = self._function()
         push = tuple(torch.randn(p.shape, generator=draws(5), dtype=p.dtype) for p in points)
         values, moved = jvp(function, tuple(p.detach() for p in points), push)
@@ -95,7 +98,7 @@ class InnerOptimizerChecks(Checks):
         require_close(forward, reverse, "forward against reverse mode")
 
     def test_a_gradient_that_is_always_zero_is_harmless(self) -> None:
-        """An input that is always zero makes no NaN: not in values, not in derivatives."""
+        """Gradients that are always zero cause no NaN, neither in values nor in derivatives."""
         optimizer = self.made()
         params, grads = _values(torch.float64)
         zero = {name: torch.zeros_like(g) for name, g in grads.items()}
@@ -109,7 +112,7 @@ class InnerOptimizerChecks(Checks):
             require_finite(slopes, "the derivative at zero gradients")
 
     def test_vmap_equals_a_loop(self) -> None:
-        """One call on stacked gradients gives what a call for each gives; needs no host sync."""
+        """One call under ``vmap`` on stacked gradients equals one call for each."""
         optimizer, params, grads, state = self._underway()
         several = [{name: (k - 0.5) * g for name, g in grads.items()} for k in range(3)]
         stacked = {name: torch.stack([one[name] for one in several]) for name in grads}
@@ -119,7 +122,7 @@ class InnerOptimizerChecks(Checks):
             require_close(value, torch.stack([one[name] for one in expected]), "vmap")
 
     def _underway(self) -> tuple[InnerOptimizer, Tensors, Tensors, Any]:
-        """Return an optimizer after two steps, when its state is no longer empty."""
+        """Return an optimizer, parameters, gradients and the state after two steps."""
         optimizer: InnerOptimizer = self.made()
         params, grads = _values(torch.float64)
         state = optimizer.init(params)
@@ -129,7 +132,7 @@ class InnerOptimizerChecks(Checks):
         return optimizer, params, grads, state
 
     def _function(self) -> tuple[Callable[..., tuple[Tensor, ...]], tuple[Tensor, ...]]:
-        """Return the update as a function of all floating tensors that it reads."""
+        """Return the update as a function of all its floating-point tensors, and their values."""
         optimizer, params, grads, state = self._underway()
         leaves, form = pytree.tree_flatten((grads, state, params))
         moving = [i for i, leaf in enumerate(leaves) if leaf.is_floating_point()]

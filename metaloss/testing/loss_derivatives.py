@@ -1,4 +1,4 @@
-"""The contract of a loss: everything that a meta-gradient takes derivatives of."""
+"""The contract of a loss: its derivatives, which a meta-gradient needs."""
 
 from __future__ import annotations
 
@@ -34,21 +34,22 @@ class LossDerivativeChecks(Checks):
         return outputs.to(dtype), target.to(dtype)
 
     def test_first_derivatives_equal_differences(self) -> None:
-        """Gradcheck in float64, with respect to the raw outputs and φ."""
+        """First derivatives in raw outputs and φ equal finite differences, in float64."""
         function, points = self._function()
         (slope,) = torch.autograd.grad(function(*points), points[:1])
-        require(slope.abs().max() > 0, "the loss has no slope in the outputs: it moves no model")
+        require(
+            slope.abs().max() > 0, "the loss has no gradient in the raw outputs: it trains nothing"
+        )
         torch.autograd.gradcheck(function, points, fast_mode=True)
 
     def test_second_derivatives_equal_differences(self) -> None:
-        """Gradgradcheck in float64, with respect to the raw outputs and φ."""
+        """Second derivatives in raw outputs and φ equal finite differences, in float64."""
         function, points = self._function()
-
-        # With a square around it a piecewise linear loss has second derivatives to compare, too.
+        # The square of a piecewise linear loss has second derivatives as well.
         torch.autograd.gradgradcheck(lambda *at: function(*at) ** 2, points, fast_mode=True)
 
     def test_forward_mode_equals_reverse_mode(self) -> None:
-        """The forward derivative of the gradient is the gradient of its inner product."""
+        """Forward over reverse mode equals reverse over reverse mode."""
         loss, (outputs, target) = self.made().double(), self.rows((4, 3))
         phi = _phi(loss)
         push = torch.randn(outputs.shape, generator=draws(3), dtype=outputs.dtype)
@@ -61,7 +62,7 @@ class LossDerivativeChecks(Checks):
         require_close(forward, reverse, "forward over reverse against reverse over reverse")
 
     def test_vmap_over_batches_equals_a_loop(self) -> None:
-        """One call on stacked batches gives what a call for each gives."""
+        """One call under ``vmap`` on stacked batches equals one call for each."""
         loss = self.made().double()
         pairs = [self.rows((4, 3), seed=seed) for seed in range(3)]
         outputs, targets = (torch.stack(column) for column in zip(*pairs, strict=True))
@@ -69,7 +70,7 @@ class LossDerivativeChecks(Checks):
         require_close(vmap(loss)(outputs, targets), expected, "vmap against a loop")
 
     def test_vmap_over_a_population_equals_a_loop(self) -> None:
-        """One call on stacked φ gives what a call for each φ gives, slopes included."""
+        """The gradient under ``vmap`` on stacked φ equals the gradient for each φ."""
         loss, (outputs, target) = self.made().double(), self.rows((4, 3))
         population = [_jittered(_phi(loss), seed) for seed in range(3)]
         if not population[0]:
@@ -79,15 +80,15 @@ class LossDerivativeChecks(Checks):
         expected = [_slopes(loss, phi, outputs, target)[0] for phi in population]
         require_close(found, torch.stack(expected), "vmap against a loop")
 
-    def test_every_parameter_is_live(self) -> None:
-        """Every number in φ changes the slope in the outputs, somewhere."""
+    def test_every_parameter_has_an_effect(self) -> None:
+        """Every number in φ has an effect on the gradient in the raw outputs."""
         loss, (outputs, target) = self.made().double(), self.rows((8, 4))
         phi = _phi(loss)
         if not phi:
             return
         reach = {name: torch.zeros_like(value) for name, value in phi.items()}
         for seed in range(4):
-            # A unit may be off at one φ: the first look is at φ itself, the others around it.
+            # A unit may be inactive at one φ: look at φ itself, and at three points around it.
             at = _jittered(phi, seed) if seed else phi
             for name, jacobian in jacrev(_slopes_at(loss, outputs, target))(at).items():
                 reach[name] = reach[name].maximum(jacobian.abs().amax(0))
@@ -95,8 +96,8 @@ class LossDerivativeChecks(Checks):
             dead = int((most == 0).sum())
             require(
                 dead == 0,
-                f"{dead} of {most.numel()} numbers in {name!r} never change the slope in the "
-                "outputs: no model feels them, so they cannot be learned",
+                f"{dead} of {most.numel()} numbers in {name!r} have no effect on the gradient in "
+                "the raw outputs: they cannot be learned",
             )
 
     def _function(self) -> tuple[Callable[..., Tensor], tuple[Tensor, ...]]:

@@ -25,10 +25,10 @@ from metaloss.types import Link
 
 
 class LossChecks(LossDerivativeChecks):
-    """Checks of a loss; ``make`` returns it, with the link that it is meant for.
+    """Checks of a loss; ``make`` returns it.
 
-    Checks that need class indices show nothing for other links than softmax. The loss must be
-    registered (installed with its entry point) for the check of its export.
+    Checks of class indices need the softmax link and pass with others. For the check of its export,
+    the loss must be registered, by an entry point or by ``metaloss.register``.
 
     Example:
         >>> from metaloss.losses import MLPLoss
@@ -39,7 +39,7 @@ class LossChecks(LossDerivativeChecks):
     """
 
     def test_the_value_is_a_scalar_of_the_outputs_type(self) -> None:
-        """(B, C) and (B, C, *), in single and double precision, give a finite 0-d tensor."""
+        """Outputs (B, C) and (B, C, *) in single and double precision give a finite 0-d tensor."""
         for dtype in (torch.float32, torch.float64):
             loss = self.made().to(dtype)
             for shape in ((4, 3), (2, 3, 5), (2, 3, 2, 4)):
@@ -49,8 +49,8 @@ class LossChecks(LossDerivativeChecks):
                 require(value.dtype == dtype, f"outputs in {dtype} give a value in {value.dtype}")
                 require_finite(value, f"outputs {shape} in {dtype}")
 
-    def test_types_that_differ_are_computed_in_the_better_one(self) -> None:
-        """Half precision counts as single; double outputs or a double φ make the value double."""
+    def test_mixed_types_are_computed_in_the_more_precise_one(self) -> None:
+        """Half precision becomes single; double outputs or a double φ give a double value."""
         outputs, target = self.rows((4, 3))
         double = self.made().float().double()
         expected = double(outputs, target)
@@ -74,7 +74,7 @@ class LossChecks(LossDerivativeChecks):
         require_close(loss(outputs, target), loss(flat, flat_target), "(B, C, *) against rows")
 
     def test_class_indices_equal_one_hot_targets(self) -> None:
-        """An index is the probability vector with a single 1."""
+        """A class index gives the same value as its one-hot vector."""
         loss = self.made().double()
         if loss.link is not Link.softmax:
             return
@@ -83,7 +83,7 @@ class LossChecks(LossDerivativeChecks):
         require_close(loss(outputs, target), loss(outputs, one_hot), "index against one-hot")
 
     def test_soft_targets_matter(self) -> None:
-        """Probabilities are taken as they are, not rounded to a class."""
+        """Probabilities are not rounded to a class."""
         loss = self.made().double()
         if loss.link is Link.identity:
             return
@@ -96,7 +96,7 @@ class LossChecks(LossDerivativeChecks):
         require(not torch.equal(loss(outputs, first), mild), "soft targets are rounded")
 
     def test_ignored_rows_do_not_count(self) -> None:
-        """Rows with ``ignore_index`` change nothing; a batch of them is 0 and moves nothing."""
+        """Rows with ``ignore_index`` change nothing; a batch of them has loss and gradient 0."""
         loss = self.made().double()
         if loss.link is not Link.softmax:
             return
@@ -112,10 +112,10 @@ class LossChecks(LossDerivativeChecks):
         require_close(slope, torch.zeros_like(slope), "all rows ignored: the gradient")
 
     def test_targets_out_of_range_are_refused(self) -> None:
-        """A class index that is none, or a soft target below 0 or above its range, is an error.
+        """A class index or soft target out of range raises an error.
 
-        Under ``vmap``, where numbers cannot be looked at, the value and its slopes are NaN instead:
-        no model and no φ takes a step along them.
+        Under ``vmap``, where values cannot be read, the gradient is NaN instead, so that the guard
+        refuses the step.
         """
         loss = self.made().double()
         if loss.link is Link.identity:
@@ -129,14 +129,16 @@ class LossChecks(LossDerivativeChecks):
             except MetalossError:
                 pass
             else:
-                raise AssertionError(f"a target of {value} is taken: it trains the model")
+                raise AssertionError(f"a target of {value} is accepted")
             both = torch.stack((right, wrong))
             slopes = vmap(grad(lambda z, y: loss(z, y)), in_dims=(None, 0))(outputs, both)
-            require_finite(slopes[0], "slopes of right targets under vmap")
-            require(slopes[1].isnan().any(), f"a target of {value} has slopes under vmap")
+            require_finite(slopes[0], "the gradient for valid targets under vmap")
+            require(
+                slopes[1].isnan().any(), f"a target of {value} has a finite gradient under vmap"
+            )
 
     def test_weights_average_the_rows(self) -> None:
-        """The weighted value is Σ wᵢ ℓᵢ / Σ wᵢ over single rows; equal weights change nothing."""
+        """With weights the loss is Σ wᵢ ℓᵢ / Σ wᵢ over rows, without them the mean of ℓᵢ."""
         loss = self.made().double()
         outputs, target = self.rows((5, 3))
         weight = torch.tensor([1.0, 0.0, 2.5, 0.25, 3.0], dtype=outputs.dtype)
@@ -154,7 +156,7 @@ class LossChecks(LossDerivativeChecks):
         require_close(loss(outputs[order], target[order]), loss(outputs, target), "permuted rows")
 
     def test_calls_change_nothing(self) -> None:
-        """The same call gives the same value; neither arguments nor global state change."""
+        """A second call gives the same value; arguments and global state do not change."""
         loss = self.made().double()
         outputs, target = self.rows((5, 3))
         with nothing_changes("the loss", outputs, target, loss):
@@ -162,13 +164,13 @@ class LossChecks(LossDerivativeChecks):
         require_close(first, second, "a second call", rtol=0, atol=0)
 
     def test_an_export_comes_back_equal(self) -> None:
-        """Saved and loaded by its registered name, the loss has the same φ and values."""
+        """A loss that is exported and loaded has the same φ, options and values."""
         loss = self.made()
         loss.family = loss.family or registry.name_of("loss", type(loss))
         require(
             loss.family is not None,
-            f"{type(loss).__name__} is not registered: announce it under 'metaloss.losses' in "
-            "pyproject.toml and install it, or use metaloss.register",
+            f"{type(loss).__name__} is not registered: add it to 'metaloss.losses' in "
+            "pyproject.toml and install your package, or use metaloss.register",
         )
         with torch.no_grad():
             for number, value in enumerate(loss.parameters()):
@@ -186,7 +188,7 @@ class LossChecks(LossDerivativeChecks):
         require_close(back(outputs, target), loss(outputs, target), "the value", rtol=0, atol=0)
 
     def test_values_and_slopes_are_finite_at_extreme_outputs(self) -> None:
-        """Raw outputs of ±10,000 in single precision give no NaN and no infinity."""
+        """Value, gradient and meta-gradient are finite at outputs of ±10,000, in float32."""
         loss = self.made().float()
         rows = torch.tensor([[1.0, -1, -1], [-1, 1, 1], [1, 1, 1], [-1, -1, -1], [0, 1, -1]])
         outputs = (1e4 * rows).requires_grad_()

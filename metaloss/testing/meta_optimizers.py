@@ -1,4 +1,4 @@
-"""The contract of a gradient engine: the right number, and nothing else changed."""
+"""The contract of an engine: the right meta-gradient, and no side effects."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ from metaloss.testing.tiny_problems import WithIdle, once_differentiable, tiny_p
 
 
 class MetaOptimizerChecks(Checks):
-    """Checks of a gradient engine; ``make`` returns it.
+    """Checks of an engine; ``make`` returns it.
 
-    The problems are tiny, in float64: a network with dropout and batch normalisation, a learned
-    loss of a dozen numbers, several inner optimizers, unrolls of one and three steps.
+    The problems are tiny and in float64: a network with dropout and batch normalisation, a learned
+    loss with a dozen parameters, two inner optimizers, unrolls of one and three steps.
 
     Example:
         >>> from metaloss.meta_optimizers.mixed import Mixed
@@ -33,9 +33,9 @@ class MetaOptimizerChecks(Checks):
     """
 
     def test_the_gradient_equals_central_differences(self) -> None:
-        """d(task loss)/dφ is what plain inner steps at φ ± ε say: every number in φ.
+        """The meta-gradient equals central differences of the task loss in every number of φ.
 
-        An engine that calls itself exact agrees to six digits, another one to two.
+        The tolerance is 1e-6 for an engine with ``exact=True``, else 2e-2.
         """
         engine: OuterRule = self.made()
         for case in tiny_problems():
@@ -53,7 +53,7 @@ class MetaOptimizerChecks(Checks):
             )
 
     def test_the_state_is_that_of_plain_steps(self) -> None:
-        """θ, buffers and the optimizer's state after the window are those of plain training."""
+        """θ, buffers, optimizer state and losses are those of plain training steps."""
         engine = self.made()
         for case in tiny_problems():
             result = engine.meta_gradient(case.problem, case.phi, case.state, case.window)
@@ -65,7 +65,7 @@ class MetaOptimizerChecks(Checks):
             require_close(result.losses.meta_task, judged, f"{case.name}: the judgement")
 
     def test_nothing_changes(self) -> None:
-        """No argument and no global state moves; the same call gives the same numbers."""
+        """Arguments and global state do not change; a second call gives the same result."""
         engine = self.made()
         for case in tiny_problems():
             arguments = (case.phi, case.state, case.window)
@@ -75,7 +75,7 @@ class MetaOptimizerChecks(Checks):
             require_close(tuple(first), tuple(again), "a second call", rtol=0, atol=0)
 
     def test_results_are_detached(self) -> None:
-        """Nothing returned keeps a graph alive: memory must not grow from step to step."""
+        """No result belongs to a graph, so that memory does not grow from step to step."""
         engine = self.made()
         for case in tiny_problems():
             result = engine.meta_gradient(case.problem, case.phi, case.state, case.window)
@@ -85,7 +85,7 @@ class MetaOptimizerChecks(Checks):
             )
 
     def test_a_parameter_without_influence_has_gradient_zero(self) -> None:
-        """A φ that the loss does not use comes back as zeros, of its shape."""
+        """The gradient of a parameter that the loss does not use is zero, of its shape."""
         engine = self.made()
         case = next(tiny_problems())
         loss = WithIdle(case.problem.loss)
@@ -96,8 +96,8 @@ class MetaOptimizerChecks(Checks):
         require(found.keys() == phi.keys(), f"names {sorted(found)}, expected {sorted(phi)}")
         require_close(found["idle"], torch.zeros_like(phi["idle"]), "the idle parameter")
 
-    def test_what_it_cannot_do_it_refuses(self) -> None:
-        """A model without second derivatives gives an UnsupportedError, or the right number."""
+    def test_unsupported_models_are_refused(self) -> None:
+        """A model without second derivatives raises UnsupportedError or gives the right result."""
         engine = self.made()
         case = next(tiny_problems(model=once_differentiable()))
         try:
@@ -110,9 +110,11 @@ class MetaOptimizerChecks(Checks):
         require_close(found, expected, message, rtol=0, atol=0.02 * size)
 
     def test_the_outer_step_goes_downhill(self) -> None:
-        """With an outer rule of its own: φ moves against the gradient, arguments stay."""
+        """The update of φ has a negative inner product with the gradient; arguments stay."""
         engine, case = self.made(), next(tiny_problems())
-        require(isinstance(engine, OuterRule), "the trainer moves φ by OuterRule: derive from it")
+        require(
+            isinstance(engine, OuterRule), "an engine must derive from OuterRule, which updates φ"
+        )
         gradient = engine.meta_gradient(case.problem, case.phi, case.state, case.window).gradient
         state = engine.outer_init(case.phi)
         with nothing_changes("outer_step()", case.phi, gradient, state):

@@ -1,4 +1,4 @@
-"""The contract of a model: an ordinary module that the meta-gradient can look through."""
+"""The contract of a model: a module that meta-gradients can differentiate."""
 
 from __future__ import annotations
 
@@ -18,9 +18,12 @@ from metaloss.types import Tensors
 
 
 class ModelChecks(Checks):
-    """Checks of a model; ``make`` returns it for rows of ``input_shape`` and C = ``outputs``.
+    """Checks of a model; ``make`` returns it.
 
-    With ``tokens = True`` rows hold indices below ``outputs``, as a language model takes them.
+    Attributes:
+        input_shape: The shape of one row that the model is made for.
+        outputs: C, the number of outputs that it is made for.
+        tokens: Whether rows are int64 tokens below ``outputs``, as for a language model.
 
     Example:
         >>> class TestMine(ModelChecks):
@@ -35,12 +38,12 @@ class ModelChecks(Checks):
     tokens: bool = False
 
     def test_options_are_typed_and_explained(self) -> None:
-        """As for every part; a module that is no registered part has no options to look at."""
+        """As for every part. A module without the attribute ``Config`` has no options."""
         if hasattr(type(self.made()), "Config"):
             super().test_options_are_typed_and_explained()
 
     def test_outputs_have_the_right_shape(self) -> None:
-        """(B, *input_shape) gives (B, C) or (B, C, *), in the weights' type, in both modes."""
+        """Inputs (B, *input_shape) give (B, C) or (B, C, *), in the type of the weights."""
         for dtype in (torch.float32, torch.float64):
             for train in (False, True):
                 model = self.made().to(dtype).train(train)
@@ -51,7 +54,7 @@ class ModelChecks(Checks):
                 require(found.requires_grad, "the outputs do not depend on any parameter")
 
     def test_evaluation_is_deterministic_row_by_row(self) -> None:
-        """In evaluation mode a row's outputs depend neither on chance nor on the other rows."""
+        """In evaluation mode, outputs are deterministic and do not depend on other rows."""
         model = self.made().double().eval()
         inputs = self._inputs(4)
         with nothing_changes("evaluation", inputs, model):
@@ -61,9 +64,10 @@ class ModelChecks(Checks):
         require_close(alone, first, "rows one at a time")
 
     def test_as_a_function_it_is_the_same_model(self) -> None:
-        """As a pure function, with other weights passed in, it gives what a module with these does.
+        """The model as a function of given weights equals a module that has these weights.
 
-        A model that keeps a second reference to a weight fails: it never sees the weights move.
+        A model that keeps a second reference to a weight fails, because it would keep using the old
+        value.
         """
         model, inputs = self.made().double().eval(), self._inputs(4)
         functional = FunctionalModel(model)
@@ -78,7 +82,7 @@ class ModelChecks(Checks):
         require_close(found, other(inputs), "as a function")
 
     def test_forward_mode_equals_reverse_mode(self) -> None:
-        """The Hessian-vector product forward over reverse is that of reverse over reverse."""
+        """Hessian-vector products are the same forward over reverse and reverse over reverse."""
         functional = FunctionalModel(self.made().double().train())
         params, buffers = functional.state()
         inputs, key = self._inputs(5), key_tensor(0, "checks", device="cpu")
@@ -96,9 +100,9 @@ class ModelChecks(Checks):
         require_close(forward, reverse, "forward over reverse", rtol=1e-6)
 
     def test_weights_can_be_drawn_anew(self) -> None:
-        """``reset_parameters`` everywhere, as offline learning needs: another draw, the same again.
+        """``reset_parameters`` draws other weights, and the same ones for the same seed.
 
-        Only the weights that a constructor would draw have to change.
+        Offline learning needs this. Weights that a constructor does not draw need not change.
         """
         model = self.made(0)
         other, same = (_redrawn(model, seed) for seed in (1, 1))
@@ -108,7 +112,7 @@ class ModelChecks(Checks):
         require(moved, "reset_parameters draws no other weights")
 
     def test_the_constructor_draws_from_torch_alone(self) -> None:
-        """Two models made under one seed are equal, under another they differ."""
+        """The weights of a new model depend only on the seed of torch's global generator."""
         first, same, other = (dict(self.made(seed).named_parameters()) for seed in (0, 0, 1))
         require_close(first, same, "the same seed", rtol=0, atol=0)
         differ = any(not torch.equal(value, other[name]) for name, value in first.items())

@@ -1,4 +1,4 @@
-"""The contract of a schedule: pure decisions, an exact budget, a plan that can be resumed."""
+"""The contract of a schedule: pure plans, and an exact number of steps."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class ScheduleChecks(Checks):
             require(end == expected, f"a run of {steps} steps ends at {end}, not at {expected}")
 
     def test_plans_are_well_formed(self) -> None:
-        """Phases are known and in order, unrolls positive, and φ moves where the schedule says."""
+        """Phases are valid and in order, unrolls ≥ 1, and meta-steps agree with ``moves_in``."""
         schedule = self.made()
         moves: set[str] = set()
         for steps in BUDGETS:
@@ -41,14 +41,17 @@ class ScheduleChecks(Checks):
                 require(plan.phase in ("offline", "train"), f"unknown phase {plan.phase!r}")
                 require(plan.unroll >= 1, f"an unroll of {plan.unroll}")
                 may = not plan.meta_step or schedule.moves_in(plan.phase)
-                require(may, f"φ moves in {plan.phase!r}, but moves_in says that it does not")
+                require(may, f"a meta-step in {plan.phase!r}, but moves_in says that φ is fixed")
                 moves |= {plan.phase} if plan.meta_step else set()
                 phases.append(plan.phase)
             require(phases == sorted(phases), "an offline meta-step comes after training began")
-        require(schedule.learns == bool(moves), f"learns={schedule.learns}, φ moves in {moves}")
+        require(
+            schedule.learns == bool(moves),
+            f"learns={schedule.learns}, but phases with meta-steps: {moves}",
+        )
 
     def test_training_begins_fresh_after_offline_steps(self) -> None:
-        """Every offline meta-step and the first training step after them begin with fresh θ."""
+        """Offline meta-steps, and the first training step after them, begin with new weights."""
         schedule = self.made()
         if not schedule.offline_total():
             return
@@ -59,7 +62,7 @@ class ScheduleChecks(Checks):
                 require(not plan.reset, f"θ is reset in the middle of training, at {before}")
 
     def test_plans_depend_on_progress_alone(self) -> None:
-        """Asked again, in any order, by an equal schedule, for a resumed run: the same plan."""
+        """An equal schedule gives the same plans, in any order, as a resumed run needs."""
         schedule, other = self.made(), self.made()
         with nothing_changes("plan()"):
             told = list(_plans(schedule, BUDGETS[-1]))
@@ -68,16 +71,16 @@ class ScheduleChecks(Checks):
                 require(again == plan, f"at {before} the plan is {plan} once and {again} later")
 
     def test_choices_are_of_the_right_kind(self) -> None:
-        """``meta_batch``, ``train_on`` and ``early_stopping`` are what the trainer expects."""
+        """``meta_batch``, ``train_on`` and ``early_stopping`` have valid types and values."""
         schedule = self.made()
-        require(isinstance(schedule.meta_batch, MetaBatch), "meta_batch is no MetaBatch")
-        require(isinstance(schedule.train_on, TrainOn), "train_on is no TrainOn")
+        require(isinstance(schedule.meta_batch, MetaBatch), "meta_batch is not a MetaBatch")
+        require(isinstance(schedule.train_on, TrainOn), "train_on is not a TrainOn")
         stopping = schedule.early_stopping
         require(isinstance(stopping, int) and stopping >= 0, f"early_stopping={stopping}")
 
 
 def _plans(schedule: Schedule, steps: int) -> Iterator[tuple[Progress, Plan]]:
-    """Yield what a run does, step by step."""
+    """Yield the progress before each plan, and the plan."""
     progress = schedule.begins
     for _ in range(steps + schedule.offline_total() + 1):
         plan = schedule.plan(progress, steps)

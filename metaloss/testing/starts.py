@@ -1,4 +1,4 @@
-"""The contract of a start: φ out of a seed, the loss left as it is."""
+"""The contract of a start: an initial φ that depends on the seed only."""
 
 from __future__ import annotations
 
@@ -42,11 +42,11 @@ class StartChecks(Checks):
 
     @cached_property
     def begun(self) -> dict[Link, Beginning]:
-        """What the start makes of a small loss, for every link: it may take long."""
+        """The results for a small loss with every link, computed once."""
         return {link: _begin(self.made(), _loss(link)) for link in Link}
 
     def test_phi_fits_the_loss(self) -> None:
-        """For every link, φ has the loss's names, shapes and types, detached and finite."""
+        """φ has the loss's names, shapes and types, and is detached and finite."""
         for link, (phi, _) in self.begun.items():
             own = dict(_loss(link).named_parameters())
             require(phi.keys() == own.keys(), f"names {sorted(phi)}, expected {sorted(own)}")
@@ -57,7 +57,7 @@ class StartChecks(Checks):
             require_finite(phi, "φ")
 
     def test_nothing_changes(self) -> None:
-        """The loss keeps its parameters, the result is a copy, the seed decides every draw."""
+        """The loss is not changed, the result is a copy, and the seed determines all draws."""
         loss = _loss(Link.softmax)
         with nothing_changes("begin()", loss):
             again, _ = _begin(self.made(), loss)
@@ -68,22 +68,22 @@ class StartChecks(Checks):
                 value += 1
 
     def test_reports_count_up_to_the_total(self) -> None:
-        """Progress comes as growing steps, none beyond ``total``, with plain numbers."""
+        """Reported steps grow up to ``total`` at most; reported values are plain numbers."""
         total = self.made().total
         for _, told in self.begun.values():
             steps = [step for step, _ in told]
-            require(steps == sorted(set(steps)), f"steps are told as {steps}")
+            require(steps == sorted(set(steps)), f"reported steps: {steps}")
             require(all(0 < step <= total for step in steps), f"{steps} with total={total}")
             plain = all(type(n) in (int, float) for _, numbers in told for n in numbers.values())
-            require(plain, "a number is no int or float")
+            require(plain, "a reported value is neither int nor float")
 
     def test_a_loss_without_parameters_has_no_phi(self) -> None:
-        """Hand-made losses begin with nothing."""
-        require(_begin(self.made(), CrossEntropy()).phi == {}, "φ out of nothing")
+        """A hand-made loss gives an empty φ."""
+        require(_begin(self.made(), CrossEntropy()).phi == {}, "a loss without parameters gets a φ")
 
 
 class Beginning(NamedTuple):
-    """φ, and what was reported on the way."""
+    """φ, and the reports."""
 
     phi: Tensors
     told: list[tuple[int, dict[str, float]]]

@@ -1,4 +1,4 @@
-"""The contract of a task: rows that fit each other, and splits that do not overlap."""
+"""The contract of a task: rows that fit the link, and splits that do not overlap."""
 
 from __future__ import annotations
 
@@ -35,13 +35,13 @@ class TaskChecks(Checks):
         return self.made().build(0)
 
     def test_rows_fit_the_link(self) -> None:
-        """Every part has rows; targets are class indices below C, or (n, C, *) values."""
+        """Every split has rows; targets are class indices below C, or (n, C, *) values."""
         task = self.built
         for name, part in _parts(task).items():
             rows = len(part.inputs)
             require(rows > 0, f"{name} has no rows")
             require(len(part.targets) == rows, f"{name}: {len(part.targets)} targets, {rows} rows")
-            # int64: token ids, for a model that looks them up.
+            # int64: tokens.
             known = part.inputs.is_floating_point() or part.inputs.dtype == torch.int64
             require(known, f"{name}: inputs in {part.inputs.dtype}, expected floats or int64")
             require(part.inputs.shape[1:] == task.input_shape, f"{name}: rows of another shape")
@@ -58,21 +58,21 @@ class TaskChecks(Checks):
                 require(shape[1:2] == (task.outputs,), f"{name}: targets {shape}, expected (n, C)")
 
     def test_rows_are_finite_and_differ(self) -> None:
-        """No NaN, no infinity; neither inputs nor targets are all the same."""
+        """Values are finite; neither inputs nor targets are all the same."""
         for name, part in _parts(self.built).items():
             for kind, values in zip(("inputs", "targets"), part, strict=True):
                 require_finite(values, f"{name} {kind}")
                 require((values != values[:1]).any(), f"{name}: all {kind} are the same")
 
     def test_no_row_is_in_two_parts(self) -> None:
-        """Training, validation and test rows are different ones, compared bit by bit."""
+        """No row is in two of training, validation and test rows; compared bit by bit."""
         rows = {name: _as_bytes(part) for name, part in _parts(self.built).items()}
         for first, second in (("train", "valid"), ("train", "test"), ("valid", "test")):
             both = len(rows[first] & rows[second])
             require(both == 0, f"{both} rows are both in {first} and in {second}")
 
     def test_the_seed_decides_everything(self) -> None:
-        """The same seed gives the same task, another one another split; nothing global moves."""
+        """The same seed gives the same task, another seed another one; no global state changes."""
         with nothing_changes("build()"):
             task, again, other = (self.made().build(seed) for seed in (3, 3, 4))
         require_close(_parts(task), _parts(again), "the same seed", rtol=0, atol=0)
@@ -82,7 +82,7 @@ class TaskChecks(Checks):
         require(differs, "another seed gives the same training rows")
 
     def test_losses_and_metrics_are_numbers(self) -> None:
-        """Task loss and metric are finite scalars; the task loss has a slope in the outputs."""
+        """Task loss and metric are finite scalars; the task loss has a gradient."""
         task = self.built
         for name, part in _parts(task).items():
             outputs = self._outputs(part).requires_grad_()
@@ -90,7 +90,7 @@ class TaskChecks(Checks):
             require(loss.shape == (), f"{name}: the task loss has shape {tuple(loss.shape)}")
             (slope,) = torch.autograd.grad(loss, outputs)
             require_finite((loss, slope), f"{name}: task loss")
-            require(slope.abs().max() > 0, f"{name}: the task loss has no slope")
+            require(slope.abs().max() > 0, f"{name}: the task loss has no gradient")
             metric = task.metric(outputs.detach(), part.targets)
             require(metric.shape == (), f"{name}: the metric has shape {tuple(metric.shape)}")
             require_finite(metric, f"{name}: metric")
@@ -98,7 +98,7 @@ class TaskChecks(Checks):
         require(bool(task.name and task.metric_name), "name or metric_name is empty")
 
     def test_no_constant_beats_the_constant_loss(self) -> None:
-        """``constant_loss`` is positive and no worse than what constant zeros score."""
+        """``constant_loss`` is positive, and at most the task loss of constant zeros."""
         task = self.built
         zeros = torch.zeros_like(self._outputs(task.train))
         score = float(task.task_loss(zeros, task.train.targets))
@@ -106,13 +106,13 @@ class TaskChecks(Checks):
         require(0 < best <= score * (1 + 1e-5), f"constant_loss={best}, constant zeros: {score}")
 
     def test_rows_are_on_the_cpu(self) -> None:
-        """The trainer moves them; nothing records gradients."""
+        """Rows are on the CPU and record no gradients."""
         for name, part in _parts(self.built).items():
             require(part.inputs.device.type == "cpu", f"{name} is on {part.inputs.device}")
             require(not any(values.requires_grad for values in part), f"{name} records gradients")
 
     def test_augmentation_is_a_pure_function(self) -> None:
-        """``augment``, if there is one, keeps the form of a batch and is decided by its key."""
+        """``augment`` keeps shape and type, and depends only on the inputs and the key."""
         augment, inputs = self.built.augment, self.built.train.inputs[:16]
         if augment is None:
             return
@@ -128,7 +128,7 @@ class TaskChecks(Checks):
         require(differs, "augment() gives the same whatever the key")
 
     def _outputs(self, part: Batch) -> torch.Tensor:
-        """Return made-up raw outputs (n, C, *) for the rows."""
+        """Return arbitrary raw outputs (n, C, *) for the rows."""
         further = part.targets.shape[1 if self.built.link is Link.softmax else 2 :]
         shape = (len(part.inputs), self.built.outputs, *further)
         return torch.linspace(-1, 1, torch.Size(shape).numel()).reshape(shape)

@@ -1,4 +1,4 @@
-"""Tiny problems for a gradient engine, and their answers by brute force."""
+"""Tiny problems for engines, with reference results."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from metaloss.types import Batch, InnerState, Tensors, Window
 
 @dataclass(frozen=True, kw_only=True)
 class TinyProblem:
-    """A tiny problem, and its answer by brute force."""
+    """A tiny problem, with reference results by plain steps and finite differences."""
 
     name: str
     problem: InnerProblem
@@ -31,7 +31,7 @@ class TinyProblem:
     window: Window
 
     def plain(self, phi: Tensors) -> tuple[InnerState, Tensor, Tensor]:
-        """Return the state after plain inner steps, the learned and the task losses (K,)."""
+        """Return the state after plain inner steps, and learned and task losses (K,)."""
         state, inner, task = self.state, [], []
         for batch, key in zip(self.window.batches, self.window.keys, strict=True):
             stepped = self.problem.step(phi, state, batch, key)
@@ -46,7 +46,7 @@ class TinyProblem:
         return self.problem.judge(state, self.window.meta_batch, self.window.meta_key)[1]
 
     def differences(self, epsilon: float = 1e-5) -> Tensors:
-        """Return d(judged)/dφ by central differences."""
+        """Return the derivative of `judged` in φ by central differences."""
         gradient = {name: torch.zeros_like(value) for name, value in self.phi.items()}
         for name, value in self.phi.items():
             for place in range(value.numel()):
@@ -59,7 +59,7 @@ class TinyProblem:
 
 
 def tiny_problems(model: nn.Module | None = None) -> Iterator[TinyProblem]:
-    """Yield problems over inner optimizers and unrolls, with the model given or a small network."""
+    """Yield problems with several inner optimizers and unrolls; by default with a small network."""
     optimizers: dict[str, InnerOptimizer] = {
         "SGD with momentum": SGD(lr=0.2, momentum=0.9, weight_decay=0.01),
         "Adam": Adam(lr=0.1),

@@ -1,4 +1,4 @@
-"""The contract of a tracker: it hears every event and never gets in the way."""
+"""The contract of a tracker: it accepts all events and changes no global state."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from metaloss.contracts import (
 )
 from metaloss.testing.base import Checks, nothing_changes
 
-# Trackers that talk to a service must not do so for a check. These are the services' own switches.
+# Environment variables that keep trackers from contacting a service during a check.
 OFFLINE = {"WANDB_MODE": "offline", "WANDB_SILENT": "true"}
 
 
@@ -38,7 +38,7 @@ class TrackerChecks(Checks):
     """
 
     def test_every_event_is_taken_in_order(self) -> None:
-        """A whole run of three phases, with numbers that are not finite, and two closings."""
+        """A run of three phases, with NaN and infinities; ``close`` may be called twice."""
         with _running() as folder, nothing_changes("the tracker"):
             tracker = self.made()
             for event in events(folder):
@@ -47,7 +47,7 @@ class TrackerChecks(Checks):
             tracker.close()
 
     def test_a_resumed_run_is_taken(self) -> None:
-        """A run that goes on from a step begins there."""
+        """The events of a resumed run are accepted."""
         with _running() as folder:
             tracker = self.made()
             for event in events(folder, resumed_from=20):
@@ -55,7 +55,7 @@ class TrackerChecks(Checks):
             tracker.close()
 
     def test_a_run_that_breaks_off_is_closed(self) -> None:
-        """After Ctrl-C there is no last event; closing works at any moment."""
+        """``close`` works at any time, as after Ctrl-C, when there is no last event."""
         with _running() as folder:
             self.made().close()
             for count in (1, 3):
@@ -66,7 +66,7 @@ class TrackerChecks(Checks):
 
 
 def events(folder: Path, *, resumed_from: int | None = None) -> list[Event]:
-    """Return the events of a small run whose files lie in ``folder``."""
+    """Return the events of a small run with its files in ``folder``."""
     first = resumed_from or 0
     weights = folder / "loss.safetensors"
     weights.write_bytes(b"\0" * 16)

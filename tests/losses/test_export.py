@@ -176,7 +176,9 @@ def test_the_part_called_load_is_the_loaded_family(folder):
     assert type(loss) is MLPLoss
     assert loss.loaded
     assert describe(loss, {})["family"] == "mlp"
-    with pytest.raises(MetalossError, match="a loss for link=softmax, expected one for the task's link=ident"):
+    with pytest.raises(
+        MetalossError, match="a loss for link=softmax, expected one for the task's link=ident"
+    ):
         part.build(part.config_class(path=str(folder)), link=Link.identity)
     with pytest.raises(
         MetalossError, match=r"loss=load without loss.path: expected loss.path=FOLDER"
@@ -285,8 +287,14 @@ def test_truncated_weights_are_refused(folder, kept):
     ("change", "message"),
     [
         (lambda phi: {k: v for k, v in phi.items() if k != "layers.0.bias"}, "has parameters"),
-        (lambda phi: {**phi, "layers.9.bias": torch.zeros(1)}, r"layers.9.bias.*expected .* for 'mlp'"),
-        (lambda phi: {k: v[:, :1].clone() for k, v in phi.items() if v.dim() == 2}, "has parameters"),
+        (
+            lambda phi: {**phi, "layers.9.bias": torch.zeros(1)},
+            r"layers.9.bias.*expected .* for 'mlp'",
+        ),
+        (
+            lambda phi: {k: v[:, :1].clone() for k, v in phi.items() if v.dim() == 2},
+            "has parameters",
+        ),
         (
             lambda phi: {**phi, "layers.0.bias": torch.zeros(4)},
             r"'layers.0.bias' has shape \(4,\) and type torch.float32, expected \(3,\)",

@@ -286,8 +286,8 @@ BAD_OPTIONS = [
         {"hidden": [3, 0]},
         "model.hidden=[3, 0]: expected one or more whole numbers, each at least 1",
     ),
-    (MLPConfig, {"dropout": 1.0}, "model.dropout=1.0: expected a number ≥ 0 and < 1"),
-    (MLPConfig, {"dropout": math.nan}, "model.dropout=nan: expected a number ≥ 0 and < 1"),
+    (MLPConfig, {"dropout": 1.0}, "model.dropout=1.0: expected a number in [0, 1)"),
+    (MLPConfig, {"dropout": math.nan}, "model.dropout=nan: expected a number in [0, 1)"),
     (
         CNNConfig,
         {"channels": [1.5]},
@@ -295,11 +295,11 @@ BAD_OPTIONS = [
     ),
     (CNNConfig, {"kernel": 4}, "model.kernel=4: expected an odd number"),
     (CNNConfig, {"kernel": -1}, "model.kernel=-1: expected a whole number, at least 1"),
-    (CNNConfig, {"dropout": -0.1}, "model.dropout=-0.1: expected a number ≥ 0 and < 1"),
+    (CNNConfig, {"dropout": -0.1}, "model.dropout=-0.1: expected a number in [0, 1)"),
     (GRUConfig, {"hidden": 0}, "model.hidden=0: expected a whole number, at least 1"),
     (GRUConfig, {"chunk": 0}, "model.chunk=0: expected a whole number, at least 1"),
     (GRUConfig, {"layers": 0}, "model.layers=0: expected a whole number, at least 1"),
-    (GRUConfig, {"dropout": 2}, "model.dropout=2: expected a number ≥ 0 and < 1"),
+    (GRUConfig, {"dropout": 2}, "model.dropout=2: expected a number in [0, 1)"),
 ]
 
 

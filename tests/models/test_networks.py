@@ -174,13 +174,13 @@ def test_wrn_computes_the_papers_blocks():
     ("name", "shape", "least"), [("allcnnc", (3, 8, 32), "9×9"), ("squeezenet", (3, 7, 7), "8×8")]
 )
 def test_pictures_that_are_too_small_are_refused(name, shape, least):
-    expected = rf"input_shape=\(.*\): expected pictures \(channels, H, W\) of at least {least}$"
+    expected = rf"input_shape=\(.*\): expected images \(channels, H, W\) of at least {least}$"
     with pytest.raises(MetalossError, match=expected):
         built(name, {}, shape)
 
 
 def test_patches_must_tile_the_picture():
-    message = r"^model=vit: input_shape=\(3, 8, 9\) with patch=4: expected a divisor of H and W$"
+    message = r"^model\.patch=4 with input_shape=\(3, 8, 9\): expected a divisor of H and W$"
     with pytest.raises(MetalossError, match=message):
         built("vit", {}, (3, 8, 9))
 
@@ -188,7 +188,7 @@ def test_patches_must_tile_the_picture():
 @pytest.mark.parametrize("name", [name for name in RICH if name != "gpt"])
 @pytest.mark.parametrize("shape", [(8,), (3, 8), (3, 0, 8), (1, 1, 8, 8)])
 def test_rows_that_are_no_pictures_are_refused(name, shape):
-    with pytest.raises(MetalossError, match=rf"^model={name}: input_shape=\(.*\): expected pict"):
+    with pytest.raises(MetalossError, match=rf"^model={name}: input_shape=\(.*\): expected images"):
         built(name, {}, shape)
 
 
@@ -202,9 +202,9 @@ def test_a_model_without_outputs_is_refused(name):
 BAD_OPTIONS = [
     ("resnet18", {"width": 0}, "model.width=0: expected a whole number, at least 1"),
     ("vgg16", {"width": 1.5}, "model.width=1.5: expected a whole number, at least 1"),
-    ("allcnnc", {"dropout_input": 1}, "model.dropout_input=1: expected a number ≥ 0 and < 1"),
-    ("allcnnc", {"dropout": -1}, "model.dropout=-1: expected a number ≥ 0 and < 1"),
-    ("squeezenet", {"dropout": 1}, "model.dropout=1: expected a number ≥ 0 and < 1"),
+    ("allcnnc", {"dropout_input": 1}, "model.dropout_input=1: expected a number in [0, 1)"),
+    ("allcnnc", {"dropout": -1}, "model.dropout=-1: expected a number in [0, 1)"),
+    ("squeezenet", {"dropout": 1}, "model.dropout=1: expected a number in [0, 1)"),
     (
         "wrn",
         {"depth": 18},
@@ -213,7 +213,7 @@ BAD_OPTIONS = [
     ("wrn", {"widen": 0}, "model.widen=0: expected a whole number, at least 1"),
     ("vit", {"patch": 0}, "model.patch=0: expected a whole number, at least 1"),
     ("gpt", {"layers": 0}, "model.layers=0: expected a whole number, at least 1"),
-    ("gpt", {"dropout": 1.0}, "model.dropout=1.0: expected a number ≥ 0 and < 1"),
+    ("gpt", {"dropout": 1.0}, "model.dropout=1.0: expected a number in [0, 1)"),
     ("gpt", {"heads": 3}, "model.heads=3 with width=128: expected a divisor of the width"),
 ]
 

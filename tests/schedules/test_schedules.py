@@ -138,7 +138,7 @@ def test_the_published_defaults():
     [
         (lambda: Offline(offline_steps=0), "schedule.offline_steps=0: expected a number ≥ 1"),
         (lambda: Offline(unroll=0), "schedule.unroll=0: expected a number ≥ 1"),
-        (lambda: Offline(meta_batch=MetaBatch.next), "no next batch judges it; expected valid"),
+        (lambda: Offline(meta_batch=MetaBatch.next), "expected validation or train"),
         (lambda: Online(unroll=0), "schedule.unroll=0: expected a number ≥ 1"),
         (lambda: Online(offline_unroll=0), "schedule.offline_unroll=0: expected a number ≥ 1"),
         (lambda: Online(offline_steps=-1), "schedule.offline_steps=-1: expected a number ≥ 0"),

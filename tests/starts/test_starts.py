@@ -160,7 +160,7 @@ def test_a_loss_without_parameters_is_left_alone(start):
 def test_a_loaded_loss_is_not_thrown_away(start):
     loss = _loss()
     loss.loaded = True
-    with pytest.raises(MetalossError, match="would throw the loaded loss away: use start=keep"):
+    with pytest.raises(MetalossError, match="expected start=keep"):
         start.begin(loss, F.cross_entropy, 4, seed=0)
     assert Keep().begin(loss, F.cross_entropy, 4, seed=0)
 

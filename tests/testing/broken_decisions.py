@@ -73,7 +73,7 @@ def counting():
     return Counting()
 
 
-@specimen(ScheduleChecks, "test_choices_are_of_the_right_kind", "no MetaBatch")
+@specimen(ScheduleChecks, "test_choices_are_of_the_right_kind", "not a MetaBatch")
 class Wordy(Static):
     meta_batch: MetaBatch = "validation"
 

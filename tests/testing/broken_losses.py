@@ -82,7 +82,7 @@ class IgnoresNothing(Broken):
         return super().forward(prediction, target, weight)
 
 
-@specimen(LossChecks, "test_targets_out_of_range_are_refused", "a target of 255 is taken")
+@specimen(LossChecks, "test_targets_out_of_range_are_refused", "a target of 255 is accepted")
 class TakesAnyClass(Broken):
     def forward(self, prediction, target, weight=None):
         if not target.is_floating_point():
@@ -91,7 +91,7 @@ class TakesAnyClass(Broken):
         return super().forward(prediction, target, weight)
 
 
-@specimen(LossChecks, "test_targets_out_of_range_are_refused", "has slopes under vmap")
+@specimen(LossChecks, "test_targets_out_of_range_are_refused", "has a finite gradient under vmap")
 class LooksOnlyWhereItCan(Broken):
     def forward(self, prediction, target, weight=None):
         if not target.is_floating_point() and not readable(target):
@@ -101,7 +101,7 @@ class LooksOnlyWhereItCan(Broken):
 
 @specimen(
     LossChecks,
-    "test_types_that_differ_are_computed_in_the_better_one",
+    "test_mixed_types_are_computed_in_the_more_precise_one",
     "outputs in torch.bfloat16 give torch.bfloat16",
 )
 class ComputesInHalf(Broken):
@@ -150,7 +150,7 @@ class WrongBackward(Broken):
         return WrongTanh.apply(super().pointwise(prediction, target))
 
 
-@specimen(LossChecks, "test_first_derivatives_equal_differences", "has no slope")
+@specimen(LossChecks, "test_first_derivatives_equal_differences", "has no gradient")
 class Flat(Broken):
     def pointwise(self, prediction, target):
         return super().pointwise(prediction.detach(), target) + 0 * prediction
@@ -192,7 +192,7 @@ class Peeking(Broken):
         return super().pointwise(prediction, target) * self.layers[0].bias[0].item()
 
 
-@specimen(LossChecks, "test_every_parameter_is_live", "2 of 2 numbers in 'offset'")
+@specimen(LossChecks, "test_every_parameter_has_an_effect", "2 of 2 numbers in 'offset'")
 class Offset(Broken):
     def __init__(self):
         super().__init__()

@@ -104,7 +104,7 @@ class Dropping(Tampered):
         return result._replace(gradient=kept)
 
 
-@specimen(MetaOptimizerChecks, "test_what_it_cannot_do_it_refuses", "without second derivatives")
+@specimen(MetaOptimizerChecks, "test_unsupported_models_are_refused", "without second derivatives")
 class Silent(Mixed):
     def meta_gradient(self, problem, phi, state, window):
         try:

@@ -70,7 +70,7 @@ class Shuffling(Digits):
         return super().build(seed)
 
 
-@specimen(TaskChecks, "test_losses_and_metrics_are_numbers", "no slope")
+@specimen(TaskChecks, "test_losses_and_metrics_are_numbers", "no gradient")
 def flat_task_loss():
     return changed(lambda task, _: replace(task, task_loss=lambda z, y: (0 * z).sum() + 1))
 

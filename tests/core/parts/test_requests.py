@@ -94,8 +94,12 @@ def _loaded():
     [
         (("schedule=online", "loss=mse"), {}, "loss=mse has no parameters to learn: use schedule="),
         ((), {"loss": MLPLoss(link="identity")}, "the loss has link=identity, the task blobs need"),
-        ((), {"loss": _loaded()}, "start=imitate would throw the loaded loss away"),
-        (("start=random",), {"loss": _loaded()}, "start=random would throw the loaded loss away"),
+        ((), {"loss": _loaded()}, "start=imitate with loss=load: expected start=keep"),
+        (
+            ("start=random",),
+            {"loss": _loaded()},
+            "start=random with loss=load: expected start=keep",
+        ),
         ((), {"model": net(outputs=4)}, r"returns outputs of shape \(2, 4\); the task blobs needs"),
         ((), {"model": nn.Linear(7, 3)}, r"cannot take inputs of shape \(B, 4\)"),
         ((), {"model": Blind()}, "the model has no parameters to train"),
