@@ -51,7 +51,7 @@ def main():
         run = metaloss.train({**common, **choice})
         width = getattr(run.loss, "log_width", None)
         told = "" if width is None else f", width {width.exp().item():.2f}"
-        print(f"{name:16} test mse {run.summary['metrics']['test/mse']:.2f}{told}")
+        print(f"{name:16} test mse {run.summary.metrics['test/mse']:.2f}{told}")
 
 
 if __name__ == "__main__":

@@ -40,7 +40,7 @@ def main():
     ):
         # Training begins with the model's current weights; the model itself is not changed.
         run = metaloss.train([*common, *choice], task=task, model=model)
-        print(f"{name:15} test mse {run.summary['metrics']['test/mse']:.3f}  ({run.folder})")
+        print(f"{name:15} test mse {run.summary.metrics['test/mse']:.3f}  ({run.folder})")
 
 
 if __name__ == "__main__":

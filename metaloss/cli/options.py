@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Any
@@ -72,15 +72,14 @@ def interrupted(reason: BaseException) -> int:
 
 def report_all(runs: Iterable[Any]) -> int:
     """Print how each run ended, a line each; return the worst exit status."""
-    return max(report(run) for run in runs)
+    return max(report(run.folder, run.summary.as_dict()) for run in runs)
 
 
-def report(run: Any) -> int:
+def report(folder: Path, summary: Mapping[str, Any]) -> int:
     """Print how a run ended on one line; return the exit status it stands for."""
-    summary = run.summary
     numbers = [f"{name}={value:.4g}" for name, value in summary.get("metrics", {}).items()]
     if summary.get("learned_nothing"):
         numbers.append("no better than the best constant prediction")
     if heard():
-        print(", ".join([f"{run.folder}: {summary['status']}", *numbers]))
+        print(", ".join([f"{folder}: {summary['status']}", *numbers]))
     return DIVERGED if summary["status"] == "diverged" else DONE

@@ -55,9 +55,9 @@ class Job:
             from metaloss.allocator import keep_freed_memory
 
             keep_freed_memory()  # in a launcher's worker too
-            run = _trained(config, folder, hashes)
-            status = report(run)
-            value = math.inf if status == DIVERGED else _objective(run.summary)
+            summary = _trained(config, folder, hashes)
+            status = report(folder, summary)
+            value = math.inf if status == DIVERGED else _objective(summary)
         except MetalossError as error:
             complain(f"job {number}: {error}")
         line = {"job": number, "folder": str(folder), "status": status}
@@ -65,16 +65,8 @@ class Job:
         return value
 
 
-@dataclass(frozen=True)
-class _Finished:
-    """A run that an earlier call finished."""
-
-    folder: Path
-    summary: Mapping[str, Any]
-
-
-def _trained(config: RunConfig, folder: Path, plugins: Mapping[str, str]) -> Any:
-    """Return a job's run: finished already, gone on with, or trained from its start.
+def _trained(config: RunConfig, folder: Path, plugins: Mapping[str, str]) -> Mapping[str, Any]:
+    """Return the summary of a job's run: finished already, gone on with, or trained from its start.
 
     Raises:
         MetalossError: If another job's run lies in the folder, or the run cannot be done.
@@ -86,14 +78,14 @@ def _trained(config: RunConfig, folder: Path, plugins: Mapping[str, str]) -> Any
     state = state_of(folder, to_dict(config))
     summary = read_summary(folder)
     if state is State.finished and summary is not None:
-        return _Finished(folder, summary)
+        return summary
     if state is State.unfinished:
         if can_resume(folder):
             from metaloss.core.runs.run import resume_run
 
-            return resume_run(folder, plugins=plugins)
+            return resume_run(folder, plugins=plugins).summary.as_dict()
         clear(folder)
-    return train_run(config, plugins=plugins)
+    return train_run(config, plugins=plugins).summary.as_dict()
 
 
 def sweep(given: Sequence[str], file: Path | None, plugins: Sequence[Path]) -> int:

@@ -46,9 +46,8 @@ def train_run(config, *, plugins=None):
     (folder / "seen.json").write_text(json.dumps({**seen, "pid": os.getpid()}))
     status = "diverged" if config.seed == 3 else "ok"
     metrics = {"valid/error": config.inner.options.lr, "test/error": 0.5}
-    return SimpleNamespace(
-        folder=folder, summary={"status": status, "goal": "min", "metrics": metrics}
-    )
+    summary = {"status": status, "goal": "min", "metrics": metrics}
+    return SimpleNamespace(folder=folder, summary=SimpleNamespace(as_dict=lambda: summary))
 
 
 core.train_run = train_run
@@ -80,9 +79,9 @@ def core(monkeypatch):
     fake.calls, fake.status = [], "ok"
 
     def run(folder):
-        metrics = {"test/error": 0.25}
+        summary = {"status": fake.status, "metrics": {"test/error": 0.25}}
         return types.SimpleNamespace(
-            folder=Path(folder), summary={"status": fake.status, "metrics": metrics}
+            folder=Path(folder), summary=types.SimpleNamespace(as_dict=lambda: summary)
         )
 
     def train_runs(config, *, plugins=None):

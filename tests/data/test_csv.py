@@ -307,9 +307,7 @@ def test_an_online_loss_needs_no_tuning_on_a_table_with_wrong_labels(tmp_path):
     words += ["task.label_noise=0.3", "steps=1000", "tracker=[]"]
     static = [*words, "schedule=static", "loss=cross_entropy", f"output={tmp_path / 'static'}"]
     online = [*words, "schedule=online", f"output={tmp_path / 'online'}"]
-    fixed, learned = (
-        metaloss.train(one).summary["metrics"]["test/error"] for one in (static, online)
-    )
+    fixed, learned = (metaloss.train(one).summary.metrics["test/error"] for one in (static, online))
     assert learned < fixed - 0.1
 
 
@@ -330,4 +328,4 @@ def test_a_run_learns_without_tuning(write, tmp_path, target):
     run = metaloss.train(words)
     assert run.folder.name == "run"
     name = {"buys": "test/error", "income": "test/mse"}[target]
-    assert run.summary["metrics"][name] < 0.25
+    assert run.summary.metrics[name] < 0.25

@@ -112,7 +112,7 @@ def test_a_run_learns_to_guess_the_next_character(song, tmp_path):
         task=task,
         model=Bigrams(task.outputs),
     )
-    bits = run.summary["metrics"]["test/bits_per_character"]
+    bits = run.summary.metrics["test/bits_per_character"]
     assert bits < 0.8 * task.constant_loss / math.log(2)
 
 

@@ -224,4 +224,4 @@ def test_a_run_learns_from_three_files_wherever_it_goes_on(files, tmp_path, monk
     options = compose(words).task.options
     assert (options.trusted, options.test) == (files["trusted"], files["test"])
     run = metaloss.train([*words, "steps=200", "tracker=[]", "output=run"])
-    assert run.summary["metrics"]["test/error"] < 0.15
+    assert run.summary.metrics["test/error"] < 0.15

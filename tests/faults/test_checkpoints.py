@@ -96,7 +96,7 @@ def test_a_damaged_checkpoint_is_said_in_the_journal_and_the_summary(longer, cou
         damage(path, path.stat().st_size // 2, "bit")
     run = resume_run(folder, steps=18)
     said = [row["warning"] for row in run.journal() if "warning" in row]
-    assert said == run.summary["warnings"]
+    assert said == run.summary.warnings
     assert len(said) == count
     assert "is damaged" in said[-1]
     assert said[-1].endswith("using the one before" if count == 1 else "starting over")

@@ -105,7 +105,7 @@ def test_a_group_of_own_objects_goes_on_with_them(tmp_path):
         resume_group(tmp_path / "run", task=other, model=model)
     plugins = {"/a/mine.py": "c" * 64}
     runs = metaloss.resume_group(tmp_path / "run", task=task, model=model, plugins=plugins)
-    assert [run.summary["plugins"] for run in runs] == [plugins, plugins]
+    assert [run.summary.plugins for run in runs] == [plugins, plugins]
     assert endings(tmp_path / "run") == endings(tmp_path / "whole")
 
 

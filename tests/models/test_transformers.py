@@ -133,4 +133,4 @@ def test_gpt_trains_online_on_rows_of_tokens(tmp_path):
     ]
     run = metaloss.train(words, task=task)
     assert task.outputs == 5
-    assert run.summary["metrics"]["test/error"] < 0.2
+    assert run.summary.metrics["test/error"] < 0.2

@@ -46,7 +46,7 @@ def _train(folder, *words, model=None, judge=F.cross_entropy, task=None):
 
 def whole(folder):
     """A run that nothing stops."""
-    summary = _train(folder).summary
+    summary = _train(folder).summary.as_dict()
     return {name: summary[name] for name in ("metrics", "steps", "status")}
 
 
@@ -75,7 +75,7 @@ def resumed(folder):
     """The rest of an interrupted run."""
     task = blobs(dtype=torch.float64)
     run = metaloss.resume_run(folder / "run", task=task, model=_model(), loss=_loss())
-    return run.summary["status"]
+    return run.summary.status
 
 
 def fails(folder):
@@ -94,7 +94,7 @@ def users(folder):
     with group(folder):
         with pytest.raises(MetalossError) as caught:
             _train(folder)
-        again = _train(folder / "again").summary["steps"]
+        again = _train(folder / "again").summary.steps
     return {"said": str(caught.value), "again": again}
 
 

@@ -118,7 +118,7 @@ def go(
             # A member's share of the time that all took together.
             seconds = trainer.recorder.seconds() / len(members)
             run, files = write_results(trainer, one.folder, seconds)
-            one.fanout.handle(RunFinished(summary=run.summary, files=files))
+            one.fanout.handle(RunFinished(summary=run.summary.as_dict(), files=files))
             runs.append(run)
     return runs
 

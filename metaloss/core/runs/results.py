@@ -10,7 +10,7 @@ from typing import Any
 from safetensors.torch import save
 from torch import nn
 
-from metaloss.core.runs.summary import summarize
+from metaloss.core.runs.summary import Summary, summarize
 from metaloss.core.storage.files import read_json, write_atomically, write_json
 from metaloss.core.storage.run_folder import JOURNAL, PLUGINS, SUMMARY, read_rows
 from metaloss.core.training.trainer import Trainer
@@ -25,13 +25,13 @@ class Run:
 
     Attributes:
         folder: Where its files are.
-        summary: The content of ``summary.json``.
+        summary: What the run came to; ``summary.json`` holds the same.
         model: The trained model, on the CPU.
         loss: The learned loss, on the CPU.
     """
 
     folder: Path
-    summary: dict[str, Any]
+    summary: Summary
     model: nn.Module
     loss: LearnedLoss
 
@@ -63,7 +63,7 @@ def write_results(trainer: Trainer, folder: Path, seconds: float) -> tuple[Run, 
     }
     summary = summarize(trainer, seconds, read_json(folder / PLUGINS))
     summary = setup.ranks.same(summary)
-    provenance["versions"] = summary["versions"]
+    provenance["versions"] = summary.versions
     if family_of(loss) is not None:
         packed = pack(loss, state.phi, provenance)
         files["loss"], files["loss_description"] = folder / WEIGHTS, folder / DESCRIPTION
@@ -72,7 +72,7 @@ def write_results(trainer: Trainer, folder: Path, seconds: float) -> tuple[Run, 
         for path, content in contents.items():
             write_atomically(path, content)
         # Last: a folder with a summary is a finished run.
-        write_json(folder / SUMMARY, summary)
+        write_json(folder / SUMMARY, summary.as_dict())
     # No process says that the run is done before its files are there.
     setup.ranks.any(False)
     return Run(folder=folder, summary=summary, model=model, loss=loss), files

@@ -36,7 +36,7 @@ def train(
     task: Task | None = None,
     model: nn.Module | None = None,
     loss: LearnedLoss | None = None,
-) -> Run | list[Run] | Any:
+) -> Run | Any:  # a list for many seeds, whose attributes a union would refuse
     """Train a model while learning its loss: what ``metaloss train`` does.
 
     With ``seeds=N`` this trains N runs that differ in their seed alone, in one vectorised program.
@@ -62,10 +62,10 @@ def train(
         >>> import tempfile
         >>> words = ["steps=5", "start.steps=5", "tracker=[]"]
         >>> run = train([*words, f"output={tempfile.mkdtemp()}"])
-        >>> run.summary["status"], sorted(run.summary["metrics"])
+        >>> run.summary.status, sorted(run.summary.metrics)
         ('ok', ['test/error', 'valid/error'])
         >>> runs = train([*words, "seeds=2", f"output={tempfile.mkdtemp()}"])
-        >>> [(run.folder.name, run.summary["seed"]) for run in runs]
+        >>> [(run.folder.name, run.summary.seed) for run in runs]
         [('seed0', 0), ('seed1', 1)]
     """
     runs = train_seeds(config, task=task, model=model, loss=loss)
@@ -162,7 +162,7 @@ def resume_run(
     task: Task | None = None,
     model: nn.Module | None = None,
     loss: LearnedLoss | None = None,
-) -> Run | list[Run] | Any:
+) -> Run | Any:  # a list for many seeds, whose attributes a union would refuse
     """Go on with a run from its newest checkpoint; it ends as if it had never stopped.
 
     The runs of a group (``seeds=N``) go on together, from the last place that all of them saved.

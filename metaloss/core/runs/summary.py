@@ -1,10 +1,13 @@
-"""What a run leaves behind in ``summary.json``."""
+"""What a run comes to, as ``run.summary`` and in ``summary.json``."""
 
 from __future__ import annotations
 
 import math
 import platform
 import subprocess
+import warnings
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, fields
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -13,49 +16,136 @@ import metaloss
 from metaloss.core.training.trainer import Trainer
 
 _PACKAGES = ("torch", "torchvision", "torchopt", "higher", "hydra-core", "numpy", "scikit-learn")
+_said: set[str] = set()
 
 
-def summarize(trainer: Trainer, seconds: float, plugins: dict[str, str]) -> dict[str, Any]:
-    """Return the summary of a finished run: plain values."""
+@dataclass(frozen=True, kw_only=True)
+class Summary(Mapping[str, Any]):
+    """What a finished run came to.
+
+    Attributes:
+        task: Name of the task; so with the next five. ``custom`` is an object of the user's own.
+        model: See above.
+        loss: See above.
+        schedule: See above.
+        start: See above.
+        meta_optimizer: See above.
+        seed: The run's seed.
+        steps: Training steps that were taken.
+        seconds: What the run took, in all its processes; of many seeds trained together, a share.
+        train_seconds: What its training steps took, without evaluations.
+        compile: Whether the steps were compiled: ``on``, ``trace`` or ``off``.
+        compile_seconds: What compiling took.
+        search: What a search came to; None without one.
+        status: ``ok``, or ``diverged`` if the guard gave the run up.
+        guard_events: What the guard did: ``step``, ``reason`` and ``action`` of each time.
+        warnings: What was said when the run went on.
+        goal: ``min`` or ``max``: which metric is better.
+        metrics: The task's metric at the end, as ``valid/NAME`` and ``test/NAME``.
+        metrics_at_best_validation: The same at the best validation moment, and its ``step``.
+        metrics_of_a_constant: The same of the best constant prediction.
+        learned_nothing: Whether the run is no better than that.
+        plugins: SHA-256 of the files given with ``--plugin``.
+        rows: Digests of the training, validation and test rows.
+        versions: Versions of metaloss, Python and the main libraries.
+        commit: The commit of the checkout that metaloss ran from; None outside of one.
+        device: Where it was trained.
+        processes: How many processes trained it.
+    """
+
+    task: str
+    model: str
+    loss: str
+    schedule: str
+    start: str
+    meta_optimizer: str
+    seed: int
+    steps: int
+    seconds: float
+    train_seconds: float
+    compile: str
+    compile_seconds: float
+    search: dict[str, Any] | None = None
+    status: str
+    guard_events: list[dict[str, Any]]
+    warnings: list[str]
+    goal: str
+    metrics: dict[str, float]
+    metrics_at_best_validation: dict[str, Any]
+    metrics_of_a_constant: dict[str, float]
+    learned_nothing: bool
+    plugins: dict[str, str]
+    rows: dict[str, str]
+    versions: dict[str, str]
+    commit: str | None
+    device: str
+    processes: int = 1
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the content of ``summary.json``, without what does not concern this run."""
+        every = {field.name: getattr(self, field.name) for field in fields(self)}
+        left_out = {"search": None, "processes": 1}
+        return {name: v for name, v in every.items() if name not in left_out or v != left_out[name]}
+
+    def __getitem__(self, name: str) -> Any:
+        _say_once(name)
+        return self.as_dict()[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.as_dict())
+
+    def __len__(self) -> int:
+        return len(self.as_dict())
+
+
+def _say_once(name: str) -> None:
+    if name not in _said:
+        _said.add(name)
+        message = f"run.summary[{name!r}] is now run.summary.{name}; the old way works until 0.3"
+        warnings.warn_explicit(message, FutureWarning, "metaloss", 0)
+
+
+def summarize(trainer: Trainer, seconds: float, plugins: dict[str, str]) -> Summary:
+    """Return the summary of a finished run."""
     setup, config = trainer.setup, trainer.setup.config
-    names = ("task", "model", "loss", "schedule", "start", "meta_optimizer")
-    metric = setup.task.metric_name
-    best = trainer.best
+    metric, best = setup.task.metric_name, trainer.best
     at_best: dict[str, Any] = {}
     if best.metrics is not None:
         at_best = {**_of(best.metrics, metric), "step": best.step}
-    return {
-        **{name: getattr(config, name).name for name in names},
-        "seed": config.seed,
-        "steps": trainer.progress.train,
-        "seconds": round(seconds, 3),
-        "train_seconds": round(trainer.train_seconds, 3),
-        "compile": config.compile.value,
-        "compile_seconds": round(trainer.compile_seconds, 3),
-        **({"search": setup.found} if setup.found else {}),
-        "status": "diverged" if trainer.ladder.diverged else "ok",
-        "guard_events": trainer.ladder.events,
-        "warnings": trainer.recorder.warnings,
-        "goal": setup.task.goal,
-        "metrics": _of(trainer.metrics, metric),
-        "metrics_at_best_validation": at_best,
-        "metrics_of_a_constant": {
-            name: value
-            for name, value in trainer.recovery.constants.items()
-            if math.isfinite(value)
-        },
-        "learned_nothing": trainer.recovery.chance,
-        "plugins": plugins,
-        "rows": trainer.made["rows"],
-        "versions": {
+    constants = trainer.recovery.constants
+    return Summary(
+        task=config.task.name,
+        model=config.model.name,
+        loss=config.loss.name,
+        schedule=config.schedule.name,
+        start=config.start.name,
+        meta_optimizer=config.meta_optimizer.name,
+        seed=config.seed,
+        steps=trainer.progress.train,
+        seconds=round(seconds, 3),
+        train_seconds=round(trainer.train_seconds, 3),
+        compile=config.compile.value,
+        compile_seconds=round(trainer.compile_seconds, 3),
+        search=setup.found or None,
+        status="diverged" if trainer.ladder.diverged else "ok",
+        guard_events=trainer.ladder.events,
+        warnings=trainer.recorder.warnings,
+        goal=setup.task.goal,
+        metrics=_of(trainer.metrics, metric),
+        metrics_at_best_validation=at_best,
+        metrics_of_a_constant={n: v for n, v in constants.items() if math.isfinite(v)},
+        learned_nothing=trainer.recovery.chance,
+        plugins=plugins,
+        rows=trainer.made["rows"],
+        versions={
             "metaloss": metaloss.__version__,
             "python": platform.python_version(),
             **{package: version(package) for package in _PACKAGES},
         },
-        "commit": commit(),
-        "device": str(setup.device),
-        **({"processes": setup.ranks.size} if setup.ranks.size > 1 else {}),
-    }
+        commit=commit(),
+        device=str(setup.device),
+        processes=setup.ranks.size,
+    )
 
 
 def commit() -> str | None:

@@ -64,11 +64,11 @@ def same(folder, whole):
 
 def test_a_loss_is_found_and_stored(whole):
     description = json.loads((whole.folder / "loss.json").read_text())
-    assert description["options"]["expression"] == whole.summary["search"]["loss"]
+    assert description["options"]["expression"] == whole.summary.search["loss"]
     rows = list(csv.DictReader(table(whole.folder).splitlines()))
     assert len(rows) == 24
     trained = [float(row["fitness"]) for row in rows if row["status"] == "trained"]
-    found = whole.summary["search"]
+    found = whole.summary.search
     assert min(*trained, found["began_with"]) == pytest.approx(found["fitness"])
     assert metaloss.load_loss(whole.folder).formula()
 
@@ -106,7 +106,7 @@ def test_a_lost_worker_is_replaced_and_counted(whole, tmp_path, monkeypatch):
 
     monkeypatch.setattr(pools.ProcessPoolExecutor, "submit", submit)
     run = metaloss.train([*GP, "meta_optimizer.workers=2", f"output={tmp_path}"])
-    assert run.summary["search"]["lost_workers"] == 1
+    assert run.summary.search["lost_workers"] == 1
     same(tmp_path, whole)
 
 
@@ -121,7 +121,7 @@ def test_workers_that_are_always_lost_end_the_run_with_a_reason(tmp_path, monkey
 
 def test_cmaes_searches_a_taylor_loss(tmp_path):
     run = metaloss.train([*CMAES, f"output={tmp_path}"])
-    assert run.summary["search"]["candidates"] == 8
+    assert run.summary.search["candidates"] == 8
     assert run.loss.formula().count("p") == 6
 
 
@@ -131,8 +131,8 @@ def test_a_tiny_search_trains_at_least_with_the_loss_that_it_began_with(seed, tm
     words += ["meta_optimizer.fitness_steps=20", f"seed={seed}", "tracker=[]"]
     words += ["loss=symbolic", "schedule=offline", "meta_optimizer=gp", f"output={tmp_path}"]
     run = metaloss.train(words)
-    assert (run.summary["status"], run.summary["guard_events"]) == ("ok", [])
-    found = run.summary["search"]
+    assert (run.summary.status, run.summary.guard_events) == ("ok", [])
+    found = run.summary.search
     assert found["fitness"] <= found["began_with"]
     assert (found["generation"], found["loss"]) == (-1, "square(sub(t, p))")
 

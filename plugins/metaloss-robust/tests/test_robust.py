@@ -86,7 +86,7 @@ def test_trained_by_name(loss, task, tmp_path):
     assert registry.get("loss", loss).source == "metaloss-robust 0.1.0"
     words = [f"task={task}", f"loss={loss}", "schedule=online", "start=keep", "steps=20"]
     run = metaloss.train([*words, "tracker=[]", f"output={tmp_path / 'run'}"])
-    assert run.summary["status"] == "ok"
+    assert run.summary.status == "ok"
     before = registry.get("loss", loss).build(run.loss.config, link=run.loss.link)
     for (name, value), old in zip(run.loss.named_parameters(), before.parameters(), strict=True):
         assert not torch.equal(value, old), name

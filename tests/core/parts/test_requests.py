@@ -33,10 +33,10 @@ def test_early_stopping_ends_at_the_best_validation_moment(tmp_path):
     errors = [row["valid/error"] for row in evaluated]
     best = errors.index(min(errors))
     assert len(errors) == best + 1 + 4
-    assert run.summary["steps"] == evaluated[-1]["phase_step"] < 2000
-    at_best = dict(run.summary["metrics_at_best_validation"])
+    assert run.summary.steps == evaluated[-1]["phase_step"] < 2000
+    at_best = dict(run.summary.metrics_at_best_validation)
     assert at_best.pop("step") == evaluated[best]["phase_step"]
-    assert run.summary["metrics"] == at_best
+    assert run.summary.metrics == at_best
     assert at_best["valid/error"] == min(errors) < errors[-1]
     functional = FunctionalModel(run.model)
     outputs = outputs_of(functional, _inner(functional), task.valid.inputs)

@@ -43,8 +43,8 @@ def still(tmp_path, *words):
 
 def test_a_run_that_learned_nothing_says_so_and_is_ok(tmp_path, told):
     run = still(tmp_path, "loss=cross_entropy")
-    assert (run.summary["status"], run.summary["guard_events"]) == ("ok", [])
-    assert run.summary["learned_nothing"] is True
+    assert (run.summary.status, run.summary.guard_events) == ("ok", [])
+    assert run.summary.learned_nothing is True
     (message,) = [text for text in told() if "learned nothing" in text]
     assert message == (
         "the model has learned nothing: test/error is 0.6667, that of the best constant "
@@ -55,17 +55,17 @@ def test_a_run_that_learned_nothing_says_so_and_is_ok(tmp_path, told):
 def test_a_run_that_learned_says_nothing(tmp_path, told):
     words = fast("schedule=static", "loss=cross_entropy", "steps=60", f"output={tmp_path}")
     run = metaloss.train(words, task=blobs(), model=net())
-    assert run.summary["learned_nothing"] is False
-    assert run.summary["metrics"]["test/error"] < 0.5
-    found = run.summary["metrics_of_a_constant"]
+    assert run.summary.learned_nothing is False
+    assert run.summary.metrics["test/error"] < 0.5
+    found = run.summary.metrics_of_a_constant
     assert found == {"valid/error": pytest.approx(2 / 3), "test/error": pytest.approx(2 / 3)}
     assert told() == []
 
 
 def test_a_short_run_that_learns_its_loss_is_not_called_diverged(tmp_path, told):
     run = still(tmp_path, "schedule=online")
-    assert (run.summary["status"], run.summary["guard_events"]) == ("ok", [])
-    assert run.summary["learned_nothing"] is True
+    assert (run.summary.status, run.summary.guard_events) == ("ok", [])
+    assert run.summary.learned_nothing is True
     assert len([text for text in told() if "learned nothing" in text]) == 1
 
 
@@ -154,6 +154,6 @@ def test_a_metric_that_no_constant_suits_is_unknown_and_nothing_is_said(tmp_path
     assert math.isnan(constant_metric(task))
     words = fast("schedule=static", "loss=cross_entropy", "inner.lr=1e-12", "steps=3")
     run = metaloss.train([*words, f"output={tmp_path}"], task=task, model=net())
-    assert run.summary["metrics_of_a_constant"] == {}
-    assert run.summary["learned_nothing"] is False
+    assert run.summary.metrics_of_a_constant == {}
+    assert run.summary.learned_nothing is False
     assert told() == []

@@ -21,9 +21,9 @@ def test_online_beats_cross_entropy_where_half_of_the_labels_are_wrong(tmp_path)
             f"output={tmp_path / name}",
         ]
         run = metaloss.train([*words, *choice])
-        assert run.summary["status"] == "ok"
-        assert run.summary["guard_events"] == []
-        return run.summary["metrics"]["test/error"]
+        assert run.summary.status == "ok"
+        assert run.summary.guard_events == []
+        return run.summary.metrics["test/error"]
 
     static = error("static", "schedule=static", "loss=cross_entropy")
     online = error(

@@ -62,8 +62,8 @@ def test_the_constant_is_that_of_the_labelled_rows():
 def test_a_run_learns_from_the_labelled_rows_and_its_loss_keeps_the_index(tmp_path):
     words = [*fast("schedule=online", "steps=40"), f"output={tmp_path}"]
     run = metaloss.train(words, task=task(), model=net())
-    assert run.summary["status"] == "ok"
-    assert run.summary["metrics"]["test/error"] < 0.5
+    assert run.summary.status == "ok"
+    assert run.summary.metrics["test/error"] < 0.5
     assert run.loss.ignore_index == load_loss(tmp_path).ignore_index == IGNORED
 
 
@@ -75,4 +75,4 @@ def test_a_loss_of_ones_own_that_ignores_another_index_is_refused(tmp_path):
         metaloss.train(words, task=task(), model=net(), loss=MLPLoss())
     assert not (tmp_path / "run").exists()
     run = metaloss.train(words, task=task(), model=net(), loss=MLPLoss(ignore_index=IGNORED))
-    assert run.summary["status"] == "ok"
+    assert run.summary.status == "ok"

@@ -23,7 +23,7 @@ def test_a_finished_run_can_be_made_longer(tmp_path):
     train(tmp_path / "whole", *words, "steps=24")
     train(tmp_path / "run", *words)
     run = resume(tmp_path / "run", steps=24)
-    assert run.summary["steps"] == 24
+    assert run.summary.steps == 24
     assert_same_ending(tmp_path / "run", tmp_path / "whole")
 
 
@@ -163,7 +163,7 @@ def test_a_compiled_run_goes_on_eagerly_where_there_is_no_compiler(tmp_path, mon
     run = resume(tmp_path / "run")
     _no_compiler.cache_clear()
     assert "the run goes on eagerly: PyTorch's compiler does not work here" in caplog.text
-    assert run.summary["compile"] == "off"
+    assert run.summary.compile == "off"
     whole = metaloss.load_loss(tmp_path / "whole").state_dict()
     for name, value in run.loss.state_dict().items():
         assert torch.equal(value, whole[name])

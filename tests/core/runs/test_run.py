@@ -1,6 +1,7 @@
 """What a run writes."""
 
 import json
+import warnings
 
 import pytest
 import torch
@@ -63,11 +64,11 @@ def test_every_number_has_its_name(run):
 
 
 def test_the_summary_is_complete(run):
-    assert json.loads((run.folder / "summary.json").read_text()) == run.summary
-    summary = dict(run.summary)
+    assert json.loads((run.folder / "summary.json").read_text()) == run.summary.as_dict()
+    summary = run.summary.as_dict()
     assert summary.pop("versions").keys() >= {"metaloss", "python", "torch", "torchopt", "numpy"}
     assert summary.pop("seconds") > 0
-    assert 0 < summary.pop("train_seconds") < run.summary["seconds"]
+    assert 0 < summary.pop("train_seconds") < run.summary.seconds
     assert "commit" in summary
     summary.pop("commit")
     assert summary.pop("rows").keys() == {"train", "valid", "test"}
@@ -127,7 +128,7 @@ def test_the_files_hold_the_trained_model_and_loss(run):
     model = run.model.eval()
     task = blobs()
     error = task.metric(model(task.test.inputs), task.test.targets)
-    assert error.item() == pytest.approx(run.summary["metrics"]["test/error"])
+    assert error.item() == pytest.approx(run.summary.metrics["test/error"])
     loss = metaloss.load_loss(run.folder)
     pair = torch.randn(5, 3), torch.tensor([0, 1, 2, 0, 1])
     assert torch.equal(loss(*pair), run.loss(*pair))
@@ -188,3 +189,13 @@ def test_a_mapping_is_as_good_as_words(tmp_path):
     }
     run = metaloss.train(mapping, task=blobs(), model=net())
     assert files_of(run) == files_of(words)
+
+
+def test_the_summary_is_still_read_as_a_mapping_with_a_notice(run, monkeypatch):
+    monkeypatch.setattr("metaloss.core.runs.summary._said", set())
+    with pytest.warns(FutureWarning, match=r"run.summary\['status'\] is now run.summary.status; "):
+        assert run.summary["status"] == run.summary.status == "ok"
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert run.summary["status"] == "ok", "said once"
+    assert set(run.summary) == set(run.summary.as_dict())

@@ -68,15 +68,15 @@ def test_frozen_parameters_stay_frozen(tmp_path):
 def test_regression_runs(tmp_path):
     words = ("schedule=online", "steps=40", "start.steps=200")
     run = train(tmp_path, *words, task=line(), model=net(outputs=1))
-    assert {*run.summary["metrics"]} == {"valid/mse", "test/mse"}
+    assert {*run.summary.metrics} == {"valid/mse", "test/mse"}
     first = run.journal()[0]
-    assert run.summary["metrics"]["test/mse"] < first["test/mse"]
+    assert run.summary.metrics["test/mse"] < first["test/mse"]
 
 
 def test_bf16_keeps_the_loss_in_single_precision(tmp_path):
     run = train(tmp_path, "schedule=online", "steps=20", "precision=bf16")
     plain = train(tmp_path / "plain", "schedule=online", "steps=20")
-    assert run.summary["status"] == "ok"
+    assert run.summary.status == "ok"
     for module in (run.model, run.loss):
         assert {value.dtype for value in module.parameters()} == {torch.float32}
     # bfloat16 has 8 bits: near, and not the same.
@@ -122,7 +122,7 @@ def test_models_with_their_own_randomness_run_and_repeat(tmp_path):
     ]
     assert files_of(runs[0]) == files_of(runs[1])
     # This noise is there in evaluation as well.
-    assert runs[0].summary["metrics"] == runs[1].summary["metrics"]
+    assert runs[0].summary.metrics == runs[1].summary.metrics
     assert torch.equal(torch.get_rng_state(), before)
 
 

@@ -126,14 +126,14 @@ def test_every_seed_has_the_run_that_it_would_have_alone(tmp_path, words):
     for seed, run in zip((3, 4), runs, strict=True):
         assert run.folder == tmp_path / "group" / f"seed{seed}"
         alone = metaloss.train([*words, f"seed={seed}", f"output={tmp_path / str(seed)}"])
-        assert run.summary["seed"] == seed
-        assert run.summary["steps"] == alone.summary["steps"]
+        assert run.summary.seed == seed
+        assert run.summary.steps == alone.summary.steps
         assert len(journal(alone)) == len(journal(run)) >= 4
         for one, other in zip(journal(alone), journal(run), strict=True):
             assert other.pop("phase") == one.pop("phase")
             assert other == pytest.approx(one, rel=1e-3, abs=1e-5)
         written = json.loads((run.folder / "summary.json").read_text())
-        assert written["status"] == alone.summary["status"]
+        assert written["status"] == alone.summary.status
 
 
 def test_a_group_that_was_stopped_ends_like_one_that_was_not(tmp_path, monkeypatch):
@@ -294,7 +294,7 @@ def test_a_finished_group_can_be_made_longer(tmp_path):
     with pytest.raises(MetalossError, match=r"all 2 runs in it are finished, with 6 steps"):
         metaloss.resume_run(tmp_path / "run", **own)
     runs = metaloss.resume_run(tmp_path / "run", steps=12, **own)
-    assert [run.summary["steps"] for run in runs] == [12, 12]
+    assert [run.summary.steps for run in runs] == [12, 12]
     for seed in (0, 1):
         assert_same_ending(tmp_path / "run" / f"seed{seed}", tmp_path / "whole" / f"seed{seed}")
 
@@ -308,7 +308,7 @@ def test_the_last_of_a_group_goes_on_as_a_run_by_itself(tmp_path):
     max((group[1].folder / "checkpoints").iterdir()).unlink()
     (again,) = metaloss.resume_run(tmp_path / "run", **own)
     assert again.folder == group[1].folder
-    assert again.summary["metrics"] == pytest.approx(before["metrics"], rel=1e-3, abs=1e-5)
+    assert again.summary.metrics == pytest.approx(before["metrics"], rel=1e-3, abs=1e-5)
 
 
 def test_no_run_is_written_over(tmp_path):

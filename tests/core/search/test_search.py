@@ -77,7 +77,7 @@ def test_the_best_candidate_trains_the_model(tmp_path):
     assert len(rows) == 12
     assert [row["status"] for row in rows].count("rejected") == 1
     best = min(rows, key=lambda row: float(row["fitness"]))
-    found = run.summary["search"]
+    found = run.summary.search
     assert (str(found["generation"]), str(found["index"])) == (best["generation"], best["index"])
     assert float(best["fitness"]) == pytest.approx(found["fitness"])
     loss = load_loss(tmp_path / "run")
@@ -90,7 +90,7 @@ def test_the_best_candidate_trains_the_model(tmp_path):
         "start=keep",
         "schedule=static",
     )
-    assert again.summary["metrics"] == run.summary["metrics"]
+    assert again.summary.metrics == run.summary.metrics
 
 
 def test_every_generation_is_in_the_journal_and_in_the_table_event(tmp_path):
@@ -99,7 +99,7 @@ def test_every_generation_is_in_the_journal_and_in_the_table_event(tmp_path):
     assert [row["step"] for row in rows] == [1, 2, 3]
     best = [row["search/fitness"] for row in rows]
     assert best == sorted(best, reverse=True)
-    assert rows[-1]["search/fitness"] == run.summary["search"]["fitness"]
+    assert rows[-1]["search/fitness"] == run.summary.search["fitness"]
     tables = [event for event in EVENTS if isinstance(event, Table)]
     assert [len(event.rows) for event in tables] == [4, 8, 12]
     assert tables[-1].columns == ("generation", "index", "fitness", "status", "why", "loss")

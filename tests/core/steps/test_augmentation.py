@@ -74,7 +74,7 @@ def test_evaluated_rows_are_not_augmented(tmp_path):
         metaloss.train([*words, f"output={tmp_path / name}"], task=task, model=net())
         for name, task in (("plain", blobs()), ("augmented", jittered()))
     ]
-    assert runs[0].summary["metrics"] == runs[1].summary["metrics"]
+    assert runs[0].summary.metrics == runs[1].summary.metrics
     first, second = (run.journal()[-1]["train/loss"] for run in runs)
     assert first != second
 

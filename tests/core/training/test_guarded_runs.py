@@ -90,24 +90,22 @@ def train(folder, *words, task=None, **given):
 
 def test_a_learning_run_climbs_the_ladder_and_says_so(tmp_path):
     run = train(tmp_path, "schedule=online", "steps=64", task=poisoned())
-    assert run.summary["status"] == "diverged"
-    assert [(e["action"], e["step"]) for e in run.summary["guard_events"]] == [
+    assert run.summary.status == "diverged"
+    assert [(e["action"], e["step"]) for e in run.summary.guard_events] == [
         ("restore", 20 + 8),
         ("imitate", 20 + 16),
         ("give up", 20 + 24),
     ]
-    assert all(
-        e["reason"] == "1 bad steps since the last line" for e in run.summary["guard_events"]
-    )
-    assert run.summary["steps"] == 24
+    assert all(e["reason"] == "1 bad steps since the last line" for e in run.summary.guard_events)
+    assert run.summary.steps == 24
     assert all(value.isfinite().all() for value in run.model.state_dict().values())
-    assert {*run.summary["metrics"]} == {"valid/error", "test/error"}
+    assert {*run.summary.metrics} == {"valid/error", "test/error"}
 
 
 def test_a_static_run_is_given_up_at_its_first_bad_step(tmp_path):
     run = train(tmp_path, "schedule=static", "loss=cross_entropy", "steps=64", task=poisoned())
-    (event,) = run.summary["guard_events"]
-    assert (event["action"], run.summary["status"], run.summary["steps"]) == (
+    (event,) = run.summary.guard_events
+    assert (event["action"], run.summary.status, run.summary.steps) == (
         "give up",
         "diverged",
         8,
@@ -117,16 +115,16 @@ def test_a_static_run_is_given_up_at_its_first_bad_step(tmp_path):
 def test_a_run_that_diverges_offline_has_metrics(tmp_path):
     words = ("schedule=offline", "schedule.offline_steps=60", "schedule.unroll=2", "steps=8")
     run = train(tmp_path, *words, task=poisoned())
-    assert run.summary["status"] == "diverged"
-    assert run.summary["steps"] == 0
-    assert {*run.summary["metrics"]} == {"valid/error", "test/error"}
+    assert run.summary.status == "diverged"
+    assert run.summary.steps == 0
+    assert {*run.summary.metrics} == {"valid/error", "test/error"}
 
 
 def test_a_loaded_loss_that_goes_wrong_may_be_imitated_anew(tmp_path):
     first = train(tmp_path / "first", "schedule=online", "steps=8")
     words = ("loss=load", f"loss.path={first.folder}", "start=keep", "schedule=online", "steps=64")
     run = train(tmp_path / "second", *words, task=poisoned())
-    assert [e["action"] for e in run.summary["guard_events"]] == ["restore", "imitate", "give up"]
+    assert [e["action"] for e in run.summary.guard_events] == ["restore", "imitate", "give up"]
     assert load_loss(run.folder).family == "mlp"
 
 
@@ -140,7 +138,7 @@ def test_the_guard_can_raise(tmp_path):
 
 def test_the_guard_can_be_off(tmp_path):
     run = train(tmp_path, "schedule=online", "steps=16", "guard=off", task=poisoned())
-    assert run.summary["guard_events"] == []
+    assert run.summary.guard_events == []
     assert any(value.isnan().any() for value in run.model.state_dict().values())
 
 
@@ -151,14 +149,14 @@ def test_a_model_that_learns_nothing_is_found_out(tmp_path):
         model[-1].bias.copy_(torch.bincount(blobs().train.targets))
     words = fast("schedule=online", "inner.lr=1e-12", "steps=40", "log_every=10", "eval_every=10")
     run = metaloss.train([*words, f"output={tmp_path}"], task=blobs(), model=model)
-    events = run.summary["guard_events"]
+    events = run.summary.guard_events
     assert [(e["action"], e["step"]) for e in events] == [
         ("restore", 20 + 10),
         ("imitate", 20 + 20),
         ("give up", 20 + 30),
     ]
     assert events[0]["reason"] == "no better than a constant prediction after 10 steps"
-    assert run.summary["status"] == "diverged"
+    assert run.summary.status == "diverged"
 
 
 @pytest.mark.parametrize(
@@ -171,7 +169,7 @@ def test_a_model_that_learns_nothing_is_found_out(tmp_path):
 )
 def test_a_run_without_events_is_the_same_without_a_guard(tmp_path, words):
     runs = [train(tmp_path / mode, *words, "steps=32", f"guard={mode}") for mode in ("on", "off")]
-    assert runs[0].summary["guard_events"] == []
+    assert runs[0].summary.guard_events == []
     for name in ("model.safetensors", "loss.safetensors"):
         on, off = ((run.folder / name).read_bytes() for run in runs)
         assert on == off
@@ -235,5 +233,5 @@ def test_at_the_end_of_training_nothing_is_restored(tmp_path):
     parts = setup("schedule=online", task=task)
     place = next(k for k in range(8) if parts.advance.streams["train"][k].inputs.isinf().any())
     run = train(tmp_path, "schedule=online", f"steps={place + 1}", task=task)
-    (event,) = run.summary["guard_events"]
-    assert (event["action"], run.summary["status"]) == ("give up", "diverged")
+    (event,) = run.summary.guard_events
+    assert (event["action"], run.summary.status) == ("give up", "diverged")

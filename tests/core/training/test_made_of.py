@@ -109,7 +109,7 @@ def test_rows_that_differ_by_rounding_go_on_and_it_is_said(tmp_path):
     rounded = with_rows("train", lambda rows: Batch(rows.inputs * (1 + 1e-7), rows.targets))
     assert not torch.equal(rounded.train.inputs, blobs().train.inputs)
     run = resume_run(tmp_path / "run", task=rounded, model=net())
-    (warning,) = run.summary["warnings"]
+    (warning,) = run.summary.warnings
     assert "the training rows differ in rounding" in warning
     assert [row["warning"] for row in run.journal() if "warning" in row] == [warning]
 
@@ -126,7 +126,7 @@ def test_a_run_without_digests_goes_on_and_it_is_said(tmp_path):
     checkpoint.save(newest.parent, int(newest.stem), content)
     (tmp_path / "run/made_of.json").unlink()
     run = resume_run(tmp_path / "run", task=blobs(), model=net())
-    (warning,) = run.summary["warnings"]
+    (warning,) = run.summary.warnings
     assert "does not say which rows, model and loss it was made with" in warning
     assert_same_ending(tmp_path / "run", tmp_path / "whole")
 
@@ -169,7 +169,7 @@ def test_a_run_without_a_checkpoint_begins_anew_with_its_own_weights_only(tmp_pa
         resume_run(tmp_path / "run", task=blobs(), model=net(seed=3))
     with pytest.raises(MetalossError, match="the test rows are not those"):
         resume_run(tmp_path / "run", task=with_rows("test", moved), model=net())
-    assert resume_run(tmp_path / "run", task=blobs(), model=net()).summary["status"] == "ok"
+    assert resume_run(tmp_path / "run", task=blobs(), model=net()).summary.status == "ok"
 
 
 def test_the_digests_are_in_the_summary_and_the_folder(tmp_path):
@@ -177,9 +177,9 @@ def test_the_digests_are_in_the_summary_and_the_folder(tmp_path):
         fast("schedule=static", "loss=mse", "steps=2", f"output={tmp_path}", "task=digits"),
     )
     made = json.loads((tmp_path / "made_of.json").read_text())
-    assert run.summary["rows"] == made["rows"]
+    assert run.summary.rows == made["rows"]
     assert {len(one) for one in made["rows"].values()} == {64}
-    assert run.summary["warnings"] == []
+    assert run.summary.warnings == []
 
 
 TABLE = "\n".join(["x,y", *(f"{i % 7}.{i % 10},{'ab'[i % 2]}" for i in range(60))])
@@ -194,7 +194,7 @@ def test_a_path_holds_wherever_the_run_goes_on(tmp_path, monkeypatch):
     metaloss.train(fast(*words, "steps=4", f"output={tmp_path / 'run'}"))
     assert f"path: {tmp_path / 'one/table.csv'}" in (tmp_path / "run/config.yaml").read_text()
     monkeypatch.chdir(tmp_path / "two")
-    assert resume_run(tmp_path / "run", steps=8).summary["steps"] == 8
+    assert resume_run(tmp_path / "run", steps=8).summary.steps == 8
     (tmp_path / "one/table.csv").write_text(TABLE.replace("a", "c").replace("b", "a"))
     with pytest.raises(MetalossError, match="rows are not those that the run was made with"):
         resume_run(tmp_path / "run", steps=12)
@@ -204,10 +204,10 @@ def test_another_content_of_a_plugin_is_said(tmp_path):
     words = fast("task=digits", "schedule=static", "loss=mse", "steps=2", f"output={tmp_path}")
     plugins = {str(tmp_path / "mine.py"): "a" * 64}
     run = metaloss.core.runs.run.train_run(metaloss.compose.compose(words), plugins=plugins)
-    assert run.summary["warnings"] == []
+    assert run.summary.warnings == []
     same = resume_run(tmp_path, steps=4, plugins=plugins)
-    assert same.summary["warnings"] == []
+    assert same.summary.warnings == []
     other = resume_run(tmp_path, steps=6, plugins={"/elsewhere/mine.py": "b" * 64})
-    (warning,) = other.summary["warnings"]
+    (warning,) = other.summary.warnings
     assert "the plugin /elsewhere/mine.py is not as it was when the run began" in warning
-    assert resume_run(tmp_path, steps=8).summary["warnings"] == [warning], "it stays said"
+    assert resume_run(tmp_path, steps=8).summary.warnings == [warning], "it stays said"

@@ -343,7 +343,7 @@ def test_real_runs_are_tuned_and_compared(tmp_path, console):
     study = Study(rows=(replace(CE, tune=rates),), seeds=(0,), common=common, tuning_seeds=(100,))
 
     def here(overrides, folder, *, resume):
-        return metaloss.train([*overrides, f"output={folder}"]).summary["status"]
+        return metaloss.train([*overrides, f"output={folder}"]).summary.status
 
     compare(study, tmp_path, train=here, console=console, options=Options(jobs=1))
     rows = list(csv.DictReader(io.StringIO((tmp_path / "tuning.csv").read_text())))
