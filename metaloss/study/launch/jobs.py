@@ -1,4 +1,4 @@
-"""The runs that a study needs, and which of them lie finished in the output folder already."""
+"""The runs that a study needs, and how far each of them has come."""
 
 from __future__ import annotations
 
@@ -12,13 +12,20 @@ from typing import Any
 from metaloss.compose import compose, read_file, to_dict
 from metaloss.compose.paths import absolute_path, is_path
 from metaloss.config import RunConfig
-from metaloss.core.storage.run_folder import PHASES, JournalRow, has_nothing, read_summary
+from metaloss.core.storage.run_folder import (
+    CHECKPOINTS,
+    CONFIG,
+    PHASES,
+    JournalRow,
+    has_nothing,
+    read_summary,
+)
 from metaloss.errors import MetalossError
 from metaloss.meta_optimizers.search import SearchRule
 from metaloss.study.spec.spec import Row, Study
 
-# They change where a run lies, who watches it, where it computes and what a kill costs; not what
-# it is.
+# Settings that do not make another run of it: where it lies, who watches it, where it computes,
+# and how often it writes a checkpoint.
 IGNORED = ("output", "tracker", "device", "compile", "checkpoint_every")
 
 Resolve = Callable[[tuple[str, ...]], RunConfig]
@@ -125,12 +132,12 @@ def state_of(folder: Path, config: Mapping[str, Any]) -> State:
     """
     if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
         return State.missing
-    if not (folder / "config.yaml").is_file():
+    if not (folder / CONFIG).is_file():
         # Without a config only a run that was killed in its first moments is ours to replace.
         if not folder.is_dir() or not has_nothing(folder):
             raise MetalossError(f"{folder} exists and is no run's folder: move it away")
         return State.unfinished
-    found = read_file(folder / "config.yaml")
+    found = read_file(folder / CONFIG)
     different = differences(config, found)
     if different:
         key, wanted, got = different[0]
@@ -144,7 +151,7 @@ def state_of(folder: Path, config: Mapping[str, Any]) -> State:
 
 def can_resume(folder: Path) -> bool:
     """Whether an unfinished run has a checkpoint to go on from."""
-    return any(any((folder / name).glob("*.pt")) for name in ("checkpoints", "search"))
+    return any(any((folder / name).glob("*.pt")) for name in (CHECKPOINTS, "search"))
 
 
 def clear(folder: Path) -> None:

@@ -1,4 +1,4 @@
-"""An equal search before a comparison: each tuned row gets one of its settings, by validation."""
+"""Tuning before a comparison: each row gets the one of its settings that validates best."""
 
 from __future__ import annotations
 

@@ -35,7 +35,7 @@ _MAP = LinearSegmentedColormap.from_list("ratio", ["#3f97cc", "#ffffff", "#e2792
 # Ratios beyond this factor share its colour: one failed row must not bleach all others.
 _WIDEST, _NARROWEST = 4.0, 1.25
 # Inches: a cell's width and height, the room above the first panel, below the last and between.
-_CELL, _LINE, _TOP, _BOTTOM, _BETWEEN = 0.5, 0.235, 0.45, 0.82, 0.25
+_CELL, _LINE, _TOP, _BOTTOM, _BETWEEN = 0.52, 0.235, 0.45, 0.82, 0.25
 # Letters of a name, of a row or a block; of one line of a row's name.
 _LONGEST, _WRAP = 44, 24
 # Columns beside the reference in a panel, such that numbers can be read at the width of a page.

@@ -20,7 +20,7 @@ from metaloss.study.plots.style import (
     shorten,
     styled,
 )
-from metaloss.study.tables.ranks import Ranks, not_told_apart
+from metaloss.study.tables.ranks import Ranks, alike
 from metaloss.study.tables.render import show_p
 
 # Inches: the picture's edges, and places in a panel from its top downwards.
@@ -33,9 +33,9 @@ _LONGEST = 32
 def plot_ranks(ranks: Mapping[str, Ranks], path: Path, *, reference: str) -> Path:
     """Draw the mean ranks of each group of blocks, one below the other.
 
-    The best row is at the left end of the axis. A bar joins rows that Nemenyi's test does not tell
-    apart; the interval above the axis is as long as the critical difference. (scikit-posthocs draws
-    such diagrams without that interval, and depends on statsmodels and seaborn.)
+    The best row is at the left end of the axis. A bar joins rows that do not differ significantly
+    by Nemenyi's test; the interval above the axis is as long as the critical difference.
+    (scikit-posthocs has no such interval, and depends on statsmodels and seaborn.)
 
     Args:
         ranks: By the group's label.
@@ -49,7 +49,7 @@ def plot_ranks(ranks: Mapping[str, Ranks], path: Path, *, reference: str) -> Pat
         Demšar, "Statistical comparisons of classifiers over multiple data sets", JMLR 7, 2006,
         figure 1.
     """
-    joined = [not_told_apart(list(one.means.values()), one.critical) for one in ranks.values()]
+    joined = [alike(list(one.means.values()), one.critical) for one in ranks.values()]
     heights = [
         _labels(spans) + _LABEL * (math.ceil(len(one.means) / 2) - 0.5)
         for one, spans in zip(ranks.values(), joined, strict=True)
@@ -68,7 +68,7 @@ def plot_ranks(ranks: Mapping[str, Ranks], path: Path, *, reference: str) -> Pat
             _text(axes, 0.13, top, shorten(label, 60), fontsize=10, fontweight="bold")
             _Panel(axes, one, top, side).draw(spans, reference)
             top += tall + _GAP
-        words = "mean rank over blocks, 1 is the best · joined: not told apart (Nemenyi)"
+        words = "mean rank over blocks, 1 is the best · joined: no significant difference (Nemenyi)"
         _text(axes, _WIDTH - 0.13, height - 0.12, words, fontsize=6.5, color=FAINT, ha="right")
         return save(figure, path)
 

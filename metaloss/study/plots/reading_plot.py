@@ -38,18 +38,18 @@ _PENS: list[dict[str, Any]] = [
 # Of classes and of numbers: what is drawn, its title, and what known losses have there.
 _KNOWN = {"cross-entropy": 1.9, "gce": 0.38, "absolute error": 0.19}
 _CLASSES: tuple[tuple[str, str, dict[str, float]], ...] = (
-    ("size", "pull at p = 0.5, at first 1", {}),
+    ("size", "pull at p = 0.5 (first step: 1)", {}),
     ("contradicted", "pull at p = 0.05 ÷ at p = 0.5", _KNOWN),
-    ("rests_at", "p at which nothing pulls up", {}),
+    ("rests_at", "p at which the pull ends", {}),
 )
 _NUMBERS: tuple[tuple[str, str, dict[str, float]], ...] = (
-    ("size", "pull at an error of 0.5, at first 1", {}),
+    ("size", "pull at an error of 0.5 (first step: 1)", {}),
     (
         "contradicted",
         "pull at an error of 2.5 ÷ at 0.5",
         {"squared error": 5.0, "absolute error": 1.0},
     ),
-    ("rests_at", "error without a pull", {}),
+    ("rests_at", "error up to which nothing pulls", {}),
 )
 
 

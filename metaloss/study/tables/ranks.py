@@ -21,7 +21,7 @@ class Ranks:
     Attributes:
         means: Mean rank by row, the best first.
         blocks: The N blocks that they are over.
-        critical: Mean ranks closer than this are not told apart (Nemenyi).
+        critical: Rows whose mean ranks are closer do not differ significantly (Nemenyi).
         statistic, p: Friedman's χ² and its p; None for fewer than three rows, or if no block tells
             any rows apart.
         alpha: The level of ``critical``.
@@ -109,13 +109,13 @@ def critical_difference(k: int, n: int, *, alpha: float = SIGNIFICANT) -> float:
     return q * math.sqrt(k * (k + 1) / (6 * n))
 
 
-def not_told_apart(ranks: Sequence[float], critical: float) -> list[tuple[int, int]]:
+def alike(ranks: Sequence[float], critical: float) -> list[tuple[int, int]]:
     """Return the widest spans of sorted ranks within the critical difference: (first, last).
 
     Spans of a single rank, or inside another one, are left out.
 
     Example:
-        >>> not_told_apart([1.0, 2.0, 2.5, 5.0], 1.5)
+        >>> alike([1.0, 2.0, 2.5, 5.0], 1.5)
         [(0, 2)]
     """
     spans: list[tuple[int, int]] = []

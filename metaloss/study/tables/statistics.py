@@ -1,4 +1,4 @@
-"""What a table may claim: mean ± std, a paired test, and its correction for several rows."""
+"""The statistics of a table: mean ± std, a paired test, its correction for several rows."""
 
 from __future__ import annotations
 

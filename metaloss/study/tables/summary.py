@@ -17,7 +17,7 @@ from metaloss.study.tables.table import Line, Table, paired, refer, set_aside
 
 # The group that every study has: all of its blocks.
 ALL = "all"
-_DUEL = ("block", "metric", "rival", "sign", "clear", "theirs", "ours", "mean")
+_PAIR = ("block", "metric", "rival", "sign", "clear", "theirs", "ours", "mean")
 _AGAINST = (
     "rival", "blocks", "wins", "clear_wins", "ties", "losses", "clear_losses", "metric",
     "gain", "n", "p",
@@ -80,7 +80,7 @@ def summarize(
     summaries = {}
     for label, names in {ALL: tuple(tables), **(groups or {})}.items():
         part = {name: tables[name] for name in names}
-        found = duels(part, reference)
+        found = pairwise(part, reference)
         summaries[label] = Summary(
             reference=reference,
             blocks=tuple(names),
@@ -92,7 +92,7 @@ def summarize(
     return summaries
 
 
-def duels(tables: Mapping[str, Table], reference: str) -> pd.DataFrame:
+def pairwise(tables: Mapping[str, Table], reference: str) -> pd.DataFrame:
     """Return the reference and another row in one block, for all blocks that have both.
 
     ``sign`` is 1 where the reference is better, -1 where it is worse, 0 for a tie: by the number of
@@ -107,14 +107,14 @@ def duels(tables: Mapping[str, Table], reference: str) -> pd.DataFrame:
         if reference not in lines:
             continue
         for line in refer(table, reference).lines:
-            duel = _duel(line, lines[reference], 1 if table.goal == "min" else -1)
-            if duel is not None and line.name != reference:
-                found.append({"block": block, "metric": table.metric, "rival": line.name, **duel})
-    return frame_of(_DUEL, found)
+            one = _pair(line, lines[reference], 1 if table.goal == "min" else -1)
+            if one is not None and line.name != reference:
+                found.append({"block": block, "metric": table.metric, "rival": line.name, **one})
+    return frame_of(_PAIR, found)
 
 
 def against(found: pd.DataFrame) -> pd.DataFrame:
-    """Return how the reference fares against each other row, over the `duels` that they have.
+    """Return how the reference fares against each other row, by their `pairwise` comparisons.
 
     ``wins``, ``ties`` and ``losses`` are the reference's, ``clear_`` those that are significant in
     their block. What follows is over the blocks of one ``metric`` alone, that of most of them,
@@ -143,7 +143,7 @@ def against(found: pd.DataFrame) -> pd.DataFrame:
 
 
 def standings(found: pd.DataFrame) -> pd.DataFrame:
-    """Return where the reference stands in each block, by its `duels` with its rivals there.
+    """Return where the reference stands in each block, by its `pairwise` comparisons.
 
     How many rivals there are; how many of them it beats in the mean, and significantly; the names
     of those that beat it in the mean, the best first, and of those that do so significantly.
@@ -165,7 +165,7 @@ def standings(found: pd.DataFrame) -> pd.DataFrame:
     return frame_of(_STANDING, rows)
 
 
-def _duel(line: Line, base: Line, turn: int) -> dict[str, object] | None:
+def _pair(line: Line, base: Line, turn: int) -> dict[str, object] | None:
     pairs = paired(line, base)
     lost = _sign(line.lost - base.lost)
     mean = math.inf if line.final is None else turn * line.final.mean

@@ -5,7 +5,7 @@ import pytest
 from scipy.stats import friedmanchisquare
 
 from metaloss.errors import MetalossError
-from metaloss.study.tables.ranks import average_ranks, critical_difference, not_told_apart
+from metaloss.study.tables.ranks import alike, average_ranks, critical_difference
 
 # Demšar 2006, table 6: AUC of four variants of C4.5 on fourteen data sets. (A fourth digit in
 # "voting" breaks the tie that rounding made: the paper ranks it.)
@@ -152,5 +152,5 @@ def test_without_three_rows_or_any_difference_there_is_no_test(blocks, values):
         (9.0, [(0, 3)]),
     ],
 )
-def test_spans_that_are_not_told_apart(critical, spans):
-    assert not_told_apart([1.0, 2.0, 3.0, 5.5], critical) == spans
+def test_spans_that_are_alike(critical, spans):
+    assert alike([1.0, 2.0, 3.0, 5.5], critical) == spans

@@ -8,7 +8,7 @@ from metaloss.errors import MetalossError
 from metaloss.study.tables import summary_text
 from metaloss.study.tables.render import to_csv
 from metaloss.study.tables.statistics import paired_wilcoxon
-from metaloss.study.tables.summary import against, duels, standings, summarize
+from metaloss.study.tables.summary import against, pairwise, standings, summarize
 
 # Seven seeds: a unanimous paired difference has p = 2 / 2⁷, and 2 · 2 / 2⁷ < 0.05 after Holm.
 SEEDS = [0.01, 0.02, 0.03, 0.04, 0.05, 0.06, 0.07]
@@ -16,12 +16,12 @@ SEEDS = [0.01, 0.02, 0.03, 0.04, 0.05, 0.06, 0.07]
 
 def met(tables, reference):
     """Return how the reference fares against each other row."""
-    return list(against(duels(tables, reference)).itertuples())
+    return list(against(pairwise(tables, reference)).itertuples())
 
 
 def placed(tables, reference, aside=()):
     """Return where the reference stands, by block."""
-    found = duels(tables, reference)
+    found = pairwise(tables, reference)
     rows = standings(found[~found["rival"].isin(aside)]).itertuples()
     return {row.block: row for row in rows}
 
