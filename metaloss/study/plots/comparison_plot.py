@@ -151,6 +151,8 @@ def _draw_bands(
     words = "mean ± std over seeds" if any(line.n > 1 for line in table.lines) else "one seed"
     axes.set_title(f"{table.metric.replace('/', ' ')} ({words})")
     style.scale_x(axes, 0, right)
+    if not bands:  # nothing was logged, or a journal is lost
+        return
     # The lines decide the height of the picture, not the lower edge of a wide band.
     means = np.concatenate([np.append(found.mean, found.final) for found in bands.values()])
     tops = np.concatenate([found.mean + found.std for found in bands.values()])

@@ -22,6 +22,7 @@ from metaloss.study.plots.style import (
     Style,
     new_figure,
     save,
+    short,
     shorten,
     styled,
     write,
@@ -231,7 +232,7 @@ def _block(
         axes.text(
             x + 0.44,
             y + 0.52,
-            "–" if mean is None else _number(mean),
+            "–" if mean is None else short(mean),
             fontsize=7.5,
             fontweight="bold" if bold else "normal",
             ha="center",
@@ -246,18 +247,3 @@ def _mark(axes: Axes, x: float, y: float, line: Line, sign: int) -> None:
     base, tip = (y + 0.4, y + 0.62) if sign * line.difference > 0 else (y + 0.62, y + 0.4)
     corners = [(x + 0.86, base), (x + 0.97, base), (x + 0.915, tip)]
     axes.add_patch(Polygon(corners, closed=True, facecolor=INK, edgecolor="none", zorder=4))
-
-
-def _number(value: float) -> str:
-    """Return a mean in at most six characters or so.
-
-    Example:
-        >>> [_number(value) for value in (0.012345, 0.51234, 12.3456, 2957.2)]
-        ['0.0123', '0.512', '12.3', '2957']
-    """
-    if value == 0:
-        return "0"
-    size = math.floor(math.log10(abs(value)))
-    if -4 <= size < 6:
-        return f"{value:.{max(0, 2 - size)}f}" if size < 3 else f"{value:.0f}"
-    return f"{value:.1e}"

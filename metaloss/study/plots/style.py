@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -165,13 +166,17 @@ def shorten(text: str, most: int) -> str:
 
 
 def short(value: float) -> str:
-    """Return a number for a label: two or three significant digits.
+    """Return a number for a label: three significant digits, two below 0.01.
 
     Example:
-        >>> short(0.3333), short(0.003333), short(0.00003333), short(12345.0)
-        ('0.333', '0.0033', '3.3e-05', '1.23e+04')
+        >>> [short(value) for value in (0.51234, 0.003333, 3.333e-5, 12.3456, 2957.2, 0)]
+        ['0.512', '0.0033', '3.3e-05', '12.3', '2957', '0']
     """
-    return f"{value:.3g}" if abs(value) >= 0.01 else f"{value:.2g}"
+    if value == 0:
+        return "0"
+    size = math.floor(math.log10(abs(value)))
+    more = 2 if size >= -2 else 1
+    return f"{value:.{max(0, more - size)}f}" if -5 < size < 6 else f"{value:.{more}e}"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,5 +1,6 @@
 import json
 import struct
+from dataclasses import replace
 
 import matplotlib
 import numpy as np
@@ -142,6 +143,17 @@ def test_a_comparison_without_a_learned_loss_has_one_panel(tmp_path, runs):
     path = plot_comparison(groups, make_table(groups), tmp_path / "a.png")
     assert size(path) == (1200, 640)
     assert ink(path) > 0.01
+
+
+def test_a_comparison_is_drawn_without_a_single_journal(tmp_path, runs):
+    groups = groups_of(tmp_path, runs, {"ce": STATIC, "online": ONLINE})
+    for folder in tmp_path.glob("*/*"):
+        (folder / "journal.jsonl").unlink()
+    lost = [
+        replace(group, runs={seed: read_run(run.path) for seed, run in group.runs.items()})
+        for group in groups
+    ]
+    assert ink(plot_comparison(lost, make_table(lost), tmp_path / "a.png")) > 0.01
 
 
 def test_many_rows_find_room(tmp_path, runs):
