@@ -10,7 +10,7 @@ import sys
 import pytest
 from sklearn.datasets import load_wine
 
-from .test_pages import ROOT, blocks, commands
+from .test_pages import ROOT, commands, plugin_files
 
 # Test errors that a page states, or that were seen when it was written, by the words of a command.
 # In another order of sums a learned loss's run moves by about as much as TOLERANCE.
@@ -74,7 +74,8 @@ def test_what_is_left_out_and_what_is_held_is_on_a_page():
 @pytest.mark.faults
 @pytest.mark.parametrize("page", pages())
 def test_the_commands_of_a_page_end_as_it_says(page, tmp_path):
-    (tmp_path / "power.py").write_text(blocks(ROOT / "docs" / "plugins.md", "python")[0])
+    for name, text in plugin_files().items():
+        (tmp_path / name).write_text(text)
     write_wine(tmp_path)
     for words in pages()[page]:
         for summary in run(tmp_path, *words):

@@ -16,10 +16,17 @@ from metaloss.study.spec.study_file import parse_row
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 BLOCK = re.compile(r"^```(\w+)(?: [^\n]*)?\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+TITLED = re.compile(r'^```python title="(\w+\.py)"\n(.*?)^```$', re.MULTILINE | re.DOTALL)
 
 
 def blocks(page, language):
     return [text for found, text in BLOCK.findall(page.read_text("utf-8")) if found == language]
+
+
+def plugin_files():
+    """The files of the page on plugins: their texts by name."""
+    text = (ROOT / "docs" / "plugins.md").read_text("utf-8")
+    return dict(TITLED.findall(text))
 
 
 def commands():
@@ -52,13 +59,13 @@ def test_python_on_a_page_runs(page, registered, tmp_path, monkeypatch, capsys):
 @pytest.mark.parametrize("words", list(commands()))
 def test_commands_on_a_page_are_understood(words, registered, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    plugins = blocks(ROOT / "docs" / "plugins.md", "python")
+    plugins = plugin_files()
     group = typer.main.get_command(app)
     command = group.commands[words[0]]
     context = command.make_context(words[0], words[1:])
     given = context.params
-    if given.get("plugin"):
-        exec(compile(plugins[0], "plugins.md", "exec"), {"__name__": "page"})
+    for file in given.get("plugin") or ():
+        exec(compile(plugins[str(file)], str(file), "exec"), {"__name__": "page"})
     if words[0] == "train" and given["multirun"]:
         parse(given["words"], sweep=True)
         own = [word for word in given["words"] if not word.startswith("hydra")]
