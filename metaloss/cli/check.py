@@ -10,8 +10,8 @@ from metaloss.cli.options import DONE, FAILED, Plugins
 
 
 def check(
-    group: Annotated[str, typer.Argument(metavar="GROUP", help="Such as loss.")],
-    name: Annotated[str, typer.Argument(metavar="NAME", help="Such as mlp.")],
+    group: Annotated[str, typer.Argument(metavar="GROUP", help="The part's group, such as loss.")],
+    name: Annotated[str, typer.Argument(metavar="NAME", help="The part's name, such as mlp.")],
     plugin: Plugins = None,
 ) -> int:
     """Run the contract checks that a part must pass. The exit status is 1 if one fails."""

@@ -18,14 +18,17 @@ def compare(
         list[str] | None,
         typer.Argument(
             metavar="[KEY=VALUE | DIR]...",
-            help="What every row shares, such as task=digits; or folders of finished runs.",
+            help="Settings of all rows, such as task=digits; or folders of finished runs.",
             show_default=False,
         ),
     ] = None,
     row: Annotated[
         list[str] | None,
         typer.Option(
-            "--row", metavar="'NAME: KEY=VALUE ...'", help="A row; repeated.", show_default=False
+            "--row",
+            metavar="'NAME: KEY=VALUE ...'",
+            help="A row; may be repeated.",
+            show_default=False,
         ),
     ] = None,
     seeds: Annotated[
@@ -37,14 +40,14 @@ def compare(
         typer.Option(
             "--study",
             metavar="NAME|FILE",
-            help="Rows from a study, such as demo.",
+            help="Take the rows from a study, such as demo.",
             show_default=False,
         ),
     ] = None,
     runs: Annotated[
         list[Path] | None,
         typer.Option(
-            "--runs", metavar="DIR", help="A finished run to compare; repeated.", show_default=False
+            "--runs", metavar="DIR", help="A finished run; may be repeated.", show_default=False
         ),
     ] = None,
     jobs: Annotated[
@@ -52,7 +55,7 @@ def compare(
         typer.Option(
             "--jobs",
             metavar="N",
-            help="Runs trained at the same time: 2, or what a Ray cluster has CPUs for.",
+            help="Runs to train at the same time; default: 2, or one for each CPU of Ray.",
             show_default=False,
         ),
     ] = None,
@@ -62,7 +65,7 @@ def compare(
         typer.Option(
             "--together",
             metavar="N",
-            help="Seeds of a row in one vectorised program, where its parts allow.",
+            help="Seeds of a row to train in one vectorised program, where its parts allow it.",
             show_default=False,
         ),
     ] = None,
@@ -80,18 +83,18 @@ def compare(
         typer.Option(
             "--metric",
             metavar="NAME",
-            help="What is compared, such as test/error.",
+            help="The metric to compare, such as test/error.",
             show_default=False,
         ),
     ] = None,
     plugin: Plugins = None,
 ) -> int:
-    """Train what is missing of a comparison, or read finished runs; print and write the table.
+    """Compare rows over the same seeds: train what is missing, print and write the table.
 
-    OUT receives table.csv, table.json, table.md and comparison.png: final metrics as mean ± std
-    over seeds, a paired Wilcoxon test against the reference row, and the learning curves; with
-    losses that move while they train also learned.csv and learned.png, what they ask for. The
-    same call again trains only what is missing.
+    OUT gets table.csv, table.json and table.md (final metrics as mean ± std over seeds, a paired
+    Wilcoxon test against the reference row) and comparison.png (learning curves). Where losses
+    move during training it also gets learned.csv and learned.png, which describe them over time.
+    The same call again trains only what is missing.
     """
     from metaloss.cli import plugin_files
     from metaloss.core.distributed.launch import refuse_several

@@ -15,7 +15,7 @@ def export(
     out: Annotated[Path, typer.Argument(metavar="OUT", help="Where to write the loss.")],
     plugin: Plugins = None,
 ) -> int:
-    """Write the learned loss of a run: its numbers and its structure, nothing to execute."""
+    """Copy the learned loss out of a run: its numbers and its structure, as data without code."""
     from metaloss.cli import plugin_files
 
     plugin_files.load(plugin or [])

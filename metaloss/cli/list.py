@@ -15,15 +15,15 @@ def list_parts(
     group: Annotated[
         str | None,
         typer.Argument(
-            metavar="[GROUP]", help="Such as loss; all if left out.", show_default=False
+            metavar="[GROUP]", help="A group, such as loss; default: all.", show_default=False
         ),
     ] = None,
     plugin: Plugins = None,
 ) -> int:
-    """List the parts by group; with GROUP, their options, defaults and what these mean.
+    """List all parts; with GROUP, the options of its parts.
 
-    Groups: task, model, loss, schedule, start, meta_optimizer, inner, tracker; and preset, paper
-    and settings (the keys that belong to no part).
+    Groups: task, model, loss, schedule, start, meta_optimizer, inner, tracker, preset, paper; and
+    settings, the keys that belong to no part.
     """
     from rich.console import RenderableType
 

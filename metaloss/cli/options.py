@@ -17,7 +17,7 @@ Plugins = Annotated[
     typer.Option(
         "--plugin",
         metavar="FILE.py",
-        help="Import your own file with registered parts; may be repeated.",
+        help="A Python file with parts of your own; may be repeated.",
         show_default=False,
     ),
 ]

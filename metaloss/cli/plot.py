@@ -15,7 +15,7 @@ def plot(
         typer.Option(
             "--out",
             metavar="DIR",
-            help="Where to; the run's folder if left out.",
+            help="The folder to write to; default: the run's folder.",
             show_default=False,
         ),
     ] = None,

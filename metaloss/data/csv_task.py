@@ -72,13 +72,12 @@ class CSV(TableSource, CSVForm, ClassOptions, ValueOptions):
     target: str = field(default="", metadata={"help": "name of the column to predict"})
     predict: Predict = field(
         default=Predict.auto,
-        metadata={"help": "what the target holds: classes, numbers, or auto: by its values"},
+        metadata={"help": "what the target is: classes, numbers, or auto: by its values"},
     )
-    drop: list[str] = field(
-        default_factory=list, metadata={"help": "names of columns that are no inputs"}
-    )
+    drop: list[str] = field(default_factory=list, metadata={"help": "columns to leave out"})
     most_categories: int = field(
-        default=50, metadata={"help": "texts of a column that get an input, the frequent first"}
+        default=50,
+        metadata={"help": "how many of a column's texts get an input, the most frequent first"},
     )
 
     title: ClassVar[str] = "csv"

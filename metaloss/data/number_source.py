@@ -30,7 +30,7 @@ class NumberSource(RowSource):
 
     input_noise: float = field(
         default=0.0,
-        metadata={"help": "Gaussian noise on the training inputs, in units of their deviation"},
+        metadata={"help": "Gaussian noise on training inputs, in standard deviations"},
     )
 
     per_feature: ClassVar[bool] = True

@@ -57,7 +57,7 @@ class LabelOptions(Checked):
 
     noise_kind: NoiseKind = field(
         default=NoiseKind.symmetric,
-        metadata={"help": "what label_noise makes of a class: any other one, or the next"},
+        metadata={"help": "a wrong label is any other class, or the next one"},
     )
 
 
@@ -67,11 +67,11 @@ class ClassOptions(LabelOptions):
 
     imbalance: float = field(
         default=1.0,
-        metadata={"help": "training rows of the largest class over the smallest's; 1: as they are"},
+        metadata={"help": "rows of the largest class ÷ the smallest; 1: leave them as they are"},
     )
     label_smoothing: float = field(
         default=0.0,
-        metadata={"help": "of the task loss, which judges a learned loss; 0 to below 1"},
+        metadata={"help": "label smoothing in the task loss, 0 to below 1"},
     )
 
     def __post_init__(self) -> None:
@@ -87,7 +87,7 @@ class ValueOptions(Checked):
 
     outlier_size: float = field(
         default=5.0,
-        metadata={"help": "deviation of the noise on corrupted targets, in theirs; above 0"},
+        metadata={"help": "size of the noise on wrong numbers, in standard deviations, > 0"},
     )
 
     def __post_init__(self) -> None:

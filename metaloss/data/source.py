@@ -59,17 +59,17 @@ class RowSource(TaskSource, Checked):
         default=0.0, metadata={"help": "share of the training targets made wrong, 0 to below 1"}
     )
     noisy_validation: bool = field(
-        default=False, metadata={"help": "the same noise on the trusted rows' targets too"}
+        default=False, metadata={"help": "put the same noise on the validation targets"}
     )
     subset: int | None = field(
-        default=None, metadata={"help": "keep so many training rows; null: all"}
+        default=None, metadata={"help": "number of training rows to keep; null: all"}
     )
     meta_fraction: float = field(
-        default=1.0, metadata={"help": "share of the trusted rows that are kept for judging"}
+        default=1.0, metadata={"help": "share of the validation rows to use for meta-batches"}
     )
     split_seed: int | None = field(
         default=None,
-        metadata={"help": "decides every draw of the task: rows and noise; null: the run's seed"},
+        metadata={"help": "seed of the task's rows and noise; null: the run's seed"},
     )
 
     title: ClassVar[str]

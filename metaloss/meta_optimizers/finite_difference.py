@@ -19,7 +19,7 @@ from metaloss.types import StoredStep, Tensors
 
 @dataclass(frozen=True, kw_only=True)
 class FiniteDifference(ReverseUnroll):
-    r"""Approximate meta-gradient: first derivatives at θ ± εḡ in place of second derivatives at θ.
+    r"""Approximate meta-gradient: differences of first derivatives in place of second derivatives.
 
     ∂/∂φ ⟨∇_θ L_φ, ḡ⟩ ≈ [∂_φ L_φ(θ + εḡ) − ∂_φ L_φ(θ − εḡ)] / 2ε, and in longer unrolls likewise
     ∇²L_φ ḡ from ∇_θ L_φ: the model needs nothing but an ordinary backward pass. The error is

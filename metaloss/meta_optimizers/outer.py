@@ -21,7 +21,7 @@ from metaloss.types import Judgement, ReplayStep, StoredStep, Tensors, Window
 
 
 class Rule(Enum):
-    """The outer update rule."""
+    """The update rule of φ."""
 
     adam = "adam"
     sgd = "sgd"
@@ -60,9 +60,12 @@ class OuterRule(GradientMetaOptimizer):
 
     lr: float = field(default=3e-3, metadata={"help": "η while training online"})
     offline_lr: float = field(default=1e-3, metadata={"help": "η of the offline meta-steps"})
-    rule: Rule = field(default=Rule.adam, metadata={"help": "outer update rule"})
+    rule: Rule = field(
+        default=Rule.adam, metadata={"help": "update rule of φ: adam, sgd or rmsprop"}
+    )
     lr_schedule: OuterRate = field(
-        default=OuterRate.constant, metadata={"help": "how η changes over a phase, to 0 at its end"}
+        default=OuterRate.constant,
+        metadata={"help": "how η changes over a phase: constant, or to 0 at its end"},
     )
     clip: float = field(
         default=0.0, metadata={"help": "largest norm of the meta-gradient; 0: not clipped"}

@@ -25,32 +25,34 @@ class SearchRule(SearchMetaOptimizer):
     parameters are first moved along the meta-gradient, as EvoMAL does.
     """
 
-    population: int = field(default=25, metadata={"help": "candidates of a generation"})
-    generations: int = field(default=20, metadata={"help": "generations of the search"})
+    population: int = field(default=25, metadata={"help": "candidates in a generation"})
+    generations: int = field(default=20, metadata={"help": "number of generations"})
     fitness_steps: int = field(
-        default=500, metadata={"help": "training steps after which a candidate is judged"}
+        default=500, metadata={"help": "training steps before a candidate is evaluated"}
     )
     fitness: FitnessOf = field(
         default=FitnessOf.metric,
-        metadata={"help": "what is judged on the validation rows: metric or task_loss"},
+        metadata={"help": "what is measured on the validation rows: metric or task_loss"},
     )
     early_end: float = field(
         default=0.25,
-        metadata={"help": "share of the steps after which the hopeless end; 0: none does"},
+        metadata={"help": "share of the steps after which bad candidates end early; 0: never"},
     )
     local_steps: int = field(
         default=0,
-        metadata={"help": "meta-steps on each candidate's parameters before it is judged"},
+        metadata={"help": "meta-steps on each candidate before it is evaluated"},
     )
     local_lr: float = field(default=1e-3, metadata={"help": "η of those meta-steps"})
     local_engine: str = field(
         default="mixed", metadata={"help": "engine of their meta-gradient: mixed, ..."}
     )
     group: int = field(
-        default=25, metadata={"help": "candidates trained together, as one vectorised program"}
+        default=25,
+        metadata={"help": "candidates that are trained together in one vectorised program"},
     )
     workers: str = field(
-        default="1", metadata={"help": "processes that train groups, or ray for a cluster"}
+        default="1",
+        metadata={"help": "number of processes that train groups, or ray for a cluster"},
     )
     address: str | None = field(
         default=None, metadata={"help": "address of a Ray cluster; null: a local one"}

@@ -15,7 +15,7 @@ from metaloss.types import Tensors
 
 @dataclass(frozen=True, kw_only=True)
 class Keep(Start):
-    """Begin with the parameters that the loss has.
+    """Begin with the parameters that the loss already has.
 
     Example:
         >>> from metaloss.losses import Scaled

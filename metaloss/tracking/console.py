@@ -33,13 +33,13 @@ class ConsoleConfig:
 
     metrics: list[str] = field(
         default_factory=list,
-        metadata={"help": "names of the numbers to show; empty: the loss, its judge, validation"},
+        metadata={"help": "names of the numbers to show; empty: losses and validation metric"},
     )
     every: int = field(
-        default=1, metadata={"help": "where there is no terminal: logged steps for each line"}
+        default=1, metadata={"help": "without a terminal: logged steps from one line to the next"}
     )
     seconds: float = field(
-        default=2.0, metadata={"help": "where there is no terminal: least time between two lines"}
+        default=2.0, metadata={"help": "without a terminal: least seconds between two lines"}
     )
 
     def __post_init__(self) -> None:

@@ -80,7 +80,7 @@ class WandBConfig:
 
 
 class WandB(Tracker):
-    """Logs a run to Weights & Biases; offline, without asking, where there is no API key.
+    """Logs a run to Weights & Biases; offline if there is no API key.
 
     Numbers are logged on the run's one growing step, the learned loss under ``loss/curves``, the
     exported loss as an artifact of type ``loss``, the summary as in ``summary.json``. A run that

@@ -29,7 +29,7 @@ def test_the_overview_has_every_registered_name_and_the_presets(lines):
 
 def test_a_group_shows_options_with_defaults_and_help(lines):
     shown = lines("inner")
-    assert "inner.nesterov false true or false look ahead along the momentum" in shown
+    assert "inner.nesterov false true or false use Nesterov momentum" in shown
     assert any(line.startswith("inner=sgd (metaloss ") for line in shown)
 
 

@@ -46,7 +46,8 @@ def test_an_example_passes_its_contract_checks(name, folder):
     "words", [words for words in COMMANDS if words[1] == "train"], ids=lambda words: words[3]
 )
 def test_an_example_trains(words, folder, capsys):
-    few = ["steps=8", "start.steps=500", "eval_every=4", "log_every=2", "output=run"]
+    few = ["steps=4", "eval_every=4", "log_every=2", "output=run"]
+    few += [] if "start=keep" in words else ["start.steps=200"]
     words = [word.replace("schedule.rest=100", "schedule.rest=2") for word in words]
     assert main([*words[1:], *few]) == 0
     assert (folder / "run" / "summary.json").exists()

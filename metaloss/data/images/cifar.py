@@ -32,7 +32,7 @@ class CIFAR10(PictureSource):
 
     augment: Augment = field(
         default=Augment.crop_flip,
-        metadata={"help": "of training batches: none, crop or crop_flip"},
+        metadata={"help": "augmentation of training batches: none, crop or crop_flip"},
     )
 
     title: ClassVar[str] = "cifar10"

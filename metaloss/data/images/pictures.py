@@ -45,24 +45,26 @@ class PictureSource(NumberSource, ClassOptions):
 
     root: str = field(default="data", metadata={"help": "folder that holds the files"})
     download: bool = field(
-        default=False, metadata={"help": "fetch the files that are missing, with torchvision"}
+        default=False, metadata={"help": "download missing files through torchvision"}
     )
     valid_fraction: float = field(
         default=0.1,
         metadata={"help": "trusted rows, which judge, as a share of the published training rows"},
     )
     augment: Augment = field(
-        default=Augment.none, metadata={"help": "of training batches: none, crop or crop_flip"}
+        default=Augment.none,
+        metadata={"help": "augmentation of training batches: none, crop or crop_flip"},
     )
-    padding: int = field(
-        default=4, metadata={"help": "a crop is shifted by up to so many pixels each way"}
-    )
+    padding: int = field(default=4, metadata={"help": "largest shift of a crop, in pixels"})
     cutout: int = field(
-        default=0, metadata={"help": "side of a square to cover in training pictures; 0: none"}
+        default=0,
+        metadata={"help": "side of the square that is covered in training pictures; 0: none"},
     )
     stream: bool | None = field(
         default=None,
-        metadata={"help": "keep pictures in the CPU's memory, move batches; null: by their size"},
+        metadata={
+            "help": "keep pictures in the CPU's memory and move batches; null: if they are large"
+        },
     )
 
     classes: ClassVar[int]

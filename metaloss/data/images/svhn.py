@@ -24,7 +24,8 @@ class SVHN(PictureSource):
     """
 
     augment: Augment = field(
-        default=Augment.crop, metadata={"help": "of training batches: none, crop or crop_flip"}
+        default=Augment.crop,
+        metadata={"help": "augmentation of training batches: none, crop or crop_flip"},
     )
 
     title: ClassVar[str] = "svhn"

@@ -31,7 +31,9 @@ class MNIST1D(ClassificationSource):
         torch.Size([300, 40])
     """
 
-    samples: int = field(default=5000, metadata={"help": "rows to generate, all parts together"})
+    samples: int = field(
+        default=5000, metadata={"help": "rows to generate: training, validation and test together"}
+    )
 
     title: ClassVar[str] = "mnist1d"
     about: ClassVar[str] = "signals of 40 values, ten classes; error: share of wrong classes"

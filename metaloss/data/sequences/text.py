@@ -77,7 +77,7 @@ class Text(RowSource, LabelOptions):
     path: str = field(
         default="", metadata={"help": "a text file in UTF-8; empty: Python's help texts"}
     )
-    length: int = field(default=64, metadata={"help": "T, the characters of a row"})
+    length: int = field(default=64, metadata={"help": "T, the number of characters in a row"})
     metric: TextMetric = field(
         default=TextMetric.bits,
         metadata={"help": "bits per character, or error: the share of wrong guesses"},
@@ -86,7 +86,7 @@ class Text(RowSource, LabelOptions):
         default=0.1, metadata={"help": "trusted rows, which judge, as a share of all rows"}
     )
     test_fraction: float = field(
-        default=0.1, metadata={"help": "test rows, the end of the text, as a share of all rows"}
+        default=0.1, metadata={"help": "test rows (the end of the text), as a share of all rows"}
     )
 
     title: ClassVar[str] = "text"

@@ -14,21 +14,25 @@ class CSVForm(Checked):
     """Options for what is written in a file; what is left at its default is found out."""
 
     decimal: Decimal = field(
-        default=Decimal.auto, metadata={"help": "the decimal sign of numbers; auto: by the cells"}
+        default=Decimal.auto,
+        metadata={"help": "decimal sign of numbers; auto: read it from the cells"},
     )
     thousands: Thousands = field(
         default=Thousands.auto,
-        metadata={"help": "what groups the digits of numbers; auto: by the cells"},
+        metadata={"help": "sign between groups of digits; auto: read it from the cells"},
     )
     dates: str = field(
         default="",
-        metadata={"help": "the format of dates, such as %d.%m.%Y; empty: 2024-01-31 alone"},
+        metadata={"help": "format of dates, such as %d.%m.%Y; empty: only 2024-01-31"},
     )
     comment: str = field(
-        default="", metadata={"help": "a sign after which the rest of a line does not count"}
+        default="", metadata={"help": "sign that begins a comment; the rest of the line is ignored"}
     )
     encoding: str = field(
-        default="", metadata={"help": "such as cp1252; empty: UTF-8, or what the file's mark says"}
+        default="",
+        metadata={
+            "help": "encoding, such as cp1252; empty: UTF-8, or by the file's byte order mark"
+        },
     )
 
     def __post_init__(self) -> None:

@@ -27,7 +27,7 @@ class NamedTable(RegressionSource, CSVForm):
         default="", metadata={"help": "a local CSV file; empty: scikit-learn's cache"}
     )
     download: bool = field(
-        default=False, metadata={"help": "fetch the table through scikit-learn if it is missing"}
+        default=False, metadata={"help": "download the table through scikit-learn if it is missing"}
     )
 
     # What the column to predict is called, in one copy of the table or another.

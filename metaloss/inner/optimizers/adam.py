@@ -16,7 +16,7 @@ from metaloss.types import Tensors
 
 @dataclass(frozen=True, kw_only=True)
 class Adam(Rated):
-    """Adam; equals ``torch.optim.Adam``, ε outside of the root. Weight decay joins the gradient.
+    """Adam, equal to ``torch.optim.Adam``: weight decay is added to the gradient.
 
     Reference:
         Kingma & Ba, "Adam: A Method for Stochastic Optimization", ICLR 2015, algorithm 1.

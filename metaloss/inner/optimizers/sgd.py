@@ -28,8 +28,8 @@ class SGD(Rated):
     # No momentum by default: a meta-gradient through few steps sees a tenth of what a step moves
     # under momentum 0.9, and steepens the loss until training breaks.
     momentum: float = field(default=0.0, metadata={"help": "0 or more"})
-    dampening: float = field(default=0.0, metadata={"help": "of the momentum"})
-    nesterov: bool = field(default=False, metadata={"help": "look ahead along the momentum"})
+    dampening: float = field(default=0.0, metadata={"help": "dampening of the momentum"})
+    nesterov: bool = field(default=False, metadata={"help": "use Nesterov momentum"})
 
     def __post_init__(self) -> None:
         """Check the ranges."""

@@ -50,7 +50,7 @@ class SymbolicConfig:
 
 
 class Symbolic(LearnedLoss):
-    """An expression, applied to every output.
+    """An expression in target and prediction, applied to every output.
 
     φ is one coefficient for each edge of the tree. All begin at 1, so that the loss begins as the
     expression. No start changes that: ``keep``, ``random`` and ``imitate`` give the same φ.

@@ -49,7 +49,7 @@ class CMAES(SearchRule):
         >>> search.tell([0.5, 0.1, 0.3, float("inf")])
     """
 
-    sigma: float = field(default=1.2, metadata={"help": "first standard deviation"})
+    sigma: float = field(default=1.2, metadata={"help": "standard deviation at the start"})
     centre: Centre = field(
         default=Centre.zero, metadata={"help": "where the search begins: zero or start"}
     )

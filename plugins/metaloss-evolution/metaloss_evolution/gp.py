@@ -50,12 +50,15 @@ class GP(SearchRule):
         (6, True)
     """
 
-    generations: int = field(default=50, metadata={"help": "generations of the search"})
-    crossover: float = field(default=0.7, metadata={"help": "chance that two parents cross"})
-    mutation: float = field(default=0.25, metadata={"help": "chance that a child mutates"})
-    tournament: int = field(default=4, metadata={"help": "candidates that meet for a parent"})
+    generations: int = field(default=50, metadata={"help": "number of generations"})
+    crossover: float = field(
+        default=0.7, metadata={"help": "probability that two parents are crossed"}
+    )
+    mutation: float = field(default=0.25, metadata={"help": "probability that a child is mutated"})
+    tournament: int = field(default=4, metadata={"help": "candidates in a tournament for a parent"})
     elitism: float = field(
-        default=0.05, metadata={"help": "share of the best that stay as they are, at least one"}
+        default=0.05,
+        metadata={"help": "share of the best candidates that are kept unchanged, at least one"},
     )
     height: int = field(default=10, metadata={"help": "largest height of a tree"})
     lowest: int = field(default=2, metadata={"help": "smallest height of the first trees"})

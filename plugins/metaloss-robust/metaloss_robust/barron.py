@@ -19,10 +19,10 @@ class BarronConfig:
 
     alpha: float = field(
         default=1.5,
-        metadata={"help": "shape to begin with, < 2: 1 Charbonnier, 0 Cauchy, −2 Geman-McClure"},
+        metadata={"help": "shape at the start, < 2: 1 Charbonnier, 0 Cauchy, −2 Geman-McClure"},
     )
     scale: float = field(
-        default=1.0, metadata={"help": "c to begin with, > 0: errors beyond it count less"}
+        default=1.0, metadata={"help": "c at the start, > 0: errors beyond it count less"}
     )
 
     def __post_init__(self) -> None:
