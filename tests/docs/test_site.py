@@ -23,7 +23,7 @@ def test_the_navigation_has_every_page_once():
     config = tomllib.loads((ROOT / "zensical.toml").read_text("utf-8"))["project"]
     named = list(navigation(config["nav"]))
     assert len(named) > 15
-    assert sorted(named) == [page.relative_to(DOCS).as_posix() for page in PAGES]
+    assert sorted(named) == sorted(page.relative_to(DOCS).as_posix() for page in PAGES)
 
 
 @pytest.mark.parametrize("page", [ROOT / "README.md", *PAGES], ids=lambda page: page.stem)
