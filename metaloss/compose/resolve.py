@@ -30,14 +30,15 @@ from metaloss.registry import GROUPS
 
 
 def compose(
-    overrides: Sequence[str] | Mapping[str, Any] = (), config_file: str | Path | None = None
+    overrides: Sequence[str] | Mapping[str, Any] = (),
+    config_file: str | Path | Mapping[str, Any] | None = None,
 ) -> RunConfig:
     """Resolve a configuration: defaults < file < paper < presets < overrides.
 
     Args:
         overrides: ``KEY=VALUE`` words in Hydra's override grammar, or a mapping of dotted keys.
-        config_file: A run's ``config.yaml``. Switching a group to another part drops the file's
-            options for that group.
+        config_file: A run's ``config.yaml``, or what is in it, from `to_dict`. Switching a group to
+            another part drops the file's options for that group.
 
     Raises:
         MetalossError: One line: what was got, what is allowed, the nearest valid name.
@@ -54,7 +55,11 @@ def compose(
         overrides = to_overrides(overrides)
     elif isinstance(overrides, str):
         overrides = [overrides]
-    values = read_file(Path(config_file)) if config_file is not None else {}
+    where = "the configuration" if isinstance(config_file, Mapping) else str(config_file)
+    if isinstance(config_file, str | Path):
+        values = read_file(Path(config_file))
+    else:
+        values = {key: value for key, value in (config_file or {}).items() if key != "output"}
     parsed = words.parse(overrides)
     for group, name in words.choices(parsed):
         # A group that is switched leaves nothing of the file's: not even a part that is not known.
@@ -63,7 +68,7 @@ def compose(
 
     def in_full(overrides: Sequence[Override]) -> DictConfig:
         publish_chosen(overrides)
-        with root(values, str(config_file)) as name, own_hydra():
+        with root(values, where) as name, own_hydra():
             return hydra.compose(name, words.for_hydra(overrides))
 
     with publish.lock:

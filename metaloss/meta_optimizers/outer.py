@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import Enum
@@ -16,6 +15,7 @@ from torch.utils import _pytree as pytree
 from metaloss.contracts import GradientMetaOptimizer
 from metaloss.errors import MetalossError
 from metaloss.inner.norms import norm
+from metaloss.inner.optimizers.rates import RateSchedule, share_left
 from metaloss.inner.problem import InnerProblem, Tangents
 from metaloss.types import Judgement, ReplayStep, StoredStep, Tensors, Window
 
@@ -26,14 +26,6 @@ class Rule(Enum):
     adam = "adam"
     sgd = "sgd"
     rmsprop = "rmsprop"
-
-
-class OuterRate(Enum):
-    """How η changes over the meta-steps of a phase."""
-
-    constant = "constant"
-    cosine = "cosine"
-    linear = "linear"
 
 
 class OuterState(NamedTuple):
@@ -63,9 +55,9 @@ class OuterRule(GradientMetaOptimizer):
     rule: Rule = field(
         default=Rule.adam, metadata={"help": "update rule of φ: adam, sgd or rmsprop"}
     )
-    lr_schedule: OuterRate = field(
-        default=OuterRate.constant,
-        metadata={"help": "how η changes over a phase: constant, or to 0 at its end"},
+    lr_schedule: RateSchedule = field(
+        default=RateSchedule.constant,
+        metadata={"help": "how η changes over a phase: constant, or cosine or linear to 0"},
     )
     clip: float = field(
         default=0.0, metadata={"help": "largest norm of the meta-gradient; 0: not clipped"}
@@ -78,6 +70,11 @@ class OuterRule(GradientMetaOptimizer):
                 raise MetalossError(
                     f"meta_optimizer.{option}={getattr(self, option)}: expected a positive number"
                 )
+        if self.lr_schedule in (RateSchedule.step, RateSchedule.multistep):
+            raise MetalossError(
+                f"meta_optimizer.lr_schedule={self.lr_schedule.name}: expected constant, cosine or "
+                "linear"
+            )
         if not self.clip >= 0:
             raise MetalossError(f"meta_optimizer.clip={self.clip}: expected a number ≥ 0")
 
@@ -152,12 +149,10 @@ class OuterRule(GradientMetaOptimizer):
 
     def _rate(self, count: Tensor, phase: str, total: int) -> Tensor:
         base = self.offline_lr if phase == "offline" else self.lr
-        done = (count.to(torch.float64) / max(total, 1)).clamp(max=1.0)
-        if self.lr_schedule is OuterRate.cosine:
-            return base * (1 + torch.cos(math.pi * done)) / 2
-        if self.lr_schedule is OuterRate.linear:
-            return base * (1 - done)
-        return torch.full_like(done, base)
+        if self.lr_schedule is RateSchedule.constant:
+            return torch.full((), base, dtype=torch.float64, device=count.device)
+        total = max(total, 1)
+        return base * share_left(self.lr_schedule, count.clamp(max=total), total)
 
 
 def _clipped(gradient: Tensors, largest: float) -> Tensors:

@@ -5,8 +5,6 @@ from torch.func import functional_call
 from torch.nn import functional as F
 
 from metaloss.contracts import Progress
-from metaloss.core.steps.guard import GuardState
-from metaloss.core.steps.state import Meter, TrainState
 from metaloss.losses import MLPLoss
 from metaloss.losses.mlp import MLPLossConfig
 
@@ -33,10 +31,7 @@ def double_setup(*words):
 
 def first_state(parts):
     phi = {name: value.detach().clone() for name, value in parts.loss.named_parameters()}
-    outer = parts.engine.outer_init(phi) if parts.schedule.learns else None
-    inner = parts.advance.fresh("train", 0)
-    guard = GuardState.fresh(parts.device, parts.task.constant_loss)
-    return TrainState(inner, phi, outer, None, guard, Meter.fresh(parts.device))
+    return parts.state(parts.advance.fresh("train", 0), phi)
 
 
 def run(parts, steps, state=None, progress=None):
@@ -44,10 +39,7 @@ def run(parts, steps, state=None, progress=None):
     state, progress = state or first_state(parts), progress or Progress()
     while (plan := parts.schedule.plan(progress, steps)) is not None:
         state = parts.advance(state, plan, progress)
-        if plan.phase == "offline":
-            progress = Progress(offline=progress.offline + 1)
-        else:
-            progress = Progress(offline=progress.offline, train=progress.train + plan.unroll)
+        progress = progress.after(plan)
         yield progress, state
 
 

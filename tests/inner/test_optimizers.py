@@ -121,6 +121,10 @@ SCHEDULES = {
         {"schedule": RateSchedule.cosine, "period": 6},
         lambda o: torch.optim.lr_scheduler.CosineAnnealingLR(o, 6),
     ),
+    "linear_past_its_period": (
+        {"schedule": RateSchedule.linear, "period": 9},
+        lambda o: torch.optim.lr_scheduler.LinearLR(o, 1.0, 0.0, 9),
+    ),
 }
 
 

@@ -7,8 +7,9 @@ import torch
 from torch.utils import _pytree as pytree
 
 from metaloss.errors import MetalossError
+from metaloss.inner.optimizers.rates import RateSchedule
 from metaloss.meta_optimizers.mixed import Mixed
-from metaloss.meta_optimizers.outer import OuterRate, Rule
+from metaloss.meta_optimizers.outer import Rule
 
 STEPS = 12
 
@@ -103,9 +104,9 @@ def test_clipping_bounds_the_norm_of_the_move():
 @pytest.mark.parametrize(
     ("rate", "factor"),
     [
-        (OuterRate.constant, lambda step: 1.0),
-        (OuterRate.linear, lambda step: max(0.0, 1 - step / 8)),
-        (OuterRate.cosine, lambda step: (1 + math.cos(math.pi * min(step / 8, 1.0))) / 2),
+        (RateSchedule.constant, lambda step: 1.0),
+        (RateSchedule.linear, lambda step: max(0.0, 1 - step / 8)),
+        (RateSchedule.cosine, lambda step: (1 + math.cos(math.pi * min(step / 8, 1.0))) / 2),
     ],
 )
 def test_rate_schedules(rate, factor):
@@ -113,8 +114,13 @@ def test_rate_schedules(rate, factor):
     expected = torch_walk(lambda params: torch.optim.SGD(params, lr=0.01), schedule=factor)
     got = walk(Mixed(lr=0.01, rule=Rule.sgd, lr_schedule=rate), total=8)
     assert_same_path(got, expected)
-    if rate is not OuterRate.constant:
+    if rate is not RateSchedule.constant:
         assert all(torch.equal(got[-1][name], got[8][name]) for name in got[-1])
+
+
+def test_rates_that_need_more_options_are_refused():
+    with pytest.raises(MetalossError, match="lr_schedule=step: expected constant, cosine or lin"):
+        Mixed(lr_schedule=RateSchedule.step)
 
 
 def test_the_guards_factor_shrinks_the_move():

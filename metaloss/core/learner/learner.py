@@ -23,11 +23,12 @@ from metaloss.inner.model.functional import FunctionalModel
 from metaloss.inner.model.modules import fingerprint
 from metaloss.inner.model.write_back import write_back
 from metaloss.inner.optimizers.idle import Parked, park, taken_up
+from metaloss.inner.optimizers.rates import RateSchedule
 from metaloss.inner.problem import InnerProblem
 from metaloss.inner.sharded import ShardedProblem
 from metaloss.losses.base import LearnedLoss
 from metaloss.meta_optimizers.fitting import fitted
-from metaloss.meta_optimizers.outer import OuterRate, OuterRule
+from metaloss.meta_optimizers.outer import OuterRule
 from metaloss.types import InnerState, Tensors, Window
 
 _FORMS = 16  # of a model, such as with and without dropout, are kept ready
@@ -104,7 +105,7 @@ class Learner:
             option="inner",
             example="SGD(lr=0.1)",
         )
-        if self._engine.lr_schedule is not OuterRate.constant:
+        if self._engine.lr_schedule is not RateSchedule.constant:
             raise MetalossError(
                 f"meta_optimizer.lr_schedule={self._engine.lr_schedule.name}: a loop of your own "
                 "has no known end to fall towards; expected constant"

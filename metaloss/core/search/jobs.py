@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import functools
-import tempfile
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -48,7 +47,10 @@ def judge_job(setup: Setup, job: Job) -> list[Judged]:
 
 
 def judge_elsewhere(config: str, job: Job) -> list[Judged]:
-    """Return what became of each candidate, in a process that has nothing but the config's text."""
+    """Return what became of each candidate, in a process that has nothing but the config.
+
+    ``config``: what `to_dict` returns, as JSON.
+    """
     return judge_job(_setup_of(config), job)
 
 
@@ -63,11 +65,8 @@ def candidate_loss(setup: Setup, options: Mapping[str, Any]) -> LearnedLoss:
 
 @functools.lru_cache(maxsize=1)
 def _setup_of(config: str) -> Setup:
-    with tempfile.TemporaryDirectory() as folder:
-        file = Path(folder) / "config.yaml"
-        file.write_text(config, encoding="utf-8")
-        # Candidates are trained eagerly: a worker needs no compiler.
-        return prepare(replace(compose([], file), tracker={}, compile=Compile.off))
+    # Candidates are trained eagerly: a worker needs no compiler.
+    return prepare(replace(compose([], json.loads(config)), tracker={}, compile=Compile.off))
 
 
 def _own(loss: LearnedLoss, setup: Setup) -> Tensors:

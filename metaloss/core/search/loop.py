@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import csv
 import io
+import json
 import math
 from collections import Counter
 from collections.abc import Mapping
@@ -14,7 +15,7 @@ from typing import Any
 
 import torch
 
-from metaloss.compose import to_yaml
+from metaloss.compose import to_dict
 from metaloss.contracts import Candidate, Search
 from metaloss.core.parts.setup import Setup
 from metaloss.core.search.jobs import candidate_loss, grouped
@@ -96,7 +97,7 @@ def find_loss(
         search.ask()
         search.tell(list(fitness))
     if len(history.told) < rule.generations:
-        with open_workers(setup, to_yaml(setup.config)) as workers:
+        with open_workers(setup, json.dumps(to_dict(setup.config))) as workers:
             lost_before = history.lost
             if setup.loss.given and not history.told:
                 _begin(setup, workers, history, interrupt, recorder.folder)

@@ -1,4 +1,4 @@
-"""The learning rate over the run: constant, steps, milestones, cosine."""
+"""How a learning rate changes over the run: constant, steps, milestones, cosine, linear."""
 
 from __future__ import annotations
 
@@ -14,12 +14,30 @@ from metaloss.inner.optimizers.base import InnerOptimizer
 
 
 class RateSchedule(Enum):
-    """How the learning rate changes with the number of steps taken."""
+    """How a learning rate changes with the number of steps taken."""
 
     constant = "constant"
     step = "step"
     multistep = "multistep"
     cosine = "cosine"
+    linear = "linear"
+
+
+def share_left(schedule: RateSchedule, step: Tensor, period: int) -> Tensor:
+    """Return how much of the way to the minimum is left: 1 at the beginning, 0 after a period.
+
+    Args:
+        schedule: ``cosine`` or ``linear``.
+        step: Steps taken, 0-d int64.
+        period: Steps to the minimum. A cosine rises again after them, as torch.optim's does.
+
+    Returns:
+        A 0-d float64 tensor.
+    """
+    done = step.to(torch.float64)
+    if schedule is RateSchedule.cosine:
+        return (1 + torch.cos(math.pi * done / period)) / 2
+    return (1 - done / period).clamp(min=0.0)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,7 +46,8 @@ class Rated(InnerOptimizer):
 
     The rate is a tensor computed from the optimizer's own step counter, in float64, so that it
     needs no host sync and a resumed run goes on where it was. Equal to ``torch.optim``'s
-    ``StepLR``, ``MultiStepLR`` and ``CosineAnnealingLR`` stepped once a training step.
+    ``StepLR``, ``MultiStepLR``, ``CosineAnnealingLR`` and ``LinearLR``, stepped once a training
+    step.
     """
 
     lr: float = field(default=0.1, metadata={"help": "learning rate, > 0"})
@@ -40,8 +59,8 @@ class Rated(InnerOptimizer):
         default_factory=list, metadata={"help": "steps at which it drops (schedule=multistep)"}
     )
     decay: float = field(default=0.1, metadata={"help": "factor of a drop (step, multistep)"})
-    period: int = field(default=1000, metadata={"help": "steps to the minimum (schedule=cosine)"})
-    lr_min: float = field(default=0.0, metadata={"help": "rate at the minimum (cosine)"})
+    period: int = field(default=1000, metadata={"help": "steps to the minimum (cosine, linear)"})
+    lr_min: float = field(default=0.0, metadata={"help": "rate at the minimum (cosine, linear)"})
     weight_decay: float = field(default=0.0, metadata={"help": "≥ 0"})
 
     def __post_init__(self) -> None:
@@ -65,7 +84,6 @@ class Rated(InnerOptimizer):
         if self.schedule is RateSchedule.multistep:
             passed = sum((step >= mark).to(torch.float64) for mark in self.milestones)
             return base * self.decay**passed
-        if self.schedule is RateSchedule.cosine:
-            wave = torch.cos(math.pi * step.to(torch.float64) / self.period)
-            return self.lr_min + (base - self.lr_min) * (1 + wave) / 2
-        return base
+        if self.schedule is RateSchedule.constant:
+            return base
+        return self.lr_min + (base - self.lr_min) * share_left(self.schedule, step, self.period)

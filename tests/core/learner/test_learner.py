@@ -14,11 +14,11 @@ from metaloss import Learner
 from metaloss.core.batches.streams import BatchStream
 from metaloss.errors import MetalossError
 from metaloss.inner import SGD, Adam
+from metaloss.inner.optimizers.rates import RateSchedule
 from metaloss.losses import CrossEntropy, MLPLoss
 from metaloss.losses.mlp import MLPLossConfig
 from metaloss.meta_optimizers.higher import Higher
 from metaloss.meta_optimizers.mixed import Mixed
-from metaloss.meta_optimizers.outer import OuterRate
 
 from ..plain_autograd_loop import Hand, double_setup
 from ..small_setups import blobs, fast, net
@@ -256,7 +256,7 @@ def _frozen():
         (lambda: make(meta_optimizer=SGD()), "meta_optimizer is a SGD: expected OuterRule, such"),
         (lambda: make(meta_optimizer="mixt"), "unknown meta_optimizer 'mixt': did you mean 'mixed"),
         (
-            lambda: make(meta_optimizer=Mixed(lr_schedule=OuterRate.cosine)),
+            lambda: make(meta_optimizer=Mixed(lr_schedule=RateSchedule.cosine)),
             "lr_schedule=cosine: a loop of your own has no known end",
         ),
         (

@@ -16,7 +16,7 @@ from metaloss.inner.keys import key_tensor
 from metaloss.inner.stacked import member, stack
 from metaloss.types import Batch
 
-from ..plain_autograd_loop import double_setup, run
+from ..plain_autograd_loop import double_setup, first_state, run
 from ..small_setups import blobs, files_of, net, setup, train
 from ..steps.test_compiled import CASES, convolved, noisy
 from . import test_seeds
@@ -143,11 +143,11 @@ def test_seeds_together_are_the_seeds_alone(compiled):
     setups = [test_seeds.double(seed, *words) for seed in test_seeds.SEEDS]
     check_stackable(setups)
     together = StackedAdvance([parts.advance for parts in setups])
-    states = stack([test_seeds.begin(parts) for parts in setups])
+    states = stack([first_state(parts) for parts in setups])
     states = test_seeds.walk(setups[0], together, states)
     for index, seed in enumerate(test_seeds.SEEDS):
         alone = test_seeds.double(seed, "schedule=online", "compile=off", CPU)
-        expected = test_seeds.walk(alone, alone.advance, test_seeds.begin(alone))
+        expected = test_seeds.walk(alone, alone.advance, first_state(alone))
         found = member(states, index)
         same((found.phi, found.inner), (expected.phi, expected.inner))
 

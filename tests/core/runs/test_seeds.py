@@ -20,6 +20,7 @@ from metaloss.errors import MetalossError, UnsupportedError
 from metaloss.inner.stacked import member, stack
 from metaloss.losses.mlp import MLPLoss, MLPLossConfig
 
+from ..plain_autograd_loop import first_state
 from ..same_ending import assert_same_ending
 from ..small_setups import blobs, config, fast, net
 
@@ -39,20 +40,12 @@ def double(seed, *words):
     )
 
 
-def begin(parts):
-    phi = {name: value.detach().clone() for name, value in parts.loss.named_parameters()}
-    return parts.state(parts.advance.fresh("train", 0), phi)
-
-
 def walk(parts, advance, state):
     """Return the state after all the steps of the schedule."""
     progress = Progress()
     while (plan := parts.schedule.plan(progress, STEPS)) is not None:
         state = advance(state, plan, progress)
-        if plan.phase == "offline":
-            progress = replace(progress, offline=progress.offline + 1)
-        else:
-            progress = replace(progress, train=progress.train + plan.unroll)
+        progress = progress.after(plan)
     return state
 
 
@@ -74,10 +67,10 @@ def test_a_member_moves_as_it_would_alone(words):
     together = walk(
         setups[0],
         StackedAdvance([parts.advance for parts in setups]),
-        stack([begin(parts) for parts in setups]),
+        stack([first_state(parts) for parts in setups]),
     )
     for index, parts in enumerate(setups):
-        start = begin(parts)
+        start = first_state(parts)
         alone = walk(parts, parts.advance, start)
         assert not torch.equal(alone.inner.params["0.weight"], start.inner.params["0.weight"])
         pairs = zip(
@@ -97,10 +90,10 @@ def test_a_bad_step_of_one_member_is_no_other_members_business():
     states = walk(
         setups[0],
         StackedAdvance([parts.advance for parts in setups]),
-        stack([begin(parts) for parts in setups]),
+        stack([first_state(parts) for parts in setups]),
     )
     assert states.guard.bad.tolist() == [0, STEPS, 0]
-    kept = begin(setups[1]).inner.params["0.weight"]
+    kept = first_state(setups[1]).inner.params["0.weight"]
     assert torch.equal(states.inner.params["0.weight"][1], kept)
 
 

@@ -16,7 +16,8 @@ from metaloss.inner.keys import key_tensor, uniform
 from metaloss.inner.stacked import stack
 from metaloss.losses.mlp import MLPLoss, MLPLossConfig
 
-from ..runs.test_seeds import begin, walk
+from ..plain_autograd_loop import first_state
+from ..runs.test_seeds import walk
 from ..same_ending import assert_same_ending
 from ..small_setups import blobs, config, fast, net, setup
 
@@ -105,9 +106,9 @@ def test_a_group_of_seeds_draws_what_each_would_alone(shared):
             alone = one.advance.streams["train"][number]
             assert torch.equal(batch.inputs[index], alone.inputs)
             assert torch.equal(batch.targets[index], alone.targets)
-    states = walk(setups[0], together, stack([begin(one) for one in setups]))
+    states = walk(setups[0], together, stack([first_state(one) for one in setups]))
     for index, one in enumerate(setups):
-        alone = walk(one, one.advance, begin(one))
+        alone = walk(one, one.advance, first_state(one))
         for name, value in alone.inner.params.items():
             torch.testing.assert_close(
                 states.inner.params[name][index], value, rtol=1e-9, atol=1e-12

@@ -7,8 +7,6 @@ import torch
 
 import metaloss
 from metaloss.contracts import Plan, Progress
-from metaloss.core.steps.guard import GuardState
-from metaloss.core.steps.state import Meter, TrainState
 from metaloss.core.training.interrupt import Interrupt
 from metaloss.core.training.recorder import Recorder
 from metaloss.core.training.trainer import Trainer
@@ -17,9 +15,9 @@ from metaloss.losses.export import load_loss
 from metaloss.starts import Imitate
 from metaloss.types import Batch
 
+from ..plain_autograd_loop import first_state
 from ..small_setups import blobs, fast, net, setup
 
-CPU = torch.device("cpu")
 NAN, INF = float("nan"), float("inf")
 
 
@@ -34,12 +32,7 @@ def poisoned():
 @pytest.mark.parametrize("words", [("schedule=static",), ("schedule=online",)])
 def test_a_bad_step_leaves_everything_as_it_was(words):
     parts = setup(*words, "meta_optimizer.rule=adam", task=poisoned())
-    phi = {name: value.detach().clone() for name, value in parts.loss.named_parameters()}
-    outer = parts.engine.outer_init(phi) if parts.schedule.learns else None
-    inner = parts.advance.fresh("train", 0)
-    state = TrainState(
-        inner, phi, outer, None, GuardState.fresh(CPU, parts.task.constant_loss), Meter.fresh(CPU)
-    )
+    state = first_state(parts)
     bad = []
     for step in range(16):
         plan = parts.schedule.plan(Progress(train=step), 16)
@@ -60,12 +53,7 @@ def test_a_bad_step_leaves_everything_as_it_was(words):
 
 def test_steps_that_were_not_taken_do_not_move_the_loss_when_they_are_judged():
     parts = setup("schedule=online", "schedule.meta_batch=next", task=poisoned())
-    phi = {name: value.detach().clone() for name, value in parts.loss.named_parameters()}
-    inner = parts.advance.fresh("train", 0)
-    outer = parts.engine.outer_init(phi)
-    state = TrainState(
-        inner, phi, outer, None, GuardState.fresh(CPU, parts.task.constant_loss), Meter.fresh(CPU)
-    )
+    state = first_state(parts)
     moved = []
     for step in range(8):
         plan = parts.schedule.plan(Progress(train=step), 8)
