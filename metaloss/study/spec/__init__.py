@@ -1,4 +1,4 @@
-"""What a study asks for: its rows and settings, its file, and where its runs lie.
+"""What a study asks for: its rows and settings, its file, and who trains its runs.
 
 Imports no other room of ``study``.
 """
