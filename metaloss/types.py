@@ -37,13 +37,29 @@ class InnerState(NamedTuple):
     optimizer: Any
 
 
+class RowSample(NamedTuple):
+    """Some rows of a batch of ``total`` rows, which stand for all of them.
+
+    ``rows`` (M,): their row numbers. ``moments``: the whole batch's means and unbiased variances,
+    (2, F) for each BatchNorm by its name.
+    """
+
+    rows: Tensor
+    total: int
+    moments: Tensors
+
+
 class StoredStep(NamedTuple):
-    """A finished inner step: the state before it, its batch and dropout key, and ∇_θ L_φ."""
+    """A finished inner step: the state before it, its batch and dropout key, and ∇_θ L_φ.
+
+    ``sample`` holds the rows that derivatives are computed on; None: all rows of the batch.
+    """
 
     state: InnerState
     batch: Batch
     key: Tensor
     grads: Tensors
+    sample: RowSample | None = None
 
 
 class ReplayStep(NamedTuple):
@@ -54,11 +70,12 @@ class ReplayStep(NamedTuple):
 
 
 class Judgement(NamedTuple):
-    """A meta-batch, its dropout key, and ∇_θ of the task loss on it."""
+    """A meta-batch, its dropout key, ∇_θ of the task loss on it, and the buffers before it."""
 
     batch: Batch
     key: Tensor
     adjoint: Tensors
+    buffers: Tensors
 
 
 class Window(NamedTuple):

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 _LOW_32 = 0xFFFFFFFF
+_ROWS = 2**31  # a salt of its own: those of dropout are below it
 
 
 def derive(seed: int, purpose: str, *indices: int) -> int:
@@ -31,18 +32,36 @@ def key_tensor(seed: int, purpose: str, *indices: int, device: torch.device | st
     return torch.full((), derive(seed, purpose, *indices), dtype=torch.int64, device=device)
 
 
-def uniform(key: Tensor, salt: int, shape: torch.Size, first: int = 0) -> Tensor:
+def uniform(
+    key: Tensor, salt: int, shape: torch.Size, first: int = 0, rows: Tensor | None = None
+) -> Tensor:
     """Return float32 numbers in [0, 1), a function of (key, salt, position) alone.
 
     A counter-based generator out of plain integer operations, so that eager, compiled and vmapped
     code, on CPU and CUDA, draws the same. ``key`` is a 0-d int64 tensor; ``salt`` tells apart the
     draws made under one key; positions are counted from ``first``, that of the first number.
+    ``rows`` (shape[0],) int64 says instead which rows of a larger tensor these are.
     """
-    position = torch.arange(first, first + shape.numel(), device=key.device)
+    if rows is None:
+        position = torch.arange(first, first + shape.numel(), device=key.device)
+    else:
+        size = shape.numel() // shape[0]
+        within = torch.arange(size, device=key.device)
+        position = (rows.unsqueeze(1) * size + within).reshape(-1)
     mixed = _mix((key & _LOW_32) ^ _mix(position.new_full((), salt + 1)))
     mixed = _mix(position ^ mixed)
     mixed = _mix(mixed ^ (key >> 32))
     return ((mixed >> 8).to(torch.float32) * 2.0**-24).reshape(shape)
+
+
+def sampled_rows(key: Tensor, share: float, total: int) -> Tensor:
+    """Return the (M,) numbers of a block of M = share · total rows that begins anywhere.
+
+    A block that reaches the end goes on at the beginning, so that each row is equally likely.
+    """
+    count = min(max(round(share * total), 1), total)
+    first = (uniform(key, _ROWS, torch.Size((1,))).double() * total).long()
+    return (first + torch.arange(count, device=key.device)) % total
 
 
 def _mix(x: Tensor) -> Tensor:

@@ -11,10 +11,12 @@ from typing import Any, NamedTuple, Protocol, Self, TypeVar
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call
+from torch.utils import _pytree as pytree
 
+from metaloss.inner.keys import sampled_rows
 from metaloss.inner.model.functional import FunctionalModel
 from metaloss.inner.optimizers.base import InnerOptimizer
-from metaloss.types import Batch, InnerState, Tensors
+from metaloss.types import Batch, InnerState, RowSample, StoredStep, Tensors
 
 T = TypeVar("T")
 
@@ -120,14 +122,62 @@ class InnerProblem:
         return self.programs(function, *arguments)
 
     def predict(
-        self, params: Tensors, buffers: Tensors, batch: Batch, key: Tensor
+        self,
+        params: Tensors,
+        buffers: Tensors,
+        batch: Batch,
+        key: Tensor,
+        sample: RowSample | None = None,
     ) -> tuple[Tensor, Tensors]:
-        """Return the raw outputs (B, C, *) in train mode, and the new buffers."""
-        return self.model(params, buffers, batch.inputs, key=key)
+        """Return the raw outputs (B, C, *) in train mode, and the new buffers.
+
+        With a sample, the outputs (M, C, *) of these rows of the batch.
+        """
+        if sample is None:
+            return self.model(params, buffers, batch.inputs, key=key)
+        inputs = rows_of(batch.inputs, sample.rows)
+        return self.model(params, buffers, inputs, key=key, sample=sample)
 
     def learned_loss(self, phi: Tensors, outputs: Tensor, targets: Tensor) -> Tensor:
         """Return the scalar L_φ."""
         return functional_call(self.loss, phi, (outputs, targets), tie_weights=self.tied_loss)
+
+    def sampled(self, step: StoredStep, after: Tensors, share: float) -> RowSample:
+        """Draw a share of the rows of a step's batch; ``after`` are the buffers after the step."""
+        rows, total = self.draw_rows(step.key, step.batch.targets, share)
+        moments = self.each(self.model.moments)(step.state.buffers, after) if after else {}
+        return RowSample(rows, total, moments)
+
+    def draw_rows(self, key: Tensor, targets: Tensor, share: float) -> tuple[Tensor, int]:
+        """Return the (M,) numbers of rows that a key decides, and B: see `sampled_rows`."""
+        return sampled_rows(key, share, len(targets)), len(targets)
+
+    def sample_loss(self, phi: Tensors, outputs: Tensor, targets: Tensor, rows: Tensor) -> Tensor:
+        """Return an unbiased estimate of L_φ of a batch out of a sample of its rows.
+
+        Args:
+            phi: φ by name.
+            outputs: (M, C, *) of the sample.
+            targets: (B, *) or (B, C, *) of the whole batch.
+            rows: (M,) row numbers of the sample.
+        """
+        value = InnerProblem.learned_loss(self, phi, outputs, targets[rows])
+        ignored = getattr(self.loss, "ignore_index", None)
+        if ignored is None or targets.is_floating_point():
+            return value
+        # A mean over the targets that count: their number in the sample is not that in the batch.
+        counted = (targets != ignored).to(value.dtype)
+        return value * (counted[rows].mean() / counted.mean().clamp(min=1e-30))
+
+    def step_outputs(self, params: Tensors, step: StoredStep) -> Tensor:
+        """Return the raw outputs of a step's rows, in the step's buffers, at other weights."""
+        return self.predict(params, step.state.buffers, step.batch, step.key, step.sample)[0]
+
+    def step_loss(self, phi: Tensors, outputs: Tensor, step: StoredStep) -> Tensor:
+        """Return L_φ of a step's outputs; of a sample of rows its unbiased estimate."""
+        if step.sample is None:
+            return self.learned_loss(phi, outputs, step.batch.targets)
+        return self.sample_loss(phi, outputs, step.batch.targets, step.sample.rows)
 
     def judgement(self, outputs: Tensor, targets: Tensor) -> Tensor:
         """Return the scalar task loss."""
@@ -198,6 +248,11 @@ class InnerProblem:
 def _pull(loss: Tensor, forward: Forward, *, again: bool = False) -> dict[str, Tensor | None]:
     values = reached_by(loss, list(forward.leaves.values()), retain_graph=again)
     return dict(zip(forward.leaves, values, strict=True))
+
+
+def rows_of(inputs: Any, index: Any) -> Any:
+    """Return some rows of a batch's inputs: a tensor, or a tuple, list or dictionary of tensors."""
+    return pytree.tree_map_only(Tensor, lambda one: one[index], inputs)
 
 
 def filled(values: Mapping[str, Tensor | None], like: Tensors) -> Tensors:

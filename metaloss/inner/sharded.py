@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from torch import Tensor
 
-from metaloss.inner.problem import InnerProblem
+from metaloss.inner.problem import InnerProblem, rows_of
 from metaloss.inner.processes.exchange import copy, gather
 from metaloss.inner.processes.ranks import Ranks
-from metaloss.types import Batch, Tensors
+from metaloss.types import Batch, RowSample, Tensors
 
 T = TypeVar("T")
 
@@ -31,13 +31,21 @@ class ShardedProblem(InnerProblem):
     ranks: Ranks
 
     def predict(
-        self, params: Tensors, buffers: Tensors, batch: Batch, key: Tensor
+        self,
+        params: Tensors,
+        buffers: Tensors,
+        batch: Batch,
+        key: Tensor,
+        sample: RowSample | None = None,
     ) -> tuple[Tensor, Tensors]:
         """Return the whole batch's raw outputs (B, C, *) in train mode, and the new buffers."""
-        share = self.ranks.share(len(batch.inputs))
-        rows = batch.inputs[share.first : share.first + share.rows]
-        own = copy(params, self.ranks)
-        outputs, buffers = self.model(own, buffers, rows, key=key, share=share)
+        share = self.ranks.share(len(batch.targets if sample is None else sample.rows))
+        rows: Any = slice(share.first, share.first + share.rows)
+        if sample is not None:
+            rows = sample.rows[rows]
+            sample = sample._replace(rows=rows)
+        own, inputs = copy(params, self.ranks), rows_of(batch.inputs, rows)
+        outputs, buffers = self.model(own, buffers, inputs, key=key, share=share, sample=sample)
         return gather(outputs, share), buffers
 
     def broadcast(self, values: T) -> T:

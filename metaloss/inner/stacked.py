@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -11,8 +12,9 @@ from torch import Tensor
 from torch.func import vmap
 from torch.utils import _pytree as pytree
 
+from metaloss.inner.keys import sampled_rows
 from metaloss.inner.problem import InnerProblem
-from metaloss.types import Batch, Tensors
+from metaloss.types import Batch, RowSample, Tensors
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,16 +35,49 @@ class StackedProblem(InnerProblem):
         return _quietly(vmap(function))
 
     def predict(
-        self, params: Tensors, buffers: Tensors, batch: Batch, key: Tensor
+        self,
+        params: Tensors,
+        buffers: Tensors,
+        batch: Batch,
+        key: Tensor,
+        sample: RowSample | None = None,
     ) -> tuple[Tensor, Tensors]:
         """Return the raw outputs (N, B, C, *) in train mode, and the new buffers."""
         rows = None if self.shares_batches else 0
-        return vmap(super().predict, in_dims=(0, 0, rows, rows))(params, buffers, batch, key)
+        given, axes = (params, buffers, batch, key), (0, 0, rows, rows)
+        if sample is None:
+            return vmap(super().predict, in_dims=axes)(*given)
+        own, total = super().predict, sample.total
+
+        def predicted(
+            params: Tensors,
+            buffers: Tensors,
+            batch: Batch,
+            key: Tensor,
+            rows: Tensor,
+            known: Tensors,
+        ) -> tuple[Tensor, Tensors]:
+            return own(params, buffers, batch, key, RowSample(rows, total, known))
+
+        along = dict.fromkeys(sample.moments, 0)
+        return vmap(predicted, in_dims=(*axes, rows, along))(*given, sample.rows, sample.moments)
 
     def learned_loss(self, phi: Tensors, outputs: Tensor, targets: Tensor) -> Tensor:
         """Return every member's L_φ (N,)."""
         rows = None if self.shares_batches else 0
         return vmap(super().learned_loss, in_dims=(0, 0, rows))(phi, outputs, targets)
+
+    def draw_rows(self, key: Tensor, targets: Tensor, share: float) -> tuple[Tensor, int]:
+        """Return every member's rows (N, M), or (M,) where all members see the same; and B."""
+        total = len(targets if self.shares_batches else targets[0])
+        draw = partial(sampled_rows, share=share, total=total)
+        return draw(key) if self.shares_batches else vmap(draw)(key), total
+
+    def sample_loss(self, phi: Tensors, outputs: Tensor, targets: Tensor, rows: Tensor) -> Tensor:
+        """Return every member's estimate of L_φ (N,)."""
+        axis = None if self.shares_batches else 0
+        estimate = vmap(super().sample_loss, in_dims=(0, 0, axis, axis))
+        return estimate(phi, outputs, targets, rows)
 
     def judgement(self, outputs: Tensor, targets: Tensor) -> Tensor:
         """Return every member's task loss (N,)."""

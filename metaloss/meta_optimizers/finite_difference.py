@@ -62,10 +62,10 @@ class FiniteDifference(ReverseUnroll):
 
         def slope_at(params: Tensors) -> list[Tensor]:
             with torch.no_grad():
-                outputs, _ = problem.predict(params, step.state.buffers, step.batch, step.key)
+                outputs = problem.step_outputs(params, step)
             leaves = {name: value.detach().requires_grad_() for name, value in phi.items()}
             with torch.enable_grad():
-                loss = problem.learned_loss(leaves, outputs, step.batch.targets)
+                loss = problem.step_loss(leaves, outputs, step)
                 return list(gradient_of(loss, list(leaves.values())))
 
         values = self._difference(problem, slope_at, step.state.params, direction)
@@ -82,8 +82,8 @@ class FiniteDifference(ReverseUnroll):
             moving = {name: value.detach().requires_grad_() for name, value in params.items()}
             leaves = {name: value.detach().requires_grad_() for name, value in phi.items()}
             with torch.enable_grad():
-                outputs, _ = problem.predict(moving, step.state.buffers, step.batch, step.key)
-                loss = problem.learned_loss(leaves, outputs, step.batch.targets)
+                outputs = problem.step_outputs(moving, step)
+                loss = problem.step_loss(leaves, outputs, step)
                 return list(gradient_of(loss, [*moving.values(), *leaves.values()]))
 
         values = self._difference(problem, slopes_at, step.state.params, direction)

@@ -14,6 +14,8 @@ from metaloss.inner.problem import InnerProblem, Tangents
 from metaloss.meta_optimizers.outer import OuterRule
 from metaloss.meta_optimizers.probe import Probe
 from metaloss.meta_optimizers.probe_rows import few, said
+from metaloss.meta_optimizers.reverse_unroll import ReverseUnroll
+from metaloss.meta_optimizers.row_samples import refuse_coupled_rows
 from metaloss.types import Batch, InnerState, Tensors, Window
 
 _LOGGER = logging.getLogger(__name__)
@@ -49,6 +51,8 @@ def fitted(
             "nn.Embedding(max_norm=...) does, and no engine differentiates that: normalise a copy "
             "in the forward pass, or leave the loss as it is (schedule=static)"
         )
+    if isinstance(engine, ReverseUnroll) and engine.rows < 1:
+        refuse_coupled_rows(problem, engine.rows, phi, state, window)
     probes = Probe.two(problem, phi, state, window)
     method, fault = _first_right(probes, engine)
     if method is Tangents.reverse and engine.methods == (method,):

@@ -21,7 +21,7 @@ def mixed_vjp(problem: InnerProblem, phi: Tensors, step: StoredStep, direction: 
     leaves = {name: value.detach().requires_grad_() for name, value in phi.items()}
     outputs = outputs.detach().requires_grad_()
     with torch.enable_grad():
-        loss = problem.learned_loss(leaves, outputs, step.batch.targets)
+        loss = problem.step_loss(leaves, outputs, step)
         (slope,) = gradient_of(loss, [outputs], create_graph=True)
         values = gradient_of((slope * moved).sum(), list(leaves.values()))
     return dict(zip(leaves, values, strict=True))
@@ -33,7 +33,7 @@ def outputs_along(
     """Return the raw outputs z at the step's θ, and J · direction; both detached."""
 
     def outputs_at(params: Tensors) -> Tensor:
-        return problem.predict(params, step.state.buffers, step.batch, step.key)[0]
+        return problem.step_outputs(params, step)
 
     if problem.tangents is not Tangents.reverse:
         with torch.no_grad(), _kernels(problem.tangents):
@@ -62,8 +62,7 @@ def _forward_over_reverse(
     problem: InnerProblem, phi: Tensors, step: StoredStep, direction: Tensors
 ) -> tuple[Tensors, Tensors]:
     def loss_at(params: Tensors, phi_at: Tensors) -> Tensor:
-        outputs, _ = problem.predict(params, step.state.buffers, step.batch, step.key)
-        return problem.learned_loss(phi_at, outputs, step.batch.targets).sum()
+        return problem.step_loss(phi_at, problem.step_outputs(params, step), step).sum()
 
     def gradient_at(params: Tensors) -> tuple[Tensors, Tensors]:
         return grad(loss_at, argnums=(0, 1))(params, phi)
@@ -79,8 +78,7 @@ def _reverse_over_reverse(
     leaves = {name: p.detach().requires_grad_() for name, p in step.state.params.items()}
     own = {name: value.detach().requires_grad_() for name, value in phi.items()}
     with torch.enable_grad():
-        outputs, _ = problem.predict(leaves, step.state.buffers, step.batch, step.key)
-        loss = problem.learned_loss(own, outputs, step.batch.targets)
+        loss = problem.step_loss(own, problem.step_outputs(leaves, step), step)
         along = _along(loss.sum(), leaves, direction)
     values = gradient_of(along, [*leaves.values(), *own.values()])
     curved = dict(zip(leaves, values, strict=False))

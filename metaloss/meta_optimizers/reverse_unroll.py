@@ -13,6 +13,7 @@ from typing import Any, ClassVar
 import torch
 from torch.utils import _pytree as pytree
 
+from metaloss.errors import MetalossError
 from metaloss.inner.problem import InnerProblem, filled
 from metaloss.inner.steps import as_replay_steps, take_steps
 from metaloss.meta_optimizers.outer import OuterRule
@@ -49,6 +50,11 @@ class ReverseUnroll(OuterRule):
     by the inner step that computed them first: the same numbers out of O(√K) states, for up to one
     more inner step a step.
 
+    The share of φ and the curvature are means over the rows of the training batch. ``rows=0.25``
+    computes both from a random quarter of each batch. This estimate is unbiased under SGD, whose
+    update is linear in the gradient. The quarter is a block of rows that begins anywhere, drawn
+    anew at each step. Inner steps see all rows.
+
     Reference:
         Chen, Xu, Zhang & Guestrin, "Training Deep Nets with Sublinear Memory Cost", 2016,
         arXiv 1604.06174: there for layers, here for steps.
@@ -63,6 +69,17 @@ class ReverseUnroll(OuterRule):
             "help": "states of an unroll kept in memory: all, or √K of K (recompute the rest)"
         },
     )
+
+    rows: float = field(
+        default=1.0,
+        metadata={"help": "share of the training rows that the meta-gradient is computed from"},
+    )
+
+    def __post_init__(self) -> None:
+        """Check the ranges."""
+        super().__post_init__()
+        if not 0 < self.rows <= 1:
+            raise MetalossError(f"meta_optimizer.rows={self.rows}: expected a number in (0, 1]")
 
     @abstractmethod
     def mixed_vjp(
@@ -92,7 +109,7 @@ class ReverseUnroll(OuterRule):
         keeps = partial(self.keeps, unroll=len(unroll))
         state, records, inner, train_task = take_steps(problem, phi, state, unroll, keeps)
         adjoint, meta_task = problem.judge(state, window.meta_batch, window.meta_key)
-        gradient = self._walk(problem, phi, records, adjoint)
+        gradient = self._walk(problem, phi, records, adjoint, state.buffers)
         return MetaGradient(gradient, state, StepLosses(inner, train_task, meta_task))
 
     def gradient_back(
@@ -103,7 +120,7 @@ class ReverseUnroll(OuterRule):
         judgement: Judgement,
     ) -> Tensors:
         """Return d(task loss)/dφ through steps that were taken: what was kept is not run again."""
-        return self._walk(problem, phi, list(steps), judgement.adjoint)
+        return self._walk(problem, phi, list(steps), judgement.adjoint, judgement.buffers)
 
     def _walk(
         self,
@@ -111,8 +128,11 @@ class ReverseUnroll(OuterRule):
         phi: Tensors,
         steps: list[StoredStep | ReplayStep],
         adjoint: Tensors,
+        after: Tensors,
     ) -> Tensors:
         """Return the sum of the steps' shares of d(task loss)/dφ, from the last θ's adjoint.
+
+        ``after`` are the buffers after the last step.
 
         Records are taken off the list, so that they go when they are done with.
         """
@@ -123,6 +143,9 @@ class ReverseUnroll(OuterRule):
             while segment:
                 step = segment.pop()
                 first = not segment and not steps
+                if self.rows < 1:
+                    sample = problem.sampled(step, after, self.rows)
+                    step, after = step._replace(sample=sample), step.state.buffers
                 adjoint, state_adjoint, share = problem.run(
                     self._back, phi, step, adjoint, state_adjoint, first
                 )

@@ -88,7 +88,7 @@ def test_steps_that_were_judged_later_are_taken_again(engines, unroll, case, dis
             kept.append(taken if engine.keeps(index, unroll) else ReplayStep(batch, key))
         state = stepped.state
     adjoint, _ = problem.judge(state, window.meta_batch, window.meta_key)
-    judgement = Judgement(window.meta_batch, window.meta_key, adjoint)
+    judgement = Judgement(window.meta_batch, window.meta_key, adjoint, state.buffers)
     before = {engine: list(kept) for engine, kept in records.items()}
     expected, found = (
         engine.gradient_back(problem, phi, records[engine], judgement) for engine in engines

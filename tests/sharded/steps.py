@@ -24,6 +24,8 @@ CASES = {
     "finite_difference": (_ONLINE, "meta_optimizer=finite_difference", "schedule.unroll=2"),
     "torchopt": (_ONLINE, "meta_optimizer=torchopt", "schedule.unroll=2"),
     "higher": (_ONLINE, "meta_optimizer=higher", "schedule.unroll=2"),
+    "rows": (_ONLINE, "meta_optimizer.rows=0.5", "schedule.unroll=2"),
+    "rows_next": (_ONLINE, "meta_optimizer.rows=0.5", "schedule.meta_batch=next"),
     "odd": (_ONLINE, "batch_size=7", "meta_batch_size=3"),
     "static": ("schedule=static", "inner=rmsprop"),
 }

@@ -138,7 +138,10 @@ class Step:
         assert pending is not None
         adjoint, judged = self.problem.judge(state.inner, batch, key, forward)
         gradient = self.engine.gradient_back(
-            self.problem, state.phi, pending.steps, Judgement(batch, key, adjoint)
+            self.problem,
+            state.phi,
+            pending.steps,
+            Judgement(batch, key, adjoint, state.inner.buffers),
         )
         given = (state.phi, gradient, state.outer, phase, self.meta_totals[phase])
         phi, outer, size = move_phi(self.problem, self.engine, *given)

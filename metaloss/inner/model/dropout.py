@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor, nn
 
 from metaloss.inner.keys import uniform
@@ -17,6 +18,7 @@ class KeyedDropout:
         key: 0-d int64, set before each pass.
         calls: Calls so far in the pass.
         share: Which rows of the whole batch this process has, None for all of them.
+        rows: (M,) row numbers in the whole batch, where a pass has some of them.
     """
 
     def __init__(self, module: nn.Dropout, index: int) -> None:
@@ -24,10 +26,11 @@ class KeyedDropout:
         self.key: Tensor | None = None
         self.calls = 0
         self.share: Share | None = None
+        self.rows: Tensor | None = None
 
-    def begin(self, key: Tensor | None, share: Share | None) -> None:
+    def begin(self, key: Tensor | None, share: Share | None, rows: Tensor | None) -> None:
         """Begin a forward pass."""
-        self.key, self.share, self.calls = key, share, 0
+        self.key, self.share, self.rows, self.calls = key, share, rows, 0
 
     def forward(self, x: Tensor) -> Tensor:
         """Return x with its mask applied, in the module's place."""
@@ -41,12 +44,20 @@ class KeyedDropout:
         share = self.share
         # Rows are the outermost dimension: the whole mask's numbers before this process's own.
         first = 0 if share is None else share.first * (x.numel() // share.rows)
-        keep = uniform(self.key, salt, x.shape, first) >= p
+        keep = uniform(self.key, salt, x.shape, first, self._rows_of(x)) >= p
         # p = 1 keeps nothing: 0 · x, not 0 / 0.
         scale = 0.0 if p == 1 else 1 / (1 - p)
         if self.module.inplace:
             return x.mul_(keep.to(x.dtype)).mul_(scale)
         return x * keep.to(x.dtype) * scale
+
+    def _rows_of(self, x: Tensor) -> Tensor | None:
+        """Return the row numbers of x (n·M, ...), which may hold n parts of each row of a batch."""
+        if self.rows is None or len(x) == len(self.rows):
+            return self.rows
+        parts = len(x) // len(self.rows)
+        within = torch.arange(parts, device=x.device)
+        return (self.rows.unsqueeze(1) * parts + within).reshape(-1)
 
 
 def keyed_dropouts(module: nn.Module) -> list[KeyedDropout]:

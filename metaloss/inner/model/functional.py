@@ -29,7 +29,7 @@ from metaloss.inner.model.view import ModuleView
 from metaloss.inner.model.wide_norms import with_wide_norms
 from metaloss.inner.model.write_back import write_back
 from metaloss.inner.processes.ranks import Share
-from metaloss.types import Tensors
+from metaloss.types import RowSample, Tensors
 
 
 class FunctionalModel(ModuleView):
@@ -112,6 +112,7 @@ class FunctionalModel(ModuleView):
         key: Tensor | None = None,
         train: bool = True,
         share: Share | None = None,
+        sample: RowSample | None = None,
     ) -> tuple[Tensor, Tensors]:
         """Return the outputs and the buffers after the forward pass; nothing is mutated.
 
@@ -123,6 +124,7 @@ class FunctionalModel(ModuleView):
             train: A training pass, or one in evaluation mode.
             share: Which rows of a batch the inputs are, where other processes have the others:
                 dropout masks and batch statistics are then the whole batch's.
+            sample: Which rows of a batch the inputs are, where the others are left out: likewise.
 
         Raises:
             MetalossError: At the first training pass, if it cannot be repeated: see `examined`.
@@ -140,7 +142,7 @@ class FunctionalModel(ModuleView):
         attributes = Attributes(watched)
         try:
             with self._random(train, key):
-                found = self._pass(params, self._own(buffers), inputs, key, train, share)
+                found = self._pass(params, self._own(buffers), inputs, key, train, share, sample)
         finally:
             attributes.restore()
         if before is not None and not (
@@ -150,7 +152,15 @@ class FunctionalModel(ModuleView):
             torch.set_rng_state(before[0])
             assert traits is not None
             self.traits = traits._replace(foreign=tuple(sources(self.module.modules())))
-            return self(params, buffers, inputs, key=key, train=train, share=share)
+            return self(
+                params,
+                buffers,
+                inputs,
+                key=key,
+                train=train,
+                share=share,
+                sample=sample,
+            )
         return found
 
     def examine(
@@ -163,7 +173,7 @@ class FunctionalModel(ModuleView):
         def one_pass() -> Pass:
             rows = pytree.tree_map_only(Tensor, torch.clone, inputs)
             own = {name: value.clone() for name, value in buffers.items()}
-            outputs, after = self._pass(given, own, rows, key, True, None)
+            outputs, after = self._pass(given, own, rows, key, True)
             for name in list(self._attributes):
                 if after[name].shape != buffers[name].shape:
                     # It has the rows of a batch: it is left there, and not gone on from.
@@ -188,7 +198,8 @@ class FunctionalModel(ModuleView):
         inputs: Any,
         key: Tensor | None,
         train: bool,
-        share: Share | None,
+        share: Share | None = None,
+        sample: RowSample | None = None,
     ) -> tuple[Tensor, Tensors]:
         """Run the module; ``buffers`` are written into."""
         given = {
@@ -198,13 +209,13 @@ class FunctionalModel(ModuleView):
         plain = [n for n in buffers if n not in self._attributes and n not in self._overwritten]
         given |= {name: buffers[name] for name in plain}
         for dropout in self._dropouts:
-            dropout.begin(key, share)
+            dropout.begin(key, share, None if sample is None else sample.rows)
         for norm in self._norms:
-            norm.share = share
+            norm.begin(share, sample)
         if self._channels_last:
             inputs = pytree.tree_map_only(Tensor, self._laid_out, inputs)
         positional, named = arguments(self.module, inputs)
-        with self._around(train), self._held(buffers):
+        with self._around(train, whole=sample is None), self._held(buffers):
             given |= {other: given[name] for other, name in self._tied.items()}
             outputs = functional_call(self.module, given, positional, named, tie_weights=False)
             outputs = raw_outputs(outputs)
@@ -231,10 +242,11 @@ class FunctionalModel(ModuleView):
                 )
 
     @contextmanager
-    def _around(self, train: bool) -> Iterator[None]:
+    def _around(self, train: bool, whole: bool) -> Iterator[None]:
         """Set everything that one pass needs, and put it back."""
         parts: dict[nn.Module, Any] = {one.module: one.forward for one in self._dropouts}
-        parts |= {one.norm: one.forward for one in self._norms}
+        if self._shared or not whole:
+            parts |= {one.norm: one.forward for one in self._norms}
         with ExitStack() as stack:
             stack.enter_context(no_recomputation())
             stack.enter_context(replaced_forwards(parts))

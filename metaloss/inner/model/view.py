@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from metaloss.inner.model.attributes import tensor_attributes
-from metaloss.inner.model.batch_norm import SharedBatchNorm, shared_batch_norms
+from metaloss.inner.model.batch_norm import SharedBatchNorm, batch_moments, shared_batch_norms
 from metaloss.inner.model.dropout import KeyedDropout, keyed_dropouts
 from metaloss.inner.model.modules import fingerprint, tied_names
 from metaloss.inner.model.traits import Traits
@@ -62,7 +62,7 @@ class ModuleView:
             if name not in self._overwritten
         }
         self._dropouts: list[KeyedDropout] = keyed_dropouts(self.module)
-        self._norms: list[SharedBatchNorm] = shared_batch_norms(self.module) if self._shared else []
+        self._norms: list[SharedBatchNorm] = shared_batch_norms(self.module)
 
     def state(self, module: nn.Module | None = None) -> tuple[Tensors, Tensors]:
         """Return copies of θ and the buffers of a module, by default of the one given first.
@@ -83,6 +83,10 @@ class ModuleView:
         """Return copies of the tensors in plain attributes, by full name."""
         found = {name: vars(part)[own] for name, (part, own) in self._attributes.items()}
         return {name: value.detach().clone() for name, value in found.items()}
+
+    def moments(self, before: Tensors, after: Tensors) -> Tensors:
+        """Return the batch moments of a training pass, by BatchNorm: see `batch_moments`."""
+        return batch_moments(self._norms, before, after)
 
     def constants(self) -> list[Tensor]:
         """Return the frozen parameters."""
