@@ -37,10 +37,13 @@ __all__ = [
 ]
 
 ONLINE = ("schedule=online", "compile=on")
+# The walk back and the judgement look at a quarter of the rows.
+QUARTER = ("meta_optimizer.rows=0.25", "meta_batch_size={quarter}")
 # By name: the words of a run, and how many of its plans are one round.
 OURS: dict[str, tuple[tuple[str, ...], int]] = {
     "online, eager": (("schedule=online", "compile=off"), 1),
     "online, compiled": (ONLINE, 1),
+    "online, compiled, a quarter of the rows": ((*ONLINE, *QUARTER), 1),
     "online, compiled, next": ((*ONLINE, "schedule.meta_batch=next"), 1),
     "online, compiled, differences": ((*ONLINE, "meta_optimizer=finite_difference"), 1),
     "online, compiled, period 4": ((*ONLINE, "schedule.period=4"), 4),
@@ -48,7 +51,7 @@ OURS: dict[str, tuple[tuple[str, ...], int]] = {
 }
 PLAIN = "plain, compiled"
 GRAPHS = "plain, compiled, CUDA graphs"
-FEW = ("online, eager", "online, compiled")
+FEW = ("online, eager", "online, compiled", "online, compiled, a quarter of the rows")
 
 
 def device() -> torch.device:
@@ -69,6 +72,7 @@ def variant(work: Workload, name: str) -> tuple[Call, int]:
         call, repeat = calls[name](), 1
     else:
         words, repeat = OURS[name]
+        words = tuple(word.format(quarter=max(work.batch // 4, 1)) for word in words)
         call = ours.steps(work, *words)
     for _ in range(max(3, 2 * repeat)):
         call()

@@ -145,7 +145,7 @@ class InnerProblem:
     def sampled(self, step: StoredStep, after: Tensors, share: float) -> RowSample:
         """Draw a share of the rows of a step's batch; ``after`` are the buffers after the step."""
         rows, total = self.draw_rows(step.key, step.batch.targets, share)
-        moments = self.each(self.model.moments)(step.state.buffers, after) if after else {}
+        moments = self.vmap_members(self.model.moments)(step.state.buffers, after) if after else {}
         return RowSample(rows, total, moments)
 
     def draw_rows(self, key: Tensor, targets: Tensor, share: float) -> tuple[Tensor, int]:
