@@ -17,7 +17,7 @@ def check(
     """Run the contract checks that a part must pass. The exit status is 1 if one fails."""
     from metaloss.cli import plugin_files
 
-    plugin_files.load(plugin or [])
+    plugin_files.load(plugin)
     from metaloss.testing import check_part
 
     results = check_part(group, name)

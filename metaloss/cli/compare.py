@@ -102,7 +102,7 @@ def compare(
     from metaloss.study.spec.options import Options
 
     refuse_several("compare", "start it by itself, without a launcher")
-    hashes = plugin_files.load(plugin or [])
+    hashes = plugin_files.load(plugin)
     words = words or []
     run_request(
         Request(

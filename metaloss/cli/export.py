@@ -18,7 +18,7 @@ def export(
     """Copy the learned loss out of a run: its numbers and its structure, as data without code."""
     from metaloss.cli import plugin_files
 
-    plugin_files.load(plugin or [])
+    plugin_files.load(plugin)
     from metaloss.core.runs.results import export_run
 
     for file in export_run(folder, out):

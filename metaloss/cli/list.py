@@ -30,7 +30,7 @@ def list_parts(
     from metaloss.cli import plugin_files, tables
     from metaloss.tracking.quiet_console import QuietConsole
 
-    plugin_files.load(plugin or [])
+    plugin_files.load(plugin)
     shown: Iterable[RenderableType]
     shown = tables.overview() if group is None else tables.details(group)
     # Where no terminal says how wide it is, a pipe or a file, lines are not folded early.

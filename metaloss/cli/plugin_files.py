@@ -26,11 +26,11 @@ __path__: list[str] = []  # makes this module a package: its "submodules" are fo
 _VARIABLE = "METALOSS_PLUGIN_FILES"
 
 
-def load(paths: Iterable[Path]) -> dict[str, str]:
+def load(paths: Iterable[Path] | None) -> dict[str, str]:
     """Import files once each, so that the parts in them are registered.
 
     Args:
-        paths: Python files.
+        paths: Python files, as the option --plugin has them: None without any.
 
     Returns:
         The SHA-256 of each file, by its absolute path.
@@ -39,7 +39,7 @@ def load(paths: Iterable[Path]) -> dict[str, str]:
         MetalossError: If a file cannot be read or fails to import.
     """
     hashes: dict[str, str] = {}
-    for path in paths:
+    for path in paths or ():
         absolute = path.expanduser().resolve()
         source = _read(path)
         named = os.environ.get(_VARIABLE, "").split(os.pathsep)
