@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, fields
 from enum import Enum
 from functools import cached_property
@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 from torch.utils import _pytree as pytree
 
+from metaloss.inner.gradients import filled, reached_by
 from metaloss.inner.keys import sampled_rows
 from metaloss.inner.model.functional import FunctionalModel
 from metaloss.inner.optimizers.base import InnerOptimizer
@@ -253,55 +254,3 @@ def _pull(loss: Tensor, forward: Forward, *, again: bool = False) -> dict[str, T
 def rows_of(inputs: Any, index: Any) -> Any:
     """Return some rows of a batch's inputs: a tensor, or a tuple, list or dictionary of tensors."""
     return pytree.tree_map_only(Tensor, lambda one: one[index], inputs)
-
-
-def filled(values: Mapping[str, Tensor | None], like: Tensors) -> Tensors:
-    """Return the values by the names of ``like``, zeros where there is none."""
-    found = {name: values.get(name) for name in like}
-    return {n: torch.zeros_like(like[n]) if v is None else v for n, v in found.items()}
-
-
-def reached_by(
-    loss: Tensor, leaves: list[Tensor], *, create_graph: bool = False, retain_graph: bool = False
-) -> tuple[Tensor | None, ...]:
-    """Return the gradient of the sum; None for leaves that the loss does not depend on."""
-    if not loss.requires_grad:
-        return tuple(None for _ in leaves)
-    values = torch.autograd.grad(
-        loss,
-        leaves,
-        torch.ones_like(loss),
-        create_graph=create_graph,
-        retain_graph=create_graph or retain_graph,
-        allow_unused=True,
-    )
-    # Embeddings may have sparse ones.
-    return tuple(v.to_dense() if v is not None and v.is_sparse else v for v in values)
-
-
-def gradient_of(
-    loss: Tensor, leaves: list[Tensor], *, create_graph: bool = False, retain_graph: bool = False
-) -> tuple[Tensor, ...]:
-    """Return the gradient of the sum; zeros for leaves that the loss does not depend on."""
-    values = reached_by(loss, leaves, create_graph=create_graph, retain_graph=retain_graph)
-    pairs = zip(values, leaves, strict=True)
-    return tuple(torch.zeros_like(leaf) if value is None else value for value, leaf in pairs)
-
-
-def check_whole(value: Tensor) -> None:
-    """Raise if the graph behind a value was cut by an operation without double backward.
-
-    A function marked with ``once_differentiable`` ends the graph in a node that raises when it is
-    reached; asked for the gradient of certain leaves alone, autograd goes around such a node and
-    returns a wrong number.
-    """
-    seen = set()
-    ahead = [value.grad_fn]
-    while ahead:
-        node = ahead.pop()
-        if node is None or node in seen:
-            continue
-        if node.name() == "torch::autograd::Error":
-            raise RuntimeError("differentiate twice: a function is marked once_differentiable")
-        seen.add(node)
-        ahead.extend(following for following, _ in node.next_functions)

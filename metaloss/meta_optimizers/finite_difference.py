@@ -10,8 +10,9 @@ import torch
 from torch import Tensor
 
 from metaloss.errors import MetalossError
+from metaloss.inner.gradients import gradient_of
 from metaloss.inner.norms import norm
-from metaloss.inner.problem import InnerProblem, Tangents, gradient_of
+from metaloss.inner.problem import InnerProblem, Tangents
 from metaloss.meta_optimizers.products import hvp_and_mixed_vjp, mixed_vjp
 from metaloss.meta_optimizers.reverse_unroll import ReverseUnroll
 from metaloss.types import StoredStep, Tensors

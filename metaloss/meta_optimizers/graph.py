@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 from torch.utils import _pytree as pytree
 
-from metaloss.inner.problem import InnerProblem, check_whole, gradient_of
+from metaloss.inner.gradients import check_whole, gradient_of
+from metaloss.inner.problem import InnerProblem
 from metaloss.types import Batch, InnerState, MetaGradient, StepLosses, Tensors, Window
 
 

@@ -24,9 +24,10 @@ import torch
 from torch import Tensor
 from torch.utils import _pytree as pytree
 
+from metaloss.inner.gradients import gradient_of, reached_by
 from metaloss.inner.keys import generator
 from metaloss.inner.norms import norm
-from metaloss.inner.problem import InnerProblem, Tangents, gradient_of, reached_by
+from metaloss.inner.problem import InnerProblem, Tangents
 from metaloss.meta_optimizers.probe_rows import double, few, finite, said
 from metaloss.meta_optimizers.products import hvp_and_mixed_vjp, outputs_along
 from metaloss.types import InnerState, StoredStep, Tensors, Window

@@ -14,7 +14,8 @@ import torch
 from torch.utils import _pytree as pytree
 
 from metaloss.errors import MetalossError
-from metaloss.inner.problem import InnerProblem, filled
+from metaloss.inner.gradients import filled
+from metaloss.inner.problem import InnerProblem
 from metaloss.inner.steps import as_replay_steps, take_steps
 from metaloss.meta_optimizers.outer import OuterRule
 from metaloss.types import (

@@ -9,7 +9,8 @@ import torchopt
 from torch import Tensor
 
 from metaloss.contracts import InnerOptimizer
-from metaloss.inner.problem import InnerProblem, Tangents, reached_by
+from metaloss.inner.gradients import reached_by
+from metaloss.inner.problem import InnerProblem, Tangents
 from metaloss.meta_optimizers.graph import through_graph
 from metaloss.meta_optimizers.outer import OuterRule
 from metaloss.meta_optimizers.refusals import refused_politely
