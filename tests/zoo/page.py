@@ -8,9 +8,9 @@ from .kind import Kind, Truth
 HEAD = """\
 # Models
 
-A loss can be learned with any `nn.Module`. This page says, for {count} kinds of models, what each
-engine makes of them. Every row is a tiny model in the tests (`tests/zoo/`), in double precision.
-Each word is held by a test: change the code, and either the test or this page must follow.
+A loss can be learned with any `nn.Module`. This page says for {count} kinds of models whether each
+engine's meta-gradient is exact. Every row is a tiny model in the tests (`tests/zoo/`), in double
+precision, and the tests compare this page with the code.
 
 | word | what was tested |
 |---|---|
@@ -18,22 +18,22 @@ Each word is held by a test: change the code, and either the test or this page m
 | close | `finite_difference` with `epsilon=1e-6`: to 1e-5; in single precision expect 3 digits |
 | refused | one line says why, and names engines that were tried and work, if there are any |
 
-After every step weights and buffers are those that `torch.optim` and the model's own forward pass
-leave behind: a test of each kind compares them, while the loss moves and while it rests.
+A test of each kind also compares weights and buffers after every step with those of `torch.optim`
+and the model's own forward pass, both when the loss moves and when it does not.
 
 Marks:
 
-- ¹ The model draws random numbers. The engines see the same draws, which are not torch's. So the
-  numbers are held against differences of the losses that a `Learner` reports.
-- ² `backward` is not the slope of `forward` (straight-through, `detach`, `no_grad`). The
-  meta-gradient takes the slope that `backward` states, as training does.
+- ¹ The model draws random numbers. All engines see the same draws, which are not torch's. The
+  meta-gradient is compared with differences of the losses that a `Learner` reports.
+- ² `backward` is not the derivative of `forward` (straight-through, `detach`, `no_grad`). The
+  meta-gradient uses what `backward` returns, as training does.
 - ³ PyTorch has no forward mode for it, or a wrong one. `mixed` then takes a second reverse pass,
   which is exact as well and about a third slower.
-- ⁴ No digits are promised of differences: the model computes in lower precision inside, or its
-  numbers have cliffs.
+- ⁴ The accuracy of differences is not tested: the model computes in lower precision inside, or it
+  is not continuous.
 
-In the last column "same" says that traced steps were compared with eager ones. Elsewhere they are
-the same as well, or refused in one line.
+In the last column "same" means that traced steps were compared with eager ones. Where it is empty
+they were not compared; they are the same there too, or refused in one line.
 """
 TABLE = """
 ## {title}
