@@ -86,6 +86,38 @@ class LostCurvature(Sine):
         return slope * x.detach().cos()
 
 
+class _SlopeAlone(torch.autograd.Function):
+    """slope · cos(x), as if it depended on the slope alone."""
+
+    @staticmethod
+    def forward(slope, x):
+        return slope * x.cos()
+
+    @staticmethod
+    def setup_context(ctx, inputs, output):
+        ctx.save_for_backward(inputs[1])
+        ctx.save_for_forward(inputs[1])
+
+    @staticmethod
+    def backward(ctx, given):
+        (x,) = ctx.saved_tensors
+        return given * x.cos(), None
+
+    @staticmethod
+    def jvp(ctx, moved, _):
+        (x,) = ctx.saved_tensors
+        return moved * x.cos()
+
+
+class LostInBoth(SineForward):
+    """Its first derivatives are right; forward mode and reverse mode lose the same curvature."""
+
+    @staticmethod
+    def backward(ctx, slope):
+        (x,) = ctx.saved_tensors
+        return _SlopeAlone.apply(slope, x)
+
+
 class Reversed(torch.autograd.Function):
     """Gradient reversal."""
 

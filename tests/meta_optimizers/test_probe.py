@@ -14,7 +14,7 @@ from metaloss.inner import SGD
 from metaloss.losses import MLPLoss
 from metaloss.losses.mlp import MLPLossConfig
 
-from ..operators import LostCurvature, WrongForwardMode, swish
+from ..operators import LostCurvature, LostInBoth, WrongForwardMode, swish
 
 ENGINES = ("mixed", "torchopt", "higher", "finite_difference")
 
@@ -47,12 +47,12 @@ class Of(nn.Module):
         return self.function(x)
 
 
-def answer(middle, engine, unroll, *, loss=None):
+def answer(middle, engine, unroll, *, loss=None, dtype=torch.float64):
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(3)
-        model = nn.Sequential(nn.Linear(5, 8), middle, nn.Linear(8, 3)).double()
-        loss = loss or MLPLoss(MLPLossConfig(hidden=[4])).double()
-        pairs = [(torch.randn(6, 5).double(), torch.randint(3, (6,))) for _ in range(unroll + 1)]
+        model = nn.Sequential(nn.Linear(5, 8), middle, nn.Linear(8, 3)).to(dtype)
+        loss = loss or MLPLoss(MLPLossConfig(hidden=[4])).to(dtype)
+        pairs = [(torch.randn(6, 5).to(dtype), torch.randint(3, (6,))) for _ in range(unroll + 1)]
     given = {"inner": SGD(lr=0.3), "task_loss": F.cross_entropy, "engine": engine}
     found = metaloss.meta_gradient(model, loss, pairs[:-1], pairs[-1], **given)
     return torch.cat([value.flatten() for value in found.values()])
@@ -97,6 +97,30 @@ def test_a_curvature_that_is_lost_in_the_backward_pass_is_refused():
     # One step has no curvature.
     once = answer(Of(torch.sin), "mixed", 1)
     assert distance(answer(Of(LostCurvature.apply), "mixed", 1), once) < 1e-9
+
+
+@pytest.mark.parametrize("wide", [True, False], ids=["double", "single alone"])
+def test_a_curvature_that_both_exact_ways_lose_is_refused(wide):
+    """The two agree with each other: differences of a smooth function are believed."""
+    operator, right = Of(LostInBoth.apply), Of(torch.sin)
+    if not wide:
+        operator, right = (nn.Sequential(InSingle(), one) for one in (operator, right))
+    given = {"dtype": torch.float64 if wide else torch.float32}
+    for engine in ENGINES[:3]:
+        with pytest.raises(UnsupportedError, match=r"of second order are .* % off: use"):
+            answer(operator, engine, 2, **given)
+    far = 1e-3 if wide else 0.05
+    true = answer(right, "mixed", 2, **given)
+    assert distance(answer(operator, "finite_difference", 2, **given), true) < far
+
+
+class InSingle(nn.Module):
+    """Like an operator that is written for single precision alone."""
+
+    def forward(self, x):
+        if x.dtype is not torch.float32:
+            raise TypeError("expected float32")
+        return 2 * x
 
 
 def test_a_loss_whose_mixed_derivative_is_lost_is_refused():

@@ -7,6 +7,7 @@ from torchvision.ops import DeformConv2d, roi_align
 from ...operators import (
     Clipped,
     LostCurvature,
+    LostInBoth,
     Reversed,
     Rounded,
     Sine,
@@ -78,6 +79,14 @@ add(
     truth=Truth.differences,
     traces=None,
     expected=Expected.reverse,
+    expected_two=Expected.differences,
+)
+add(
+    "autograd.Function, its curvature lost in both modes",
+    lambda: within(LostInBoth.apply),
+    real(4),
+    truth=Truth.differences,
+    traces=None,
     expected_two=Expected.differences,
 )
 add(
