@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import Enum
@@ -110,7 +111,7 @@ class OuterRule(GradientMetaOptimizer):
         """Return the state before the first meta-step of a phase."""
         device = next(iter(phi.values())).device if phi else torch.device("cpu")
         return OuterState(
-            rule=self._transformation().init(_ordered(phi)),
+            rule=_transformation(self.rule).init(_ordered(phi)),
             taken=torch.zeros((), dtype=torch.int64, device=device),
             shrink=torch.ones((), device=device),
         )
@@ -129,23 +130,23 @@ class OuterRule(GradientMetaOptimizer):
         """
         if self.clip:
             gradient = _clipped(gradient, self.clip)
+        before, form = pytree.tree_flatten(state.rule)
+        # torchopt is to raise Adam's β to a float64 power, as torch.optim does. Of an integer it
+        # takes 1 − βᵗ in fp32: 0.001 to four digits, which differ by device.
+        wide = [value if value.is_floating_point() else value.double() for value in before]
         # The rule's own arithmetic must not touch the caller's.
-        updates, rule = self._transformation().update(
-            _ordered(gradient), _counted_widely(state.rule), params=_ordered(phi), inplace=False
+        updates, rule = _transformation(self.rule).update(
+            _ordered(gradient),
+            pytree.tree_unflatten(wide, form),
+            params=_ordered(phi),
+            inplace=False,
         )
-        rule = pytree.tree_map(lambda new, old: new.to(old.dtype), rule, state.rule)
+        after = zip(pytree.tree_leaves(rule), before, strict=True)
+        rule = pytree.tree_unflatten([new.to(old.dtype) for new, old in after], form)
         eta = self._rate(state.taken, phase, total) * state.shrink
         # A float64 η promotes nothing but φ without dimensions: hence the cast.
         new = {name: (value + eta * updates[name]).to(value.dtype) for name, value in phi.items()}
         return new, OuterState(rule, state.taken + 1, state.shrink)
-
-    def _transformation(self) -> Any:
-        # η is applied outside, so that the schedule and the guard can move it without host syncs.
-        return {
-            Rule.adam: lambda: torchopt.adam(lr=1.0),
-            Rule.sgd: lambda: torchopt.sgd(lr=1.0),
-            Rule.rmsprop: lambda: torchopt.rmsprop(lr=1.0),
-        }[self.rule]()
 
     def _rate(self, count: Tensor, phase: str, total: int) -> Tensor:
         base = self.offline_lr if phase == "offline" else self.lr
@@ -155,20 +156,18 @@ class OuterRule(GradientMetaOptimizer):
         return base * share_left(self.lr_schedule, count.clamp(max=total), total)
 
 
+@functools.cache
+def _transformation(rule: Rule) -> Any:
+    # η is applied outside, so that the schedule and the guard can move it without host syncs.
+    return {Rule.adam: torchopt.adam, Rule.sgd: torchopt.sgd, Rule.rmsprop: torchopt.rmsprop}[rule](
+        lr=1.0
+    )
+
+
 def _clipped(gradient: Tensors, largest: float) -> Tensors:
     """Scale a gradient down to a norm; not torchopt's, which reads the norm on the host."""
     scale = (largest / (norm(gradient.values()) + 1e-6)).clamp(max=1.0)
     return {name: value * scale for name, value in gradient.items()}
-
-
-def _counted_widely(rule: Any) -> Any:
-    """Let torchopt raise Adam's β to a float64 power, as torch.optim does.
-
-    Of an integer it takes 1 − βᵗ in fp32: 0.001 to four digits, which differ by device.
-    """
-    return pytree.tree_map(
-        lambda value: value if value.is_floating_point() else value.double(), rule
-    )
 
 
 def _ordered(tensors: Tensors) -> Tensors:

@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.utils import _pytree as pytree
 
 from metaloss.inner.norms import norm
+from metaloss.losses.targets import readable
 from metaloss.types import Tensors
 
 # Wide on purpose: a healthy step that is refused costs more than a bad one that is seen later.
@@ -100,6 +101,8 @@ def choose(
 
     ``vmap_members`` applies a function to every member where the values are stacked.
     """
+    if not ok.dim() and readable(ok):
+        return new if ok else old
     ahead, spec = pytree.tree_flatten(new)
     behind = pytree.tree_leaves(old)
     moved = [index for index, leaf in enumerate(ahead) if leaf is not behind[index]]

@@ -9,7 +9,6 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call
-from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils import _pytree as pytree
 
 from metaloss.errors import MetalossError
@@ -24,7 +23,7 @@ from metaloss.inner.model.modules import (
 from metaloss.inner.model.randomness import glance, seeded, sources
 from metaloss.inner.model.recompute import no_recomputation
 from metaloss.inner.model.traits import Pass, Traits, examined
-from metaloss.inner.model.transforms import is_number, on_plain_numbers
+from metaloss.inner.model.transforms import is_number, on_plain_numbers, unfused_attention
 from metaloss.inner.model.view import ModuleView
 from metaloss.inner.model.wide_norms import with_wide_norms
 from metaloss.inner.model.write_back import write_back
@@ -249,11 +248,11 @@ class FunctionalModel(ModuleView):
             parts |= {one.norm: one.forward for one in self._norms}
         with ExitStack() as stack:
             stack.enter_context(no_recomputation())
-            stack.enter_context(replaced_forwards(parts))
+            if parts:
+                stack.enter_context(replaced_forwards(parts))
             if not train:
                 stack.enter_context(evaluating(self.module))
-            # Fused attention has neither a double backward nor forward mode.
-            stack.enter_context(sdpa_kernel(SDPBackend.MATH))
+            stack.enter_context(unfused_attention())
             if train and self._autocast is not None:
                 device = next(self.module.parameters()).device.type
                 stack.enter_context(torch.autocast(device, dtype=self._autocast))

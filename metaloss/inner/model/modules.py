@@ -106,8 +106,29 @@ def evaluating(module: nn.Module) -> Iterator[None]:
             part.training = True
 
 
-def fingerprint(module: nn.Module, *, numbers: bool = False) -> Any:
-    """Return a value that differs where a module may compute in another way.
+class Fingerprint:
+    """A value that differs where a module may compute in another way.
+
+    Objects are told apart by where they are in memory; they are kept, so that no other gets there.
+    """
+
+    __slots__ = ("_hash", "_kept", "_seen")
+
+    def __init__(self, seen: tuple[Any, ...], kept: list[Any]) -> None:
+        self._seen, self._kept = seen, kept
+        self._hash: int | None = None
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Fingerprint) and self._seen == other._seen
+
+    def __hash__(self) -> int:
+        if self._hash is None:
+            self._hash = hash(self._seen)
+        return self._hash
+
+
+def fingerprint(module: nn.Module, *, numbers: bool = False) -> Fingerprint:
+    """Return the fingerprint of a module as it is now.
 
     It sees which parts there are, their modes, flags and words in their attributes, hooks, and
     which parameters are trained and of what shape and type.
@@ -117,46 +138,35 @@ def fingerprint(module: nn.Module, *, numbers: bool = False) -> Any:
         numbers: Tell numbers in attributes apart, otherwise only whether they are 0; and see what
             is in lists, tuples and dictionaries, and functions in attributes.
     """
-    parts = []
+    seen: list[Any] = []
+    kept: list[Any] = []
     first: dict[int, int] = {}
     for path, part in module.named_modules(remove_duplicate=False):
         values = vars(part)
-        held = [
-            (own, name, value)
-            for own in ("_parameters", "_buffers")
-            for name, value in values[own].items()
-        ]
-        tensors = tuple(
-            (name, first.setdefault(id(v), len(first)), v.shape, v.dtype, v.requires_grad)
-            if v is not None
-            else name
-            for _, name, v in held
-        )
-        hooks = tuple(tuple(map(_Same, values[name].values())) for name in _HOOKS)
-        attributes = tuple(
-            (name, _content(value) if numbers else _sketch(value))
-            for name, value in values.items()
-            if name not in _REGISTRIES
-            and (type(value) in _SIMPLE or numbers or isinstance(value, Tensor))
-        )
-        own_forward = _Same(values["forward"]) if "forward" in values else None
-        parts.append((path, _Same(part), type(part), tensors, hooks, attributes, own_forward))
-    return tuple(parts)
-
-
-class _Same:
-    """An object that equals itself alone, kept alive so that no other takes its place."""
-
-    __slots__ = ("_one",)
-
-    def __init__(self, one: Any) -> None:
-        self._one = one
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, _Same) and self._one is other._one
-
-    def __hash__(self) -> int:
-        return id(self._one)
+        kept.append(part)
+        seen += (path, id(part), type(part), len(values["_parameters"]))
+        for own in ("_parameters", "_buffers"):
+            for name, value in values[own].items():
+                if value is None:
+                    seen.append(name)
+                else:
+                    place = first.setdefault(id(value), len(first))
+                    seen += (name, place, value.shape, value.dtype, value.requires_grad)
+        for own in _HOOKS:
+            if values[own]:
+                kept += values[own].values()
+                seen.append((own, *map(id, values[own].values())))
+        for name, value in values.items():
+            if name in _REGISTRIES:
+                continue
+            if numbers:
+                seen.append((name, _content(value, kept)))
+            elif type(value) in _SIMPLE or isinstance(value, Tensor):
+                seen.append((name, _sketch(value)))
+        if "forward" in values:
+            kept.append(values["forward"])
+            seen.append(id(values["forward"]))
+    return Fingerprint(tuple(seen), kept)
 
 
 def _sketch(value: Any) -> Any:
@@ -166,14 +176,16 @@ def _sketch(value: Any) -> Any:
     return bool(value) if type(value) in (int, float) else value
 
 
-def _content(value: Any) -> Any:
+def _content(value: Any, kept: list[Any]) -> Any:
     """Return what tells values apart, also those in containers."""
-    if isinstance(value, Tensor):
-        return Tensor if value.grad_fn is not None else _Same(value)
+    if isinstance(value, Tensor) and value.grad_fn is not None:
+        return Tensor
     if type(value) in _SIMPLE:
         return type(value), value
     if isinstance(value, dict):
-        return tuple((_content(key), _content(one)) for key, one in value.items())
+        pairs = value.items()
+        return tuple((_content(key, kept), _content(one, kept)) for key, one in pairs)
     if isinstance(value, list | tuple):
-        return tuple(map(_content, value))
-    return _Same(value)
+        return tuple(_content(one, kept) for one in value)
+    kept.append(value)
+    return id(value)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import torch
 from torch import Tensor
 
@@ -20,3 +23,26 @@ def on_plain_numbers() -> bool:
         and not torch._C._len_torch_dispatch_stack()
         and not torch.compiler.is_compiling()
     )
+
+
+@contextmanager
+def unfused_attention() -> Iterator[None]:
+    """Let attention be computed by plain operations: fused, it has no double backward.
+
+    ``torch.nn.attention.sdpa_kernel`` does the same and takes five times as long, in every pass.
+    """
+    flags = torch.backends.cuda
+    kinds = (
+        (flags.flash_sdp_enabled, flags.enable_flash_sdp, False),
+        (flags.mem_efficient_sdp_enabled, flags.enable_mem_efficient_sdp, False),
+        (flags.cudnn_sdp_enabled, flags.enable_cudnn_sdp, False),
+        (flags.math_sdp_enabled, flags.enable_math_sdp, True),
+    )
+    changed = [(put, wanted) for get, put, wanted in kinds if get() is not wanted]
+    try:
+        for put, wanted in changed:
+            put(wanted)
+        yield
+    finally:
+        for put, wanted in changed:
+            put(not wanted)

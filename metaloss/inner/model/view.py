@@ -71,7 +71,7 @@ class ModuleView:
         """
         source = self._original if module is None else module
         params, buffers = dict(source.named_parameters()), dict(source.named_buffers())
-        attributes = tensor_attributes(source)
+        attributes = tensor_attributes(source) if self._attributes else {}
         rest = {name: buffers[name].detach().clone() for name in self._buffers}
         rest |= {name: value.detach() for name, value in self._frozen.items()}
         for name in self._attributes:

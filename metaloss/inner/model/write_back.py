@@ -14,9 +14,10 @@ def write_back(module: nn.Module, params: Tensors, buffers: Tensors) -> None:
     """Copy θ and what `FunctionalModel` calls buffers into a module, in place."""
     values = {**buffers, **params}
     own = {**dict(module.named_parameters()), **dict(module.named_buffers())}
-    for name, (part, attribute) in tensor_attributes(module).items():
-        if name in values:
-            setattr(part, attribute, values[name].detach().clone())
+    if not own.keys() >= values.keys():
+        for name, (part, attribute) in tensor_attributes(module).items():
+            if name in values:
+                setattr(part, attribute, values[name].detach().clone())
     for name, value in own.items():
         if name not in values:
             continue
