@@ -1,0 +1,112 @@
+"""What a learner does with states, guards and batches that are refused."""
+
+import copy
+
+import pytest
+import torch
+from torch import nn
+
+from metaloss.errors import DivergedError, MetalossError
+from metaloss.inner import Adam
+from metaloss.losses import MLPLoss
+
+from .learner_setups import learner_of, net, pair, seeded
+
+
+@pytest.mark.parametrize("where", ["batch", "meta_batch"])
+def test_a_step_that_is_not_finite_is_not_taken(where):
+    model, loss = net(nn.BatchNorm1d(8)), seeded(MLPLoss).double()
+    learner = learner_of(model, loss, inner=Adam(lr=0.01))
+    good = learner.step(pair(0), pair(1))
+    assert bool(good.taken)
+    before = copy.deepcopy(learner.state_dict())
+    bad = pair(2)
+    bad[0][0, 0] = float("nan")
+    given = {"batch": pair(3), "meta_batch": pair(4), where: bad}
+    losses = learner.step(given["batch"], given["meta_batch"])
+    assert not bool(losses.taken)
+    after = learner.state_dict()
+    for name in ("model", "loss"):
+        for key, value in before[name].items():
+            assert torch.equal(after[name][key], value), key
+    for name in ("optimizer", "outer"):
+        for one, other in zip(after[name], before[name], strict=True):
+            assert torch.equal(one, other)
+    assert bool(learner.step(pair(5), pair(6)).taken)
+    unguarded = learner_of(net(nn.Tanh()), guard="off")
+    assert unguarded.step(given["batch"], given["meta_batch"]).taken is None
+    strict = learner_of(net(nn.Tanh()), guard="raise")
+    with pytest.raises(DivergedError, match=r"step 0: it is not finite \(guard=raise\)"):
+        strict.step(given["batch"], given["meta_batch"])
+
+
+def test_a_state_that_is_refused_changes_nothing():
+    learner = learner_of(net(nn.Tanh()))
+    other = learner_of(net(nn.ReLU(), nn.Linear(8, 8)))
+    adam = learner_of(net(nn.Tanh()), inner=Adam(lr=0.01))
+    adam.step(pair(0), pair(1))
+    frozen = net(nn.Tanh())
+    frozen[0].requires_grad_(False)
+    states = {
+        "another model's": other.state_dict(),
+        "another optimizer or model": adam.state_dict(),
+        "other parameters frozen": learner_of(frozen).state_dict(),
+        "no entry 'outer'": {k: v for k, v in learner.state_dict().items() if k != "outer"},
+    }
+    before = copy.deepcopy(learner.state_dict())
+    for message, state in states.items():
+        with pytest.raises(MetalossError, match=message):
+            learner.load_state_dict(state)
+        for key, value in before["model"].items():
+            assert torch.equal(learner.model.state_dict()[key], value)
+
+
+def test_a_state_with_parked_layers_goes_on_bit_by_bit():
+    def begun():
+        model = net(nn.Tanh())
+        learner = learner_of(model, inner=Adam(lr=0.05))
+        return model, learner
+
+    (model, whole), (copied, half) = begun(), begun()
+    for step in range(3):
+        for one in (whole, half):
+            one.step(pair(step), pair(step + 9))
+    for one in (model, copied):
+        one[0].requires_grad_(False)
+    for one in (whole, half):
+        one.step(pair(3), pair(13))
+    fresh_model, fresh = begun()
+    fresh_model[0].requires_grad_(False)
+    fresh.load_state_dict(half.state_dict())
+    for one in (model, fresh_model):
+        one[0].requires_grad_(True)
+    for one in (whole, fresh):
+        one.step(pair(4), pair(14))
+    for key, value in model.state_dict().items():
+        assert torch.equal(fresh_model.state_dict()[key], value)
+
+
+def test_batches_of_other_forms_are_taken_or_refused_in_one_line():
+    class Two(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.layer = nn.Linear(5, 3)
+
+        def forward(self, a, b):
+            return {"extra": a, "logits": self.layer(a * b)}
+
+    inputs, targets = pair(0)
+    learner = learner_of(seeded(Two).double())
+    for given in ((inputs, inputs), {"a": inputs, "b": inputs}):
+        assert bool(learner.step((given, targets), (given, targets)).taken)
+    for wrong, message in (
+        ((inputs, inputs, targets), "batch is a tuple of 3 .*: expected"),
+        ({"x": inputs}, "batch is a dict with the entries 'x': expected"),
+    ):
+        with pytest.raises(MetalossError, match=message):
+            learner.step(wrong)
+    with torch.inference_mode():
+        with pytest.raises(MetalossError, match=r"under torch\.inference_mode"):
+            learner.step(((inputs, inputs), targets))
+        held = inputs * 2
+    assert bool(learner.step(((held, held), targets)).taken)
