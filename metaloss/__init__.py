@@ -36,6 +36,7 @@ _HOMES = {
     "export_run": "metaloss.core.runs.results",
     "imitate": "metaloss.starts.imitate",
     "load_loss": "metaloss.losses.export",
+    "load_run": "metaloss.core.runs.load",
     "meta_gradient": "metaloss.core.learner.meta_gradient",
     "register": "metaloss.registry",
     "resume_group": "metaloss.core.runs.run",
@@ -51,6 +52,7 @@ if TYPE_CHECKING:
     from metaloss.contracts import Task
     from metaloss.core.learner.learner import Learner
     from metaloss.core.learner.meta_gradient import meta_gradient
+    from metaloss.core.runs.load import load_run
     from metaloss.core.runs.results import Run, export_run
     from metaloss.core.runs.run import resume_group, resume_run, train, train_seeds
     from metaloss.data.tensors import TaskOptions, task_from_data
@@ -94,6 +96,7 @@ __all__ = [
     "export_run",
     "imitate",
     "load_loss",
+    "load_run",
     "meta_gradient",
     "register",
     "resume_group",

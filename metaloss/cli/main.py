@@ -18,6 +18,7 @@ from metaloss.cli.export import export
 from metaloss.cli.list import list_parts
 from metaloss.cli.options import BAD_REQUEST, DONE, complain, heard, interrupted
 from metaloss.cli.plot import plot
+from metaloss.cli.predict import predict
 from metaloss.cli.train import train
 from metaloss.core.training.interrupt import endings_as_ctrl_c
 from metaloss.errors import MetalossError
@@ -32,6 +33,7 @@ app = typer.Typer(
 )
 app.command("train")(train)
 app.command("compare")(compare)
+app.command("predict")(predict)
 app.command("plot")(plot)
 app.command("list")(list_parts)
 app.command("export")(export)

@@ -8,7 +8,7 @@ from metaloss.contracts.meta_optimizers import GradientMetaOptimizer, MetaOptimi
 from metaloss.contracts.schedules import MetaBatch, Plan, Progress, Schedule, TrainOn
 from metaloss.contracts.searches import Candidate, Search, SearchMetaOptimizer
 from metaloss.contracts.starts import Report, Start
-from metaloss.contracts.tasks import Task, TaskDependent, TaskSource
+from metaloss.contracts.tasks import Pipeline, Task, TaskDependent, TaskSource
 from metaloss.contracts.trackers import (
     Event,
     Logged,
@@ -31,6 +31,7 @@ __all__ = [
     "MetaBatch",
     "MetaOptimizer",
     "Noticed",
+    "Pipeline",
     "Plan",
     "Progress",
     "Report",

@@ -5,11 +5,27 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Self
+from typing import Any, Self
 
 from torch import Tensor
 
 from metaloss.types import Batch, Link
+
+
+class Pipeline(ABC):
+    """From new rows to a model's inputs, and from its raw outputs to predictions."""
+
+    @abstractmethod
+    def encode(self, rows: Any) -> Tensor:
+        """Return the inputs (n, ...) of new rows."""
+
+    @abstractmethod
+    def predictions(self, outputs: Tensor) -> Any:
+        """Return raw outputs (B, C, *) as a table that people read."""
+
+    @abstractmethod
+    def to_dict(self) -> dict[str, Any]:
+        """Return the pipeline as plain data, such as JSON holds: nothing to execute."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,6 +56,8 @@ class Task:
             the learned loss.
         stream: Whether the inputs stay in the CPU's memory and are moved batch by batch. None: if
             they would take more than half of the device's free memory.
+        pipeline: What was fitted on the training rows, for predictions of new rows. None: rows
+            are inputs as they are.
 
     Example:
         >>> import torch
@@ -65,6 +83,7 @@ class Task:
     augment: Callable[[Tensor, Tensor], Tensor] | None = None
     stream: bool | None = None
     ignore_index: int = -100
+    pipeline: Pipeline | None = None
 
     @property
     def input_shape(self) -> tuple[int, ...]:

@@ -7,26 +7,27 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
-import pandas as pd
 from torch import Tensor
 
 from metaloss.data.checks import whole
 from metaloss.data.corruptions import NoiseKind
+from metaloss.data.inputs import Inputs
 from metaloss.data.number_source import TableSource
-from metaloss.data.problems import (
+from metaloss.data.source import Table
+from metaloss.data.tables.columns import check_differ
+from metaloss.data.tables.form import CSVForm
+from metaloss.data.tables.parts import marked_rows, read_rows
+from metaloss.data.tables.reader import read_csv
+from metaloss.data.tables.table_inputs import TableInputs
+from metaloss.data.tables.target import Predict, Target, read_target
+from metaloss.data.tables.text_table import TextTable
+from metaloss.data.targets.problems import (
     ClassOptions,
     ClassProblem,
     Problem,
     ValueOptions,
     ValueProblem,
 )
-from metaloss.data.source import Table
-from metaloss.data.tables.columns import TableEncoder, check_differ, fit_columns
-from metaloss.data.tables.form import CSVForm
-from metaloss.data.tables.parts import marked_rows, read_rows
-from metaloss.data.tables.reader import read_csv
-from metaloss.data.tables.target import Predict, Target, read_target
-from metaloss.data.tables.text_table import TextTable
 from metaloss.errors import MetalossError, unknown_name
 
 _FEWEST_ROWS = 20
@@ -122,6 +123,7 @@ class CSV(TableSource, CSVForm, ClassOptions, ValueOptions):
             rows.inputs,
             rows.target.values,
             given=given,
+            forms=rows.forms,
             name=Path(self.path).stem,
             classes=rows.target.classes,
             about=_about(self.target, rows.target, len(text.lines) - len(target.rows)),
@@ -139,9 +141,10 @@ class CSV(TableSource, CSVForm, ClassOptions, ValueOptions):
             )
         return ValueProblem(outputs=1, noise=self.label_noise, options=self)
 
-    def scaling(self, inputs: pd.DataFrame) -> TableEncoder:
+    def fit(self, table: Table, train: np.ndarray) -> Inputs:
         """Return what makes numbers of the columns."""
-        return fit_columns(inputs, most=self.most_categories)
+        rows, most = table.inputs.iloc[train], self.most_categories
+        return TableInputs.fitted(self, rows, table.forms, most=most)
 
     def check_test(self, inputs: Tensor) -> None:
         """Raise if the columns say nothing of the test rows."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
@@ -11,16 +10,17 @@ import numpy as np
 
 from metaloss.data.checks import number
 from metaloss.data.corruptions import add_input_noise
-from metaloss.data.problems import (
+from metaloss.data.inputs import Inputs, ScaledInputs
+from metaloss.data.scaling import fit_scaling
+from metaloss.data.source import RowSource, Table
+from metaloss.data.splits import Split, split_rest
+from metaloss.data.targets.problems import (
     ClassOptions,
     ClassProblem,
     Problem,
     ValueOptions,
     ValueProblem,
 )
-from metaloss.data.scaling import as_float32, fit_scaling
-from metaloss.data.source import RowSource, Table
-from metaloss.data.splits import Split, split_rest
 from metaloss.errors import MetalossError
 
 
@@ -40,14 +40,9 @@ class NumberSource(RowSource):
         super().__post_init__()
         number("task.input_noise", self.input_noise, 0, float("inf"), include_low=True)
 
-    def scaling(self, inputs: Any) -> Callable[[Any], np.ndarray]:
-        """Return what turns inputs into numbers, fitted on those of the training rows."""
-        return fit_scaling(inputs, per_feature=self.per_feature).__call__
-
-    def fit(self, inputs: Any) -> Callable[[Any], np.ndarray]:
+    def fit(self, table: Table, train: np.ndarray) -> Inputs:
         """Return the scaling, with float32 as its result."""
-        scale = self.scaling(inputs)
-        return lambda rows: as_float32(scale(rows))
+        return ScaledInputs(fit_scaling(table.inputs[train], per_feature=self.per_feature))
 
     def disturbed(self, inputs: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         """Return the training inputs with noise."""

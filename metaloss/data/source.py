@@ -14,8 +14,10 @@ from torch import Tensor
 
 from metaloss.contracts import Task, TaskSource
 from metaloss.data.checks import Checked, number, whole
-from metaloss.data.problems import Problem
+from metaloss.data.inputs import Inputs
+from metaloss.data.pipeline import FittedPipeline
 from metaloss.data.splits import Split, choose
+from metaloss.data.targets.problems import Problem
 from metaloss.errors import MetalossError
 from metaloss.inner.keys import derive
 from metaloss.types import Batch
@@ -28,6 +30,7 @@ class Table(NamedTuple):
     (n, C). ``given``: row numbers of the parts that are no draw, such as a published
     test split.
     ``name`` and ``about``: in place of the source's own. ``classes``: what they are called.
+    ``forms``: what the columns of a table hold.
     """
 
     inputs: Any
@@ -36,6 +39,7 @@ class Table(NamedTuple):
     name: str | None = None
     about: str | None = None
     classes: list[str] | None = None
+    forms: Mapping[str, Any] = MappingProxyType({})
 
     def picked(self, rows: np.ndarray) -> Any:
         """Return the inputs of some rows."""
@@ -98,8 +102,8 @@ class RowSource(TaskSource, Checked):
         """Return the rows of each part, before any are left out."""
 
     @abstractmethod
-    def fit(self, inputs: Any) -> Callable[[Any], np.ndarray]:
-        """Return what turns inputs into those of a model, fitted on the training rows'."""
+    def fit(self, table: Table, train: np.ndarray) -> Inputs:
+        """Return what turns rows into a model's inputs, fitted on ``train``, row numbers."""
 
     def disturbed(self, inputs: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         """Return the training inputs with what may be wrong with them."""
@@ -122,7 +126,13 @@ class RowSource(TaskSource, Checked):
         seed = self._seed(seed)
         table = self.table()
         problem = self.problem(table)
-        train, valid, test = self._batches(table, problem, seed)
+        rows = self._rows(table, problem, seed)
+        inputs = self.fit(table, rows.train)
+        scaling = problem.scaling(table.targets[rows.train])
+        targets = table.targets if scaling is None else scaling(table.targets)
+        train, valid, test = self._batches(
+            table._replace(targets=targets), problem, rows, inputs, seed
+        )
         kind = problem.kind
         return Task(
             name=table.name or self.title,
@@ -137,6 +147,14 @@ class RowSource(TaskSource, Checked):
             constant_loss=kind.constant_loss(train.targets, problem.outputs),
             description=table.about or self.about,
             augment=self.augmentation(),
+            pipeline=FittedPipeline(
+                inputs=inputs,
+                link=kind.link,
+                outputs=problem.outputs,
+                input_shape=tuple(train.inputs.shape[1:]),
+                classes=table.classes,
+                scaling=scaling,
+            ),
         )
 
     def _rows(self, table: Table, problem: Problem, seed: int) -> Split:
@@ -164,17 +182,16 @@ class RowSource(TaskSource, Checked):
             valid = some(valid, count, "meta")
         return Split(train, valid, test)
 
-    def _batches(self, table: Table, problem: Problem, seed: int) -> list[Batch]:
-        rows = self._rows(table, problem, seed)
-        encode = self.fit(table.picked(rows.train))
-        targets = problem.scaled(table.targets, rows.train)
+    def _batches(
+        self, table: Table, problem: Problem, rows: Split, encode: Inputs, seed: int
+    ) -> list[Batch]:
         noisy = {"train": True, "valid": self.noisy_validation, "test": False}
         parts = []
         for name, picked in rows._asdict().items():
             values = encode(table.picked(picked))
             if name == "train":
                 values = self.disturbed(values, _rng(seed, "input_noise"))
-            chosen = targets[picked]
+            chosen = table.targets[picked]
             if noisy[name]:
                 chosen = problem.corrupted(chosen, _rng(seed, f"noise/{name}"))
             parts.append(Batch(torch.from_numpy(values), problem.tensor(chosen)))

@@ -10,11 +10,11 @@ from torch import Tensor
 
 from metaloss.contracts import Task
 from metaloss.data.checks import finite, number, whole
-from metaloss.data.constant import fitted_constant
-from metaloss.data.kinds import Classes, Kind, TensorFunction, kind_of
 from metaloss.data.materialize import Rows, materialize
-from metaloss.data.metrics import IGNORED
 from metaloss.data.splits import split_rows
+from metaloss.data.targets.constant import fitted_constant
+from metaloss.data.targets.kinds import Classes, Kind, TensorFunction, kind_of
+from metaloss.data.targets.metrics import IGNORED
 from metaloss.errors import MetalossError
 from metaloss.inner.keys import derive
 from metaloss.types import Batch, Link

@@ -99,6 +99,7 @@ def test_what_was_fitted_comes_back_from_plain_data_to_the_last_bit(seed):
     again = TableEncoder.from_dict(json.loads(json.dumps(encode.to_dict())))
     other = train.iloc[draw.permutation(51)]
     made = encode(other)
+    assert made.flags.c_contiguous
     assert np.abs(made[:, [*encode.names].index("b")]).max() > 1
     np.testing.assert_array_equal(made, again(other))
     assert again.names == encode.names

@@ -19,8 +19,8 @@ from torch.utils.data import (
 
 from metaloss.data import TaskOptions, materialize, task_from_data
 from metaloss.data.images.digits import Digits
-from metaloss.data.kinds import check_task
-from metaloss.data.metrics import error_rate
+from metaloss.data.targets.kinds import check_task
+from metaloss.data.targets.metrics import error_rate
 from metaloss.errors import MetalossError
 
 X = torch.randn(60, 4, generator=torch.Generator().manual_seed(0))

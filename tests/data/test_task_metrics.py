@@ -5,13 +5,13 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from metaloss.data.constant import (
+from metaloss.data.targets.constant import (
     binary_entropy,
     class_entropy,
     fitted_constant,
     target_variance,
 )
-from metaloss.data.metrics import binary_error, error_rate, mse
+from metaloss.data.targets.metrics import binary_error, error_rate, mse
 from metaloss.errors import MetalossError
 
 

@@ -28,7 +28,7 @@ from metaloss.core.steps.guard import GuardState
 from metaloss.core.steps.state import Meter, TrainState
 from metaloss.core.steps.step import Step
 from metaloss.data.augment import CropFlipCutout
-from metaloss.data.kinds import check_task
+from metaloss.data.targets.kinds import check_task
 from metaloss.errors import MetalossError
 from metaloss.inner.keys import key_tensor
 from metaloss.inner.model.functional import FunctionalModel

@@ -8,12 +8,14 @@ from pathlib import Path
 from typing import Any
 
 from safetensors.torch import save
-from torch import nn
+from torch import Tensor, nn
 
+from metaloss.core.runs.predict import outputs_for
 from metaloss.core.runs.summary import Summary, summarize
-from metaloss.core.storage.files import read_json, write_atomically, write_json
+from metaloss.core.storage.files import read_json, to_json, write_atomically, write_json
 from metaloss.core.storage.run_folder import JOURNAL, PLUGINS, SUMMARY, read_rows
 from metaloss.core.training.trainer import Trainer
+from metaloss.data.pipeline import PIPELINE, load_pipeline, pipeline_of
 from metaloss.errors import MetalossError
 from metaloss.losses.base import LearnedLoss
 from metaloss.losses.export import DESCRIPTION, WEIGHTS, family_of, load_loss, pack
@@ -27,13 +29,34 @@ class Run:
         folder: Where its files are.
         summary: What the run came to; ``summary.json`` holds the same.
         model: The trained model, on the CPU.
-        loss: The learned loss, on the CPU.
+        loss: The learned loss, on the CPU; None where a run was loaded whose loss has no
+            registered name.
     """
 
     folder: Path
     summary: Summary
     model: nn.Module
-    loss: LearnedLoss
+    loss: LearnedLoss | None
+
+    def outputs(self, rows: Any) -> Tensor:
+        """Return the raw outputs (B, C, *) for new rows, on the CPU; see :meth:`predict`."""
+        return outputs_for(self.folder, self.model, load_pipeline(self.folder).encode(rows))
+
+    def predict(self, rows: Any) -> Any:
+        """Return a DataFrame of predictions for new rows.
+
+        Args:
+            rows: As the task's were before anything was fitted: a DataFrame with the columns of a
+                table, or an array or a tensor (B, ...).
+
+        Returns:
+            ``class`` and the probability ``p(NAME)`` of each class; or ``value``, in the units of
+            the target.
+
+        Raises:
+            MetalossError: If the rows lack a column, or are of another shape.
+        """
+        return load_pipeline(self.folder).predictions(self.outputs(rows))
 
     def journal(self) -> list[dict[str, Any]]:
         """Return every journal line, oldest first."""
@@ -64,6 +87,7 @@ def write_results(trainer: Trainer, folder: Path, seconds: float) -> tuple[Run, 
     summary = summarize(trainer, seconds, read_json(folder / PLUGINS))
     summary = setup.ranks.same(summary)
     provenance["versions"] = summary.versions
+    contents[folder / PIPELINE] = to_json(pipeline_of(setup.task).to_dict())
     if family_of(loss) is not None:
         packed = pack(loss, state.phi, provenance)
         files["loss"], files["loss_description"] = folder / WEIGHTS, folder / DESCRIPTION

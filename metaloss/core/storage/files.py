@@ -55,8 +55,14 @@ def reason(error: OSError) -> str:
 
 def write_json(path: Path, value: Mapping[str, Any]) -> None:
     """Write an object as indented JSON, atomically; see :func:`without_nan`."""
+    write_atomically(path, to_json(value))
+
+
+def to_json(value: Mapping[str, Any]) -> bytes:
+    """Return an object as indented JSON; see :func:`without_nan`."""
     text = json.dumps(without_nan(value), indent=2, ensure_ascii=False, allow_nan=False)
-    write_atomically(path, text.encode() + b"\n")
+    # What UTF-8 does not hold, half a pair of surrogates, is escaped.
+    return text.encode("utf-8", "backslashreplace") + b"\n"
 
 
 def without_nan(value: Any) -> Any:

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from metaloss.contracts import Task
 from metaloss.core.training.ladder import learned_nothing
-from metaloss.data.constant import fitted_outputs
+from metaloss.data.targets.constant import fitted_outputs
 from metaloss.inner.model.functional import FunctionalModel
 from metaloss.types import Batch, InnerState, Link
 

@@ -16,11 +16,12 @@ from metaloss.contracts import Task
 from metaloss.data.augment import CropFlipCutout
 from metaloss.data.checks import number, whole
 from metaloss.data.files import download, missing, require_files
+from metaloss.data.inputs import Inputs, ScaledInputs
 from metaloss.data.number_source import NumberSource
-from metaloss.data.problems import ClassOptions, ClassProblem, Problem
 from metaloss.data.scaling import fit_channels
 from metaloss.data.source import Table
 from metaloss.data.splits import Split, split_rest
+from metaloss.data.targets.problems import ClassOptions, ClassProblem, Problem
 from metaloss.errors import MetalossError
 
 Pictures = tuple[np.ndarray, np.ndarray]
@@ -120,9 +121,9 @@ class PictureSource(NumberSource, ClassOptions):
         fractions = self.valid_fraction, 0.0
         return split_rest(len(table.targets), table.given, fractions, rng, strata=strata)
 
-    def scaling(self, inputs: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
+    def fit(self, table: Table, train: np.ndarray) -> Inputs:
         """Return the scaling of each channel."""
-        return fit_channels(inputs).__call__
+        return ScaledInputs(fit_channels(table.inputs[train]))
 
     def augmentation(self) -> Callable[[Tensor, Tensor], Tensor] | None:
         """Return what the options ask for."""

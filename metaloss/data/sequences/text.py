@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from enum import Enum
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -17,10 +16,11 @@ from torch.nn import functional as F
 from metaloss.contracts import Task
 from metaloss.data.checks import number, whole
 from metaloss.data.corruptions import NoiseKind, flip_labels
-from metaloss.data.kinds import Classes, Kind
-from metaloss.data.problems import LabelOptions, Problem
+from metaloss.data.inputs import GivenInputs, Inputs
 from metaloss.data.source import RowSource, Table
 from metaloss.data.splits import Split, split_rows
+from metaloss.data.targets.kinds import Classes, Kind
+from metaloss.data.targets.problems import LabelOptions, Problem
 from metaloss.errors import MetalossError
 
 
@@ -143,9 +143,9 @@ class Text(RowSource, LabelOptions):
         split = split_rows(before, min(share, 1.0), 0, rng)
         return split._replace(test=np.arange(before, count))
 
-    def fit(self, inputs: Any) -> Callable[[Any], np.ndarray]:
+    def fit(self, table: Table, train: np.ndarray) -> Inputs:
         """Return the characters as they are."""
-        return lambda rows: rows.astype(np.int64)
+        return GivenInputs()
 
     def build(self, seed: int) -> Task:
         """Cut and split the text; the same seed gives the same task."""

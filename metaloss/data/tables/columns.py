@@ -35,12 +35,22 @@ class TableEncoder:
 
     def __call__(self, columns: pd.DataFrame) -> np.ndarray:
         """Return the inputs of some rows."""
-        return self.transformer.transform(columns)[:, self.order]
+        # Row by row in memory: products with rows that lie otherwise may differ in the last digit.
+        return np.ascontiguousarray(self.transformer.transform(columns)[:, self.order])
 
     @property
     def columns(self) -> list[str]:
         """The columns of the table that give an input."""
         return list(self.transformer.feature_names_in_)
+
+    @property
+    def texts(self) -> dict[str, list[str]]:
+        """The texts that get an input, for each column of texts."""
+        for step, encoder, columns in self.transformer.transformers_:
+            if step == "texts":
+                known = (texts.tolist() for texts in encoder.categories_)
+                return dict(zip(columns, known, strict=True))
+        return {}
 
     def to_dict(self) -> dict[str, Any]:
         """Return what was fitted as plain data: for each column its numbers or its texts."""
@@ -54,10 +64,8 @@ class TableEncoder:
                 fitted[name]["deviation"] = float(deviation)
         for name in steps["gaps"][1] if "gaps" in steps else ():
             fitted[name]["gaps"] = True
-        if "texts" in steps:
-            encoder, columns = steps["texts"]
-            for name, texts in zip(columns, encoder.categories_, strict=True):
-                fitted[name]["texts"] = texts.tolist()
+        for name, texts in self.texts.items():
+            fitted[name]["texts"] = texts
         return {"columns": fitted}
 
     @classmethod

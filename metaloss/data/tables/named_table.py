@@ -10,10 +10,13 @@ import numpy as np
 import pandas as pd
 from torch import Tensor
 
+from metaloss.data.inputs import Inputs
 from metaloss.data.number_source import RegressionSource
-from metaloss.data.tables.columns import TableEncoder, check_differ, fit_columns
+from metaloss.data.source import Table
+from metaloss.data.tables.columns import check_differ
 from metaloss.data.tables.form import CSVForm
 from metaloss.data.tables.reader import read_csv
+from metaloss.data.tables.table_inputs import TableInputs
 from metaloss.data.tables.target import Predict, read_target
 from metaloss.data.tables.text_table import TextTable
 from metaloss.errors import MetalossError, unknown_name
@@ -60,9 +63,9 @@ class NamedTable(RegressionSource, CSVForm):
     def cached(self) -> tuple[pd.DataFrame, np.ndarray]:
         """Return the columns and the targets from the library's cache, or fetch them."""
 
-    def scaling(self, inputs: pd.DataFrame) -> TableEncoder:
+    def fit(self, table: Table, train: np.ndarray) -> Inputs:
         """Return what makes numbers of the columns."""
-        return fit_columns(inputs)
+        return TableInputs.fitted(self, table.inputs.iloc[train], table.forms)
 
     def check_test(self, inputs: Tensor) -> None:
         """Raise if the columns say nothing of the test rows."""

@@ -26,11 +26,13 @@ class Rows:
 
     Attributes:
         inputs: Their input columns.
+        forms: What these hold.
         target: Their targets.
         given: Row numbers of the parts that have a file of their own, or are marked.
     """
 
     inputs: pd.DataFrame
+    forms: Mapping[str, ColumnForm]
     target: Target
     given: Mapping[str, np.ndarray] = field(default_factory=dict)
 
@@ -66,6 +68,7 @@ def read_rows(
     ends = np.cumsum([len(one.rows) for one in found])
     return Rows(
         inputs=pd.concat(tables, ignore_index=True),
+        forms=forms,
         target=Target(
             rows=np.arange(ends[-1]),
             values=np.concatenate([one.values for one in found]),

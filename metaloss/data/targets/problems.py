@@ -11,8 +11,8 @@ from torch import Tensor
 
 from metaloss.data.checks import Checked, number
 from metaloss.data.corruptions import NoiseKind, add_outliers, flip_labels, long_tail
-from metaloss.data.kinds import Classes, Kind, Values
-from metaloss.data.scaling import as_float32, fit_scaling
+from metaloss.data.scaling import Scaling, as_float32, fit_scaling
+from metaloss.data.targets.kinds import Classes, Kind, Values
 from metaloss.errors import MetalossError
 
 
@@ -38,9 +38,9 @@ class Problem(ABC):
         """Return which training rows stay, as sorted positions."""
         return np.arange(len(targets))
 
-    def scaled(self, targets: np.ndarray, train: np.ndarray) -> np.ndarray:
-        """Return the targets of all rows in the units that ``train``, row numbers, decides."""
-        return targets
+    def scaling(self, targets: np.ndarray) -> Scaling | None:
+        """Return what standardises targets, fitted on those of the training rows."""
+        return None
 
     @abstractmethod
     def corrupted(self, targets: np.ndarray, rng: np.random.Generator) -> np.ndarray:
@@ -155,9 +155,9 @@ class ValueProblem(Problem):
         """Real values."""
         return Values()
 
-    def scaled(self, targets: np.ndarray, train: np.ndarray) -> np.ndarray:
-        """Return the targets standardised by those of the training rows."""
-        return fit_scaling(targets[train], per_feature=True)(targets)
+    def scaling(self, targets: np.ndarray) -> Scaling:
+        """Return the scaling by mean and deviation of the training targets."""
+        return fit_scaling(targets, per_feature=True)
 
     def corrupted(self, targets: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         """Return the targets, a share of them moved far away."""

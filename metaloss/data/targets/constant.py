@@ -7,7 +7,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from metaloss.data.metrics import IGNORED
+from metaloss.data.targets.metrics import IGNORED
 
 
 def class_entropy(

@@ -14,8 +14,8 @@ from torch.nn import functional as F
 
 from metaloss.contracts import Task
 from metaloss.data.checks import finite
-from metaloss.data.constant import binary_entropy, class_entropy, target_variance
-from metaloss.data.metrics import IGNORED, binary_error, error_rate, mse
+from metaloss.data.targets.constant import binary_entropy, class_entropy, target_variance
+from metaloss.data.targets.metrics import IGNORED, binary_error, error_rate, mse
 from metaloss.errors import MetalossError
 from metaloss.types import Link
 

@@ -1,0 +1,99 @@
+"""A trained model and rows that it has not seen."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from metaloss import registry
+from metaloss.compose import compose, read_file
+from metaloss.config import Precision
+from metaloss.core.parts.custom import CUSTOM
+from metaloss.core.parts.runtime import numerics, resolve_device
+from metaloss.core.storage.run_folder import CONFIG
+from metaloss.core.training.evaluate import outputs_of
+from metaloss.data.pipeline import FittedPipeline
+from metaloss.errors import MetalossError
+from metaloss.inner.model.functional import FunctionalModel
+from metaloss.types import InnerState
+
+MODEL = "model.safetensors"
+
+
+@torch.no_grad()
+def outputs_for(folder: Path, model: nn.Module, inputs: Tensor) -> Tensor:
+    """Return a run's raw outputs (B, C, *) in evaluation mode, on the CPU.
+
+    They are computed as the run evaluates: on its device if that is here, in its precision, as many
+    rows at once. The run's own test rows, all together, give its own numbers to the last bit.
+
+    Args:
+        folder: The run's.
+        model: The trained model.
+        inputs: (B, ...), encoded.
+    """
+    content = read_file(folder / CONFIG)
+    device = _device(str(content.get("device", "auto")))
+    autocast = torch.bfloat16 if content.get("precision") == Precision.bf16.value else None
+    functional = FunctionalModel(
+        model, autocast=autocast, channels_last=bool(content.get("channels_last"))
+    ).to(device)
+    params, buffers = (
+        {name: value.to(device) for name, value in values.items()} for values in functional.state()
+    )
+    with numerics(deterministic=bool(content.get("deterministic")), tf32=content.get("tf32")):
+        return outputs_of(functional, InnerState(params, buffers, None), inputs).cpu()
+
+
+def load_model(folder: Path, pipeline: FittedPipeline, model: nn.Module | None) -> nn.Module:
+    """Return the trained model of a run; ``model``: the user's own, where it was made with one.
+
+    Raises:
+        MetalossError: If the weights are missing or damaged, or do not fit the model.
+    """
+    module = _built(folder, pipeline) if model is None else copy.deepcopy(model)
+    path = folder / MODEL
+    try:
+        module.load_state_dict(load_file(path))
+    except FileNotFoundError as error:
+        raise MetalossError(f"{folder}: no {MODEL}; expected a finished run") from error
+    except (OSError, SafetensorError) as error:
+        raise MetalossError(f"{path} is damaged: {str(error).splitlines()[0]}") from error
+    except RuntimeError as error:
+        reason = " ".join(str(error).split())[:200]
+        raise MetalossError(f"{path} does not fit the model: {reason}") from error
+    return module
+
+
+def _built(folder: Path, pipeline: FittedPipeline) -> nn.Module:
+    content = read_file(folder / CONFIG)
+    if _name(content.get("model")) == CUSTOM:
+        raise MetalossError(
+            f"{folder}: the run trained a model of your own: metaloss.load_run(folder, model=...)"
+        )
+    # A task or a loss of the user's own is not needed for a prediction.
+    stand_ins = {"task": "digits", "loss": "mlp"}
+    own = [group for group in stand_ins if _name(content.get(group)) == CUSTOM]
+    words = [f"{group}={stand_ins[group]}" for group in own]
+    chosen = compose(words, config_file=folder / CONFIG).model
+    return registry.get("model", chosen.name).build(
+        chosen.options, input_shape=pipeline.input_shape, outputs=pipeline.outputs
+    )
+
+
+def _name(chosen: Any) -> Any:
+    return chosen.get("name") if isinstance(chosen, Mapping) else chosen
+
+
+def _device(name: str) -> torch.device:
+    try:
+        return resolve_device(name)
+    except MetalossError:  # it was trained on another machine
+        return resolve_device("auto")

@@ -1,0 +1,180 @@
+"""A task's fitted pipeline: from new rows to inputs, from a model's outputs to predictions.
+
+It is stored as JSON: numbers, texts and names. Nothing in it is executed when it is read, and its
+numbers come back to the last bit.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor
+
+from metaloss.contracts import Pipeline, Task
+from metaloss.data.inputs import (
+    GivenInputs,
+    Inputs,
+    ScaledInputs,
+    scaling_from_dict,
+    scaling_to_dict,
+)
+from metaloss.data.scaling import Scaling
+from metaloss.data.tables.table_inputs import TableInputs
+from metaloss.errors import MetalossError
+from metaloss.types import Link
+
+PIPELINE = "pipeline.json"
+FORMAT = 1
+_KINDS: tuple[type[Inputs], ...] = (ScaledInputs, GivenInputs, TableInputs)
+
+
+@dataclass(frozen=True, kw_only=True)
+class FittedPipeline(Pipeline):
+    """What a task knows of its rows and of its predictions.
+
+    Attributes:
+        inputs: What was fitted on the inputs of the training rows.
+        link: What turns raw outputs into predictions.
+        outputs: C.
+        input_shape: Shape of one row of the inputs.
+        classes: What the C classes are called; None: by their numbers.
+        scaling: What values were standardised by; None: by nothing.
+    """
+
+    inputs: Inputs
+    link: Link
+    outputs: int
+    input_shape: tuple[int, ...]
+    classes: list[str] | None = None
+    scaling: Scaling | None = None
+
+    def read(self, path: Path) -> tuple[Tensor, dict[str, list]]:
+        """Return the inputs of a file's rows, and a column that says where each is from."""
+        rows, places = self.inputs.read(path)
+        return self._encoded(rows, str(path)), places
+
+    def encode(self, rows: Any) -> Tensor:
+        """Return the inputs (n, ...) of rows: a table, an array or a tensor, as the task's are."""
+        return self._encoded(self.inputs.taken(rows), "rows")
+
+    def _encoded(self, rows: Any, name: str) -> Tensor:
+        if len(rows) == 0:
+            raise MetalossError(f"{name}: no rows; expected one or more")
+        try:
+            inputs = torch.from_numpy(np.ascontiguousarray(self.inputs(rows)))
+        except (ValueError, TypeError) as error:
+            reason = str(error).strip().split("\n")[0]
+            raise MetalossError(f"{name}: cannot be encoded: {reason}") from error
+        if tuple(inputs.shape[1:]) != self.input_shape:
+            raise MetalossError(
+                f"{name}: inputs of shape {tuple(inputs.shape)}; expected "
+                f"(B, {', '.join(map(str, self.input_shape))})"
+            )
+        if inputs.is_floating_point() and not bool(inputs.isfinite().all()):
+            bad = int(inputs.flatten(1).isfinite().all(1).logical_not().nonzero()[0])
+            raise MetalossError(
+                f"{name}: row {bad + 1} holds numbers that are not finite, or too large in the "
+                "deviation of the training rows"
+            )
+        return inputs
+
+    def predictions(self, outputs: Tensor) -> pd.DataFrame:
+        """Return a table: the class and the probability of each class, or values.
+
+        Args:
+            outputs: Raw outputs (B, C).
+
+        Raises:
+            MetalossError: If there are outputs for many places of a row.
+        """
+        if outputs.ndim != 2:
+            raise MetalossError(
+                f"outputs of shape {tuple(outputs.shape)}: a table holds (B, C) only; from Python, "
+                "run.outputs(rows) returns them as they are"
+            )
+        outputs = outputs.cpu()
+        names = self.classes or [str(number) for number in range(self.outputs)]
+        if self.link is Link.identity:
+            values = outputs.double().numpy()
+            if self.scaling is not None:
+                values = values * self.scaling.std + self.scaling.mean
+            titles = ["value"] if self.outputs == 1 else [f"value {name}" for name in names]
+            return pd.DataFrame(values, columns=titles)
+        softmax = self.link is Link.softmax
+        shares = outputs.double().softmax(1) if softmax else outputs.double().sigmoid()
+        table = pd.DataFrame(shares.numpy(), columns=[f"p({name})" for name in names])
+        if softmax:
+            table.insert(0, "class", [names[place] for place in outputs.argmax(1).tolist()])
+        return table
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the pipeline as plain data."""
+        return {
+            "format": FORMAT,
+            "link": self.link.name,
+            "outputs": self.outputs,
+            "input_shape": list(self.input_shape),
+            "classes": self.classes,
+            "target": None if self.scaling is None else scaling_to_dict(self.scaling),
+            "inputs": {"kind": self.inputs.kind, **self.inputs.to_dict()},
+        }
+
+
+def pipeline_of(task: Task) -> Pipeline:
+    """Return a task's pipeline; without one, rows are taken to be inputs as they are."""
+    return task.pipeline or FittedPipeline(
+        inputs=GivenInputs(), link=task.link, outputs=task.outputs, input_shape=task.input_shape
+    )
+
+
+def pipeline_from_dict(content: Mapping[str, Any]) -> FittedPipeline:
+    """Return the pipeline that ``to_dict`` wrote down, to the last bit.
+
+    Example:
+        >>> of = {"outputs": 2, "input_shape": (3,), "classes": ["no", "yes"]}
+        >>> pipeline = FittedPipeline(inputs=GivenInputs(), link=Link.softmax, **of)
+        >>> pipeline_from_dict(pipeline.to_dict()).predictions(torch.tensor([[0.0, 0.0]]))
+          class  p(no)  p(yes)
+        0    no    0.5     0.5
+    """
+    kinds = {kind.kind: kind for kind in _KINDS}
+    target = content["target"]
+    return FittedPipeline(
+        inputs=kinds[content["inputs"]["kind"]].from_dict(content["inputs"]),
+        link=Link[content["link"]],
+        outputs=content["outputs"],
+        input_shape=tuple(content["input_shape"]),
+        classes=content["classes"],
+        scaling=None if target is None else scaling_from_dict(target),
+    )
+
+
+def load_pipeline(folder: Path) -> FittedPipeline:
+    """Return the pipeline in a run's folder.
+
+    Raises:
+        MetalossError: If there is none, or it is damaged or of a newer version.
+    """
+    path = folder / PIPELINE
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        form = int(content["format"])
+        if form <= FORMAT:
+            return pipeline_from_dict(content)
+    except FileNotFoundError as error:
+        raise MetalossError(
+            f"{folder}: no {PIPELINE}; expected the folder of a finished run"
+        ) from error
+    except (OSError, ValueError, KeyError, TypeError, IndexError, AttributeError) as error:
+        reason = str(error).split("\n")[0] or type(error).__name__
+        raise MetalossError(f"{path} is damaged: {reason}") from error
+    raise MetalossError(
+        f"{path} has format {form}, of a newer metaloss; this one reads up to {FORMAT}"
+    )

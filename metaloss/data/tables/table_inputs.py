@@ -1,0 +1,147 @@
+"""Rows of a table as inputs: read from a file or a DataFrame as the training rows were."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+import pandas as pd
+
+from metaloss.data.files import warn
+from metaloss.data.inputs import Inputs
+from metaloss.data.scaling import as_float32
+from metaloss.data.tables.cells import Decimal, Thousands
+from metaloss.data.tables.columns import TableEncoder, fit_columns
+from metaloss.data.tables.form import CSVForm
+from metaloss.data.tables.reader import read_csv
+from metaloss.data.tables.text_table import ColumnForm, TextTable
+from metaloss.errors import MetalossError
+
+
+@dataclass(frozen=True, kw_only=True)
+class TableInputs(Inputs):
+    """Columns of numbers, dates and text, encoded: float32.
+
+    Attributes:
+        encoder: What was fitted on the training rows.
+        forms: What each column holds.
+        form: How files are written.
+    """
+
+    encoder: TableEncoder
+    forms: Mapping[str, ColumnForm]
+    form: CSVForm
+    kind = "table"
+
+    @classmethod
+    def fitted(
+        cls,
+        form: CSVForm,
+        train: pd.DataFrame,
+        forms: Mapping[str, ColumnForm],
+        *,
+        most: int = 50,
+    ) -> Self:
+        """Return what is found in the training rows; see `fit_columns`.
+
+        Args:
+            form: How files are written; options of a task may inherit it.
+            train: The training rows.
+            forms: What each column holds; where nothing is said, its type decides.
+            most: See `fit_columns`.
+        """
+        forms = forms or {
+            name: ColumnForm(kind="numbers" if train[name].dtype == np.float64 else "text")
+            for name in train
+        }
+        names = [one.name for one in fields(CSVForm)]
+        plain = CSVForm(**{name: getattr(form, name) for name in names})
+        return cls(encoder=fit_columns(train, most=most), forms=forms, form=plain)
+
+    def __call__(self, rows: pd.DataFrame) -> np.ndarray:
+        """Return (n, D) float32."""
+        return as_float32(self.encoder(rows))
+
+    def read(self, path: Path) -> tuple[pd.DataFrame, dict[str, list]]:
+        """Return the columns of a CSV file, and the line of each row."""
+        text = read_csv(path, self.form)
+        return self._columns(text), {"line": text.lines}
+
+    def taken(self, rows: Any) -> pd.DataFrame:
+        """Return the columns of a DataFrame, or of what pandas makes one of."""
+        frame = pd.DataFrame(rows)
+        cells = pd.DataFrame({str(name): _cells(frame[name]) for name in frame}, dtype=object)
+        form = CSVForm(dates=self.form.dates)
+        return self._columns(
+            TextTable(
+                path=Path("rows"),
+                cells=cells,
+                lines=list(range(1, len(cells) + 1)),
+                separator=",",
+                form=form,
+            )
+        )
+
+    def _columns(self, text: TextTable) -> pd.DataFrame:
+        """Return the columns that give an input; say what was not known of them before."""
+        names = self.encoder.columns
+        lacking = [name for name in names if name not in text.names]
+        if lacking:
+            raise MetalossError(
+                f"{text.path}: no column {', '.join(lacking)}; expected the columns that the run "
+                f"learned from: {', '.join(names)}"
+            )
+        columns = text.columns(names, self.forms)
+        texts = self.encoder.texts
+        for name in names:
+            if name in texts:
+                lost, what = ~columns[name].isin(texts[name]), "hold a text without an input"
+            else:
+                lost, what = columns[name].isna(), "hold no number: the training median is taken"
+            if lost.any():
+                example = f", such as {text.column(name)[int(np.argmax(lost))][:40]!r}"
+                warn(
+                    f"{text.path}: column {name!r}: {lost.sum()} of {len(columns)} cells {what}"
+                    f"{example if name in texts else ''}"
+                )
+        return columns
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return what was fitted, what columns hold, and how files are written."""
+        form = {**asdict(self.form), "decimal": self.form.decimal.value}
+        return {
+            "form": {**form, "thousands": self.form.thousands.value},
+            "forms": {name: asdict(self.forms[name]) for name in self.encoder.columns},
+            **self.encoder.to_dict(),
+        }
+
+    @classmethod
+    def from_dict(cls, content: Mapping[str, Any]) -> Self:
+        """Return the same, to the last bit."""
+        form = dict(content["form"])
+        form["decimal"], form["thousands"] = Decimal(form["decimal"]), Thousands(form["thousands"])
+        return cls(
+            encoder=TableEncoder.from_dict(content),
+            forms={name: ColumnForm(**one) for name, one in content["forms"].items()},
+            form=CSVForm(**form),
+        )
+
+
+def _cells(column: pd.Series) -> list[str]:
+    """Return the values of a column as a CSV file would hold them."""
+    known = column.notna()
+    if pd.api.types.is_datetime64_any_dtype(column):
+        return [one.isoformat() if has else "" for one, has in zip(column, known, strict=True)]
+    if pd.api.types.is_float_dtype(column):
+        # 12 and 12.0 are one text in a column of texts, and one number in others.
+        values = column.astype(object)
+        return [_number(one) if has else "" for one, has in zip(values, known, strict=True)]
+    return [str(one).strip() if has else "" for one, has in zip(column, known, strict=True)]
+
+
+def _number(value: float) -> str:
+    whole = float(value).is_integer() and abs(value) < 1e15
+    return str(int(value)) if whole else repr(float(value))

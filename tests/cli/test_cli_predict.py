@@ -1,0 +1,63 @@
+"""``metaloss predict``, from the command line."""
+
+import csv
+import json
+
+import pytest
+
+import metaloss
+from metaloss.cli.main import main
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("predict")
+    lines = [f"{row % 7},{row % 3},{'yes' if row % 7 > 3 else 'no'}" for row in range(60)]
+    (folder / "train.csv").write_text("\n".join(["x,z,y", *lines]))
+    words = ["task=csv", f"task.path={folder / 'train.csv'}", "task.target=y", "tracker=[]"]
+    words += ["schedule=static", "loss=cross_entropy", "steps=200", "model.hidden=[8]"]
+    return metaloss.train([*words, "compile=off", f"output={folder / 'run'}"]).folder
+
+
+def test_predictions_are_written_for_every_row(run, tmp_path, capsys):
+    new, out = tmp_path / "new.csv", tmp_path / "out.csv"
+    new.write_text("z;more;x\n1;a;0\n\n2;b;6,0\n0;c;1,0\n")
+    assert main(["predict", str(run), str(new), "--out", str(out)]) == 0
+    assert capsys.readouterr().out == f"{out}: 3 rows\n"
+    rows = list(csv.DictReader(out.read_text().splitlines()))
+    assert [(row["line"], row["class"]) for row in rows] == [("2", "no"), ("4", "yes"), ("5", "no")]
+    for row in rows:
+        assert float(row["p(no)"]) + float(row["p(yes)"]) == pytest.approx(1)
+
+
+def test_what_is_wrong_is_said_in_one_line_and_nothing_is_written(run, tmp_path, capsys):
+    new, out = tmp_path / "new.csv", tmp_path / "out.csv"
+
+    def refused(*words):
+        assert main(["predict", *map(str, words)]) == 2
+        (line,) = capsys.readouterr().err.splitlines()
+        return line
+
+    assert "No such file or directory" in refused(run, new, "--out", out)
+    new.write_text("x\n1\n")
+    assert "no column z; expected the columns that the run" in refused(run, new, "--out", out)
+    assert "is no run's folder" in refused(tmp_path, new, "--out", out)
+    assert not out.exists()
+    out.write_text("mine")
+    assert refused(run, new, "--out", out).endswith("exists already: choose another file")
+    assert out.read_text() == "mine"
+
+
+def test_a_run_that_diverged_must_be_forced(run, tmp_path, capsys):
+    new, out = tmp_path / "new.csv", tmp_path / "out.csv"
+    new.write_text("x,z\n1,1\n")
+    summary = run / "summary.json"
+    content = summary.read_text()
+    summary.write_text(json.dumps({**json.loads(content), "status": "diverged"}))
+    try:
+        assert main(["predict", str(run), str(new), "--out", str(out)]) == 2
+        assert "the run ended as diverged" in capsys.readouterr().err
+        assert main(["predict", str(run), str(new), "--out", str(out), "--force"]) == 0
+    finally:
+        summary.write_text(content)
+    assert out.exists()
