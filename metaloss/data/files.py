@@ -23,34 +23,6 @@ def warn(message: str) -> None:
     warnings.warn_explicit(message, DataWarning, "metaloss", 0)
 
 
-def require_files(
-    root: Path, names: Sequence[str], *, task: str, source: str, suffixes: Sequence[str] = ("",)
-) -> None:
-    """Raise unless all files are there.
-
-    Args:
-        root: The folder of ``task.root``.
-        names: Paths within it.
-        task: For the message.
-        source: What to put there, for the message.
-        suffixes: What a file's name may end with, such as ``.gz``.
-
-    Raises:
-        MetalossError: With the files that are missing.
-    """
-    lacking = missing(root, names, suffixes)
-    if lacking:
-        raise MetalossError(
-            f"task={task}: {root.absolute()} lacks {', '.join(lacking)}: put {source} there, or "
-            "set task.root=FOLDER to where they are, or task.download=true"
-        )
-
-
-def missing(root: Path, names: Sequence[str], suffixes: Sequence[str]) -> list[str]:
-    """Return the names of the files that are not there."""
-    return [name for name in names if found(root, name, suffixes) is None]
-
-
 def found(root: Path, name: str, suffixes: Sequence[str]) -> Path | None:
     """Return where a file is, with the first suffix that it is found with; None if it is not."""
     paths = [root / f"{name}{suffix}" for suffix in suffixes]

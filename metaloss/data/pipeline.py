@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from metaloss.contracts import Pipeline, Task
+from metaloss.data.images.picture_inputs import PictureInputs
 from metaloss.data.inputs import (
     GivenInputs,
     Inputs,
@@ -32,7 +33,7 @@ from metaloss.types import Link
 
 PIPELINE = "pipeline.json"
 FORMAT = 1
-_KINDS: tuple[type[Inputs], ...] = (ScaledInputs, GivenInputs, TableInputs)
+_KINDS: tuple[type[Inputs], ...] = (ScaledInputs, GivenInputs, TableInputs, PictureInputs)
 
 
 @dataclass(frozen=True, kw_only=True)

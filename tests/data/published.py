@@ -19,12 +19,12 @@ def drawn(classes, channels, size, count, seed):
     return (faces[labels] + noise).astype(np.uint8), labels
 
 
-def write_mnist(root, folder="MNIST", *, compress=True):
+def write_mnist(root, folder="MNIST", *, compress=True, seed=1):
     place = root / folder / "raw"
     place.mkdir(parents=True)
     parts = {}
-    for name, count, seed in (("train", TRAIN, 1), ("t10k", TEST, 2)):
-        pictures, labels = parts[name] = drawn(10, 1, 28, count, seed)
+    for name, count, drawn_by in (("train", TRAIN, seed), ("t10k", TEST, 2)):
+        pictures, labels = parts[name] = drawn(10, 1, 28, count, drawn_by)
         _write_idx(place / f"{name}-images-idx3-ubyte", pictures[:, 0], compress)
         _write_idx(place / f"{name}-labels-idx1-ubyte", labels.astype(np.uint8), compress)
     return list(parts.values())

@@ -10,9 +10,10 @@ from safetensors.torch import load_file
 
 import metaloss
 from metaloss.data.augment import CropFlipCutout
+from metaloss.data.images import mnist
 from metaloss.data.images.cifar import CIFAR10, CIFAR100
 from metaloss.data.images.mnist import MNIST, FashionMNIST
-from metaloss.data.images.pictures import Augment
+from metaloss.data.images.picture_rows import Augment
 from metaloss.data.images.plain_pickle import read_plain
 from metaloss.data.images.svhn import SVHN
 from metaloss.errors import MetalossError
@@ -26,6 +27,7 @@ from .published import (
     write_svhn,
 )
 
+SYSTEM = mnist.SYSTEM
 SOURCES = {
     "mnist": MNIST,
     "fashion_mnist": FashionMNIST,
@@ -34,6 +36,13 @@ SOURCES = {
     "svhn": SVHN,
 }
 each_source = pytest.mark.parametrize("name", SOURCES)
+
+
+@pytest.fixture(autouse=True)
+def system(tmp_path, monkeypatch):
+    """Return the folder that is taken for the system's: it is not there."""
+    monkeypatch.setattr(mnist, "SYSTEM", tmp_path / "system")
+    return tmp_path / "system"
 
 
 @pytest.fixture
@@ -137,6 +146,32 @@ def test_unpacked_files_are_read_as_well(tmp_path):
     assert torch.equal(one.train.inputs, other.train.inputs)
     # What is not the reader's own stays as it is.
     assert all(path.suffix == ".gz" for path in (tmp_path / "packed/MNIST/raw").iterdir())
+
+
+def test_fashion_mnist_is_found_where_the_system_s_package_puts_it(tmp_path, system):
+    ((pictures, labels), _) = write_mnist(tmp_path, "FashionMNIST")
+    (tmp_path / "FashionMNIST/raw").rename(system)
+    table = FashionMNIST(root=str(tmp_path)).table()
+    assert (table.inputs[: len(labels)] == pictures).all()
+    assert (table.targets[: len(labels)] == labels).all()
+    with pytest.raises(MetalossError, match="lacks MNIST/raw/train-images-idx3-ubyte"):
+        MNIST(root=str(tmp_path)).table()
+    # The files below the root come first.
+    ((other, _), _) = write_mnist(tmp_path / "own", "FashionMNIST", seed=7)
+    assert (FashionMNIST(root=str(tmp_path / "own")).table().inputs[: len(labels)] == other).all()
+    assert (other != pictures).any()
+
+
+@pytest.mark.skipif(not SYSTEM.exists(), reason="needs the package dataset-fashion-mnist")
+def test_the_system_s_fashion_mnist_is_the_published_one(monkeypatch, tmp_path):
+    monkeypatch.setattr(mnist, "SYSTEM", SYSTEM)
+    table = FashionMNIST(root=str(tmp_path)).table()
+    assert table.inputs.shape == (70_000, 1, 28, 28)
+    assert np.bincount(table.targets[:60_000]).tolist() == [6000] * 10
+    assert table.given["test"].tolist() == [*range(60_000, 70_000)]
+    # Mean and deviation as they are commonly given.
+    train = table.inputs[:60_000] / 255
+    assert (round(train.mean(), 4), round(train.std(), 4)) == (0.2860, 0.3530)
 
 
 @each_source

@@ -158,7 +158,7 @@ def test_columns_that_are_missing_or_unknown_are_named(files, write):
 def test_classes_of_one_file_are_said_and_counted(files, write):
     columns = table(30, 1)
     columns["kind"][:2] = ["maybe", "maybe"]
-    message = r"train.csv: classes that occur in one file only: 'maybe' in checked.csv$"
+    message = r"train.csv: classes that occur in one place only: 'maybe' in checked.csv$"
     with pytest.warns(DataWarning, match=message):
         task = build({**files, "trusted": write("checked.csv", columns)})
     assert task.outputs == 3

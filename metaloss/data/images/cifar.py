@@ -9,7 +9,8 @@ from typing import ClassVar
 import numpy as np
 
 from metaloss.data.files import reading
-from metaloss.data.images.pictures import Augment, Pictures, PictureSource
+from metaloss.data.images.picture_rows import Augment
+from metaloss.data.images.pictures import Pictures, PictureSource
 from metaloss.data.images.plain_pickle import read_plain
 from metaloss.errors import MetalossError
 

@@ -11,6 +11,8 @@ from typing import ClassVar
 from metaloss.data.files import found, reading
 from metaloss.data.images.pictures import Pictures, PictureSource
 
+# Where Debian and Ubuntu put Fashion-MNIST.
+SYSTEM = Path("/usr/share/datasets/fashion-mnist")
 _PARTS = ("train-images-idx3", "train-labels-idx1", "t10k-images-idx3", "t10k-labels-idx1")
 
 
@@ -49,7 +51,7 @@ class MNIST(PictureSource):
             (read_image_file, read_label_file),
             strict=True,
         ):
-            path = found(root, name, self.suffixes)
+            path = self.file(root, name)
             assert path is not None
             with reading(path), TemporaryDirectory() as place:
                 if path.suffix == ".gz":
@@ -72,7 +74,8 @@ class MNIST(PictureSource):
 class FashionMNIST(MNIST):
     """Fashion-MNIST: 60,000 training and 10,000 test pictures of clothes, 28×28 pixels.
 
-    Inputs (B, 1, 28, 28). Files: as MNIST's, in ``ROOT/FashionMNIST/raw``.
+    Inputs (B, 1, 28, 28). Files: as MNIST's, in ``ROOT/FashionMNIST/raw``; or where Debian's and
+    Ubuntu's package ``dataset-fashion-mnist`` puts them.
 
     Reference:
         Xiao, Rasul & Vollgraf, "Fashion-MNIST: a Novel Image Dataset for Benchmarking Machine
@@ -83,3 +86,10 @@ class FashionMNIST(MNIST):
     about: ClassVar[str] = "clothes, 28×28, ten classes; error: share of wrong classes"
     folder: ClassVar[str] = "FashionMNIST"
     files: ClassVar[tuple[str, ...]] = _files("FashionMNIST")
+    archive: ClassVar[str] = (
+        "the four files (.gz or unpacked; the Debian package dataset-fashion-mnist has them too)"
+    )
+
+    def file(self, root: Path, name: str) -> Path | None:
+        """Return where a file is, below the root or in the system's folder; or None."""
+        return super().file(root, name) or found(SYSTEM, Path(name).name, self.suffixes)

@@ -3,45 +3,27 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Callable
-from dataclasses import dataclass, field, replace
-from enum import Enum
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import ClassVar
 
 import numpy as np
-from torch import Tensor
 
-from metaloss.contracts import Task
-from metaloss.data.augment import CropFlipCutout
-from metaloss.data.checks import number, whole
-from metaloss.data.files import download, missing, require_files
-from metaloss.data.inputs import Inputs, ScaledInputs
-from metaloss.data.number_source import NumberSource
-from metaloss.data.scaling import fit_channels
+from metaloss.data.files import download, found
+from metaloss.data.images.picture_rows import PictureRows
 from metaloss.data.source import Table
 from metaloss.data.splits import Split, split_rest
-from metaloss.data.targets.problems import ClassOptions, ClassProblem, Problem
+from metaloss.data.targets.problems import ClassProblem, Problem
 from metaloss.errors import MetalossError
 
 Pictures = tuple[np.ndarray, np.ndarray]
 
 
-class Augment(Enum):
-    """What is done to training pictures: nothing, a shifted crop, or that and a flip."""
-
-    none = "none"
-    crop = "crop"
-    crop_flip = "crop_flip"
-
-
 @dataclass(frozen=True, kw_only=True)
-class PictureSource(NumberSource, ClassOptions):
-    """Pictures (B, C, H, W) in float32, each channel scaled by the training rows' pixels.
+class PictureSource(PictureRows):
+    """Pictures with a published test split, which is the test part.
 
-    The published test split is the test part; training and trusted rows are drawn from the
-    published training split, stratified by class. Augmentation is drawn anew for every batch of
-    training rows, on the device; trusted and test rows are never augmented.
+    Training and trusted rows are drawn from the published training split, stratified by class.
     """
 
     root: str = field(default="data", metadata={"help": "folder that holds the files"})
@@ -52,34 +34,11 @@ class PictureSource(NumberSource, ClassOptions):
         default=0.1,
         metadata={"help": "trusted rows, which judge, as a share of the published training rows"},
     )
-    augment: Augment = field(
-        default=Augment.none,
-        metadata={"help": "augmentation of training batches: none, crop or crop_flip"},
-    )
-    padding: int = field(default=4, metadata={"help": "largest shift of a crop, in pixels"})
-    cutout: int = field(
-        default=0,
-        metadata={"help": "side of the square that is covered in training pictures; 0: none"},
-    )
-    stream: bool | None = field(
-        default=None,
-        metadata={
-            "help": "keep pictures in the CPU's memory and move batches; null: if they are large"
-        },
-    )
 
     classes: ClassVar[int]
-    per_feature: ClassVar[bool] = False
     files: ClassVar[tuple[str, ...]]
     suffixes: ClassVar[tuple[str, ...]] = ("",)
     archive: ClassVar[str]
-
-    def __post_init__(self) -> None:
-        """Check the ranges."""
-        super().__post_init__()
-        number("task.valid_fraction", self.valid_fraction, 0, 1)
-        whole("task.padding", self.padding, 1)
-        whole("task.cutout", self.cutout, 0)
 
     @abstractmethod
     def read(self, root: Path, test: bool) -> Pictures:
@@ -89,19 +48,26 @@ class PictureSource(NumberSource, ClassOptions):
     def fetch(self, root: Path) -> None:
         """Download the files."""
 
-    def build(self, seed: int) -> Task:
-        """Read and split the pictures, stratified; the same seed gives the same task."""
-        return replace(super().build(seed), stream=self.stream)
+    def file(self, root: Path, name: str) -> Path | None:
+        """Return where a file is, with the first suffix that it is found with; or None."""
+        return found(root, name, self.suffixes)
+
+    def lacking(self, root: Path) -> list[str]:
+        """Return the names of the files that are nowhere."""
+        return [name for name in self.files if self.file(root, name) is None]
 
     def table(self) -> Table:
         """Return the rows of both published splits, the test rows last."""
         root = Path(self.root).expanduser()
-        if self.download and (lacking := missing(root, self.files, self.suffixes)):
+        if self.download and (lacking := self.lacking(root)):
             put = f"put {self.archive} into {root.absolute()}, which lacks {', '.join(lacking)}"
             download(self.title, lambda: self.fetch(root), by_hand=put)
-        require_files(
-            root, self.files, task=self.title, source=self.archive, suffixes=self.suffixes
-        )
+        if lacking := self.lacking(root):
+            raise MetalossError(
+                f"task={self.title}: {root.absolute()} lacks {', '.join(lacking)}: put "
+                f"{self.archive} there, or set task.root=FOLDER to where they are, or "
+                "task.download=true"
+            )
         parts = []
         for test in (False, True):
             pictures, labels = self.read(root, test)
@@ -120,20 +86,6 @@ class PictureSource(NumberSource, ClassOptions):
         """Return the published test rows, and a split of the others."""
         fractions = self.valid_fraction, 0.0
         return split_rest(len(table.targets), table.given, fractions, rng, strata=strata)
-
-    def fit(self, table: Table, train: np.ndarray) -> Inputs:
-        """Return the scaling of each channel."""
-        return ScaledInputs(fit_channels(table.inputs[train]))
-
-    def augmentation(self) -> Callable[[Tensor, Tensor], Tensor] | None:
-        """Return what the options ask for."""
-        if self.augment is Augment.none and not self.cutout:
-            return None
-        return CropFlipCutout(
-            padding=0 if self.augment is Augment.none else self.padding,
-            flip=self.augment is Augment.crop_flip,
-            cutout=self.cutout,
-        )
 
     def _check(self, pictures: np.ndarray, labels: np.ndarray, part: str) -> None:
         fits = pictures.dtype == np.uint8 and pictures.ndim == 4

@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import ClassVar
 
 from metaloss.data.files import reading
-from metaloss.data.images.pictures import Augment, Pictures, PictureSource
+from metaloss.data.images.picture_rows import Augment
+from metaloss.data.images.pictures import Pictures, PictureSource
 
 
 @dataclass(frozen=True, kw_only=True)

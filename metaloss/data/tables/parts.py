@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -14,6 +13,7 @@ from metaloss.data.tables.cells import MISSING
 from metaloss.data.tables.reader import read_csv
 from metaloss.data.tables.target import Target, read_same_target
 from metaloss.data.tables.text_table import ColumnForm, TextTable
+from metaloss.data.targets.shared_classes import check_shared_classes
 from metaloss.errors import MetalossError, unknown_name
 
 _YES = {"1", "1.0", "true", "yes", "y", "t", "x"}
@@ -64,7 +64,8 @@ def read_rows(
         tables.append(other.columns(names, forms).iloc[found[-1].rows])
         _say_repeated(path, text, tables[-1], tables[0])
     paths = [str(text.path), *files.values()]
-    _check_classes(paths, found)
+    if found[-1].classes is not None:
+        check_shared_classes(paths, [one.values for one in found], found[-1].classes)
     ends = np.cumsum([len(one.rows) for one in found])
     return Rows(
         inputs=pd.concat(tables, ignore_index=True),
@@ -123,20 +124,3 @@ def _say_repeated(path: str, first: TextTable, rows: pd.DataFrame, train: pd.Dat
     again = pd.util.hash_pandas_object(rows, index=False).isin(known).sum()
     if again:
         warn(f"{path}: {again} of {len(rows)} rows have the same inputs as a row of {first.path}")
-
-
-def _check_classes(paths: Sequence[str], found: Sequence[Target]) -> None:
-    classes = found[-1].classes
-    if classes is None or len(paths) == 1:
-        return
-    held = [np.isin(np.arange(len(classes)), target.values) for target in found]
-    for path, one in zip(paths[1:], held[1:], strict=True):
-        if not (one & held[0]).any():
-            raise MetalossError(f"{path}: none of its classes occurs in {paths[0]}")
-    alone = [
-        f"{classes[place]!r} in {Path(paths[int(np.argmax(here))]).name}"
-        for place, here in enumerate(np.stack(held, axis=1))
-        if here.sum() == 1
-    ]
-    if alone:
-        warn(f"{paths[0]}: classes that occur in one file only: {', '.join(alone[:10])}")

@@ -1,0 +1,151 @@
+"""Your own pictures: a folder with a subfolder for each class."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+
+from metaloss.data.checks import number, whole
+from metaloss.data.files import warn
+from metaloss.data.images.picture_inputs import (
+    PictureForm,
+    PictureInputs,
+    are_colour,
+    read_pictures,
+)
+from metaloss.data.images.picture_rows import PictureRows
+from metaloss.data.inputs import Inputs
+from metaloss.data.scaling import fit_channels
+from metaloss.data.source import Table
+from metaloss.data.splits import Split, split_rest
+from metaloss.data.targets.problems import ClassProblem, Problem
+from metaloss.data.targets.shared_classes import check_shared_classes
+from metaloss.errors import MetalossError
+
+_FEWEST_ROWS = 20
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImageFolders(PictureRows):
+    """Pictures in folders, of any size, grey or in colour; a subfolder's name is the class.
+
+    Inputs (B, C, size, size): the shorter side is scaled to ``size``, the middle is taken. C is 1
+    where all training pictures are grey, otherwise 3. A file that cannot be read is left out, and
+    a warning counts such files. Trusted rows, which judge the loss, and test rows are drawn from
+    the folder, or come from folders of their own.
+
+    Raises:
+        MetalossError: At ``build``, in one line, if a folder is not what it should be.
+    """
+
+    path: str = field(default="", metadata={"help": "a folder with a subfolder for each class"})
+    trusted: str = field(
+        default="", metadata={"help": "a folder of checked pictures, which judge; empty: drawn"}
+    )
+    test: str = field(default="", metadata={"help": "a folder of test pictures; empty: drawn"})
+    size: int = field(default=64, metadata={"help": "height and width of the inputs, in pixels"})
+    valid_fraction: float = field(
+        default=0.15, metadata={"help": "trusted rows, which judge, as a share of task.path"}
+    )
+    test_fraction: float = field(
+        default=0.25, metadata={"help": "test rows, as a share of task.path"}
+    )
+
+    title: ClassVar[str] = "images"
+    about: ClassVar[str] = "pictures of a folder; error: share of wrong classes"
+
+    def __post_init__(self) -> None:
+        """Check the ranges."""
+        super().__post_init__()
+        number("task.test_fraction", self.test_fraction, 0, 1)
+        whole("task.size", self.size, 4)
+        if self.valid_fraction + self.test_fraction >= 1:
+            raise MetalossError(
+                f"task.valid_fraction={self.valid_fraction} and "
+                f"task.test_fraction={self.test_fraction}: expected a sum below 1"
+            )
+
+    def table(self) -> Table:
+        """Return the pictures of all folders, one after the other."""
+        if not self.path:
+            raise MetalossError("task=images needs task.path=FOLDER")
+        folders = {"train": self.path, "valid": self.trusted, "test": self.test}
+        folders = {part: path for part, path in folders.items() if path}
+        listed = {part: _samples(Path(path).expanduser()) for part, path in folders.items()}
+        form = PictureForm(size=self.size, colour=are_colour([one for one, _ in listed["train"]]))
+        classes = sorted({name for _, name in listed["train"]})
+        classes += sorted({name for part in listed.values() for _, name in part} - {*classes})
+        places = {name: place for place, name in enumerate(classes)}
+        parts: dict[str, tuple[np.ndarray, np.ndarray]] = {}
+        for part, samples in listed.items():
+            folder = Path(folders[part]).expanduser()
+            pictures, kept = read_pictures(folder, [path for path, _ in samples], form)
+            parts[part] = pictures, np.array([places[samples[one][1]] for one in kept])
+            _say_repeated(folders, part, pictures, parts["train"][0])
+        if len(parts["train"][1]) < _FEWEST_ROWS or len(np.unique(parts["train"][1])) < 2:
+            raise MetalossError(
+                f"{self.path}: {len(parts['train'][1])} pictures in "
+                f"{len(np.unique(parts['train'][1]))} subfolders; expected at least {_FEWEST_ROWS} "
+                "in two or more"
+            )
+        labels = [label for _, label in parts.values()]
+        check_shared_classes(list(folders.values()), labels, classes)
+        ends = np.cumsum([len(label) for label in labels])
+        given = zip([*parts][1:], ends[:-1], ends[1:], strict=True)
+        return Table(
+            np.concatenate([pictures for pictures, _ in parts.values()]),
+            np.concatenate(labels),
+            given={part: np.arange(first, last) for part, first, last in given},
+            name=Path(self.path).absolute().name,
+            classes=classes,
+            forms={"pictures": form},
+        )
+
+    def problem(self, table: Table) -> Problem:
+        """Return the classes."""
+        assert table.classes is not None
+        return ClassProblem(
+            outputs=len(table.classes), noise=self.label_noise, options=self, names=table.classes
+        )
+
+    def split(self, table: Table, strata: np.ndarray | None, rng: np.random.Generator) -> Split:
+        """Return the rows of each part, before any are left out."""
+        fractions = self.valid_fraction, self.test_fraction
+        return split_rest(len(table.targets), table.given, fractions, rng, strata=strata)
+
+    def fit(self, table: Table, train: np.ndarray) -> Inputs:
+        """Return the size, and the scaling of each channel."""
+        scaling = fit_channels(table.inputs[train])
+        return PictureInputs(form=table.forms["pictures"], scaling=scaling)
+
+
+def _samples(folder: Path) -> list[tuple[Path, str]]:
+    """Return the pictures in a folder's subfolders, with the name of the subfolder."""
+    from torchvision.datasets import ImageFolder
+
+    try:
+        found: Any = ImageFolder(folder, allow_empty=True)
+    except (OSError, RuntimeError) as error:
+        reason = "no such folder" if not folder.is_dir() else "no subfolders"
+        raise MetalossError(
+            f"{folder}: {reason}; expected a folder with a subfolder of pictures for each class"
+        ) from error
+    if not found.samples:
+        raise MetalossError(
+            f"{folder}: no pictures in its subfolders; expected files such as .png or .jpg"
+        )
+    return [(Path(path), found.classes[label]) for path, label in found.samples]
+
+
+def _say_repeated(
+    folders: dict[str, str], part: str, pictures: np.ndarray, train: np.ndarray
+) -> None:
+    if part == "train":
+        return
+    known = {hash(one.tobytes()) for one in train}
+    again = sum(hash(one.tobytes()) in known for one in pictures)
+    if again:
+        warn(f"{folders[part]}: {again} of {len(pictures)} pictures are in {folders['train']} too")

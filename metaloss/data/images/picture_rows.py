@@ -1,0 +1,81 @@
+"""Options that all tasks of pictures share, and what is done to their pictures."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from enum import Enum
+from typing import ClassVar
+
+import numpy as np
+from torch import Tensor
+
+from metaloss.contracts import Task
+from metaloss.data.augment import CropFlipCutout
+from metaloss.data.checks import number, whole
+from metaloss.data.inputs import Inputs, ScaledInputs
+from metaloss.data.number_source import NumberSource
+from metaloss.data.scaling import fit_channels
+from metaloss.data.source import Table
+from metaloss.data.targets.problems import ClassOptions
+
+
+class Augment(Enum):
+    """What is done to training pictures: nothing, a shifted crop, or that and a flip."""
+
+    none = "none"
+    crop = "crop"
+    crop_flip = "crop_flip"
+
+
+@dataclass(frozen=True, kw_only=True)
+class PictureRows(NumberSource, ClassOptions):
+    """Pictures (B, C, H, W) in float32, each channel scaled by the training rows' pixels.
+
+    Augmentation is drawn anew for every batch of training rows, on the device; trusted and test
+    rows are never augmented.
+    """
+
+    augment: Augment = field(
+        default=Augment.none,
+        metadata={"help": "augmentation of training batches: none, crop or crop_flip"},
+    )
+    padding: int = field(default=4, metadata={"help": "largest shift of a crop, in pixels"})
+    cutout: int = field(
+        default=0,
+        metadata={"help": "side of the square that is covered in training pictures; 0: none"},
+    )
+    stream: bool | None = field(
+        default=None,
+        metadata={
+            "help": "keep pictures in the CPU's memory and move batches; null: if they are large"
+        },
+    )
+
+    valid_fraction: float
+    per_feature: ClassVar[bool] = False
+
+    def __post_init__(self) -> None:
+        """Check the ranges."""
+        super().__post_init__()
+        number("task.valid_fraction", self.valid_fraction, 0, 1)
+        whole("task.padding", self.padding, 1)
+        whole("task.cutout", self.cutout, 0)
+
+    def build(self, seed: int) -> Task:
+        """Read and split the pictures, stratified; the same seed gives the same task."""
+        return replace(super().build(seed), stream=self.stream)
+
+    def fit(self, table: Table, train: np.ndarray) -> Inputs:
+        """Return the scaling of each channel."""
+        return ScaledInputs(fit_channels(table.inputs[train]))
+
+    def augmentation(self) -> Callable[[Tensor, Tensor], Tensor] | None:
+        """Return what the options ask for."""
+        if self.augment is Augment.none and not self.cutout:
+            return None
+        return CropFlipCutout(
+            padding=0 if self.augment is Augment.none else self.padding,
+            flip=self.augment is Augment.crop_flip,
+            cutout=self.cutout,
+        )
