@@ -50,7 +50,7 @@ class StreamedInputs:
         return batch
 
     def _begin(self, number: int) -> tuple[int, Future[Tensor]]:
-        # Which rows: asked here, not in the thread, since a stream remembers its epoch's order.
+        # Rows are chosen here and not in the thread: a stream remembers its epoch's order.
         return number, self._pool.submit(self._gathered, self._indices(number))
 
     def _gathered(self, chosen: Tensor) -> Tensor:

@@ -94,7 +94,7 @@ class BatchStream:
         if epoch not in self._orders:
             draw = generator(self._seed, f"batches/{self._purpose}", epoch)
             order = torch.randperm(self._count, generator=draw)
-            # Two epochs at most: what is streamed is drawn one batch ahead.
+            # Two epochs at most: streamed batches are drawn one ahead.
             last = list(self._orders.items())[-1:]
             there = sent(order, self.rows.targets.device)
             self._orders = dict([*last, (epoch, (order, there))])
@@ -112,7 +112,7 @@ def in_one_launch(augment: CropFlipCutout) -> Compiled:
     return Compiled(augment)
 
 
-# A CUDA graph that is freed when modules are already gone says so.
+# Freed before modules are torn down: a CUDA graph complains otherwise.
 atexit.register(in_one_launch.cache_clear)
 
 

@@ -61,7 +61,7 @@ def choose(
         return Compile.off
     asked = f"compile={config.compile.value}"
     if isinstance(problem, ShardedProblem):
-        # What processes exchange is no operation that a program could hold.
+        # A program cannot hold what processes exchange.
         if config.compile is not Compile.auto:
             raise MetalossError(f"{asked}: a run in several processes is eager: use compile=off")
         return Compile.off
@@ -111,7 +111,7 @@ def expected_seconds(
 
 @torch.no_grad()
 def _operations(problem: InnerProblem, inner: InnerState, batch: Batch) -> float:
-    # In train mode: it is in its first such pass that a model's own randomness shows.
+    # In train mode, where a model's own randomness shows.
     key = key_tensor(0, "probe", device=batch.targets.device)
     with FlopCounterMode(display=False) as counter:
         problem.predict(inner.params, inner.buffers, batch, key)

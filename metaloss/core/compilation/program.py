@@ -141,7 +141,7 @@ class Compiled:
 
 
 def _copied(values: Sequence[Tensor]) -> list[Tensor]:
-    # Most are weights: all of them by one launch, where each would otherwise be one of its own.
+    # Most are weights: copied in one launch instead of one each.
     alike = [value for value in values if value.dtype is torch.float32]
     copies = iter(torch._foreach_mul(alike, 1.0) if alike else ())
     return [next(copies) if value.dtype is torch.float32 else value.clone() for value in values]
@@ -149,13 +149,13 @@ def _copied(values: Sequence[Tensor]) -> list[Tensor]:
 
 @contextmanager
 def _without_chatter() -> Iterator[None]:
-    # Where a compiler for CUDA is installed and no GPU, the first compilation in a process says so.
+    # With a CUDA compiler but no GPU, the first compilation in a process logs a warning.
     logger = logging.getLogger("torch.utils.cpp_extension")
     before = logger.level
     logger.setLevel(logging.ERROR)
     try:
         with warnings.catch_warnings():
-            # What a user can do nothing about, and what `tf32=` chooses.
+            # A user can do nothing about the first; the second is chosen by `tf32=`.
             for message in (r"\s*Online softmax is disabled", "TensorFloat32 tensor cores"):
                 warnings.filterwarnings("ignore", message, UserWarning)
             yield
@@ -197,7 +197,7 @@ def _traced(
         leaves, structure = function(*given)
         return leaves
 
-    # On forms alone: nothing is computed, so that tracing takes no memory beside the program's.
+    # Traced on shapes alone: nothing is computed, and tracing takes no memory of its own.
     with tracing(TracingContext(FakeTensorMode(allow_non_fake_inputs=True))):
         traced = make_fx(tensors_of, tracing_mode="fake")(*tensors)
     inputs = [node for node in traced.graph.nodes if node.op == "placeholder"]
@@ -212,7 +212,7 @@ def _traced(
         else:
             leaves.append(leaf)
     output.args = (tuple(computed),)
-    # Autograd asks about shapes on its way: those nodes have no tensors for results.
+    # Autograd asks about shapes while it is traced: those nodes return no tensors.
     traced.graph.eliminate_dead_code()
     simplify_products(traced.graph)
     merge_repeated(traced.graph)

@@ -83,7 +83,7 @@ class Setup:
 
     def state(self, inner: InnerState, phi: Tensors) -> TrainState:
         """Return the state that a phase begins with: nothing remembered, nothing measured."""
-        # φ's start is computed: on another machine it may be rounded in another way.
+        # φ's start is computed, and another machine may round it differently.
         inner, phi = self.problem.broadcast((inner, phi))
         return TrainState(
             inner,
@@ -110,7 +110,7 @@ def prepare(
         task: Instead of the config's; so with ``model`` and ``loss``.
         model: See above.
         loss: See above.
-        ranks: The processes that train together; this is no place for them to talk.
+        ranks: The processes that train together. They must not communicate in here.
 
     Raises:
         MetalossError: If parts do not fit each other; nothing was written by then.
@@ -162,7 +162,7 @@ def prepare(
     if several:
         problem = ShardedProblem.of(problem, ranks=ranks)
     compiles = choose(config, problem, schedule, engine, first, batch)
-    # Only an augmentation of ours is sure to be a pure function, as a program must be.
+    # A program must be a pure function: only our own augmentation is sure to be one.
     crops = task.augment
     if type(crops) is CropFlipCutout and compiles is Compile.on and device.type == "cuda":
         quick = replace(task, augment=in_one_launch(crops))
@@ -257,7 +257,7 @@ def build_loss(chosen: Selected, task: Task, seed: int) -> LearnedLoss:
         options = options.for_task(task)
     with seeded(seed, "loss"):
         loss = registry.get("loss", chosen.name).build(options, link=task.link)
-    # Set, not handed over: a family from elsewhere need not take it.
+    # Set afterwards: a plugin's family need not take it as an argument.
     loss.ignore_index = task.ignore_index
     if loss.family is None:
         loss.family = chosen.name

@@ -29,7 +29,7 @@ Made = Mapping[str, Any]
 def check_empty(folder: Path) -> None:
     """Raise if a new run would write over something.
 
-    What a run that was killed in its first moments leaves, before its ``config.yaml``, is nothing.
+    The files that a killed run leaves before its ``config.yaml`` do not count.
     """
     try:
         taken = folder.exists() and (not folder.is_dir() or not has_nothing(folder))

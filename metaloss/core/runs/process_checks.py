@@ -14,8 +14,9 @@ from metaloss.core.storage.digests import digest
 from metaloss.errors import MetalossError, UnsupportedError
 from metaloss.inner.sharded import ShardedProblem
 
-# Between the whole batch and its shares, as a part of the largest output: rounding stays below
-# (convolutions in TF32 included), rows that depend on each other are far above.
+# Largest difference between outputs of the whole batch and of its shares, as a fraction of the
+# largest output. Rounding stays below it (convolutions in TF32 included); rows that depend on each
+# other are far above.
 _TOLERANCE = {Precision.fp32: 0.02, Precision.bf16: 0.1}
 
 

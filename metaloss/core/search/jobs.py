@@ -79,7 +79,7 @@ def _moved(phi: Tensors, setup: Setup) -> Tensors:
 
 @contextmanager
 def _one_thread(device: torch.device) -> Iterator[None]:
-    # Sums on several threads are rounded in another order: as in a worker, so here.
+    # One thread, as in a worker: sums on several threads are rounded in another order.
     before = torch.get_num_threads()
     if device.type == "cpu":
         torch.set_num_threads(1)

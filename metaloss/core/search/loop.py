@@ -117,7 +117,7 @@ def find_loss(
 def _begin(
     setup: Setup, workers: Workers, history: History, interrupt: Interrupt, folder: Path
 ) -> None:
-    """Judge the loss that the search begins with, as its candidates are: one is to beat it."""
+    """Judge the loss that the search begins with like its candidates, which have to beat it."""
     hint = f"the search had just begun; start over with metaloss train --resume {folder}"
     ((result,),) = workers.judge(grouped([Candidate()], 1), lambda: interrupt.check(hint))
     history.first = {
@@ -138,7 +138,7 @@ def _chosen(setup: Setup, history: History) -> dict[str, Any] | None:
         return best
     if best is None or not best["fitness"] < first["fitness"]:
         return first
-    # Of what is no better than a constant prediction, chance would choose.
+    # Among losses that are no better than a constant prediction the best is a matter of chance.
     return first if no_better_than_constant(setup, best["fitness"]) else best
 
 

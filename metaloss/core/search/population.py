@@ -28,7 +28,7 @@ _ROWS_AT_ONCE = 1024
 # The purposes of the draws: the same weights and batches for every candidate of a search.
 _LOCAL, _FITNESS = "offline", "search"
 PHI = "phi"
-# Earlier, a good loss may be no better than a constant prediction either.
+# Before this step even a good loss may be no better than a constant prediction.
 FEWEST_STEPS = 50
 
 
@@ -223,7 +223,7 @@ def _some(
 
 
 def _copies(state: InnerState, count: int) -> InnerState:
-    # Not views of one: forward mode refuses tensors that share memory with themselves.
+    # Copies, since forward mode refuses views that share memory with themselves.
     return pytree.tree_map(lambda leaf: leaf.expand(count, *leaf.shape).clone(), state)
 
 

@@ -88,7 +88,7 @@ class Advance:
         number = _number(plan, progress)
         first = number * plan.unroll if plan.phase == "offline" else number
         steps = [Place(plan.phase, k) for k in range(first, first + plan.unroll)]
-        # Without a judgement here, the last place stands for no batch of its own.
+        # If nothing is judged here, the last place repeats the first one.
         judged = plan.meta_step and not waits(self.schedule, plan)
         return [*steps, Place(f"meta/{plan.phase}", number) if judged else steps[0]]
 

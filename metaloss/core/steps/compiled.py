@@ -63,7 +63,7 @@ class CompiledStep:
         if plan.unroll > 1:
             return self._in_parts(state, window, plan)
         if plan.meta_step and waits(self._step.schedule, plan) and state.pending is None:
-            # Before anything waits to be judged: this form occurs once, at the very beginning.
+            # Occurs once, at the very beginning, where nothing waits to be judged yet.
             return self._step(state, window, plan)
         new: TrainState = self.whole(state, window, plan)
         return new

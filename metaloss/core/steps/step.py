@@ -53,7 +53,7 @@ class MetaStepped(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True)
 class Step:
-    """``(state, window, plan) -> state``: a pure function of tensors, by a plan's few forms.
+    """``(state, window, plan) -> state``: a pure function of tensors.
 
     Attributes:
         problem: The functions of an inner step.
@@ -109,7 +109,7 @@ class Step:
         """Take the steps, and move φ if the plan says so."""
         size = judged = forward = None
         if state.pending is not None:
-            # The batch that judges the last steps is the next to be stepped on: one pass for both.
+            # The next step takes the batch that judges the last ones: one pass serves both.
             forward = self.problem.forward(state.inner, window.batches[0], window.keys[0])
             state, judged, size = self._judge_pending(state, window, forward, plan.phase)
         if plan.meta_step and not waits(self.schedule, plan):
@@ -130,7 +130,7 @@ class Step:
     def _judge_pending(
         self, state: TrainState, window: Window, forward: Forward, phase: str
     ) -> tuple[TrainState, Tensor, Tensor]:
-        """Let the next training batch, with the dropout mask of its own step, judge the last ones.
+        """Judge the last steps by the next training batch, with its own step's dropout mask.
 
         ``forward`` is the pass over that batch, which its own step goes on with.
         """
@@ -183,8 +183,8 @@ def inner_step(
 ) -> InnerStepped:
     """Move θ by K inner steps, with φ at rest; see `take_steps`."""
     taken = take_steps(problem, phi, inner, unroll, keeps, forward)
-    nobody = torch.full_like(taken.inner[..., 0], float("nan"))
-    return InnerStepped(taken.state, taken.records, StepLosses(taken.inner, taken.task, nobody))
+    unjudged = torch.full_like(taken.inner[..., 0], float("nan"))
+    return InnerStepped(taken.state, taken.records, StepLosses(taken.inner, taken.task, unjudged))
 
 
 def meta_step(
@@ -239,7 +239,7 @@ def move_phi(
 
 def waits(schedule: Schedule, plan: Plan) -> bool:
     """Return whether the steps of a plan are judged by the next training batch."""
-    # Nothing follows an offline meta-step, which ends with a reset: other rows judge it.
+    # An offline meta-step ends with a reset: no batch follows that could judge it.
     return schedule.meta_batch is MetaBatch.next and plan.phase == "train"
 
 

@@ -65,7 +65,7 @@ class Journal:
             while line:
                 line = line[self._file.write(line) :]
         except OSError as error:
-            # Of a line that did not fit, a part may be there.
+            # A part of a line that did not fit may be there.
             with suppress(OSError):
                 self._file.truncate(before)
             raise self._failed(error) from error

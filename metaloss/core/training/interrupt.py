@@ -22,8 +22,9 @@ _ALWAYS = (signal.SIGINT, signal.SIGTERM)
 class Interrupt:
     """While entered, the first Ctrl-C (or another of `ENDING`) is only remembered.
 
-    A second one of the same kind acts at once. One of each is no second one: who ends a whole
-    group of processes may reach a run twice, by itself and by way of the process that began it.
+    A second signal of the same kind acts at once. One of another kind does not count as a second:
+    if a whole group of processes is ended, a run may receive one directly and one from the process
+    that began it.
 
     Outside of the main thread, where Python allows no signal handlers, nothing is caught; nor is
     what the program ignores (``nohup``) or has a handler of its own for (SIGHUP and SIGUSR1).

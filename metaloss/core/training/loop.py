@@ -37,7 +37,7 @@ def train(trainers: Sequence[Trainer], interrupt: Interrupt, folder: Path) -> No
             compiled = (advance.compile_seconds - compiled) / count
             seconds = (time.perf_counter() - began) / count - compiled
             due = live[0].is_due(plan)
-            # Views of many runs' values cost time: only for those who look at them.
+            # Views of every run's values cost time: made only where somebody looks at them.
             looks = due or count == 1
             for index, one in enumerate(live):
                 state = advance.member(states, index) if looks else one.state

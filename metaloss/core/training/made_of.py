@@ -21,7 +21,7 @@ from metaloss.types import Batch
 
 SPLITS = ("train", "valid", "test")
 _CALLED = {"train": "training", "valid": "validation", "test": "test"}
-# Another machine may round what scales the rows in another way; other rows are far above.
+# Another machine may round scaled rows differently. Other rows differ far more.
 _ROUNDING = 1e-5
 _PROBE_ROWS, _PROBE_TOLERANCE = 8, 1e-3
 _SKETCHED = 2**16
@@ -243,7 +243,7 @@ def _sketch(values: Tensor) -> tuple[Tensor, Tensor]:
     blocks = [block.cpu().double() for block in rows.split(8192)]
     sums = torch.cat([block @ weights for block in blocks])
     scales = torch.cat([block.abs() @ weights for block in blocks])
-    # Of very many rows, several share a number.
+    # If there are very many rows, several share a number.
     size = -(-len(sums) // _SKETCHED)
     pads = (0, -len(sums) % size)
     folded = [nn.functional.pad(one, pads).reshape(-1, size) for one in (sums, scales)]

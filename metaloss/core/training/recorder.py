@@ -12,6 +12,7 @@ import torch
 from metaloss.contracts import Event, Logged, LossCurves, Noticed, Table
 from metaloss.core.steps.state import Meter
 from metaloss.core.storage.journal import Journal
+from metaloss.core.storage.run_folder import CURVES, JOURNAL
 from metaloss.core.training.curves import loss_curves
 from metaloss.losses.base import LearnedLoss
 from metaloss.types import Tensors
@@ -41,11 +42,11 @@ class Recorder:
         self.folder = folder
         keep = keep or {}
         positions = keep.get("files") or [0, 0]
-        self._journal = Journal(folder / "journal.jsonl", keep=positions[0])
+        self._journal = Journal(folder / JOURNAL, keep=positions[0])
         try:
-            self._curves = Journal(folder / "curves.jsonl", keep=positions[1])
+            self._curves = Journal(folder / CURVES, keep=positions[1])
         except BaseException:
-            # Its lock would keep the run from going on in this process.
+            # Otherwise its lock would keep the run from going on in this process.
             self._journal.close()
             raise
         self._emit = emit
@@ -105,30 +106,27 @@ class Quiet(Recorder):
     """Writes nothing and tells nobody: in all processes of a run but the first."""
 
     def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self._began = time.perf_counter()
+        self.folder, self._began = folder, time.perf_counter()
         self.warnings: list[str] = []
-
-    def log(self, step: int, phase: str, phase_step: int, numbers: Mapping[str, float]) -> None:
-        """Do nothing."""
+        self._journal = self._curves = _Nowhere()
+        self._emit = lambda event: None
 
     def curves(self, step: int, phase: str, loss: LearnedLoss, phi: Tensors) -> None:
+        """Do nothing: the curves need not even be computed."""
+
+
+class _Nowhere(Journal):
+    """A journal without a file."""
+
+    def __init__(self) -> None:
+        pass
+
+    def write(self, row: Mapping[str, Any]) -> None:
         """Do nothing."""
 
-    def table(
-        self, step: int, name: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]
-    ) -> None:
-        """Do nothing."""
-
-    def notice(self, step: int, message: str, level: str = "warning") -> None:
-        """Do nothing."""
-
-    def warn(self, place: tuple[int, str, int], message: str) -> None:
-        """Do nothing."""
-
-    def positions(self) -> list[int]:
+    def position(self) -> int:
         """Return that nothing is on the disk."""
-        return [0, 0]
+        return 0
 
     def close(self) -> None:
         """Do nothing."""

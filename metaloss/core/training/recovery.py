@@ -19,7 +19,7 @@ _WHAT = {
     "imitate": "restarted the loss as an imitation of the task loss",
     "give up": "gave up: diverged",
 }
-# Nothing is learned either where the inputs say nothing about the targets.
+# A model also learns nothing if the inputs say nothing about the targets.
 _WHOSE_FAULT = " (if it is so with schedule=static too, it is not the learned loss)"
 
 

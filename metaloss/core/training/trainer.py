@@ -76,7 +76,7 @@ class Trainer:
         self.save()
 
     def report(self, step: int, numbers: Any) -> None:
-        """Log how φ's start gets on."""
+        """Log the progress of φ's start."""
         self._interrupt.check(
             f"no checkpoint yet; start over with metaloss train --resume {self._folder}"
         )
@@ -198,7 +198,7 @@ class Trainer:
     def _train_begins(self) -> None:
         """Evaluate the weights that training begins with: step 0 of the learning curve."""
         if self.setup.schedule.offline_total():
-            # As the first step of training does: what the guard goes back to must have it too. The
+            # The first step of training does the same, and the guard's snapshot needs it too. The
             # outer state begins anew, with the η of training.
             inner = self.setup.advance.fresh("train", 0)
             self.state = self.setup.state(inner, self.state.phi)
@@ -229,7 +229,7 @@ class Trainer:
 
     @property
     def step(self) -> int:
-        """The growing step: through all phases."""
+        """The number of steps done, over all phases."""
         return self.setup.start_total + self.progress.offline + self.progress.train
 
     # ------------------------------------------------------------------------- checkpoints

@@ -1,7 +1,7 @@
-"""Matrix products and convolutions of a traced step that can be had for less, or for nothing.
+"""Removes products with zeros from a traced step, and puts chains of products in a cheaper order.
 
-The same numbers but for rounding, as long as the weights are finite. Nobody wrote them: they come
-about where forward mode meets linear layers.
+The results are the same but for rounding, as long as the weights are finite. A model's own code
+holds no such products: forward mode through its linear layers makes them.
 """
 
 from __future__ import annotations
@@ -16,15 +16,15 @@ from metaloss.core.compilation.passes.aliasing import Written
 
 aten = torch.ops.aten
 
-# Of zeros these make zeros.
+# Operations that return zeros for zeros.
 _SHAPES = (aten.alias, aten.detach, aten.expand, aten.permute, aten.t, aten.unsqueeze, aten.view)
-# These leave the numbers as they are, if in other places; these multiply all of them alike.
+# Operations that only move numbers, and those that multiply all of them by one factor.
 _MOVES = (aten.alias.default, aten.detach.default, aten.t.default)
 _SCALES = (aten.neg.default, aten.mul.Tensor, aten.div.Tensor)
 
 
 def simplify_products(graph: fx.Graph) -> None:
-    """Change a traced graph in place: products with zeros go, and chains take the shorter way.
+    """Change a traced graph in place: remove products with zeros, shorten chains.
 
     **Zeros**: forward mode multiplies the weights of a model's first layer with the tangent of its
     inputs, which is zero, and adds that.
@@ -68,8 +68,8 @@ def _drop_zeros(graph: fx.Graph, written: Written) -> None:
                     break
     graph.eliminate_dead_code()
     for node in products:
-        # What is still wanted, such as to be added to a bias, is written down. A new tensor of
-        # zeros has rows of its own order only.
+        # A product that is still used, for example added to a bias, becomes a tensor of zeros,
+        # which is contiguous.
         if node.users and _value(node).is_contiguous():
             value = _value(node)
             options: dict[str, Any] = {"dtype": value.dtype, "device": value.device}
@@ -103,7 +103,7 @@ def _shorten(graph: fx.Graph, outer: fx.Node, written: Written) -> None:
             return
         passed.append(node)
         node = carried
-    # Wanted for something else as well, or not what it was when it was computed.
+    # Used elsewhere as well, or written to since it was computed.
     read = [given for one in (*passed, node) for given in one.all_input_nodes]
     if len(node.users) > 1 or written.among(left, node, *read):
         return
