@@ -132,7 +132,9 @@ def _shown(value: Any) -> str:
 def _table(columns: Sequence[str]) -> Table:
     table = Table(box=box.SIMPLE_HEAD)
     for column in columns:
-        table.add_column(column, overflow="fold")
+        # Names are there to be copied: they stay whole in a narrow terminal.
+        whole = column in ("group", "name", "option", "key")
+        table.add_column(column, overflow="fold", no_wrap=whole)
     return table
 
 

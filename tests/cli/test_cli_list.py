@@ -1,10 +1,13 @@
 """``metaloss list``: every part, where it comes from, its options, and what failed to load."""
 
+import io
 from importlib.metadata import EntryPoint
 
 import pytest
+from rich.console import Console
 
 from metaloss import registry
+from metaloss.cli import tables
 
 
 @pytest.fixture
@@ -31,6 +34,20 @@ def test_a_group_shows_options_with_defaults_and_help(lines):
     shown = lines("inner")
     assert "inner.nesterov false true or false use Nesterov momentum" in shown
     assert any(line.startswith("inner=sgd (metaloss ") for line in shown)
+
+
+def test_names_stay_whole_in_80_columns():
+    console = Console(width=80, file=io.StringIO())
+    for shown in [*tables.overview(), *tables.details("schedule"), *tables.details("task")]:
+        console.print(shown)
+    found = console.file.getvalue()
+    words = (
+        "meta_optimizer",
+        "california_housing",
+        "schedule.offline_unroll",
+        "task.valid_fraction",
+    )
+    assert all(f" {word} " in found for word in words)
 
 
 def test_a_plugins_part_shows_its_file(lines, plugin):
