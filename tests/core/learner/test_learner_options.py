@@ -1,0 +1,119 @@
+"""Arguments that a learner takes and refuses, and its compiled steps."""
+
+import copy
+
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from metaloss import Learner
+from metaloss.errors import MetalossError
+from metaloss.inner import SGD, Adam
+from metaloss.inner.optimizers.rates import RateSchedule
+from metaloss.meta_optimizers.higher import Higher
+from metaloss.meta_optimizers.mixed import Mixed
+
+from ..small_setups import net
+from .made_learners import assert_equal, batches, make, make_loss, values
+
+
+def test_parts_are_taken_by_their_registered_names():
+    named, made = (
+        make(inner="adam", meta_optimizer="higher"),
+        make(inner=Adam(), meta_optimizer=Higher()),
+    )
+    before = values(named)
+    for batch, judge in batches(3):
+        named.step(batch, judge), made.step(batch, judge)
+    assert_equal(values(named), values(made))
+    assert any(not torch.equal(before[name], now) for name, now in values(named).items())
+
+
+def _frozen():
+    model = net()
+    model.requires_grad_(False)
+    return model
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: make(inner=torch.optim.SGD), "inner is a type: expected InnerOptimizer, such as"),
+        (lambda: make(meta_optimizer=SGD()), "meta_optimizer is a SGD: expected OuterRule, such"),
+        (lambda: make(meta_optimizer="mixt"), "unknown meta_optimizer 'mixt': did you mean 'mixed"),
+        (
+            lambda: make(meta_optimizer=Mixed(lr_schedule=RateSchedule.cosine)),
+            "lr_schedule=cosine: a loop of your own has no known end",
+        ),
+        (
+            lambda: Learner(_frozen(), make_loss(), task_loss=F.cross_entropy),
+            "the model has no parameters that require a gradient",
+        ),
+        (lambda: make(compile="onn"), "unknown compile 'onn': did you mean 'on'"),
+        (lambda: make(compile="auto"), "unknown compile 'auto'"),
+        (
+            lambda: make(compile="trace", meta_optimizer="higher").step(*batches(1)[0]),
+            "compile=trace: only the engines mixed and finite_difference .*: use compile=off",
+        ),
+        (
+            lambda: make(nn.RReLU(), compile="trace").step(*batches(1)[0]),
+            "compile=trace: the model draws random numbers outside of nn.Dropout",
+        ),
+        (lambda: make().step([]), r"step\(\) was given an empty list"),
+        (lambda: make().evaluate([]), r"evaluate\(\) was given no batches"),
+    ],
+)
+def test_bad_arguments_are_refused(call, message):
+    with pytest.raises(MetalossError, match=message):
+        call()
+
+
+def test_an_engine_can_be_named():
+    one, other = make(meta_optimizer="mixed"), make(meta_optimizer=Mixed())
+    for pair in batches(2):
+        one.step(*pair)
+        other.step(*pair)
+    assert_equal(values(one), values(other))
+
+
+def _doubled(compile, *parts):
+    learner = make(*copy.deepcopy(parts), compile=compile, inner=Adam(lr=0.01))
+    model, loss = learner.model.double(), learner.loss.double()
+    return Learner(
+        model,
+        loss,
+        task_loss=F.cross_entropy,
+        inner=Adam(lr=0.01),
+        meta_optimizer=Mixed(lr=0.1),
+        compile=compile,
+    )
+
+
+@pytest.mark.parametrize("unroll", [1, 3])
+@pytest.mark.parametrize("parts", [(), (nn.Dropout(0.3),), (nn.BatchNorm1d(5),)], ids=str)
+def test_traced_steps_are_the_eager_ones(unroll, parts):
+    eager, traced = _doubled("off", *parts), _doubled("trace", *parts)
+    doubled = [
+        tuple((inputs.double(), targets) for inputs, targets in pair) for pair in batches(12)
+    ]
+    begun = values(eager)
+    for first in range(0, 12, unroll):
+        window = [batch for batch, _ in doubled[first : first + unroll]]
+        judge = None if first == 3 else doubled[first][1]  # once nobody judges
+        losses = [one.step(list(window), judge) for one in (eager, traced)]
+        torch.testing.assert_close(losses[1], losses[0], rtol=1e-9, atol=1e-12, equal_nan=True)
+    for name, value in values(eager).items():
+        torch.testing.assert_close(values(traced)[name], value, rtol=1e-9, atol=1e-12)
+        assert name.endswith("num_batches_tracked") or not torch.equal(value, begun[name])
+
+
+@pytest.mark.slow
+def test_a_compiled_step_of_ones_own_is_the_eager_one():
+    eager, compiled = _doubled("off"), _doubled("on")
+    for batch, judge in batches(3):
+        pair = [(rows[0].double(), rows[1]) for rows in (batch, judge)]
+        losses = [one.step(*pair) for one in (eager, compiled)]
+        torch.testing.assert_close(losses[1], losses[0], rtol=1e-9, atol=1e-12)
+    for name, value in values(eager).items():
+        torch.testing.assert_close(values(compiled)[name], value, rtol=1e-9, atol=1e-12)
