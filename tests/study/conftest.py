@@ -198,3 +198,12 @@ def fake_python(tmp_path, monkeypatch):
         return lambda: (tmp_path / "words").read_text().splitlines()
 
     return put
+
+
+@pytest.fixture
+def made_up_runs(monkeypatch, runs):
+    """Compare runs that were made up, and draw nothing."""
+    monkeypatch.setattr("metaloss.study.compare.compose", runs.compose)
+    monkeypatch.setattr(
+        "metaloss.study.outputs.plot_comparison", lambda groups, table, path, **_: path
+    )
