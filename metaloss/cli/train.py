@@ -22,7 +22,7 @@ def train(
     ] = None,
     resume: Annotated[
         Path | None,
-        typer.Option(metavar="DIR", help="Go on with a run that was stopped.", show_default=False),
+        typer.Option(metavar="DIR", help="Continue a run that was stopped.", show_default=False),
     ] = None,
     multirun: Annotated[
         bool, typer.Option("--multirun", help="Run every combination of comma-separated values.")

@@ -40,6 +40,13 @@ def test_steps_on_a_cpu():
         ]
 
 
+def test_the_readme_says_what_a_step_costs():
+    rows = [line for line in FIRST.splitlines() if line.count("×)") == 2]
+    ratios = [numbers(row.strip("| ").split("|")[1])[0] for row in rows]
+    said = f"costs {min(ratios):.1f} to {max(ratios):.1f} plain steps on a CPU"
+    assert said in (DOCS.parent / "README.md").read_text("utf-8")
+
+
 def test_steps_on_a_gpu():
     lenet, _, bf16 = lines(page("gpu"), "online, compiled")[:3]
     first = [line for line in FIRST.splitlines() if line.count(" ×") == 3]
