@@ -12,9 +12,8 @@ from metaloss.contracts import Progress
 from metaloss.core.batches.streams import BatchStream, in_one_launch
 from metaloss.core.parts.setup import Setup, prepare
 from metaloss.core.runs.stackable import check_stackable
-from metaloss.core.steps.stacked import StackedAdvance
+from metaloss.core.steps.stacked import together
 from metaloss.data.augment import CropFlipCutout
-from metaloss.inner.stacked import stack
 from metaloss.types import Batch
 
 from .workloads import Workload
@@ -29,17 +28,15 @@ class Steps:
         self.setups = list(setups)
         self.progress = Progress()
         states = [setup.state(setup.advance.fresh("train", 0), phi_of(setup)) for setup in setups]
-        if len(setups) == 1:
-            self.advance, self.state = setups[0].advance, states[0]
-        else:
+        if len(setups) > 1:
             check_stackable(setups)
-            self.advance = StackedAdvance([setup.advance for setup in setups])  # type: ignore[assignment]
-            self.state = stack(states)
+        self.advance = together([setup.advance for setup in setups])
+        self.state = self.advance.joined(states)
 
     @property
     def compile_seconds(self) -> float:
         """Seconds that compiling took so far."""
-        return self.advance.step.compile_seconds
+        return self.advance.compile_seconds
 
     def __call__(self) -> object:
         setup = self.setups[0]
