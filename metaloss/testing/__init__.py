@@ -17,6 +17,7 @@ from metaloss.testing.losses import LossChecks
 from metaloss.testing.meta_optimizers import MetaOptimizerChecks
 from metaloss.testing.models import ModelChecks
 from metaloss.testing.schedules import ScheduleChecks
+from metaloss.testing.searches import SearchChecks
 from metaloss.testing.starts import StartChecks
 from metaloss.testing.tasks import TaskChecks
 from metaloss.testing.trackers import TrackerChecks
@@ -29,6 +30,7 @@ __all__ = [
     "MetaOptimizerChecks",
     "ModelChecks",
     "ScheduleChecks",
+    "SearchChecks",
     "StartChecks",
     "TaskChecks",
     "TrackerChecks",

@@ -7,6 +7,7 @@ from functools import partial
 from typing import Any
 
 from metaloss import registry
+from metaloss.contracts import SearchMetaOptimizer
 from metaloss.errors import MetalossError
 from metaloss.registry import Part
 from metaloss.testing.base import CheckResult, Checks, given, run
@@ -15,6 +16,7 @@ from metaloss.testing.losses import LossChecks
 from metaloss.testing.meta_optimizers import MetaOptimizerChecks
 from metaloss.testing.models import ModelChecks
 from metaloss.testing.schedules import ScheduleChecks
+from metaloss.testing.searches import SearchChecks
 from metaloss.testing.starts import StartChecks
 from metaloss.testing.tasks import TaskChecks
 from metaloss.testing.trackers import TrackerChecks
@@ -29,6 +31,8 @@ SUITES: dict[str, type[Checks]] = {
     "meta_optimizer": MetaOptimizerChecks,
     "inner": InnerOptimizerChecks,
     "tracker": TrackerChecks,
+    # A meta-optimizer without gradients.
+    "search": SearchChecks,
 }
 
 # The shapes of rows that models are made for: features, a signal with channels, images.
@@ -60,6 +64,7 @@ def check_part(group: str, name: str, options: Any = None) -> list[CheckResult]:
     """
     part = registry.get(group, name)
     config = part.config_class() if options is None else options
+    suite = SUITES["search" if issubclass(part.cls, SearchMetaOptimizer) else group]
     results, refused = [], []
     for label, make, attributes in _makers(part, config):
         try:
@@ -67,7 +72,7 @@ def check_part(group: str, name: str, options: Any = None) -> list[CheckResult]:
         except MetalossError as error:
             refused.append(error)
             continue
-        results += run(given(SUITES[group], make, **attributes), label=label)
+        results += run(given(suite, make, **attributes), label=label)
     if not results:
         raise refused[0]
     return results

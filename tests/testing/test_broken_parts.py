@@ -1,13 +1,27 @@
 import pytest
 
-from metaloss.testing import LossChecks, ModelChecks, TrackerChecks
+from metaloss.testing import LossChecks, ModelChecks, SearchChecks, TrackerChecks
 from metaloss.testing.base import Checks, given, run, run_check
 from metaloss.testing.check import SUITES
 
-from . import broken_decisions, broken_losses, broken_models, broken_optimizers, broken_tasks
+from . import (
+    broken_decisions,
+    broken_losses,
+    broken_models,
+    broken_optimizers,
+    broken_searches,
+    broken_tasks,
+)
 from .specimens import SPECIMENS
 
-MODULES = [broken_decisions, broken_losses, broken_models, broken_optimizers, broken_tasks]
+MODULES = [
+    broken_decisions,
+    broken_losses,
+    broken_models,
+    broken_optimizers,
+    broken_searches,
+    broken_tasks,
+]
 
 
 def checks_of(suite):
@@ -37,6 +51,7 @@ def test_a_broken_part_fails_its_check(specimen):
         (LossChecks, broken_losses.Broken),
         (ModelChecks, broken_models.Plain),
         (TrackerChecks, broken_models.Listener),
+        (SearchChecks, broken_searches.Sound),
     ],
 )
 def test_what_the_specimens_are_made_from_is_sound(suite, make):

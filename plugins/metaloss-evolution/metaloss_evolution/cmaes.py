@@ -23,7 +23,7 @@ _MOST_PARAMETERS = 1000
 
 
 class Centre(Enum):
-    """Where the search begins: at 0, or at the parameters that the loss is built with."""
+    """Where the search begins: at 0, or at the initial parameters of the loss."""
 
     zero = "zero"
     start = "start"
@@ -31,14 +31,17 @@ class Centre(Enum):
 
 @dataclass(frozen=True, kw_only=True)
 class CMAES(SearchRule):
-    """Search φ by CMA-ES; with ``loss=taylor`` this is TaylorGLO.
+    """Search φ by CMA-ES. With ``loss=taylor`` this is TaylorGLO.
 
-    A candidate that does not train counts as worse than every one that does.
+    A candidate that cannot be trained counts as worse than all others.
+
+    Raises:
+        MetalossError: If an option is out of range.
 
     Reference:
         Gonzalez & Miikkulainen, "Optimizing Loss Functions Through Multivariate Taylor Polynomial
         Parameterization", 2021. Hansen & Ostermeier, "Completely Derandomized Self-Adaptation in
-        Evolution Strategies", 2001; by the package ``cma``.
+        Evolution Strategies", 2001. Computed by the package ``cma``.
 
     Example:
         >>> from metaloss.losses import Taylor
@@ -49,7 +52,7 @@ class CMAES(SearchRule):
         >>> search.tell([0.5, 0.1, 0.3, float("inf")])
     """
 
-    sigma: float = field(default=1.2, metadata={"help": "standard deviation at the start"})
+    sigma: float = field(default=1.2, metadata={"help": "initial standard deviation, > 0"})
     centre: Centre = field(
         default=Centre.zero, metadata={"help": "where the search begins: zero or start"}
     )
@@ -71,14 +74,14 @@ class CMAES(SearchRule):
         count = sum(value.numel() for value in loss.parameters())
         if not 2 <= count <= _MOST_PARAMETERS:
             raise MetalossError(
-                f"meta_optimizer=cmaes searches 2 to {_MOST_PARAMETERS} parameters; this loss has "
-                f"{count}: use loss=taylor, or a gradient engine"
+                f"meta_optimizer=cmaes with a loss of {count} parameters: expected 2 to "
+                f"{_MOST_PARAMETERS}; use loss=taylor, or an engine such as meta_optimizer=mixed"
             )
         return _CMASearch(self, loss, seed)
 
 
 class _CMASearch(Search):
-    """The package's own ask and tell, with a seed of ours."""
+    """The search of the package ``cma``, with a seeded generator."""
 
     def __init__(self, options: CMAES, loss: LearnedLoss, seed: int) -> None:
         self._like = {name: value.detach() for name, value in loss.named_parameters()}
@@ -100,9 +103,9 @@ class _CMASearch(Search):
     def tell(self, fitness: list[float]) -> None:
         finite = [value for value in fitness if math.isfinite(value)]
         if not finite:
-            # Nothing was learned: the same distribution again, other draws.
+            # The distribution stays; the next generation is another draw.
             return
-        # cma takes no infinities; only ranks count.
+        # cma does not accept infinities. Only the ranks matter.
         worst = max(finite) + 1.0
         values = [value if math.isfinite(value) else worst for value in fitness]
         self._strategy.tell(self._asked, values)
@@ -118,7 +121,7 @@ class _CMASearch(Search):
 
 def _strategy(begin: Any, options: CMAES, seed: int) -> Any:
     with warnings.catch_warnings():
-        # Its optional plotting and bounds code warns at import.
+        # Optional parts of cma warn at import.
         warnings.simplefilter("ignore")
         import cma
 
@@ -128,7 +131,7 @@ def _strategy(begin: Any, options: CMAES, seed: int) -> Any:
             options.sigma,
             {
                 "popsize": options.population,
-                # cma would seed numpy's global generator (and take 0 for "from the clock").
+                # With a seed, cma would seed numpy's global generator.
                 "seed": float("nan"),
                 "randn": lambda *shape: draws.standard_normal(shape),
                 "verbose": -9,

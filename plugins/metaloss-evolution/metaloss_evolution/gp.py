@@ -1,4 +1,4 @@
-"""Genetic programming over the expressions of a symbolic loss; with a local search, EvoMAL."""
+"""Genetic programming over the expressions of a symbolic loss, as in EvoMAL."""
 
 from __future__ import annotations
 
@@ -31,11 +31,15 @@ from metaloss_evolution.variation import (
 class GP(SearchRule):
     """Search the expression of ``loss=symbolic``.
 
-    With ``local_steps=250`` each candidate's coefficients are first moved along the meta-gradient:
-    this is EvoMAL. What they came to is not inherited, but it is what the best one trains with.
+    With ``local_steps=250``, the coefficients of each candidate are first learned by
+    meta-gradients. This is EvoMAL. They are not inherited by its children; the best candidate is
+    trained with them.
 
-    A candidate is not trained if it has the slopes of one that was (it then has its fitness), or
-    if outputs that follow it downhill do not get better.
+    A candidate with the same gradients as an earlier one gets its fitness and is not trained again.
+    A candidate is rejected if raw outputs that follow its gradient get no better task loss.
+
+    Raises:
+        MetalossError: If an option is out of range.
 
     Reference:
         Raymond, Chen, Xue & Zhang, "Learning Symbolic Model-Agnostic Loss Functions via
@@ -50,22 +54,21 @@ class GP(SearchRule):
         (6, True)
     """
 
-    generations: int = field(default=50, metadata={"help": "number of generations"})
+    generations: int = field(default=50, metadata={"help": "number of generations, ≥ 1"})
     crossover: float = field(
-        default=0.7, metadata={"help": "probability that two parents are crossed"}
+        default=0.7, metadata={"help": "probability of a crossover of two parents"}
     )
-    mutation: float = field(default=0.25, metadata={"help": "probability that a child is mutated"})
-    tournament: int = field(default=4, metadata={"help": "candidates in a tournament for a parent"})
+    mutation: float = field(default=0.25, metadata={"help": "probability of a mutation of a child"})
+    tournament: int = field(default=4, metadata={"help": "candidates in a tournament, ≥ 1"})
     elitism: float = field(
-        default=0.05,
-        metadata={"help": "share of the best candidates that are kept unchanged, at least one"},
+        default=0.05, metadata={"help": "share of the best that are kept; if > 0, at least one"}
     )
     height: int = field(default=10, metadata={"help": "largest height of a tree"})
     lowest: int = field(default=2, metadata={"help": "smallest height of the first trees"})
     highest: int = field(default=4, metadata={"help": "largest height of the first trees"})
     noise: float = field(
         default=1e-3,
-        metadata={"help": "spread of the coefficients around 1 before the local search"},
+        metadata={"help": "standard deviation of the coefficients before local steps"},
     )
 
     def __post_init__(self) -> None:
@@ -76,7 +79,7 @@ class GP(SearchRule):
         self._require("tournament", self.tournament >= 1, "a number ≥ 1")
         self._require("lowest", 1 <= self.lowest <= self.highest, "a height from 1 to highest")
         self._require("height", self.highest <= self.height <= 30, "a height from highest to 30")
-        self._require("noise", 0 <= self.noise < 1, "a number from 0 up to 1")
+        self._require("noise", 0 <= self.noise < 1, "a number in [0, 1)")
 
     def search(
         self,
@@ -88,19 +91,19 @@ class GP(SearchRule):
         """Return a search over the expression of ``loss``; see the contract."""
         if not isinstance(loss, Symbolic):
             raise MetalossError(
-                f"meta_optimizer=gp searches expressions: it needs loss=symbolic, not "
-                f"{loss.family or type(loss).__name__}"
+                f"meta_optimizer=gp with loss={loss.family or type(loss).__name__}: expected "
+                "loss=symbolic"
             )
         if self.local_steps and loss.coefficients is None:
             raise MetalossError(
                 f"meta_optimizer.local_steps={self.local_steps} with loss.coefficients=false: "
-                "there is nothing to move"
+                "expected 0, because there are no parameters"
             )
         return _GPSearch(self, loss, task_loss, outputs, seed)
 
 
 class _GPSearch(Search):
-    """The population, and the archive of what was met: fitness by fingerprint."""
+    """The population, and the fitness of all earlier candidates by fingerprint."""
 
     def __init__(
         self,
@@ -128,7 +131,7 @@ class _GPSearch(Search):
     def tell(self, fitness: list[float]) -> None:
         for mark, value in zip(self._prints, fitness, strict=True):
             if mark is not None:
-                # A twin within the generation was not trained, and counts for nothing here.
+                # A duplicate within the generation was not trained.
                 self._archive[mark] = min(value, self._archive.get(mark, math.inf))
         self._fitness = [math.inf if mark is None else self._archive[mark] for mark in self._prints]
         self._number += 1
@@ -140,10 +143,10 @@ class _GPSearch(Search):
         ]
 
     def _bred(self) -> list[Expression]:
-        """Return the best as they are, then children of selected parents."""
+        """Return the best ones unchanged, then children of selected parents."""
         options, population, fitness = self._options, self._population, self._fitness
         order = sorted(range(len(population)), key=lambda index: fitness[index])
-        # At least one: without it the best loss so far can be lost.
+        # At least one, so that the best loss so far is kept.
         elite = max(1, round(options.elitism * options.population)) if options.elitism else 0
         best = [population[index] for index in order[:elite]]
         parents = selected(population, fitness, options.population - elite, options.tournament)
@@ -159,7 +162,7 @@ class _GPSearch(Search):
         if len(children) == 2 and random.random() < options.crossover:
             children = list(crossed(*children))
         children = [mutated(one) if random.random() < options.mutation else one for one in children]
-        # A child that is too high is its parent instead, as Koza has it.
+        # A child that is too high is replaced by its parent, as in Koza's work.
         return [
             child if child.height <= options.height else parent
             for child, parent in zip(children, parents, strict=True)
@@ -170,31 +173,32 @@ class _GPSearch(Search):
         text = str(expression)
         options = {"expression": text}
         if mark is None:
-            why = "its slope is 0 or not finite"
+            why = "its gradient is 0 or not finite"
             return Candidate(options=options, text=text, rejected=why)
         if math.isfinite(known := self._archive.get(mark, math.nan)):
             return Candidate(options=options, text=text, known=known)
         if mark in self._archive:
-            why = "the same slopes as one before that failed"
+            why = "the same gradients as an earlier candidate that failed"
             return Candidate(options=options, text=text, rejected=why)
         if mark in self._prints[:index]:
-            why = f"the same slopes as candidate {self._prints.index(mark)}"
+            why = f"the same gradients as candidate {self._prints.index(mark)}"
             return Candidate(options=options, text=text, rejected=why)
         config = replace(self._loss.config, expression=text, noise=0.0)
         own = self._loss
-        loss = Symbolic(config, link=own.link, ignore_index=own.ignore_index)
+        with torch.random.fork_rng(devices=[]):  # the constructor draws coefficients
+            loss = Symbolic(config, link=own.link, ignore_index=own.ignore_index)
         if not improves(loss, self._task_loss, self._outputs):
-            why = "outputs that follow it do not get better"
+            why = "outputs that follow its gradient get no better"
             return Candidate(options=options, text=text, rejected=why)
         return Candidate(options=options, text=text, phi=self._phi(expression))
 
     def _phi(self, expression: Expression) -> Tensors:
-        """Return coefficients of 1, and noise where they are about to be moved."""
+        """Return coefficients of 1, plus noise if local steps follow."""
         if self._loss.coefficients is None:
             return {}
         phi = torch.ones(expression.size - 1)
         if self._options.local_steps:
-            # From the expression and not from its place: its fitness is then its own.
+            # Seeded by the expression, so that its fitness does not depend on its position.
             draws = generator(self._seed, f"evolution/{expression}")
             phi = phi + self._options.noise * torch.randn(len(phi), generator=draws)
         return {"coefficients": phi.to(self._loss.coefficients.dtype)}

@@ -1,4 +1,4 @@
-"""What is known of a loss without training a model: its slopes, and where they lead."""
+"""Tests of a loss without training a model."""
 
 from __future__ import annotations
 
@@ -19,13 +19,12 @@ _DIGITS = 6
 
 
 def fingerprint(expression: Expression) -> str | None:
-    """Return a text that two expressions share if their slopes ∂ℓ/∂p are the same everywhere.
+    """Return a text that is the same for two expressions with the same ∂ℓ/∂p.
 
-    Training sees a loss through its slope alone. The slopes at random points are compared, to six
-    digits, in place of two simplified formulas.
+    Training depends only on this derivative. It is computed at random points, to six digits.
 
     Returns:
-        None if the slope is 0 or not finite: nothing can be learned from such a loss.
+        The fingerprint; None if the derivative is 0 or not finite, so that the loss trains nothing.
 
     Example:
         >>> from metaloss.losses.symbolic import parse
@@ -51,15 +50,15 @@ def fingerprint(expression: Expression) -> str | None:
 def improves(
     loss: LearnedLoss, task_loss: Callable[[Tensor, Tensor], Tensor], outputs: int
 ) -> bool:
-    """Return whether raw outputs that follow the loss downhill get better by the task loss.
+    """Return whether raw outputs that follow the gradient of the loss get a better task loss.
 
-    A few outputs are moved directly, without a model: a loss that makes them no better cannot
-    train one. This is EvoMAL's rejection filter.
+    A few raw outputs are optimised directly, without a model. A loss that does not improve them
+    cannot train a model. This is EvoMAL's rejection filter.
 
     Args:
         loss: The candidate.
-        task_loss: What it is judged by.
-        outputs: C.
+        task_loss: ``(raw outputs (B, C), targets) -> scalar``.
+        outputs: C, the number of outputs.
     """
     draws = generator(0, "evolution/screen")
     start = torch.randn(_ROWS, outputs, generator=draws)
@@ -70,7 +69,7 @@ def improves(
     else:
         targets = torch.randn(_ROWS, outputs, generator=draws)
     moving = start.clone().requires_grad_()
-    # Adam: candidates differ in scale by orders of magnitude.
+    # Adam, because candidates differ in scale by orders of magnitude.
     optimizer = torch.optim.Adam([moving], lr=_RATE)
     for _ in range(_STEPS):
         (moving.grad,) = torch.autograd.grad(loss(moving, targets), moving)

@@ -1,6 +1,6 @@
-"""Random trees, crossover, mutation and selection: DEAP's, on metaloss's expressions.
+"""Random trees, crossover, mutation and selection by DEAP, for metaloss's expressions.
 
-DEAP draws from Python's global generator: here it is seeded for the while, and put back.
+DEAP uses Python's global generator. `drawing` seeds it and restores it afterwards.
 """
 
 from __future__ import annotations
@@ -16,19 +16,19 @@ from deap import base, gp, tools
 from metaloss.losses.symbolic import OPERATORS, Expression
 from metaloss.losses.symbolic.expression import Token
 
-# With parsimony a smaller of two wins by PARSIMONY / 2; the value of DEAP's own example.
+# The smaller of two wins with probability PARSIMONY / 2. The value is that of DEAP's example.
 PARSIMONY = 1.4
 _TERMINALS: dict[str, Token] = {"t": "t", "p": "p", "1": 1.0, "-1": -1.0}
 
 
 class _Fitness(base.Fitness):  # type: ignore[misc]
-    """Lower is better. DEAP's creator would register a class for the whole process."""
+    """Lower is better. Not by DEAP's creator, which registers classes globally."""
 
     weights = (-1.0,)
 
 
 class _Tree(gp.PrimitiveTree):  # type: ignore[misc]
-    """DEAP's tree with a fitness, and who it is."""
+    """DEAP's tree with its fitness and its index in the population."""
 
     fitness: Any
     index: int
@@ -36,7 +36,10 @@ class _Tree(gp.PrimitiveTree):  # type: ignore[misc]
 
 @contextmanager
 def drawing(seed: int, *place: object) -> Iterator[random.Random]:
-    """Seed Python's global generator from (seed, place) for the while; yield one of our own too.
+    """Seed Python's global generator from (seed, place), and restore it at the end.
+
+    Yields:
+        A second generator, with another seed.
 
     Example:
         >>> with drawing(0, "generation", 1) as draws:
@@ -47,7 +50,7 @@ def drawing(seed: int, *place: object) -> Iterator[random.Random]:
     """
     name = "/".join(str(part) for part in ("metaloss-evolution", seed, *place))
     before = random.getstate()
-    # Of a text Python takes a SHA-512: the same for every hash seed.
+    # Python hashes a text by SHA-512, which does not depend on its hash seed.
     random.seed(name, version=2)
     try:
         yield random.Random(name + "/own")
@@ -56,25 +59,25 @@ def drawing(seed: int, *place: object) -> Iterator[random.Random]:
 
 
 def random_expression(lowest: int, highest: int) -> Expression:
-    """Draw a tree whose height is between the two, by half full and half grown trees."""
+    """Draw a tree of a height from ``lowest`` to ``highest``, by ramped half-and-half."""
     return _expression(gp.genHalfAndHalf(_primitives(), lowest, highest))
 
 
 def crossed(first: Expression, second: Expression) -> tuple[Expression, Expression]:
-    """Exchange a random subtree of each: one-point crossover."""
+    """Exchange random subtrees: one-point crossover."""
     one, two = gp.cxOnePoint(_tree(first), _tree(second))
     return _expression(one), _expression(two)
 
 
 def mutated(expression: Expression) -> Expression:
-    """Put a random tree of height up to 2 in the place of a random subtree: uniform mutation."""
+    """Replace a random subtree by a random tree of height ≤ 2: uniform mutation."""
     grown = functools.partial(gp.genFull, min_=0, max_=2)
     (tree,) = gp.mutUniform(_tree(expression), expr=grown, pset=_primitives())
     return _expression(tree)
 
 
 def with_both(expression: Expression, draws: random.Random) -> Expression:
-    """Let a random leaf become op(t, p) unless both t and p occur."""
+    """Replace a random leaf by op(t, p), unless both t and p occur."""
     if "t" in expression.tokens and "p" in expression.tokens:
         return expression
     leaves = [i for i, token in enumerate(expression.tokens) if token not in OPERATORS]
@@ -86,7 +89,7 @@ def with_both(expression: Expression, draws: random.Random) -> Expression:
 def selected(
     expressions: Sequence[Expression], fitness: Sequence[float], count: int, size: int
 ) -> list[Expression]:
-    """Draw parents by double tournament: ``size`` meet by fitness, two winners by length.
+    """Draw parents by double tournament: by fitness among ``size``, then by length among two.
 
     Reference:
         Luke & Panait, "Fighting Bloat with Nonparametric Parsimony Pressure", PPSN 2002.
@@ -106,7 +109,7 @@ def selected(
 def _primitives() -> Any:
     primitives = gp.PrimitiveSet("loss", 0)
     for name, operator in OPERATORS.items():
-        # Only the names and arities are used: DEAP evaluates nothing here.
+        # Only names and arities are used; DEAP evaluates nothing here.
         primitives.addPrimitive(operator.apply, operator.arity, name=name)
     for name, token in _TERMINALS.items():
         primitives.addTerminal(token, name=name)

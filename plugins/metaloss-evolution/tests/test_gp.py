@@ -23,8 +23,14 @@ from torch.nn.functional import cross_entropy
 from metaloss.errors import MetalossError
 from metaloss.losses import Symbolic, Taylor
 from metaloss.losses.symbolic import SymbolicConfig, parse
+from metaloss.testing import SearchChecks
 
 FIRST, SECOND = parse("square(sub(t, p))"), parse("mul(log(p), add(t, tanh(1)))")
+
+
+class TestContract(SearchChecks):
+    def make(self):
+        return GP(population=6, local_steps=1)
 
 
 def search(seed=0, **options):
@@ -225,7 +231,7 @@ def test_a_search_that_is_told_the_same_asks_the_same():
 @pytest.mark.parametrize(
     ("loss", "options", "message"),
     [
-        (Taylor(), {}, "gp searches expressions: it needs loss=symbolic, not Taylor"),
+        (Taylor(), {}, "gp with loss=Taylor: expected loss=symbolic"),
         (
             Symbolic(SymbolicConfig(coefficients=False)),
             {"local_steps": 5},

@@ -138,7 +138,7 @@ def test_a_tiny_search_trains_at_least_with_the_loss_that_it_began_with(seed, tm
 
 
 def test_a_family_that_does_not_fit_is_refused_before_anything_is_written(tmp_path):
-    with pytest.raises(MetalossError, match="gp searches expressions: it needs loss=symbolic"):
+    with pytest.raises(MetalossError, match="gp with loss=taylor: expected loss=symbolic"):
         metaloss.train([*GP[1:], "loss=taylor", f"output={tmp_path / 'run'}"])
     assert not (tmp_path / "run").exists()
 
