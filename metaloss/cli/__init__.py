@@ -1,1 +1,1 @@
-"""The `metaloss` command: wiring only."""
+"""The `metaloss` command, one file for each subcommand."""

@@ -1,4 +1,4 @@
-"""``metaloss check``: the contract checks on one registered part."""
+"""``metaloss check``: contract checks of a registered part."""
 
 from __future__ import annotations
 
@@ -14,7 +14,10 @@ def check(
     name: Annotated[str, typer.Argument(metavar="NAME", help="The part's name, such as mlp.")],
     plugin: Plugins = None,
 ) -> int:
-    """Run the contract checks that a part must pass. The exit status is 1 if one fails."""
+    """Check a registered part against its contract.
+
+    The exit status is 1 if a check fails.
+    """
     from metaloss.cli import plugin_files
 
     plugin_files.load(plugin)

@@ -1,4 +1,4 @@
-"""``metaloss compare``: a table over seeds, trained or read."""
+"""``metaloss compare``: train runs of several methods and seeds, and compare them."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from metaloss.cli.options import Plugins
 
 def compare(
     out: Annotated[
-        Path, typer.Argument(metavar="OUT", help="The folder for runs, tables and the picture.")
+        Path, typer.Argument(metavar="OUT", help="Folder for runs, tables and pictures.")
     ],
     words: Annotated[
         list[str] | None,
         typer.Argument(
-            metavar="[KEY=VALUE | DIR]...",
+            metavar="KEY=VALUE|DIR",
             help="Settings of all rows, such as task=digits; or folders of finished runs.",
             show_default=False,
         ),
@@ -26,28 +26,36 @@ def compare(
         list[str] | None,
         typer.Option(
             "--row",
-            metavar="'NAME: KEY=VALUE ...'",
-            help="A row; may be repeated.",
+            metavar="ROW",
+            help="A row, such as 'mine: loss=mlp start=keep'. May be repeated.",
             show_default=False,
         ),
     ] = None,
     seeds: Annotated[
         str | None,
-        typer.Option("--seeds", metavar="0-4", help="Seeds of every row.", show_default=False),
+        typer.Option(
+            "--seeds",
+            metavar="SEEDS",
+            help="Seeds of every row, such as 0-4 or 0,2,5.",
+            show_default=False,
+        ),
     ] = None,
     study: Annotated[
         str | None,
         typer.Option(
             "--study",
             metavar="NAME|FILE",
-            help="Take the rows from a study, such as demo.",
+            help="A study with rows, such as demo, or a YAML file.",
             show_default=False,
         ),
     ] = None,
     runs: Annotated[
         list[Path] | None,
         typer.Option(
-            "--runs", metavar="DIR", help="A finished run; may be repeated.", show_default=False
+            "--runs",
+            metavar="DIR",
+            help="Folder of a finished run. May be repeated.",
+            show_default=False,
         ),
     ] = None,
     jobs: Annotated[
@@ -55,17 +63,19 @@ def compare(
         typer.Option(
             "--jobs",
             metavar="N",
-            help="Runs to train at the same time; default: 2, or one for each CPU of Ray.",
+            help="Runs trained at the same time. Default: 2, or the CPUs of a Ray cluster.",
             show_default=False,
         ),
     ] = None,
-    threads: Annotated[int, typer.Option("--threads", help="Threads of each run.")] = 1,
+    threads: Annotated[
+        int, typer.Option("--threads", metavar="N", help="CPU threads of each run.")
+    ] = 1,
     together: Annotated[
         int | None,
         typer.Option(
             "--together",
             metavar="N",
-            help="Seeds of a row to train in one vectorised program, where its parts allow it.",
+            help="Seeds of a row that are trained together, if its parts allow it.",
             show_default=False,
         ),
     ] = None,
@@ -74,7 +84,7 @@ def compare(
         typer.Option(
             "--reference",
             metavar="NAME",
-            help="The row that the others are tested against.",
+            help="Row that the others are tested against.",
             show_default=False,
         ),
     ] = None,
@@ -83,18 +93,20 @@ def compare(
         typer.Option(
             "--metric",
             metavar="NAME",
-            help="The metric to compare, such as test/error.",
+            help="Metric to compare, such as test/error.",
             show_default=False,
         ),
     ] = None,
     plugin: Plugins = None,
 ) -> int:
-    """Compare rows over the same seeds: train what is missing, print and write the table.
+    """Compare methods over several seeds.
 
-    OUT gets table.csv, table.json and table.md (final metrics as mean ± std over seeds, a paired
-    Wilcoxon test against the reference row) and comparison.png (learning curves). Where losses
-    move during training it also gets learned.csv and learned.png, which describe them over time.
-    The same call again trains only what is missing.
+    Runs that are missing in OUT are trained first. The table has the mean and standard deviation of
+    each metric over seeds, and a paired Wilcoxon test against the reference row.
+
+    OUT then has the table (table.md, table.csv, table.json) and the learning curves
+    (comparison.png). With losses that are learned online, it also has the learned loss over time
+    (learned.csv, learned.png).
     """
     from metaloss.cli import plugin_files
     from metaloss.core.distributed.launch import refuse_several

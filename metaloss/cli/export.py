@@ -1,4 +1,4 @@
-"""``metaloss export``: the learned loss of a run, for use anywhere."""
+"""``metaloss export``: write the learned loss of a run."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from metaloss.cli.options import Plugins
 
 
 def export(
-    folder: Annotated[Path, typer.Argument(metavar="DIR", help="A run's folder.")],
-    out: Annotated[Path, typer.Argument(metavar="OUT", help="Where to write the loss.")],
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="Folder of a run.")],
+    out: Annotated[Path, typer.Argument(metavar="OUT", help="Folder to write to.")],
     plugin: Plugins = None,
 ) -> int:
-    """Copy the learned loss out of a run: its numbers and its structure, as data without code."""
+    """Write the learned loss of a run to a folder, as data files without code."""
     from metaloss.cli import plugin_files
 
     plugin_files.load(plugin)

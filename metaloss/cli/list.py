@@ -1,4 +1,4 @@
-"""``metaloss list``: every registered part, where it comes from, and its options."""
+"""``metaloss list``: all registered parts and their options."""
 
 from __future__ import annotations
 
@@ -15,15 +15,17 @@ def list_parts(
     group: Annotated[
         str | None,
         typer.Argument(
-            metavar="[GROUP]", help="A group, such as loss; default: all.", show_default=False
+            metavar="GROUP",
+            help="A group, such as loss; or preset, paper or settings.",
+            show_default=False,
         ),
     ] = None,
     plugin: Plugins = None,
 ) -> int:
-    """List all parts; with GROUP, the options of its parts.
+    """List all parts; with GROUP, the parts of a group with their options.
 
-    Groups: task, model, loss, schedule, start, meta_optimizer, inner, tracker, preset, paper; and
-    settings, the keys that belong to no part.
+    The groups are task, model, loss, schedule, start, meta_optimizer, inner and tracker. Instead of
+    a group, give preset or paper for ready settings, or settings for the keys of no part.
     """
     from rich.console import RenderableType
 
@@ -33,7 +35,7 @@ def list_parts(
     plugin_files.load(plugin)
     shown: Iterable[RenderableType]
     shown = tables.overview() if group is None else tables.details(group)
-    # Where no terminal says how wide it is, a pipe or a file, lines are not folded early.
+    # A pipe or a file has no width; a wide one avoids folded lines.
     console = QuietConsole(width=None if sys.stdout.isatty() else 140, highlight=False)
     for table in shown:
         console.print(table)

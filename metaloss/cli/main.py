@@ -1,4 +1,4 @@
-"""The `metaloss` command: wiring only, one file a command."""
+"""The `metaloss` command: its subcommands, errors and exit statuses."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ app.command("list")(list_parts)
 app.command("export")(export)
 app.command("check")(check)
 
-# Typer does not export the class that its usage errors share, and has moved it before.
+# Typer does not export the base class of its usage errors.
 _UsageError: type[Exception] = typer.BadParameter.__mro__[1]
 
 
@@ -64,18 +64,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
         arguments: The words after ``metaloss``; those of this process if None.
 
     Returns:
-        0 finished, 2 bad request, or a disk that is full (told in one line on standard error), 3
-        diverged, 130 Ctrl-C or another signal that asks a program to end.
+        0: finished. 2: a bad request, or a file that cannot be written, with one line on standard
+        error. 3: a run diverged. 130: Ctrl-C or another signal to end.
     """
     with endings_as_ctrl_c():
         status = _said(lambda: app(args=arguments, prog_name="metaloss", standalone_mode=False))
-        # What was printed may still be on its way to a full disk, or to nobody.
+        # Buffered output may fail to be written: a full disk, a closed pipe.
         flushed = _said(sys.stdout.flush)
     return status or flushed
 
 
 def _said(call: Callable[[], Any]) -> int:
-    """Call; tell what went wrong in one line; return the exit status."""
+    """Call a function, print an error as one line, and return the exit status."""
     try:
         status = call()
     except MetalossError as error:
@@ -90,11 +90,11 @@ def _said(call: Callable[[], Any]) -> int:
             complain(_usage(error))
         return BAD_REQUEST
     except BrokenPipeError:
-        # Whoever read our output has seen enough, as in `metaloss list | head`.
+        # The reader of the pipe has ended, as in `metaloss list | head`.
         _leave_output()
         return DONE
     except OSError as error:
-        # A full disk, a folder that is read-only, a name that is too long: no bug of ours.
+        # A full disk, a read-only folder, a name that is too long.
         _show_where()
         complain(_system(error))
         return BAD_REQUEST
@@ -102,7 +102,7 @@ def _said(call: Callable[[], Any]) -> int:
 
 
 def _system(error: OSError) -> str:
-    """Return what the system refused, and for what: without a name it was standard output."""
+    """Return the system's error and the file. Without a file name, it was standard output."""
     what = error.strerror or str(error) or type(error).__name__
     if error.filename is not None:
         return f"{error.filename}: {what}"
@@ -111,19 +111,19 @@ def _system(error: OSError) -> str:
 
 
 def _leave_output() -> None:
-    """Let nothing more be written to standard output: Python would fail again when it exits."""
+    """Discard all further standard output. Otherwise Python would fail again when it exits."""
     with suppress(OSError, ValueError):
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _show_where() -> None:
-    """Print the traceback of an error, for who writes a part or looks for a bug."""
+    """Print the traceback of the current error if ``METALOSS_DEBUG`` is set."""
     if os.environ.get("METALOSS_DEBUG", "0") not in ("", "0"):
         traceback.print_exc()
 
 
 def _usage(error: Exception) -> str:
-    """Return a usage error's message, with every allowed flag where one is unknown."""
+    """Return the message of a usage error, with all allowed flags if one is unknown."""
     context, got = getattr(error, "ctx", None), getattr(error, "option_name", None)
     if got is None or context is None:
         return error.format_message()  # type: ignore[attr-defined]
@@ -133,7 +133,7 @@ def _usage(error: Exception) -> str:
         for flag in parameter.opts
         if flag.startswith("--")
     )
-    # Names are compared without their dashes, which any two flags have in common.
+    # Compared without dashes, which all flags have in common.
     close = difflib.get_close_matches(got.strip("-"), [flag.strip("-") for flag in known], n=1)
     hint = f"did you mean '--{close[0]}'? " if close else ""
     keys = "; keys are written KEY=VALUE, without dashes" if context.info_name == "train" else ""

@@ -1,4 +1,4 @@
-"""``metaloss plot``: the pictures of one run."""
+"""``metaloss plot``: pictures of one run."""
 
 from __future__ import annotations
 
@@ -9,18 +9,18 @@ import typer
 
 
 def plot(
-    folder: Annotated[Path, typer.Argument(metavar="DIR", help="A run's folder.")],
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="Folder of a run.")],
     out: Annotated[
         Path | None,
         typer.Option(
             "--out",
             metavar="DIR",
-            help="The folder to write to; default: the run's folder.",
+            help="Folder to write to. Default: the run's folder.",
             show_default=False,
         ),
     ] = None,
 ) -> int:
-    """Draw a run's learning curves and its learned loss over time, from its journal."""
+    """Draw the learning curves and the learned loss of a run."""
     from metaloss.study.plots.plots import plot_run
 
     for file in plot_run(folder, out):

@@ -1,8 +1,8 @@
-"""The user's own files, imported because the user named them with ``--plugin``.
+"""Import of the files that are given with ``--plugin``.
 
-A file becomes the module ``metaloss.cli.plugin_files.<stem>_<hash>``. Sweep workers, which unpickle
-its classes by that name before any of our code runs there, find it again through an environment
-variable that holds the paths.
+A file becomes the module ``metaloss.cli.plugin_files.<stem>_<hash>``. The workers of a sweep
+unpickle its classes by that name. They find the file through an environment variable with the
+paths.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ from typing import Any
 
 from metaloss.errors import MetalossError
 
-__path__: list[str] = []  # makes this module a package: its "submodules" are found below
+__path__: list[str] = []  # makes this module a package; `_Finder` finds its submodules
 _VARIABLE = "METALOSS_PLUGIN_FILES"
 
 
 def load(paths: Iterable[Path] | None) -> dict[str, str]:
-    """Import files once each, so that the parts in them are registered.
+    """Import each file once, so that its parts are registered.
 
     Args:
         paths: Python files, as the option --plugin has them: None without any.
@@ -47,7 +47,7 @@ def load(paths: Iterable[Path] | None) -> dict[str, str]:
             os.environ[_VARIABLE] = os.pathsep.join(filter(None, [*named, str(absolute)]))
         try:
             importlib.import_module(_module_name(absolute, source))
-        except Exception as error:  # the user's file may fail in any way
+        except Exception as error:  # a user's file may raise anything
             reason = " ".join(str(error).split())
             if isinstance(error, MetalossError):
                 raise MetalossError(f"plugin {path}: {reason}") from error
@@ -73,7 +73,7 @@ def _module_name(path: Path, source: bytes) -> str:
 
 
 class _Loader(importlib.abc.InspectLoader):
-    """Runs the bytes that were hashed; leaves no compiled file beside the user's."""
+    """Runs the bytes that were hashed, and writes no compiled file."""
 
     def __init__(self, path: Path, source: bytes) -> None:
         self._path, self._source = path, source
@@ -95,7 +95,7 @@ class _Loader(importlib.abc.InspectLoader):
 
 
 class _Finder(importlib.abc.MetaPathFinder):
-    """Finds the modules of named files, in this process and in workers."""
+    """Finds the modules of the files, in this process and in workers."""
 
     def find_spec(
         self, fullname: str, path: Any, target: ModuleType | None = None

@@ -1,4 +1,4 @@
-"""``--multirun``: many runs through Hydra's own runner, with its launchers and sweepers."""
+"""``--multirun``: several runs, by Hydra's runner with its launchers and sweepers."""
 
 from __future__ import annotations
 
@@ -31,20 +31,20 @@ _LEDGER = "jobs.jsonl"
 
 @dataclass(frozen=True)
 class Job:
-    """What Hydra calls for each job, in this process or in a worker.
+    """The function that Hydra calls for each job, in this process or in a worker.
 
     Attributes:
-        plugins: The user's files, loaded in the worker as well.
+        plugins: Files of ``--plugin``, which a worker imports too.
     """
 
     plugins: tuple[Path, ...]
 
     def __call__(self, composed: DictConfig) -> float:
-        """Run one job; note its status in the sweep's ledger.
+        """Run one job and append its status to the sweep's ledger.
 
         Returns:
-            What a sweeper that searches minimizes: the last validation metric (its negative where
-            more is better), infinite for a run that diverged or could not begin.
+            The value that a searching sweeper minimizes: the last validation metric, negative if
+            higher is better, infinite if the run diverged or could not begin.
         """
         place = HydraConfig.get()
         folder, number = Path(place.runtime.output_dir), int(place.job.num)
@@ -66,10 +66,10 @@ class Job:
 
 
 def _trained(config: RunConfig, folder: Path, plugins: Mapping[str, str]) -> Mapping[str, Any]:
-    """Return the summary of a job's run: finished already, gone on with, or trained from its start.
+    """Return the summary of a job's run: already finished, resumed, or trained.
 
     Raises:
-        MetalossError: If another job's run lies in the folder, or the run cannot be done.
+        MetalossError: If the folder has another job's run, or if the run cannot begin.
     """
     from metaloss.core.runs.run import train_run
     from metaloss.core.storage.run_folder import read_summary
@@ -89,20 +89,20 @@ def _trained(config: RunConfig, folder: Path, plugins: Mapping[str, str]) -> Map
 
 
 def sweep(given: Sequence[str], file: Path | None, plugins: Sequence[Path]) -> int:
-    """Run every job of a sweep; return the worst one's status.
+    """Run all jobs of a sweep; return the largest exit status.
 
-    Into the folder of the same call, broken off, it finishes what is left: jobs that are finished
-    are kept, others go on from their checkpoints.
+    If the folder has jobs of the same sweep, finished ones are kept, and others are resumed from
+    their checkpoints.
 
     Args:
-        given: ``KEY=VALUE`` words, of which some stand for several values, and words for Hydra's
-            launcher and sweeper. ``output`` is the folder that holds the jobs' folders.
+        given: ``KEY=VALUE`` words, some with several values, and words for Hydra's launcher and
+            sweeper. ``output`` is the folder of the jobs' folders.
         file: A run's ``config.yaml`` to begin from.
-        plugins: The user's own files with parts.
+        plugins: Files of ``--plugin``.
 
     Raises:
-        MetalossError: If a word is wrong for any of the jobs; then none has begun. What a part
-            or a run finds wrong in values that fit their types fails that job alone.
+        MetalossError: If a word is invalid for any job; then no job begins. Values of a valid type
+            that a part refuses only fail their own job.
     """
     ray_launcher.offer()
     overrides = words.parse(given, sweep=True)
@@ -112,12 +112,12 @@ def sweep(given: Sequence[str], file: Path | None, plugins: Sequence[Path]) -> i
         if override.key_or_group == "output":
             output = override.value()
             if override.is_sweep_override():
-                raise MetalossError("output holds the folders of all jobs: give one")
+                raise MetalossError("output has several values: expected one folder for all jobs")
     folder = _folder_of(output)
     settings = [
         "hydra.mode=MULTIRUN",
         *to_overrides({"hydra.sweep.dir": folder}),
-        # Nothing but the run's own files in its folder, no logging set up behind its back.
+        # No files of Hydra in a run's folder, and no logging of Hydra.
         "hydra.output_subdir=null",
         "hydra.job.chdir=false",
         "hydra/job_logging=none",
@@ -125,7 +125,7 @@ def sweep(given: Sequence[str], file: Path | None, plugins: Sequence[Path]) -> i
     ]
     rest = words.for_hydra(o for o in overrides if o.key_or_group != "output")
     with publish.lock:
-        # Workers import what is published: no more than the jobs can ask for.
+        # Workers import all published parts, so that only those are published that jobs may choose.
         publish_chosen(overrides)
         if any(_chooses_later(override) for override in overrides):
             publish.publish_all()
@@ -145,7 +145,7 @@ def sweep(given: Sequence[str], file: Path | None, plugins: Sequence[Path]) -> i
 
 def _append(path: Path, line: str) -> None:
     with path.open("a") as file:
-        # Machines that share a file system do not see each other's end of it without a lock.
+        # Without a lock, machines that share a file system may overwrite each other's lines.
         with suppress(ImportError, OSError):  # Windows, or a file system that has none
             import fcntl
 
@@ -154,18 +154,18 @@ def _append(path: Path, line: str) -> None:
 
 
 def _chooses_later(override: Override) -> bool:
-    """Return whether Hydra may choose parts that no word names: by a pattern, or by a sweeper."""
+    """Return whether Hydra may choose parts that no word names, by a pattern or a sweeper."""
     swept_by_pattern = override.value_type is ValueType.GLOB_CHOICE_SWEEP
     return swept_by_pattern or override.key_or_group.startswith(("hydra.sweeper", "hydra/sweeper"))
 
 
 def _folder_of(output: Any) -> Path:
-    """Return a sweep's folder: a new one, or that of the same call that was broken off."""
+    """Return a sweep's folder: a new one, or one with jobs of a sweep."""
     folder = Path(str(output)) if output else Path("multirun", time.strftime("%Y-%m-%d/%H-%M-%S"))
     folder = folder.absolute()
     if folder.exists() and not (folder.is_dir() and all(_is_sweeps(p) for p in folder.iterdir())):
         raise MetalossError(f"output={folder}: exists and is not empty; give a new folder")
-    # Every job of this call notes its status again, those that were finished before too.
+    # Every job appends its status again, finished ones too.
     (folder / _LEDGER).unlink(missing_ok=True)
     return folder
 

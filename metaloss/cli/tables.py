@@ -22,7 +22,7 @@ from metaloss.registry import GROUPS, Part
 
 
 def overview() -> Iterator[Table]:
-    """Yield one table: every part of every group, what can be added last."""
+    """Yield one table with all parts of all groups, then presets and rows of the paper."""
     table = _table(("group", "name", "from", "what it is"))
     for group in GROUPS:
         for name in registry.names(group):
@@ -46,7 +46,7 @@ def details(group: str) -> Iterator[Group]:
         MetalossError: If there is no such group.
     """
     if group == "settings":
-        yield _options("settings: keys of their own, such as steps=4000", Settings, "")
+        yield _options("settings: keys that belong to no part, such as steps=4000", Settings, "")
     elif group in ADDED:
         for name, preset in ADDED[group].items():
             yield _added(group, name, preset)
@@ -101,7 +101,7 @@ def _added(kind: str, name: str, preset: Preset) -> Group:
         },
         **preset.settings,
     }
-    table = _table(("key", "value", *(["how it is known"] if preset.known else [])))
+    table = _table(("key", "value", *(["source"] if preset.known else [])))
     for key, value in values.items():
         table.add_row(key, _shown(value), *([preset.known[key]] if preset.known else []))
     return _titled(f"+{kind}={name}\n{preset.description}", table)
@@ -139,5 +139,5 @@ def _table(columns: Sequence[str]) -> Table:
 
 
 def _titled(title: str, table: Table) -> Group:
-    # No table title: it would be folded to the width of the table.
+    # Not a table title, which would be folded to the width of the table.
     return Group(Text(title, no_wrap=True, overflow="ignore"), table)

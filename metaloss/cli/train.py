@@ -1,4 +1,4 @@
-"""``metaloss train``: one run, a sweep of runs, or a run that goes on."""
+"""``metaloss train``: one run, a sweep of runs, or a resumed run."""
 
 from __future__ import annotations
 
@@ -18,25 +18,31 @@ def train(
     words: Words = None,
     config: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", help="Begin from a run's config.yaml.", show_default=False),
+        typer.Option(
+            metavar="FILE", help="Begin from the config.yaml of a run.", show_default=False
+        ),
     ] = None,
     resume: Annotated[
         Path | None,
         typer.Option(metavar="DIR", help="Continue a run that was stopped.", show_default=False),
     ] = None,
     multirun: Annotated[
-        bool, typer.Option("--multirun", help="Run every combination of comma-separated values.")
+        bool,
+        typer.Option(
+            "--multirun",
+            help="Train one run for each combination of values that are separated by commas.",
+        ),
     ] = False,
     cfg: Annotated[
-        bool, typer.Option("--cfg", help="Print the resolved configuration; run nothing.")
+        bool, typer.Option("--cfg", help="Print the complete configuration and exit.")
     ] = False,
     plugin: Plugins = None,
 ) -> int:
-    """Train a model under a fixed or learned loss.
+    """Train a network under a fixed or learned loss.
 
-    Everything has a default; `metaloss list` shows the parts and their options. KEY=VALUE follows
-    Hydra's grammar. The exit status is 0 for a finished run, 2 for a bad request, 3 for a run
-    that diverged and 130 after Ctrl-C.
+    All settings have defaults; metaloss list shows the parts and their options. KEY=VALUE follows
+    Hydra's grammar. The exit status is 0 for a finished run, 2 for a bad request, 3 for a run that
+    diverged and 130 after Ctrl-C.
     """
     from metaloss.allocator import keep_freed_memory
     from metaloss.cli import plugin_files
@@ -86,11 +92,13 @@ def _resume(folder: Path, words: list[str], hashes: Mapping[str, str]) -> int:
     others = [key for key in keys if key.partition(".")[0] not in _BESIDE_RESUME]
     if others:
         raise MetalossError(
-            f"--resume takes only steps, tracker and device beside it, not {', '.join(others)}"
+            f"--resume with {', '.join(others)}: expected only steps, tracker and device"
         )
     found = members_of(folder)
     if not found:
-        raise MetalossError(f"--resume {folder}: no run's folder, it has no config.yaml")
+        raise MetalossError(
+            f"--resume {folder}: expected the folder of a run; it has no config.yaml"
+        )
     changes = {}
     if words:
         config = compose(words, found[0] / CONFIG)

@@ -1,4 +1,4 @@
-"""From ``KEY=VALUE`` words, a file or a mapping to one resolved, typed `RunConfig`."""
+"""Makes a typed `RunConfig` from ``KEY=VALUE`` words, a file or a mapping."""
 
 from metaloss.compose.added import ADDED
 from metaloss.compose.mapping import to_overrides

@@ -1,4 +1,4 @@
-"""What a word with a plus adds: ``+preset=NAME`` a method, ``+paper=NAME`` a row of a table."""
+"""Ready settings: ``+preset=NAME`` for a method, ``+paper=NAME`` for a row of a paper's table."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Hydra's and OmegaConf's errors as one line: what was got, what is allowed, the nearest name."""
+"""Errors of Hydra and OmegaConf as one line: what was given, what is allowed, the nearest name."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ _WORDS: dict[Any, tuple[str, str]] = {
 
 
 def explain(error: Exception) -> MetalossError:
-    """Return the one-line error for anything that composing a configuration raised."""
+    """Return the one-line error for an exception that was raised while composing."""
     if isinstance(error, MetalossError):
         return error
     if isinstance(error, MissingConfigException) and error.missing_cfg_file:
@@ -49,14 +49,14 @@ def explain(error: Exception) -> MetalossError:
 
 
 def name_cannot_be_set(key: str) -> MetalossError:
-    """Return the error for a word that would set a part's name beside its choice."""
+    """Return the error for a word such as ``model.name=cnn``."""
     group = key.partition(".")[0]
     choice = "tracker=[NAME]" if group == "tracker" else f"{group}=NAME"
-    return MetalossError(f"{key} cannot be set: another part is chosen with {choice}")
+    return MetalossError(f"{key} cannot be set: to choose another part, use {choice}")
 
 
 def expected(hint: Any) -> str:
-    """Return in words what an option's type takes.
+    """Return in words what values a type allows.
 
     Example:
         >>> expected(list[int])
@@ -80,16 +80,16 @@ def expected(hint: Any) -> str:
 
 
 def option_types(options: type) -> dict[str, str]:
-    """Return in words what each option of a dataclass takes, by name."""
+    """Return in words what values each option of a dataclass allows, by name."""
     try:
         hints = typing.get_type_hints(options)
-    except NameError:  # a stranger's annotation that only a type checker sees
+    except NameError:  # an annotation that is imported for type checkers only
         return {}
     return {name: expected(hint) for name, hint in hints.items()}
 
 
 def _shown(value: Any) -> str:
-    """Return a value as it is written in a configuration."""
+    """Return a value as a configuration writes it."""
     return (
         "null" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
     )
@@ -98,7 +98,7 @@ def _shown(value: Any) -> str:
 def _missing_choice(error: MissingConfigException) -> MetalossError | None:
     path = str(error.missing_cfg_file)
     group, _, name = path.removesuffix(".yaml").partition("/")
-    if group == "hydra":  # a launcher or sweeper: Hydra's plugins
+    if group == "hydra":  # a launcher or sweeper
         parent, _, last = path.rpartition("/")
         return unknown_name(parent, last, error.options or ())
     if group not in registry.GROUPS:
@@ -147,7 +147,7 @@ def _unknown_key(error: OmegaConfBaseException, key: str) -> MetalossError:
     if prefix == "tracker":
         if last in registry.names("tracker"):
             return MetalossError(
-                f"{key} is set but that tracker is not chosen: add it, such as tracker=[{last}]"
+                f"{key} is set, but this tracker is not chosen: add tracker=[{last}]"
             )
         return unknown_name("tracker", last, registry.names("tracker"))
     siblings = sorted(str(name) for name in parent if name not in ("name", "hydra", "defaults"))
@@ -155,7 +155,7 @@ def _unknown_key(error: OmegaConfBaseException, key: str) -> MetalossError:
         return unknown_name("key", key, siblings)
     chosen = OmegaConf.select(parent, "name") if prefix in registry.GROUPS else None
     owner = f" of {prefix}={chosen}" if chosen else ""
-    # Names are compared without what they have in common, and shown with it.
+    # Compared without the common prefix, shown with it.
     close = difflib.get_close_matches(last, siblings, n=1, cutoff=0.4)
     hint = f"did you mean '{prefix}.{close[0]}'? " if close else ""
     allowed = ", ".join(f"{prefix}.{name}" for name in siblings)
@@ -163,7 +163,7 @@ def _unknown_key(error: OmegaConfBaseException, key: str) -> MetalossError:
 
 
 def _hint(error: OmegaConfBaseException) -> Any:
-    """Return the declared type of the value that an error is about, None if unknown."""
+    """Return the declared type of the value that caused an error; None if unknown."""
     parent = error.parent_node
     if isinstance(parent, ListConfig):
         return (typing.get_args(parent._metadata.ref_type) or (None,))[0]
@@ -172,5 +172,5 @@ def _hint(error: OmegaConfBaseException) -> Any:
         return None
     try:
         return typing.get_type_hints(declared).get(str(error.key))
-    except NameError:  # a stranger's annotation that only a type checker sees
+    except NameError:  # an annotation that is imported for type checkers only
         return None

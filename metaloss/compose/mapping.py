@@ -1,4 +1,4 @@
-"""Overrides from Python values, quoted so that Hydra's grammar reads back the same values."""
+"""``KEY=VALUE`` words from Python values, quoted for Hydra's grammar."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def to_overrides(values: Mapping[str, Any]) -> list[str]:
 def _flat(values: Mapping[str, Any], prefix: str) -> Iterator[tuple[str, Any]]:
     for key, value in values.items():
         if not isinstance(key, str):
-            raise MetalossError(f"a config's keys are strings, got {key!r}")
+            raise MetalossError(f"config key {key!r}: expected a string")
         path = prefix + (f"+{key}" if not prefix and key in ADDED else key)
         if isinstance(value, Mapping):
             yield from _flat(value, f"{path}.")
@@ -58,6 +58,6 @@ def _word(key: str, value: Any) -> str:
     if isinstance(value, list | tuple):
         return "[" + ",".join(_word(key, item) for item in value) + "]"
     raise MetalossError(
-        f"{key}={value!r}: a config holds null, booleans, numbers, text and lists of these, "
-        f"not {type(value).__name__}"
+        f"{key}={value!r} is of type {type(value).__name__}: expected None, a boolean, a number, "
+        "text or a list of these"
     )

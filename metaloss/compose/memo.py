@@ -1,8 +1,8 @@
-"""What Hydra composed from choices alone, kept in the process: of values a study has thousands.
+"""A cache of configurations that Hydra composed.
 
-Hydra first composes what is chosen (``loss=mlp``, ``+preset=adalfl``), then sets values
-(``loss.hidden=[8]``) in the result, one after the other. The first takes nearly all of the time and
-is the same for all settings of a row, so it is done once.
+Hydra first composes the choices (``loss=mlp``, ``+preset=adalfl``). Then it sets values
+(``loss.hidden=[8]``) in the result. The first takes nearly all of the time and is the same for all
+settings of a study's row, so that its result is cached.
 """
 
 from __future__ import annotations
@@ -24,21 +24,21 @@ from metaloss.registry import GROUPS
 
 Compose = Callable[[Sequence[Override]], DictConfig]
 
-# Each takes about a tenth of a megabyte.
+# Each takes about 0.1 MB.
 _MOST = 1024
 _SETTINGS = frozenset(setting.name for setting in dataclasses.fields(Settings))
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class _Kept:
-    """A composed configuration, and the options class of each part in it by group and name."""
+    """A composed configuration, with the options class of each part by group and name."""
 
     config: DictConfig
     classes: dict[tuple[str, str], type]
 
     @property
     def holds(self) -> bool:
-        """Whether the names still stand for the same parts."""
+        """Whether the names still belong to the same parts."""
         try:
             return all(
                 registry.get(*part).config_class is known for part, known in self.classes.items()
@@ -51,19 +51,20 @@ _kept: OrderedDict[tuple[str, ...], _Kept] = OrderedDict()
 
 
 def composed(overrides: Sequence[Override], compose: Compose) -> DictConfig:
-    """Return what ``compose`` makes of words, asking it only for choices that are new.
+    """Return what ``compose`` returns, calling it only for new choices.
 
-    What goes wrong is composed again as a whole: errors are those of ``compose``.
+    After an error, the words are composed again in full, so that the errors are those of
+    ``compose``.
 
     Args:
         overrides: Parsed and checked words.
-        compose: Composes words in full, with the defaults alone beneath them.
+        compose: Composes words in full, over the defaults.
     """
     values = [override for override in overrides if _sets_value(override)]
     choices = [override for override in overrides if not _sets_value(override)]
     try:
         config = copy.deepcopy(_chosen(choices, compose))
-        for override in values:  # as Hydra does it
+        for override in values:  # as Hydra does
             OmegaConf.update(config, override.key_or_group, override.value(), merge=True)
     except (HydraException, OmegaConfBaseException):
         return compose(overrides)
@@ -71,7 +72,7 @@ def composed(overrides: Sequence[Override], compose: Compose) -> DictConfig:
 
 
 def forget() -> None:
-    """Forget everything: the next words are composed in full."""
+    """Clear the cache."""
     _kept.clear()
 
 
@@ -89,7 +90,7 @@ def _chosen(choices: Sequence[Override], compose: Compose) -> DictConfig:
 
 
 def _sets_value(override: Override) -> bool:
-    """Whether Hydra applies a word after composing; a mapping is merged into its group."""
+    """Return whether Hydra applies a word after composing."""
     key = override.key_or_group
     if key in GROUPS:
         return isinstance(override.value(), dict)

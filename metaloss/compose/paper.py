@@ -1,7 +1,7 @@
 """The rows of the AdaLFL paper's table as ready settings: ``+paper=NAME`` on the command line.
 
-How each value is known is said beside it, in the words of `Known`; ``docs/paper.md`` has the whole
-account. The method is AdaLFL's own, from `metaloss.compose.presets`.
+Each value has its source, a member of `Known`; see ``docs/paper.md``. The method is the preset
+``adalfl``.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from metaloss.compose.presets import PRESETS, Preset
 
 
 class Known(Enum):
-    """How a setting is known."""
+    """The source of a setting."""
 
     read = "read in the paper"
     remembered = "remembered from the paper, not read again"
@@ -24,7 +24,7 @@ class Known(Enum):
 
 ADALFL = PRESETS["adalfl"]
 
-# What all rows have.
+# The settings of all rows.
 COMMON = {
     "loss": Known.read,
     "loss.hidden": Known.read,
@@ -51,11 +51,10 @@ COMMON = {
     "checkpoint_every": Known.ours,
 }
 
-# The rates, momentum and weight decay of the base model.
+# The inner optimizer's options.
 REGRESSION = {"lr": 0.001}
 GREY = {"lr": 0.01}
 COLOUR = {"lr": 0.01, "momentum": 0.9, "nesterov": True, "weight_decay": 5e-4}
-# Two hidden layers of a thousand.
 WIDE = {"hidden": [1000, 1000]}
 
 
@@ -69,18 +68,18 @@ def _row(
 ) -> Preset:
     known = dict(COMMON)
     known |= {f"inner.{name}": Known.remembered for name in inner}
-    # The network's own options: which WRN it is, is part of its name; an MLP's widths are not.
+    # The network's options: depth and width are part of a WRN's name, but not of an MLP's.
     source = Known.code if model == "mlp" else Known.remembered
     known |= {f"model.{name}": source for name in options or {}}
     return Preset(
-        description=f"AdaLFL (arXiv 2301.13247) on {title}; what of it is known how: docs/paper.md",
+        description=f"AdaLFL (arXiv 2301.13247) on {title}; for sources see docs/paper.md",
         choices={**ADALFL.choices, "task": task, "model": model, "inner": "sgd"},
         options={**ADALFL.options, "model": options or {}, "inner": inner},
         settings={
             "steps": steps,
             "batch_size": 128,
             "meta_batch_size": 128,
-            # A hundred lines of the journal, fifty evaluations, ten checkpoints.
+            # 100 logged steps, 50 evaluations, 10 checkpoints.
             "log_every": steps // 100,
             "eval_every": steps // 50,
             "checkpoint_every": steps // 10,

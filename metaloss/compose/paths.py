@@ -1,4 +1,4 @@
-"""Options that name files: kept as they are wherever the command is run again."""
+"""Options that are paths are made absolute, so that a config works in any folder."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _NAMES = ("path", "root", "folder", "file", "trusted", "test")
 
 
 def is_path(name: str) -> bool:
-    """Return whether an option of this name holds a file or a folder.
+    """Return whether an option of this name is a path.
 
     Example:
         >>> [is_path(name) for name in ("path", "train_path", "width")]
@@ -22,9 +22,9 @@ def is_path(name: str) -> bool:
 
 
 def with_absolute_paths(options: T) -> T:
-    """Return a part's options with absolute paths in place of those that lie in this folder.
+    """Return a part's options with absolute paths.
 
-    What names no file is left as it is: an empty path, or one that is still to be made.
+    Empty paths, and paths of files that do not exist, are not changed.
 
     Args:
         options: An instance of a part's options class.
@@ -42,9 +42,9 @@ def with_absolute_paths(options: T) -> T:
 
 
 def absolute_path(path: str) -> str:
-    """Return the absolute path of a file that is there, any other path as it is."""
+    """Return the absolute path of an existing file; any other path unchanged."""
     try:
         found = Path(path).expanduser().absolute()
         return str(found) if found.exists() else path
-    except (OSError, RuntimeError, ValueError):  # no such home, a name that is too long
+    except (OSError, RuntimeError, ValueError):  # an unknown home, a name that is too long
         return path

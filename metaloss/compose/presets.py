@@ -1,4 +1,4 @@
-"""Named settings from the literature: ``+preset=NAME`` on the command line."""
+"""Published methods as ready settings: ``+preset=NAME`` on the command line."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from typing import Any
 
 @dataclass(frozen=True, kw_only=True)
 class Preset:
-    """A set of choices and options under one name; the rest of the command line wins over it.
+    """Choices and options under one name. Other words on the command line override them.
 
     Attributes:
-        description: One line for people, with the source.
-        choices: The part that each group named here is switched to.
+        description: One line to show, with the source.
+        choices: Names of parts by group.
         options: Values by group and option.
         settings: Values of keys that belong to no part.
-        known: For people, how a value is known, by key.
+        known: The source of each value, to show, by key.
     """
 
     description: str
@@ -28,7 +28,7 @@ class Preset:
 
 PRESETS = {
     # "Meta-Learning Adaptive Loss Functions", TMLR 2025, arXiv 2301.13247: the loss of section 3,
-    # the offline start, then online. Both rates are from memory of the paper.
+    # the offline phase, then online. Both rates are from memory.
     "adalfl": Preset(
         description="AdaLFL as published (arXiv 2301.13247): random start, offline, then online",
         choices={"loss": "mlp", "schedule": "online", "start": "random"},
@@ -44,7 +44,7 @@ PRESETS = {
             "meta_optimizer": {"lr": 1e-5, "offline_lr": 1e-3},
         },
     ),
-    # "Meta Learning via Learned Loss", arXiv 1906.05374; the widths are those of its code.
+    # "Meta Learning via Learned Loss", arXiv 1906.05374; the widths are from its code.
     "ml3": Preset(
         description="ML³ as published (arXiv 1906.05374): random start, learned offline, frozen",
         choices={"loss": "mlp", "schedule": "offline", "start": "random"},

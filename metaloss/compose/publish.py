@@ -1,4 +1,4 @@
-"""The parts' options as typed nodes in Hydra's config store."""
+"""Stores the parts' options as typed nodes in Hydra's config store."""
 
 from __future__ import annotations
 
@@ -32,16 +32,16 @@ DEFAULTS: dict[str, str | list[str]] = {
     "tracker": ["console"],
 }
 
-# Hydra keeps its store and its state in the process: one composition at a time.
+# Hydra's store and state are global: only one composition at a time.
 lock = threading.RLock()
 
 
 def publish(group: str, name: str) -> None:
-    """Put a part's options into Hydra's store, once in a process.
+    """Put a part's options into Hydra's store, unless they are there.
 
     Raises:
-        MetalossError: If the part is unknown, fails to load, or has options that no config can
-            hold.
+        MetalossError: If the part is unknown, fails to load, or has options of an unsupported
+            type.
     """
     part = registry.get(group, name)
     store = ConfigStore.instance()
@@ -53,14 +53,14 @@ def publish(group: str, name: str) -> None:
 
 
 def publish_all() -> None:
-    """Publish every part that can be; one that fails is heard of when it is chosen."""
+    """Publish all parts; a failing one is an error only if it is chosen."""
     for group in GROUPS:
         for name in registry.names(group):
             try_publish(group, name)
 
 
 def try_publish(group: str, name: str) -> None:
-    """Publish a part unless that fails: then only choosing it is an error."""
+    """Publish a part; a failing one is an error only if it is chosen."""
     try:
         publish(group, name)
     except MetalossError:
@@ -75,21 +75,21 @@ def published_root(
     """Publish the root, the presets and the paper's rows; yield the root's name.
 
     Args:
-        file_choices: The choices that a file makes, by group; the defaults serve for the others.
-        fill: Called with a copy of the root, and of each of the file's chosen parts, together
-            with its key (``""`` for the root): writes the file's values in. Since they sit in the
-            node of the choice, another choice drops them.
+        file_choices: The choices of a file, by group; other groups have the defaults.
+        fill: Writes the file's values into a node. It is called with a copy of the root and of each
+            of the file's chosen parts, and with its key (``""`` for the root). As the values are in
+            the node of the part, another choice does not have them.
     """
     store = ConfigStore.instance()
     choices = {**DEFAULTS, **file_choices}
     with lock:
-        if "of_paper" not in store.repo:  # once in a process: they are many and never change
+        if "of_paper" not in store.repo:  # once in a process, because they never change
             for name, row in PAPER.items():
                 _store_paper(name, row)
         before = copy.copy(store.repo)
         for group in GROUPS:
-            # A table of our own: what a file fills in is gone afterwards. It is there even where
-            # no part could load, so that a word on the group is a choice.
+            # A copy, so that the values of a file are removed afterwards. It is made even if no
+            # part could be loaded, so that a word with the group's name is a choice.
             table = store.repo.get(group, {})
             store.repo[group] = {
                 file: node
@@ -125,8 +125,8 @@ def published_root(
 def _store_paper(name: str, row: Preset) -> None:
     """Publish a row of the paper.
 
-    The options of a part that it chooses wait under the row's and the part's name for the root to
-    look them up: another choice finds none, so that a baseline is a word or two more.
+    The options of a chosen part are stored under the names of the row and of the part. The root
+    looks them up, and finds none if another part is chosen.
     """
     always = {}
     for group, options in row.options.items():
@@ -160,7 +160,7 @@ def _fill_part(
     table: dict[str, Any], group: str, name: str, fill: Callable[[DictConfig, str], None]
 ) -> None:
     stored = table.get(f"{name}.yaml")
-    if stored is None:  # it failed to load: an error only if it stays chosen
+    if stored is None:  # it failed to load, which is an error only if it stays chosen
         return
     node = copy.deepcopy(stored.node)
     fill(node, f"tracker.{name}" if group == "tracker" else group)
@@ -177,12 +177,12 @@ def _part_node(part: Part) -> DictConfig:
     owner = f"{part.group} {part.name!r} ({part.source})"
     config_class = part.config_class
     if any(option.name == "name" for option in dataclasses.fields(config_class)):
-        raise MetalossError(f"{owner} has an option called 'name', which is taken: rename it")
+        raise MetalossError(f"{owner} has an option 'name', which is reserved: rename it")
     try:
         node = OmegaConf.structured(config_class)
     except (OmegaConfBaseException, TypeError, ValueError) as error:
         reason = str(error).strip().split("\n")[0]
-        raise MetalossError(f"{owner} has options that no config can hold: {reason}") from error
+        raise MetalossError(f"{owner} has options of an unsupported type: {reason}") from error
     _lift_readonly(node)
     with open_dict(node):
         node["name"] = part.name
@@ -191,7 +191,7 @@ def _part_node(part: Part) -> DictConfig:
 
 
 def _lift_readonly(node: DictConfig) -> None:
-    """Make the node of a frozen dataclass writable: overrides are merged into it."""
+    """Make the node of a frozen dataclass writable, so that overrides can be merged into it."""
     OmegaConf.set_readonly(node, None)
     for key in node:
         child = node._get_node(key)

@@ -1,13 +1,13 @@
-"""Options that have a new name. The old name works for one version, with a notice."""
+"""Options with a new name. The old name works for one version, with a warning."""
 
 from __future__ import annotations
 
 import warnings
 
-# Old key: (new key, version in which the old one goes).
+# Old key: (new key, version in which the old one is removed).
 RENAMED = {"meta_optimizer.keep_states": ("meta_optimizer.checkpointing", "0.3")}
 
-# What was said already: a word is parsed several times on its way.
+# Keys with a warning already: words are parsed several times.
 _said: set[str] = set()
 
 
@@ -23,10 +23,10 @@ def renamed(word: str) -> str:
 
 
 def renamed_key(key: str) -> str:
-    """Return an option's key, the new one for an old one.
+    """Return the new key for an old one, any other key unchanged.
 
     Warns:
-        FutureWarning: Once for each old name, in one line.
+        FutureWarning: Once for each old key.
     """
     if key not in RENAMED:
         return key

@@ -1,4 +1,4 @@
-"""One resolved configuration from defaults, a file, presets and overrides, through Hydra."""
+"""Composes a configuration from defaults, a file, presets and overrides, by Hydra."""
 
 from __future__ import annotations
 
@@ -33,15 +33,15 @@ def compose(
     overrides: Sequence[str] | Mapping[str, Any] = (),
     config_file: str | Path | Mapping[str, Any] | None = None,
 ) -> RunConfig:
-    """Resolve a configuration: defaults < file < paper < presets < overrides.
+    """Compose a configuration. Later ones override: defaults, file, paper, presets, overrides.
 
     Args:
         overrides: ``KEY=VALUE`` words in Hydra's override grammar, or a mapping of dotted keys.
-        config_file: A run's ``config.yaml``, or what is in it, from `to_dict`. Switching a group to
-            another part drops the file's options for that group.
+        config_file: A run's ``config.yaml``, or its content from `to_dict`. If an override chooses
+            another part of a group, the file's options of that group are not used.
 
     Raises:
-        MetalossError: One line: what was got, what is allowed, the nearest valid name.
+        MetalossError: One line with what was given, what is allowed, and the nearest valid name.
 
     Example:
         >>> config = compose({"schedule": "online", "inner.lr": 0.1, "tracker": []})
@@ -62,7 +62,7 @@ def compose(
         values = {key: value for key, value in (config_file or {}).items() if key != "output"}
     parsed = words.parse(overrides)
     for group, name in words.choices(parsed):
-        # A group that is switched leaves nothing of the file's: not even a part that is not known.
+        # If another part is chosen, nothing of the file is used, not even an unknown part.
         if _name_in(values.get(group)) not in (None, name):
             del values[group]
 
@@ -80,7 +80,7 @@ def compose(
 
 
 def publish_chosen(overrides: Iterable[Override]) -> None:
-    """Publish the parts that words choose, presets' among them.
+    """Publish the parts that words and presets choose.
 
     Raises:
         MetalossError: If a part that is named fails to load.
@@ -95,10 +95,10 @@ def publish_chosen(overrides: Iterable[Override]) -> None:
 
 @contextmanager
 def own_hydra() -> Iterator[Any]:
-    """Give Hydra's process-wide state to us for a while, and back to whoever had it.
+    """Initialise Hydra's global state, and restore it at the end.
 
     Yields:
-        The object that Hydra's own ``main`` uses: only it can do ``multirun``.
+        The object of Hydra's own ``main``, which is needed for ``multirun``.
     """
     state, base = GlobalHydra.instance(), hydra.version.getbase()
     before, state.hydra = state.hydra, None
@@ -106,16 +106,16 @@ def own_hydra() -> Iterator[Any]:
         with hydra.initialize(config_path=None, job_name=publish.ROOT, version_base="1.3"):
             yield GlobalHydra.instance().hydra
     finally:
-        GlobalHydra.instance().hydra = before  # Hydra has put a copy in the place of `state`
+        GlobalHydra.instance().hydra = before  # Hydra has replaced `state` by a copy
         hydra.version.VersionBase.instance().version_base = base
 
 
 @contextmanager
 def root(values: Mapping[str, Any], where: str) -> Iterator[str]:
-    """Publish the defaults with a file's values in them; yield the name that Hydra composes.
+    """Publish the defaults with a file's values; yield the name for Hydra.
 
     Args:
-        values: What `read_file` returned; empty without a file.
+        values: The result of `read_file`; empty without a file.
         where: The file's name, for errors.
     """
     try:
@@ -132,7 +132,7 @@ def root(values: Mapping[str, Any], where: str) -> Iterator[str]:
             try:
                 OmegaConf.update(node, name, value, merge=True)
             except OmegaConfBaseException as error:
-                # Within the node the key is short: name it as the user knows it.
+                # The key within the node is short: give it the full name.
                 error.full_key = f"{key}.{error.full_key}" if key else error.full_key
                 raise MetalossError(f"{where}: {explain(error)}") from error
 
@@ -141,7 +141,7 @@ def root(values: Mapping[str, Any], where: str) -> Iterator[str]:
 
 
 def from_hydra(composed: DictConfig) -> RunConfig:
-    """Return the frozen, validated value of a configuration that Hydra composed.
+    """Return the validated `RunConfig` of a configuration that Hydra composed.
 
     Raises:
         MetalossError: If a value is missing, or a part refuses its options.
@@ -176,7 +176,9 @@ def _split(
             if isinstance(value, list) and all(isinstance(name, str) for name in value):
                 value = dict.fromkeys(value)
             if not isinstance(value, dict):
-                raise MetalossError(f"tracker={value}: expected trackers' names with their options")
+                raise MetalossError(
+                    f"tracker={value}: expected names of trackers with their options"
+                )
             chosen[key] = list(value)
             options |= {
                 f"tracker.{name}": _mapping(f"tracker.{name}", value[name]) for name in value
@@ -218,7 +220,7 @@ def _options(key: str, node: Any) -> Any:
     try:
         return with_absolute_paths(OmegaConf.to_object(node))
     except (OmegaConfBaseException, ValueError, TypeError) as error:
-        # Whatever the class itself raised; of this, OmegaConf wraps a TypeError in one of its own.
+        # An exception of the class itself; OmegaConf wraps a TypeError in one of its own.
         own: BaseException | None = error
         if isinstance(error, OmegaConfBaseException):
             own = error.__context__

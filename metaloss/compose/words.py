@@ -1,4 +1,4 @@
-"""The words of the command line, read by Hydra's grammar and checked before Hydra composes."""
+"""Parses the words of the command line by Hydra's grammar, and checks them."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from metaloss.compose.renamed import renamed
 from metaloss.errors import MetalossError, unknown_name
 from metaloss.registry import GROUPS
 
-# What of Hydra's own settings a sweep may touch: who runs the jobs, which jobs, their folders.
+# Hydra's own settings that a sweep may set: launcher, sweeper and the jobs' folders.
 _HYDRA_KEYS = (
     "hydra/launcher",
     "hydra/sweeper",
@@ -30,7 +30,7 @@ _HYDRA_KEYS = (
     "hydra.sweeper",
     "hydra.sweep.subdir",
 )
-# Options whose values are text in a grammar of their own.
+# Options with text of another grammar.
 _TEXTS = (".expression",)
 
 
@@ -39,11 +39,11 @@ def parse(words: Sequence[str], *, sweep: bool = False) -> list[Override]:
 
     Args:
         words: In Hydra's override grammar.
-        sweep: Whether a word may stand for several jobs, and Hydra's own settings may be set.
+        sweep: Whether a word may have several values, and Hydra's own settings may be set.
 
     Raises:
-        MetalossError: For the first word that cannot be read, chooses an unknown part, or asks
-            for something that no configuration does.
+        MetalossError: For the first word that cannot be read, chooses an unknown part, or is not
+            supported.
     """
     overrides = [_parse_one(renamed(word)) for word in words]
     for override in overrides:
@@ -52,7 +52,7 @@ def parse(words: Sequence[str], *, sweep: bool = False) -> list[Override]:
 
 
 def choices(overrides: Iterable[Override]) -> Iterator[tuple[str, str]]:
-    """Yield every (group, name) that words choose; all of a sweep's, what is added included."""
+    """Yield every (group, name) that words choose, with presets and all values of a sweep."""
     for override in overrides:
         group = override.key_or_group
         if group in GROUPS or group in ADDED:
@@ -61,7 +61,7 @@ def choices(overrides: Iterable[Override]) -> Iterator[tuple[str, str]]:
 
 
 def for_hydra(overrides: Iterable[Override]) -> list[str]:
-    """Return the words as Hydra is to read them: its root has a place for a row of the paper."""
+    """Return the words for Hydra. ``+paper=`` loses its sign, as the root has this group."""
     lines = [str(override.input_line) for override in overrides]
     return [line.removeprefix("+") if line.startswith("+paper=") else line for line in lines]
 
@@ -80,9 +80,9 @@ def _parse_one(word: str) -> Override:
 
 
 def _quoted(word: str) -> str:
-    """Put quotes around a value whose text has a grammar of its own, unless it is Hydra's already.
+    """Put quotes around a value with text of another grammar, unless it has quotes.
 
-    Hydra would look for ``square(sub(t, p))`` among its functions.
+    Otherwise Hydra would read ``square(sub(t, p))`` as a call of one of its functions.
     """
     key, _, value = word.partition("=")
     if not key.endswith(_TEXTS) or value.startswith(("'", '"', "choice(")):
@@ -98,24 +98,24 @@ def _check(override: Override, sweep: bool) -> None:
     is_added = key in ADDED
     if override.is_delete() or override.is_force_add() or (override.is_add() and not is_added):
         raise MetalossError(
-            f"{word!r}: only +preset=NAME and +paper=NAME take a sign; every other key exists: "
-            "write KEY=VALUE"
+            f"{word!r}: expected KEY=VALUE without a sign; only +preset=NAME and +paper=NAME have "
+            "one"
         )
     if override.package is not None:
-        raise MetalossError(f"{word!r}: a key has no '@'; write KEY=VALUE")
+        raise MetalossError(f"{word!r}: expected KEY=VALUE without '@'")
     if "/" in key:
-        raise MetalossError(f"{word!r}: a key has dots, no slashes: {key.replace('/', '.')}")
+        raise MetalossError(f"{word!r}: expected dots instead of slashes: {key.replace('/', '.')}")
     if is_added and not override.is_add():
-        raise MetalossError(f"{word!r}: a {key} is added: write +{word}")
+        raise MetalossError(f"{word!r}: expected +{word}")
     if override.is_sweep_override() and not sweep:
         raise MetalossError(
-            f"{word!r} asks for several runs: add --multirun, or write a list as [a,b]"
+            f"{word!r} has several values: add --multirun, or write a list as [a,b]"
         )
     for value in _leaves(override):
         if isinstance(value, str) and "${" in value:
-            raise MetalossError(f"{word!r}: interpolations are not evaluated here")
+            raise MetalossError(f"{word!r}: interpolations (${{...}}) are not allowed")
         if value == "???":
-            raise MetalossError(f"{word!r}: ??? stands for no value: give one")
+            raise MetalossError(f"{word!r}: expected a value instead of ???")
     _refuse_names(key, override.value())
     if key in GROUPS or is_added:
         _check_choice(override)
@@ -124,17 +124,19 @@ def _check(override: Override, sweep: bool) -> None:
 def _check_hydra(override: Override, sweep: bool) -> None:
     word, key = override.input_line, override.key_or_group
     if not sweep:
-        raise MetalossError(f"{word!r}: hydra's own settings need --multirun")
+        raise MetalossError(f"{word!r}: Hydra's settings need --multirun")
     if not any(key == known or key.startswith((f"{known}.", f"{known}/")) for known in _HYDRA_KEYS):
-        raise MetalossError(f"{word!r}: of hydra's own settings, only {', '.join(_HYDRA_KEYS)}")
+        raise MetalossError(
+            f"{word!r}: unknown setting of Hydra (allowed: {', '.join(_HYDRA_KEYS)})"
+        )
     if "_target_" in key or "_target_" in _dict_keys(override.value()):
-        raise MetalossError(f"{word!r}: a config never names what to import")
+        raise MetalossError(f"{word!r}: _target_ is not allowed")
 
 
 def _check_choice(override: Override) -> None:
     word, group = override.input_line, override.key_or_group
     if isinstance(override.value(), dict):
-        return  # options of the group as one word: Hydra merges them
+        return  # options of the group in one word, which Hydra merges
     names = _names(override)
     several = group in ("tracker", "preset")
     if override.value_type == ValueType.ELEMENT and not (
@@ -145,7 +147,7 @@ def _check_choice(override: Override) -> None:
         raise MetalossError(f"{word!r}: expected {expected} (allowed: {', '.join(sorted(known))})")
     for name in names:
         if group not in ADDED:
-            registry.get(group, name)  # says what is wrong with it, if anything
+            registry.get(group, name)  # raises if the name is invalid
         elif name not in ADDED[group]:
             raise unknown_name(group, name, ADDED[group])
     if override.value_type == ValueType.ELEMENT and len(set(names)) < len(names):
@@ -153,7 +155,7 @@ def _check_choice(override: Override) -> None:
 
 
 def _refuse_names(key: str, value: Any) -> None:
-    """Raise if a mapping would set a part's name: merging does not mind that it is read-only."""
+    """Raise if a mapping would set a part's name; a merge ignores that it is read-only."""
     if not isinstance(value, dict):
         return
     if key == "tracker":
@@ -164,7 +166,7 @@ def _refuse_names(key: str, value: Any) -> None:
 
 
 def _names(override: Override) -> list[str]:
-    """Return the names that a word on a group chooses; a glob's are Hydra's affair."""
+    """Return the names that a word chooses in a group; for a glob pattern, none."""
     values: list[Any]
     if override.is_sweep_override():
         swept = override.value()

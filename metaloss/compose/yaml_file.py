@@ -1,4 +1,4 @@
-"""A run's ``config.yaml``: written from a `RunConfig`, read back as plain data only."""
+"""Reading and writing of a run's ``config.yaml``, as plain data."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ MAX_BYTES = 1_000_000
 
 
 def to_dict(config: RunConfig) -> dict[str, Any]:
-    """Return a configuration as plain data: what ``config.yaml`` holds.
+    """Return a configuration as plain data, the content of ``config.yaml``.
 
-    Each group is a mapping with the part's ``name`` and its options; ``tracker`` holds one
-    mapping of options for each chosen tracker. Enum members appear by name.
+    Each group is a mapping with the part's ``name`` and its options. ``tracker`` has a mapping of
+    options for each chosen tracker. Enum members are written by name.
     """
     plain: dict[str, Any] = {}
     for group in GROUPS:
@@ -38,19 +38,19 @@ def to_dict(config: RunConfig) -> dict[str, Any]:
 
 def to_yaml(config: RunConfig) -> str:
     """Return a configuration as YAML text, which `metaloss.compose.compose` reads back."""
-    # Plain ASCII: PyYAML does not read back every line break that it writes as it is.
+    # In ASCII, because PyYAML does not read back all line breaks of Unicode.
     return yaml.dump(to_dict(config), Dumper=_PlainDumper, sort_keys=False)
 
 
 def read_file(path: Path) -> dict[str, Any]:
-    """Read a configuration file: plain YAML data, nothing that is looked up or evaluated.
+    """Read a configuration file of plain YAML data.
 
-    Anchors, tags and interpolations are refused, duplicate keys are errors, and ``on`` and
-    ``off`` are words. A run's own folder under ``output`` is left out: a new run gets a new one.
+    Anchors, tags, interpolations and duplicate keys are refused; ``on`` and ``off`` are text. If
+    ``output`` is the file's own folder, it is left out, so that a new run gets a new folder.
 
     Raises:
-        MetalossError: If the file cannot be read, is larger than ``MAX_BYTES``, is no mapping,
-            or has a key at its top level that no configuration has.
+        MetalossError: If the file cannot be read, is larger than ``MAX_BYTES``, is not a mapping,
+            or has an unknown key at its top level.
     """
     try:
         with path.open("rb") as file:
@@ -58,15 +58,15 @@ def read_file(path: Path) -> dict[str, Any]:
     except OSError as error:
         raise MetalossError(f"cannot read the config {path}: {error.strerror}") from error
     if len(raw) > MAX_BYTES:
-        raise MetalossError(f"config {path} is larger than {MAX_BYTES} bytes: no configuration is")
+        raise MetalossError(f"config {path}: expected at most {MAX_BYTES} bytes")
     try:
         values = yaml.load(raw.decode(), Loader=_PlainLoader)
     except (yaml.YAMLError, ValueError, RecursionError) as error:
-        raise MetalossError(f"config {path} is no plain YAML: {_one_line(error)}") from error
+        raise MetalossError(f"config {path} is not plain YAML: {_one_line(error)}") from error
     if values is None:
         values = {}
     if not isinstance(values, dict):
-        raise MetalossError(f"config {path} holds {type(values).__name__}, expected KEY: VALUE")
+        raise MetalossError(f"config {path} is a {type(values).__name__}: expected KEY: VALUE")
     known = [*GROUPS, *(setting.name for setting in dataclasses.fields(Settings))]
     for key in values:
         if key not in known:
@@ -95,9 +95,9 @@ def _plain(value: Any) -> Any:
 def _refuse_lookups(value: Any, where: str, key: str) -> None:
     if isinstance(value, str):
         if "${" in value:
-            raise MetalossError(f"{where}: {key}={value!r}: interpolations are not evaluated here")
+            raise MetalossError(f"{where}: {key}={value!r}: interpolations are not allowed")
         if value == "???":
-            raise MetalossError(f"{where}: {key}='???' stands for no value: give one")
+            raise MetalossError(f"{where}: {key}='???': expected a value")
     elif isinstance(value, dict):
         for name, item in value.items():
             _refuse_lookups(item, where, f"{key}.{name}" if key else str(name))
@@ -111,9 +111,9 @@ def _one_line(error: Exception) -> str:
 
 
 class _PlainLoader(yaml.SafeLoader):
-    """PyYAML's safe loader with YAML 1.2's plain words: only ``true`` and ``false`` are booleans.
+    """PyYAML's safe loader with the plain scalars of YAML 1.2.
 
-    In YAML 1.1 ``on`` is a boolean, ``1e-3`` is text and ``2024-01-01`` is a date.
+    In YAML 1.1, ``on`` is a boolean, ``1e-3`` is text and ``2024-01-01`` is a date.
     """
 
     yaml_implicit_resolvers: ClassVar[dict[str, list[tuple[str, re.Pattern[str]]]]] = {}
@@ -129,7 +129,7 @@ class _PlainLoader(yaml.SafeLoader):
         for key, _ in node.value:
             line = key.start_mark.line + 1
             if not isinstance(key, yaml.ScalarNode) or key.tag != "tag:yaml.org,2002:str":
-                raise yaml.YAMLError(f"line {line}: a key must be a plain word")
+                raise yaml.YAMLError(f"line {line}: expected plain text as a key")
             if key.value in seen:
                 raise yaml.YAMLError(f"line {line}: the key {key.value!r} occurs twice")
             seen.add(key.value)
@@ -137,7 +137,7 @@ class _PlainLoader(yaml.SafeLoader):
 
 
 class _PlainDumper(yaml.SafeDumper):
-    """Puts quotes around text that YAML 1.1 or 1.2 would read as something else."""
+    """Puts quotes around text that YAML 1.1 or 1.2 would read as another type."""
 
 
 for _kind, _pattern, _first in (

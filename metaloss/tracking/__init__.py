@@ -1,1 +1,1 @@
-"""Sinks for a run's events."""
+"""Trackers: what receives the events of a run."""

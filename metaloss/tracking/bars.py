@@ -1,4 +1,4 @@
-"""Progress bars, one a phase, with the current numbers on a line below them."""
+"""Progress bars, one for each phase, with the current numbers below them."""
 
 from __future__ import annotations
 
@@ -23,12 +23,11 @@ from metaloss.tracking.numbers import clock
 class Bars(Progress):
     """Rich's progress bars with columns that fit the terminal.
 
-    It also keeps the books where nothing is drawn: rate, elapsed and remaining time of each phase
-    are right whether or not it was started.
+    Rate, elapsed and remaining time of each phase are computed even if nothing is drawn.
 
     Args:
         console: Where to draw.
-        get_time: Seconds from any fixed moment.
+        get_time: A clock in seconds.
     """
 
     def __init__(self, console: Console, get_time: Callable[[], float]) -> None:
@@ -38,7 +37,7 @@ class Bars(Progress):
             console=console,
             get_time=get_time,
             refresh_per_second=4,
-            # What a model prints must not tear the bars, nor leave the stream that it chose.
+            # What a model prints must not disturb the bars; on a file it stays as it is.
             redirect_stdout=sys.stdout is not None and sys.stdout.isatty(),
         )
 
@@ -55,7 +54,7 @@ class _Rate(ProgressColumn):
 
 
 class _Times(ProgressColumn):
-    """Elapsed and remaining time; only the latter where ``short``."""
+    """Elapsed and remaining time; only the remaining time if ``short``."""
 
     def __init__(self, short: bool) -> None:
         self._short = short
@@ -70,7 +69,7 @@ class _Times(ProgressColumn):
 
 
 def columns(width: int) -> list[ProgressColumn]:
-    """Return the columns for a terminal of ``width`` characters; nothing wraps from 24 on."""
+    """Return the columns for a terminal of ``width`` ≥ 24 characters, so that no line wraps."""
     name = TextColumn("{task.description}")
     if width >= 76:
         return [name, BarColumn(bar_width=20), MofNCompleteColumn(), _Rate(), _Times(short=False)]
@@ -80,7 +79,7 @@ def columns(width: int) -> list[ProgressColumn]:
 
 
 def rate(task: Task) -> str:
-    """Return steps per second of the last half minute as text, empty if unknown."""
+    """Return the steps per second of the last half minute as text; empty if unknown."""
     speed = task.finished_speed or task.speed
     if not speed:
         return ""
@@ -88,10 +87,10 @@ def rate(task: Task) -> str:
 
 
 def elapsed(task: Task) -> float | None:
-    """Return the seconds that a phase has taken, None if it has not begun."""
+    """Return the seconds since a phase began; None if it has not begun."""
     return task.finished_time if task.finished else task.elapsed
 
 
 def remaining(task: Task) -> str:
-    """Return the time that a phase will still take."""
+    """Return the remaining time of a phase as text."""
     return clock(task.time_remaining if task.started else None)

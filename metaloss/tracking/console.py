@@ -1,4 +1,4 @@
-"""What a person at the terminal sees of a run."""
+"""The tracker ``console``: progress and results in a terminal."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from rich.progress import TaskID
 from rich.text import Text
 
 from metaloss.contracts import Event, Logged, Noticed, RunFinished, RunStarted, Tracker
-from metaloss.errors import MetalossError
+from metaloss.errors import check_range
 from metaloss.tracking.bars import Bars, elapsed, rate, remaining
 from metaloss.tracking.numbers import choose, clock, line
 from metaloss.tracking.quiet_console import QuietConsole
@@ -33,7 +33,7 @@ class ConsoleConfig:
 
     metrics: list[str] = field(
         default_factory=list,
-        metadata={"help": "names of the numbers to show; empty: losses and validation metric"},
+        metadata={"help": "numbers to show; []: learned loss, task loss, validation metric"},
     )
     every: int = field(
         default=1, metadata={"help": "without a terminal: logged steps from one line to the next"}
@@ -43,25 +43,24 @@ class ConsoleConfig:
     )
 
     def __post_init__(self) -> None:
-        if self.every < 1:
-            raise MetalossError(f"every={self.every}: expected a whole number, at least 1")
-        if not self.seconds >= 0:
-            raise MetalossError(f"seconds={self.seconds}: expected a number, at least 0")
+        option = "tracker.console."
+        check_range(f"{option}every", self.every, self.every >= 1, "a whole number, at least 1")
+        check_range(f"{option}seconds", self.seconds, self.seconds >= 0, "a number, at least 0")
 
 
 class Console(Tracker):
     """Progress bars in a terminal, plain lines elsewhere, and a table at the end.
 
-    Progress and notices go to standard error and the table to standard output, so that
-    ``metaloss train > result.txt`` keeps the result and still shows the progress. Where standard
-    error is no terminal, lines are written instead: at most one for every ``every`` logged steps
-    and one in ``seconds``, beside the last one of each phase. ``NO_COLOR`` is respected.
+    Progress and messages go to standard error and the table to standard output. So ``metaloss train
+    > result.txt`` stores the result and still shows the progress. If standard error is not a
+    terminal, lines are written instead of bars: at most one for every ``every`` logged steps and
+    one every ``seconds``, and the last one of each phase. ``NO_COLOR`` is respected.
 
     Args:
         config: The options.
-        progress: Where progress goes instead of standard error.
-        result: Where the table goes instead of standard output.
-        get_time: Seconds from any fixed moment.
+        progress: Where progress goes; None: standard error.
+        result: Where the table goes; None: standard output.
+        get_time: A clock in seconds.
 
     Example:
         >>> from metaloss.contracts import Logged, RunStarted
@@ -100,7 +99,7 @@ class Console(Tracker):
         self._logged, self._written = 0, float("-inf")
 
     def handle(self, event: Event) -> None:
-        """Show one event; loss curves are for other trackers."""
+        """Show one event. Loss curves are not shown."""
         if isinstance(event, RunStarted):
             self._start(event)
         elif isinstance(event, Logged):
@@ -112,7 +111,7 @@ class Console(Tracker):
             print_result(self._result, event.summary, self._folder)
 
     def close(self) -> None:
-        """Leave the bars as they are and give the terminal back."""
+        """Stop the bars; they stay visible."""
         if self._bars is not None and self._live:
             self._bars.stop()
 
@@ -124,7 +123,7 @@ class Console(Tracker):
         done = event.resumed_from or 0
         width = max((len(name) for name in event.totals), default=0)
         for name, total in event.totals.items():
-            # The growing step runs through the phases in their order.
+            # The step counts through the phases in their order.
             here = min(done, total)
             done -= here
             self._tasks[name] = self._bars.add_task(
@@ -153,14 +152,14 @@ class Console(Tracker):
             self._write(event)
 
     def _task(self, phase: str) -> TaskID:
-        """Return a phase's bar; one that was not announced has no end."""
+        """Return the bar of a phase. One that is not in the totals has no end."""
         assert self._bars is not None
         if phase not in self._tasks:
             self._tasks[phase] = self._bars.add_task(phase, total=None, start=False)
         return self._tasks[phase]
 
     def _begin_next(self) -> None:
-        """Start the clock of the first phase that is not finished."""
+        """Start the time of the first phase that is not finished."""
         assert self._bars is not None
         for task in self._bars.tasks:
             if task.total is None or task.completed < task.total:
@@ -187,11 +186,11 @@ class Console(Tracker):
         self._print(Text.assemble((event.level, style), f": step {event.step}: {event.message}"))
 
     def _print(self, text: Text) -> None:
-        # One event, one line, however long: lines that are wrapped cannot be searched.
+        # One line for each event: wrapped lines cannot be searched.
         self._progress.print(text, soft_wrap=True, highlight=False)
 
 
 def _console(stream: TextIO) -> RichConsole:
-    # Asked of the stream itself: FORCE_COLOR makes Rich take a file for a terminal, and bars
-    # would fill it with control characters.
+    # With FORCE_COLOR, Rich treats a file as a terminal, and bars would fill it with control
+    # characters.
     return QuietConsole(file=stream, force_terminal=stream is not None and stream.isatty())

@@ -1,4 +1,4 @@
-"""The learned loss at one moment as a picture, drawn without any global state."""
+"""The learned loss at one step as an image, drawn without global state."""
 
 from __future__ import annotations
 
@@ -12,10 +12,9 @@ from metaloss.contracts import LossCurves
 
 
 def draw(event: LossCurves) -> np.ndarray[Any, Any]:
-    """Return ℓ(t, p) over p, one line for each target, as an image (H, W, 3) of bytes.
+    """Return ℓ(t, p) over p, one line for each target, as a uint8 image (H, W, 3).
 
-    The figure is never known to pyplot: it needs no closing, works in any thread, and leaves the
-    backend and the settings of the user's own pictures alone.
+    pyplot is not used. So this works in any thread and does not change its backend or figures.
     """
     figure = Figure(figsize=(4.8, 3.2), dpi=120, layout="constrained")
     canvas = FigureCanvasAgg(figure)

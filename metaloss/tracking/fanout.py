@@ -1,4 +1,4 @@
-"""One event to many trackers, none of which can stop the run."""
+"""Passes each event to all trackers. An error in one of them does not stop the run."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from metaloss.contracts import Event, Noticed, Tracker
 
 
 class Fanout:
-    """Passes events on; a tracker that fails is disconnected, and the others are told once.
+    """Passes events on. A tracker that raises an error is disconnected, with one warning.
 
-    What nobody is left to hear goes to standard error as one plain line. Only exceptions are
-    held back: Ctrl-C passes through.
+    The other trackers receive the warning. If there are none, it is printed to standard error.
+    Ctrl-C is not caught.
 
     Args:
         trackers: By name.
@@ -39,7 +39,7 @@ class Fanout:
         self._pass_on(event)
 
     def close(self) -> None:
-        """Close every tracker; a failure to close is told and does no harm."""
+        """Close every tracker. An error becomes a warning."""
         try:
             while self.trackers:
                 name, tracker = self.trackers.popitem()
@@ -48,7 +48,7 @@ class Fanout:
                 except Exception as error:
                     self._tell(f"tracker {name!r} could not be closed: {_line(error)}")
         finally:
-            # Only after Ctrl-C is anything left: the others must still let go of what they hold.
+            # After Ctrl-C some are left; they must be closed too.
             if self.trackers:
                 self.close()
 
@@ -59,9 +59,9 @@ class Fanout:
             try:
                 tracker.handle(event)
                 took += 1
-            except Exception as error:  # a stranger's tracker may fail in any way
+            except Exception as error:  # a tracker may raise anything
                 failures.append(self._disconnect(name, tracker, error))
-        # Told after the loop, when no tracker that has just failed is called again.
+        # Reported after the loop, so that no tracker that has just failed is called again.
         while failures:
             self._tell(failures.popleft())
         return took
@@ -77,7 +77,7 @@ class Fanout:
 
     def _tell(self, message: str) -> None:
         if not self._pass_on(Noticed(step=self._step, message=message)):
-            # Where even standard error is gone, nobody can be told; the run goes on.
+            # Standard error may be closed; the run goes on.
             with contextlib.suppress(Exception):
                 print(f"metaloss: warning: {message}", file=sys.stderr)
 

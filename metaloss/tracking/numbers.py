@@ -1,4 +1,4 @@
-"""Which numbers people see while a run goes on, and how they are written."""
+"""Which numbers are shown during a run, and their format."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ _COUNTS = ("search/rejected", "search/lost_workers")
 
 
 def choose(latest: Mapping[str, float], wanted: Sequence[str] = ()) -> dict[str, float]:
-    """Return the few numbers to show out of those last logged in a phase.
+    """Return the numbers to show.
 
     Args:
-        latest: Numbers by name.
-        wanted: The names to show; empty for the usual ones: the learned loss and the task loss
-            that judges it, the validation metric, a search's best fitness and how many candidates
-            it rejected, or the first two where there are none of these.
+        latest: The last numbers of the phase, by name.
+        wanted: The names to show. Empty: the learned loss, the task loss on the meta-batch, the
+            validation metric, a search's best fitness and its number of rejected candidates; or
+            the first two numbers if there are none of these.
 
     Example:
         >>> choose({"train/loss": 0.5, "train/task_loss": 2.3, "valid/task_loss": 1.0})
@@ -31,7 +31,7 @@ def choose(latest: Mapping[str, float], wanted: Sequence[str] = ()) -> dict[str,
 
 
 def number(value: float) -> str:
-    """Write a number so that a column of them lines up: four decimals where they say enough.
+    """Return a number as text: with four decimals, or in scientific notation.
 
     Example:
         >>> [number(x) for x in (0.03125, 12.5, 0.00002, 123456.0, float("nan"))]
@@ -42,7 +42,7 @@ def number(value: float) -> str:
 
 
 def line(numbers: Mapping[str, float]) -> str:
-    """Write numbers with their names on one line.
+    """Return numbers with their names on one line.
 
     Example:
         >>> line({"train/loss": 0.5, "valid/error": 0.25, "search/rejected": 7.0})
@@ -55,7 +55,7 @@ def line(numbers: Mapping[str, float]) -> str:
 
 
 def clock(seconds: float | None) -> str:
-    """Write a duration as h:mm:ss, dashes where it is not known.
+    """Return a duration as h:mm:ss; with dashes if it is not known.
 
     Example:
         >>> clock(3725.4), clock(None)

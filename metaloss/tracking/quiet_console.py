@@ -1,4 +1,4 @@
-"""A console whose reader may leave."""
+"""A Rich console that survives a closed pipe."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from rich.console import Console
 
 
 class QuietConsole(Console):
-    """Rich's console, which says nothing more when nobody reads: Rich would end the program.
+    """A Rich console that stops writing when its pipe is closed. Rich would end the program.
 
     Example:
         >>> read, write = os.pipe()
@@ -22,7 +22,7 @@ class QuietConsole(Console):
     """
 
     def on_broken_pipe(self) -> None:
-        """Be quiet, and let what is still to be written go nowhere."""
+        """Write nothing more, and discard what is still buffered."""
         self.quiet = True
         with suppress(OSError, ValueError):
             nowhere = os.open(os.devnull, os.O_WRONLY)

@@ -1,4 +1,4 @@
-"""How a finished run is shown: its metrics, then what else is worth knowing, lined up."""
+"""The table of a finished run: its metrics, then status, time and folder."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from metaloss.tracking.numbers import number
 
 
 def print_result(console: Console, summary: Mapping[str, Any], folder: Path) -> None:
-    """Print a run's summary. Nothing is cut off: paths must be copied, numbers compared.
+    """Print a run's summary. No line is cut off, so that paths can be copied.
 
     Args:
-        console: Where to. One narrower than a line wraps it by itself.
-        summary: The content of ``summary.json``; what is missing in it is left out.
+        console: Where to print.
+        summary: The content of ``summary.json``. Missing values are left out.
         folder: The run's folder.
     """
     for index, row in enumerate(_lined_up(_metrics(summary))):
@@ -40,7 +40,7 @@ def _metrics(summary: Mapping[str, Any]) -> list[list[str]]:
 
 
 def _lined_up(rows: list[list[str]]) -> list[str]:
-    """Return rows as lines: the first column begins, the others end at the same place."""
+    """Return rows as lines, with the first column aligned left and the others right."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     lines = []
     for name, *cells in rows:
@@ -54,7 +54,7 @@ def _facts(summary: Mapping[str, Any], folder: Path) -> list[tuple[str, str]]:
     if summary.get("learned_nothing"):
         facts.append(("warning", "no better than the best constant prediction"))
     if summary.get("guard_events"):
-        facts.append(("guard", f"stepped in {len(summary['guard_events'])} times"))
+        facts.append(("guard", f"{len(summary['guard_events'])} events"))
     if summary.get("seconds") is not None:
         facts.append(("seconds", f"{summary['seconds']:.1f}"))
     return [*facts, ("folder", str(folder))]

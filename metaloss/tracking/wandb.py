@@ -1,4 +1,4 @@
-"""Weights & Biases: a run's config, numbers, loss curves and learned loss, online or offline."""
+"""The tracker ``wandb``: Weights & Biases, online or offline."""
 
 from __future__ import annotations
 
@@ -28,17 +28,17 @@ from metaloss.tracking.wandb_process import close_run, open_run
 
 _CURVES = "loss/curves"
 _ARTIFACT = ("loss", "loss_description", "model")
-# What wandb itself says of Ctrl-C; its server shows such a run as killed, not as failed.
+# wandb's own code for Ctrl-C; its server shows such a run as killed, not as failed.
 _INTERRUPTED, _DIVERGED = 255, 3
-# wandb would try for days to upload after the last step. What is left stays on the disk, for
-# `wandb sync`.
+# By default, wandb tries for days to upload after the last step. After this time, the rest stays on
+# the disk, for `wandb sync`.
 _UPLOAD_SECONDS = 600.0
 
 
 class Mode(Enum):
     """Whether runs are sent to a server.
 
-    ``auto``: what ``WANDB_MODE`` says; without it online if there is an API key, else offline.
+    ``auto``: the value of ``WANDB_MODE``; if it is not set, online with an API key, else offline.
     """
 
     auto = "auto"
@@ -48,7 +48,7 @@ class Mode(Enum):
 
 
 class Curves(Enum):
-    """How the learned loss is shown: a picture, a table of its values, or not at all."""
+    """How the learned loss is shown: as an image, as a table of values, or not at all."""
 
     image = "image"
     table = "table"
@@ -59,12 +59,10 @@ class Curves(Enum):
 class WandBConfig:
     """Options of `WandB`."""
 
-    project: str = field(default="metaloss", metadata={"help": "the project that runs go to"})
-    entity: str | None = field(
-        default=None, metadata={"help": "user or team; null: your default one"}
-    )
+    project: str = field(default="metaloss", metadata={"help": "project of the runs"})
+    entity: str | None = field(default=None, metadata={"help": "user or team; null: your default"})
     group: str | None = field(
-        default=None, metadata={"help": "runs shown together; null: the name of the run's folder"}
+        default=None, metadata={"help": "group of the run; null: the name of the run's folder"}
     )
     tags: list[str] = field(default_factory=list, metadata={"help": "labels of the run"})
     mode: Mode = field(
@@ -72,34 +70,34 @@ class WandBConfig:
         metadata={"help": "auto (online if there is an API key), online, offline or disabled"},
     )
     dir: str | None = field(
-        default=None, metadata={"help": "where wandb keeps its files; null: in the run's folder"}
+        default=None, metadata={"help": "folder of wandb's files; null: the run's folder"}
     )
     curves: Curves = field(
-        default=Curves.image, metadata={"help": "the learned loss as image, table or off"}
+        default=Curves.image,
+        metadata={"help": "how the learned loss is shown: image, table or off"},
     )
 
 
 class WandB(Tracker):
     """Logs a run to Weights & Biases; offline if there is no API key.
 
-    Numbers are logged on the run's one growing step, the learned loss under ``loss/curves``, the
-    exported loss as an artifact of type ``loss``, the summary as in ``summary.json``. A run that
-    is resumed goes on as a new W&B run of the same group, since an offline run cannot be opened
-    again.
+    Numbers are logged by the run's step, the learned loss under ``loss/curves``, the exported loss
+    as an artifact of type ``loss``, and the content of ``summary.json`` as the summary. A resumed
+    run becomes a new W&B run of the same group, because an offline run cannot be opened again. An
+    offline run is uploaded with ``wandb sync``.
 
-    The process is left as it was found: no prompt, no captured output, no changed environment,
-    signal handler or exit hook; the service process ends with the run. (Upload an offline run
-    with ``wandb sync``.)
+    The process is not changed: there is no prompt, no captured output, no new environment variable,
+    signal handler or exit hook. The service process ends with the run.
 
     Args:
         config: The options.
 
     Raises:
-        MetalossError: With ``mode=online`` and no API key, which would end in a prompt.
+        MetalossError: With ``mode=online`` and no API key.
 
     Example:
         >>> tracker = WandB(WandBConfig(mode=Mode.disabled))
-        >>> tracker.handle(Noticed(step=1, message="nobody listens"))
+        >>> tracker.handle(Noticed(step=1, message="not logged"))
         >>> tracker.close()
     """
 
@@ -138,7 +136,7 @@ class WandB(Tracker):
             self._finish(event)
 
     def close(self) -> None:
-        """End the W&B run: as finished, diverged, failed or, after Ctrl-C, interrupted."""
+        """End the W&B run, with an exit code for finished, diverged, failed or interrupted."""
         run, self._run = self._run, None
         if run is None:
             return
@@ -160,7 +158,7 @@ class WandB(Tracker):
             "tags": list(config.tags),
             "dir": config.dir or str(event.folder),
             "config": dict(event.config),
-            # A run that the user has open in this process is another one.
+            # The user may have another run open in this process.
             "reinit": "create_new",
         }
         if event.resumed_from is not None:
@@ -179,9 +177,9 @@ class WandB(Tracker):
             return open_run(**options, mode="offline", settings=_settings(wandb, self._mode))
 
     def _define(self, event: Logged) -> None:
-        """Have the summary keep the best value of each validation number.
+        """Let the summary have the best value of each validation number.
 
-        Those of the test split keep their last: the best of them is nothing that one may choose.
+        Of test numbers it has the last value, because nothing may be chosen by them.
         """
         for name in event.numbers:
             if name.startswith("valid/") and name not in self._defined:
@@ -204,7 +202,7 @@ class WandB(Tracker):
     def _log_table(self, event: Table) -> None:
         import wandb
 
-        # A column of numbers with an infinity among them is no column of numbers to wandb.
+        # wandb does not accept infinities in a column of numbers.
         rows = [
             [None if cell in (math.inf, -math.inf) else cell for cell in row] for row in event.rows
         ]
@@ -219,8 +217,8 @@ class WandB(Tracker):
         if any(role.startswith("loss") for role in event.files):
             name = re.sub(r"[^A-Za-z0-9_.-]+", "-", f"{self._run.name}-loss")[-128:]
             artifact = wandb.Artifact(name, type="loss", metadata=_provenance(event))
-            # Copies of the run's own: a resumed run writes its folder's files anew, maybe before
-            # an offline run is uploaded. Beside wandb's files, they travel with them.
+            # Copies, because a resumed run may write the files again before an offline run is
+            # uploaded. They are stored beside wandb's files.
             copies = Path(self._run.dir).parent / "artifact"
             copies.mkdir(exist_ok=True)
             for file in files:
@@ -231,12 +229,12 @@ class WandB(Tracker):
 
 
 def _resolve(mode: Mode) -> tuple[Mode, bool]:
-    """Return the mode to begin with, and whether offline will do where that fails."""
+    """Return the mode to begin with, and whether offline is allowed if that fails."""
     key = has_key(os.environ, Path("~").expanduser(), Path())
     if mode is Mode.online and not key:
         raise MetalossError(
-            "tracker.wandb.mode=online: there is no API key; run `wandb login`, set "
-            "WANDB_API_KEY, or choose auto, offline or disabled"
+            "tracker.wandb.mode=online without an API key: run `wandb login`, set WANDB_API_KEY, "
+            "or choose auto, offline or disabled"
         )
     if mode is not Mode.auto:
         return mode, False
@@ -253,7 +251,7 @@ def _settings(wandb: Any, mode: Mode) -> Any:
         "console": "off",
         "quiet": True,
         "silent": mode is not Mode.online,
-        # The commit is in the summary; a diff of the user's uncommitted work is not ours to send.
+        # Do not send a diff of uncommitted work. The commit is in the summary.
         "disable_git": True,
         "save_code": False,
         "init_timeout": 30.0,
@@ -264,7 +262,7 @@ def _settings(wandb: Any, mode: Mode) -> Any:
 
 
 def _failure() -> int:
-    """Return the exit code for a run that has no last event, from the exception on its way."""
+    """Return the exit code of a run without a last event, from the current exception."""
     error = sys.exc_info()[1]
     if isinstance(error, KeyboardInterrupt):
         return _INTERRUPTED

@@ -1,7 +1,7 @@
-"""Whether there is an API key for Weights & Biases, found without asking anyone.
+"""Whether there is an API key for Weights & Biases.
 
-The package's own look-up ends in a prompt, and it changes settings on its way there. This one only
-reads, in the documented places and order: the environment, the netrc file, the settings files.
+The package's own look-up ends in a prompt and changes settings. This one only reads the documented
+places: the environment, the netrc file and the settings files.
 """
 
 from __future__ import annotations
@@ -12,17 +12,17 @@ from collections.abc import Mapping
 from pathlib import Path
 from urllib.parse import urlsplit
 
-# Where wandb itself talks to when nothing else is set; older versions know only the first.
+# wandb's default servers; older versions know only the first.
 _DEFAULT_HOSTS = ("api.wandb.ai", "api.forge.coreweave.com")
 
 
 def has_key(environ: Mapping[str, str], home: Path, folder: Path) -> bool:
-    """Return whether credentials for the configured server are at hand.
+    """Return whether there are credentials for the configured server.
 
     Args:
         environ: Environment variables.
-        home: The user's home.
-        folder: The current folder: `wandb init` writes settings there.
+        home: The user's home folder.
+        folder: The current folder, where `wandb init` writes settings.
 
     Example:
         >>> has_key({"WANDB_API_KEY": "0" * 40}, Path("nowhere"), Path("nowhere"))

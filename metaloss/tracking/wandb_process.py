@@ -1,8 +1,8 @@
-"""Weights & Biases' service and hooks, kept from outliving a run.
+"""The service process and the hooks of Weights & Biases, removed after a run.
 
-`wandb.init` starts a service process, names it in the environment, and replaces ``sys.exit`` and
-``sys.excepthook``. A tracker must leave the process as it found it: exit codes are handed over
-when a run is closed, and the service is stopped with the last run that needed it.
+`wandb.init` starts a service process, sets an environment variable, and replaces ``sys.exit`` and
+``sys.excepthook``. A tracker must not change the process. So the hooks are restored at once, and
+the service is stopped with the last run that needs it.
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ from typing import Any
 
 _SERVICE = "WANDB_SERVICE"
 
-# wandb's state is global to the process; so is this, and the lock that guards both.
+# wandb's state is global to the process, and so is this; the lock guards both.
 _lock = threading.Lock()
 _open_runs = 0
 _started_service = False
 
 
 def open_run(**options: Any) -> Any:
-    """Call ``wandb.init(**options)``, and undo what it changes in this process."""
+    """Call ``wandb.init(**options)`` and undo its changes of this process."""
     global _open_runs
     import wandb
 
@@ -38,7 +38,7 @@ def open_run(**options: Any) -> Any:
 
 
 def close_run(run: Any, exit_code: int) -> None:
-    """Finish a run of `open_run`, and stop the service if it was the last."""
+    """Finish a run of `open_run`; stop the service if it was the last one."""
     with _lock:
         try:
             run.finish(exit_code=exit_code)
@@ -63,7 +63,7 @@ def _forget_run() -> None:
     import wandb
 
     _open_runs -= 1
-    # A run that the user opened meanwhile shares the service; wandb stops it when Python ends.
+    # A run of the user's own may use the service too; wandb then stops it when Python ends.
     if not _open_runs and _started_service and wandb.run is None:
         _started_service = False
         wandb.teardown()

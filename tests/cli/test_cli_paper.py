@@ -120,7 +120,7 @@ def test_a_mapping_names_a_row():
     ("word", "message"),
     [
         ("+paper=cifar10_resnet", r"^unknown paper 'cifar10_resnet': did you mean 'cifar10_resn"),
-        ("paper=mnist_mlp", r"^'paper=mnist_mlp': a paper is added: write \+paper=mnist_mlp$"),
+        ("paper=mnist_mlp", r"^'paper=mnist_mlp': expected \+paper=mnist_mlp$"),
         ("+paper=[mnist_mlp]", r"^'\+paper=\[mnist_mlp\]': expected a name \(allowed: "),
     ],
 )

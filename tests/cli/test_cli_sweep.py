@@ -74,14 +74,14 @@ def test_ctrl_c_stops_the_sweep(cli, fake_core, tmp_path):
             ["loss=mlp,mse", "loss.hidden=[3]"],
             "unknown option 'loss.hidden' of loss=mse: (allowed: none)",
         ),
-        (["output=a,b"], "output holds the folders of all jobs: give one"),
+        (["output=a,b"], "output has several values: expected one folder"),
         (["hydra/launcher=bassic"], "unknown hydra/launcher 'bassic': did you mean 'basic'? "),
         (["hydra/launcher=rey"], "unknown hydra/launcher 'rey': did you mean 'ray'? (allowed: b"),
         (
             ["hydra/launcher=ray", "hydra.launcher.num_cpus=two"],
             "hydra.launcher.num_cpus=two: expected a number",
         ),
-        (["seed=1,2", "hydra.sweep.dir=x"], "'hydra.sweep.dir=x': of hydra's own settings, only "),
+        (["seed=1,2", "hydra.sweep.dir=x"], "'hydra.sweep.dir=x': unknown setting of Hydra "),
     ],
 )
 def test_a_wrong_word_is_told_before_any_job_begins(words, message, cli, fake_core, tmp_path):

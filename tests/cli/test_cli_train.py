@@ -145,8 +145,7 @@ def test_resume_refuses_any_other_key_by_name(cli, core, run_folder):
     status, _, err = cli("train", "--resume", run_folder, "steps=200", "inner.lr=3", "+preset=ml3")
     assert status == 2
     assert err == (
-        "metaloss: error: --resume takes only steps, tracker and device beside it, not inner.lr, "
-        "preset\n"
+        "metaloss: error: --resume with inner.lr, preset: expected only steps, tracker and device\n"
     )
     assert core.calls == []
 
@@ -159,7 +158,7 @@ def test_resume_checks_the_words_it_takes(cli, core, run_folder):
 def test_resume_needs_a_runs_folder(cli, core, tmp_path):
     status, _, err = cli("train", "--resume", tmp_path / "no")
     assert status == 2
-    assert err.endswith("no run's folder, it has no config.yaml\n")
+    assert err.endswith("expected the folder of a run; it has no config.yaml\n")
 
 
 def test_a_plugin_is_found_and_its_hash_handed_over(cli, core, plugin):
@@ -214,5 +213,5 @@ def test_help_needs_no_torch():
         "import json; print(json.dumps([m for m in ('torch', 'hydra') if m in sys.modules]))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert "Train a model under a fixed or learned loss." in done.stdout
+    assert "Train a network under a fixed or learned loss." in done.stdout
     assert json.loads(done.stdout.splitlines()[-1]) == []

@@ -215,7 +215,7 @@ def test_the_table_lines_up_and_has_everything():
         "test/error   0.3100            4.00e-05",
         "step             30                  20",
         "status   ok",
-        "guard    stepped in 2 times",
+        "guard    2 events",
         "seconds  12.3",
         "folder   runs/a",
     ]

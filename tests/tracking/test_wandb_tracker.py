@@ -102,7 +102,7 @@ def test_online_is_not_replaced_by_anything_else(opened, monkeypatch, tmp_path):
 
 
 def test_online_without_a_key_is_refused_before_the_run(opened, tmp_path):
-    with pytest.raises(MetalossError, match="mode=online: there is no API key") as error:
+    with pytest.raises(MetalossError, match="mode=online without an API key") as error:
         WandB(WandBConfig(mode=Mode.online))
     assert "\n" not in str(error.value)
 

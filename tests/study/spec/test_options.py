@@ -30,7 +30,7 @@ def test_words_for_ray_are_taken_out(words, asked):
         (["hydra/sweeper=basic"], "'hydra/sweeper=basic': a comparison trains in processes of"),
         (["hydra/launcher=ray,basic"], "'hydra/launcher=ray,basic': expected one value"),
         (["hydra.launcher.address=auto"], "'hydra.launcher.address=auto' is for Ray: add hydra/la"),
-        (["hydra.run.dir=x"], "'hydra.run.dir=x': of hydra's own settings, only "),
+        (["hydra.run.dir=x"], "'hydra.run.dir=x': unknown setting of Hydra "),
         (["hydra/launcher=ray", "hydra.launcher.num_gpus=few"],
          "hydra.launcher.num_gpus=few: expected a number"),
         (["hydra/launcher=ray", "hydra.launcher.num_gpus=-1"],
@@ -48,7 +48,7 @@ def test_other_words_of_hydras_are_refused(words, message):
 
 
 def test_a_row_cannot_choose_who_trains(tmp_path):
-    with pytest.raises(MetalossError, match="row 'a': 'hydra/launcher=ray': hydra's own settings"):
+    with pytest.raises(MetalossError, match="row 'a': 'hydra/launcher=ray': Hydra's settings"):
         run_request(Request(out=tmp_path, rows=("a: hydra/launcher=ray",)))
 
 

@@ -43,7 +43,7 @@ def test_the_same_run_twice_is_an_error(tmp_path, runs):
 def test_a_config_that_cannot_be_read_is_an_error(tmp_path, runs):
     runs.write_run(tmp_path / "a", CE)
     (tmp_path / "a" / "config.yaml").write_text("steps: [")
-    with pytest.raises(MetalossError, match=r"a: its config.yaml cannot be read: .*no plain YAML"):
+    with pytest.raises(MetalossError, match=r"a: its config.yaml cannot be read: .*not plain YAML"):
         groups_of_folders([tmp_path / "a"])
 
 
