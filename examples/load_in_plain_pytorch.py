@@ -1,6 +1,6 @@
-"""Use a learned loss in a loop that knows nothing of metaloss but the loss.
+"""Use a learned loss in a plain PyTorch training loop.
 
-Name the folder of a run or of an export; without one, a short run is made first:
+Give the folder of a run or of an export. Without a folder, a short run is trained first:
 
     python examples/load_in_plain_pytorch.py [FOLDER]
 """
@@ -37,7 +37,7 @@ def train(criterion, inputs, labels):
 
 def main(arguments):
     folder = arguments[0] if arguments else learn_a_loss()
-    # An nn.Module. Loading runs nothing from the files; here φ stays as it was learned.
+    # The loss is an nn.Module. It is used with fixed φ here.
     learned = metaloss.load_loss(folder).requires_grad_(False)
     print(learned)
 

@@ -1,6 +1,6 @@
-"""A loss of your own in thirty lines, trained by name like the built-in ones.
+"""A loss of your own in thirty lines, used by name like the built-in ones.
 
-As a script it trains with the loss; for the command line it is a plugin:
+As a script, it trains with the loss. For the command line, it is a plugin:
 
     python examples/own_loss_plugin.py
     metaloss train --plugin examples/own_loss_plugin.py loss=cauchy task=diabetes
@@ -17,14 +17,14 @@ from metaloss.losses import LearnedLoss
 
 @dataclass(frozen=True, kw_only=True)
 class CauchyConfig:
-    """The options, as the config knows them: loss.width=2.0."""
+    """Options of ``cauchy``, such as loss.width=2.0."""
 
-    width: float = field(default=1.0, metadata={"help": "errors beyond it count less and less"})
+    width: float = field(default=1.0, metadata={"help": "initial width; larger errors count less"})
 
 
 @metaloss.register("loss", "cauchy")
 class Cauchy(LearnedLoss):
-    """w² log(1 + (p − t)² / w²): squared error for small errors; φ is the logarithm of w."""
+    """w² log(1 + (p − t)² / w²), which is the squared error for small errors; φ is log w."""
 
     Config = CauchyConfig
 
@@ -33,13 +33,13 @@ class Cauchy(LearnedLoss):
         self.log_width = nn.Parameter(torch.tensor(config.width).log())
 
     def pointwise(self, prediction: Tensor, target: Tensor) -> Tensor:
-        """Return the loss of every output at once; all shapes (B, C, *)."""
+        """Return the loss of every output; all shapes (B, C, *)."""
         width2 = (2 * self.log_width).exp()
         return width2 * torch.log1p((prediction - target) ** 2 / width2)
 
 
 def main():
-    # A fifth of the training targets are gross outliers: a narrow loss should look past them.
+    # A fifth of the training targets are outliers, which a narrow loss ignores.
     common = {"task": "diabetes", "task.label_noise": 0.2, "steps": 600, "tracker": []}
     common |= {"inner.lr": 0.01, "meta_optimizer.lr": 0.01}
     runs = {

@@ -1,6 +1,6 @@
-"""Your own rows and your own network, trained by the trainer.
+"""Train your own network on your own rows.
 
-A wave is to be learned from 300 points, a third of them far off. Run it:
+The network learns a sine wave from 300 points, a third of them outliers. Run it:
 
     python examples/own_task.py
 """
@@ -12,7 +12,7 @@ import metaloss
 
 
 def wave(count, outliers, draw):
-    """Return inputs (B, 1) and targets (B, 1) of a sine; a share of the targets is far off."""
+    """Return inputs (B, 1) and targets (B, 1) of a sine wave with a share of outliers."""
     x = 6 * torch.rand(count, 1, generator=draw) - 3
     y = torch.sin(2 * x) + 0.1 * torch.randn(count, 1, generator=draw)
     off = torch.rand(count, 1, generator=draw) < outliers
@@ -21,7 +21,7 @@ def wave(count, outliers, draw):
 
 def main():
     draw = torch.Generator().manual_seed(0)
-    # Pairs of tensors, a Dataset or a DataLoader: each is read once.
+    # Pairs of tensors, a Dataset or a DataLoader.
     task = metaloss.task_from_data(
         train=wave(300, 1 / 3, draw),
         valid=wave(60, 0, draw),
@@ -38,7 +38,7 @@ def main():
         ("absolute error", "schedule=static", "loss=mae"),
         ("learned online", "schedule=online", "loss=mlp", "start.steps=400"),
     ):
-        # Training begins with the model's current weights; the model itself is not changed.
+        # Training begins with the model's current weights. The model itself is not changed.
         run = metaloss.train([*common, *choice], task=task, model=model)
         print(f"{name:15} test mse {run.summary.metrics['test/mse']:.3f}  ({run.folder})")
 

@@ -1,4 +1,4 @@
-"""How θ moves: the functional model and pure inner optimizers."""
+"""Inner steps: the model as a function, and inner optimizers."""
 
 from metaloss.inner.model.functional import FunctionalModel
 from metaloss.inner.optimizers.adam import Adam, AdamW

@@ -11,7 +11,7 @@ from metaloss.types import Tensors
 
 
 def filled(values: Mapping[str, Tensor | None], like: Tensors) -> Tensors:
-    """Return the values by the names of ``like``, zeros where there is none."""
+    """Return the values by the names of ``like``; zeros where a value is missing."""
     found = {name: values.get(name) for name in like}
     return {n: torch.zeros_like(like[n]) if v is None else v for n, v in found.items()}
 
@@ -19,7 +19,7 @@ def filled(values: Mapping[str, Tensor | None], like: Tensors) -> Tensors:
 def reached_by(
     loss: Tensor, leaves: list[Tensor], *, create_graph: bool = False, retain_graph: bool = False
 ) -> tuple[Tensor | None, ...]:
-    """Return the gradient of the sum; None for leaves that the loss does not depend on."""
+    """Return the gradient of the sum of ``loss``; None for leaves that it does not depend on."""
     if not loss.requires_grad:
         return tuple(None for _ in leaves)
     values = torch.autograd.grad(
@@ -30,25 +30,27 @@ def reached_by(
         retain_graph=create_graph or retain_graph,
         allow_unused=True,
     )
-    # Embeddings may have sparse ones.
+    # Embeddings may have sparse gradients.
     return tuple(v.to_dense() if v is not None and v.is_sparse else v for v in values)
 
 
 def gradient_of(
     loss: Tensor, leaves: list[Tensor], *, create_graph: bool = False, retain_graph: bool = False
 ) -> tuple[Tensor, ...]:
-    """Return the gradient of the sum; zeros for leaves that the loss does not depend on."""
+    """Return the gradient of the sum of ``loss``; zeros for leaves that it does not depend on."""
     values = reached_by(loss, leaves, create_graph=create_graph, retain_graph=retain_graph)
     pairs = zip(values, leaves, strict=True)
     return tuple(torch.zeros_like(leaf) if value is None else value for value, leaf in pairs)
 
 
 def check_whole(value: Tensor) -> None:
-    """Raise if the graph behind a value was cut by an operation without double backward.
+    """Raise if the graph of a value contains an operation without double backward.
 
-    A function marked with ``once_differentiable`` ends the graph in a node that raises when it is
-    reached; asked for the gradient of certain leaves alone, autograd goes around such a node and
-    returns a wrong number.
+    A function with ``once_differentiable`` ends the graph in a node that raises an error. If only
+    the gradients of some leaves are requested, autograd skips this node and returns a wrong result.
+
+    Raises:
+        RuntimeError: If there is such a node.
     """
     seen = set()
     ahead = [value.grad_fn]

@@ -1,8 +1,8 @@
-"""Random numbers that depend on what they are for, and on nothing that was drawn before.
+"""Random numbers that depend only on the run's seed, a purpose and a step.
 
-A run's seed, a purpose and a step give a key; a key gives a generator (batches, weights) or, on the
-device and inside compiled or vmapped code, uniform numbers (dropout masks). A resumed run therefore
-draws what the uninterrupted one would have drawn, without any generator state to carry.
+These three give a key. A key gives a generator (batches, weights) or, on the device and inside
+compiled or vmapped code, uniform numbers (dropout masks). So a resumed run draws the same numbers
+as an uninterrupted one, and no generator state has to be stored.
 """
 
 from __future__ import annotations
@@ -35,12 +35,17 @@ def key_tensor(seed: int, purpose: str, *indices: int, device: torch.device | st
 def uniform(
     key: Tensor, salt: int, shape: torch.Size, first: int = 0, rows: Tensor | None = None
 ) -> Tensor:
-    """Return float32 numbers in [0, 1), a function of (key, salt, position) alone.
+    """Return float32 numbers in [0, 1) that depend only on (key, salt, position).
 
-    A counter-based generator out of plain integer operations, so that eager, compiled and vmapped
-    code, on CPU and CUDA, draws the same. ``key`` is a 0-d int64 tensor; ``salt`` tells apart the
-    draws made under one key; positions are counted from ``first``, that of the first number.
-    ``rows`` (shape[0],) int64 says instead which rows of a larger tensor these are.
+    This is a counter-based generator in integer arithmetic. Eager, compiled and vmapped code on CPU
+    and CUDA gives the same numbers.
+
+    Args:
+        key: 0-d int64.
+        salt: Distinguishes several draws with one key.
+        shape: The shape of the result.
+        first: The position of the first number.
+        rows: (shape[0],) int64 row numbers of a larger tensor, instead of ``first``.
     """
     if rows is None:
         position = torch.arange(first, first + shape.numel(), device=key.device)
@@ -65,7 +70,7 @@ def sampled_rows(key: Tensor, share: float, total: int) -> Tensor:
 
 
 def _mix(x: Tensor) -> Tensor:
-    """Scramble 32 bits: xor-shift-multiply rounds with the "lowbias32" constants of C. Wellons."""
+    """Hash 32 bits: xor-shift-multiply rounds with the "lowbias32" constants of C. Wellons."""
     x = x ^ (x >> 16)
     x = (x * 0x7FEB352D) & _LOW_32
     x = x ^ (x >> 15)

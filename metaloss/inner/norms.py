@@ -1,4 +1,4 @@
-"""The Euclidean norm of many tensors taken as one vector."""
+"""The Euclidean norm of several tensors as one vector."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from torch import Tensor
 
 
 def norm(values: Iterable[Tensor]) -> Tensor:
-    """Return √Σx² over all elements of all tensors, 0-d; 0 if there are none.
+    """Return √Σx² over all elements of all tensors, 0-d; 0 without tensors.
 
     Example:
         >>> norm([torch.tensor([3.0]), torch.tensor([[4.0]])])

@@ -1,4 +1,4 @@
-"""One inner step, shared by the trainer, every engine and every search."""
+"""The inner step, used by the trainer, all engines and all searches."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ T = TypeVar("T")
 
 
 class Tangents(Enum):
-    """How J v, the change of the outputs along a direction v in θ, is computed for a model.
+    """How J v, the derivative of the outputs along a direction v in θ, is computed for a model.
 
     ``forward``: one forward-mode pass. ``unfused``: the same without the fused kernels of oneDNN
-    and cuDNN, some of which have no forward mode. ``reverse``: the pullback of a pullback, two
-    reverse passes. These three are exact. ``differences``: of the outputs at two points. Which of
-    them are right for a model is found out by `probe`.
+    and cuDNN, some of which have no forward mode. ``reverse``: double backward, two reverse-mode
+    passes. These three are exact. ``differences``: finite differences of the outputs. `probe` tests
+    which of them are right for a model.
     """
 
     forward = "forward"
@@ -38,7 +38,7 @@ class Tangents(Enum):
 
 
 class Forward(NamedTuple):
-    """A forward pass in train mode, with its graph: θ as leaves, raw outputs, the new buffers."""
+    """A forward pass in train mode with its graph: θ as leaves, raw outputs, new buffers."""
 
     leaves: Tensors
     outputs: Tensor
@@ -46,9 +46,13 @@ class Forward(NamedTuple):
 
 
 class Stepped(NamedTuple):
-    """What an inner step came to: the state after it; before it ∇_θ L_φ, L_φ and the task loss.
+    """The result of an inner step.
 
-    ``grads`` has no entry for a parameter that the loss does not depend on.
+    Attributes:
+        state: The state after the step.
+        grads: ∇_θ L_φ before the step; without the parameters that the loss does not depend on.
+        loss: L_φ before the step.
+        task: The task loss before the step.
     """
 
     state: InnerState
@@ -66,16 +70,15 @@ class Programs(Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class InnerProblem:
-    """What stays the same over a run: the functions that an inner step is made of.
+    """The functions that an inner step is made of. They are constant during a run.
 
     Attributes:
-        model: The base model as a function.
-        loss: The learned loss; its own parameters are ignored, φ is passed in.
-        task_loss: What φ is judged by, ``(raw outputs, targets) -> scalar``.
-        optimizer: How θ moves.
+        model: The network as a function.
+        loss: The learned loss. Its own parameters are ignored; φ is passed in.
+        task_loss: ``(raw outputs (B, C, *), targets) -> scalar``.
+        optimizer: The inner optimizer.
         tangents: How an engine differentiates the model along a direction.
-        programs: Runs inner steps, judgements and what else goes through :meth:`run` as compiled
-            programs, each by itself; None: all of it is eager.
+        programs: Runs the functions that :meth:`run` gets as compiled programs; None: eagerly.
     """
 
     model: FunctionalModel
@@ -87,37 +90,37 @@ class InnerProblem:
 
     @classmethod
     def of(cls, problem: InnerProblem, **changes: Any) -> Self:
-        """Return a problem of this kind with what another one is made of, and ``changes``."""
+        """Return a problem of this class with the attributes of another one, except ``changes``."""
         own = {field.name: getattr(problem, field.name) for field in fields(InnerProblem)}
         return cls(**{**own, **changes})
 
     @cached_property
     def tied_loss(self) -> bool:
-        """Whether parameters of the loss share storage by name: rare, and costly to look for."""
+        """Whether a parameter of the loss has several names; cached, because the search is slow."""
         every = sum(1 for _ in self.loss.named_parameters(remove_duplicate=False))
         return every != sum(1 for _ in self.loss.named_parameters())
 
     @cached_property
     def fixed_phi(self) -> frozenset[str]:
-        """Names of the loss's frozen parameters: they are part of φ, and do not move."""
+        """The names of frozen parameters of the loss: part of φ, but never updated."""
         return frozenset(n for n, p in self.loss.named_parameters() if not p.requires_grad)
 
     def vmap_members(self, function: Callable[..., Any]) -> Callable[..., Any]:
-        """Return the function as it applies to this problem's values: as it is.
+        """Return the function for this problem's values: here, the function itself.
 
-        A problem of many members at once (`StackedProblem`) applies it to each of them.
+        In a problem of several members (`StackedProblem`), it is applied to each of them.
         """
         return function
 
     def broadcast(self, values: T) -> T:
-        """Return values that every process of a run must hold alike: as they are.
+        """Return values that must be equal in all processes: here, the values themselves.
 
-        A problem in many processes (`ShardedProblem`) returns those of one of them.
+        In a problem of several processes (`ShardedProblem`), they are those of process 0.
         """
         return values
 
     def run(self, function: Callable[..., Any], *arguments: Any) -> Any:
-        """Return ``function(problem, *arguments)``, as a compiled program if there are any."""
+        """Return ``function(problem, *arguments)``, computed by a compiled program if possible."""
         if self.programs is None:
             return function(self, *arguments)
         return self.programs(function, *arguments)
@@ -189,7 +192,7 @@ class InnerProblem:
         return self.vmap_members(self.optimizer.update)(grads, state, params)
 
     def forward(self, state: InnerState, batch: Batch, key: Tensor) -> Forward:
-        """Run the model on a batch, so that losses of its outputs can be pulled back to θ."""
+        """Run the model on a batch, so that losses of its outputs can be differentiated in θ."""
         leaves = {name: p.detach() for name, p in state.params.items()}
         for name in self.model.writes_params:
             leaves[name] = leaves[name].clone()
@@ -211,9 +214,9 @@ class InnerProblem:
         Args:
             phi: φ by name.
             state: The state before the step.
-            batch: What it sees.
-            key: Decides the dropout masks.
-            forward: The model's pass over this batch at this state, if it was run already.
+            batch: The training batch.
+            key: Determines the dropout masks.
+            forward: The forward pass of this batch at this state, if it was computed already.
         """
         if forward is None and self.programs is not None:
             stepped: Stepped = self.programs(InnerProblem.step, phi, state, batch, key)
@@ -224,7 +227,7 @@ class InnerProblem:
         grads = {name: value for name, value in _pull(loss, forward).items() if value is not None}
         with torch.no_grad():
             task = self.judgement(forward.outputs.detach(), batch.targets)
-            # A model may write into its parameters: what it left is what is updated.
+            # A model may write into its parameters: the update begins from the new values.
             begun = {name: leaf.detach() for name, leaf in forward.leaves.items()}
             params, optimizer = self.update(grads, state.optimizer, begun)
         return Stepped(InnerState(params, forward.buffers, optimizer), grads, loss.detach(), task)
@@ -232,9 +235,9 @@ class InnerProblem:
     def judge(
         self, state: InnerState, batch: Batch, key: Tensor, forward: Forward | None = None
     ) -> tuple[Tensors, Tensor]:
-        """Return ∇_θ of the task loss on a meta-batch, and the task loss; buffers are dropped.
+        """Return ∇_θ of the task loss on a meta-batch, and the task loss. Buffers do not change.
 
-        A pass that is given can be pulled back again.
+        If ``forward`` is given, its graph is kept for another backward pass.
         """
         if forward is None and self.programs is not None:
             judged: tuple[Tensors, Tensor] = self.programs(InnerProblem.judge, state, batch, key)

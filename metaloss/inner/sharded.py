@@ -1,4 +1,4 @@
-"""An inner problem whose model works in many processes, each on its rows of every batch."""
+"""An inner problem in several processes, each of which runs the model on its rows of a batch."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, kw_only=True)
 class ShardedProblem(InnerProblem):
-    """One problem in N processes: what every one of them computes is the whole batch's.
+    """One problem in N processes.
 
-    Every process holds the same θ, φ and batches. The model, which is nearly all of the work, sees
-    the process's own rows; its outputs, which are small, are gathered. So every loss is of the
-    whole batch, whatever it does with its rows, and every engine's derivatives are exact: see
-    :mod:`metaloss.inner.processes.exchange`.
+    All processes have the same θ, φ and batches. The model, which is nearly all of the work, gets
+    the process's own rows, and its outputs, which are small, are gathered. So all losses are losses
+    of the whole batch, which need not be means over rows, and the derivatives of all engines are
+    exact; see :mod:`metaloss.inner.processes.exchange`.
 
     Attributes:
         ranks: The processes.
@@ -50,6 +50,6 @@ class ShardedProblem(InnerProblem):
 
     def broadcast(self, values: T) -> T:
         """Return process 0's values."""
-        # They are the same by design. But some sums on a GPU are rounded as they come, and what
-        # differs by a bit would part the processes in the end.
+        # In principle they are equal. But the order of some sums on a GPU is random, and a
+        # difference in rounding would grow.
         return self.ranks.broadcast(values)

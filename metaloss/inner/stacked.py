@@ -1,4 +1,4 @@
-"""Many independent inner problems as one: every tensor has a leading axis of members."""
+"""Several independent inner problems as one: every tensor has a leading axis of members."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ from metaloss.types import Batch, RowSample, Tensors
 
 @dataclass(frozen=True, kw_only=True)
 class StackedProblem(InnerProblem):
-    """N members that differ in their numbers and in nothing else, in one vectorised program.
+    """N members that differ only in the values of their tensors, in one vectorised program.
 
-    θ, buffers, optimizer state, φ, keys and losses are (N, ...). Members never touch each other:
-    the gradient of the sum of their losses is each member's own.
+    θ, buffers, optimizer state, φ, keys and losses are (N, ...). The members are independent, so
+    that the gradient of the sum of their losses contains the gradient of each.
 
     Attributes:
-        shares_batches: Batches and keys have no member axis: all members see the same rows.
+        shares_batches: Whether all members use the same batches and keys, without a member axis.
     """
 
     shares_batches: bool = False
@@ -86,19 +86,19 @@ class StackedProblem(InnerProblem):
 
 
 def stack(trees: list[Any]) -> Any:
-    """Return one tree of (N, ...) tensors out of N trees of the same structure."""
+    """Return one tree of (N, ...) tensors for N trees of the same structure."""
     return pytree.tree_map(
         lambda *leaves: None if leaves[0] is None else torch.stack(leaves), *trees
     )
 
 
 def member(tree: Any, index: int) -> Any:
-    """Return one member's tree; its tensors are views."""
+    """Return the tree of one member; its tensors are views."""
     return pytree.tree_map(lambda leaf: None if leaf is None else leaf[index], tree)
 
 
 def _quietly(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Without the warning that an operation is looped over members: torchopt's Adam has one."""
+    """Suppress the warning that ``vmap`` loops over an operation, as for torchopt's Adam."""
 
     def quiet(*arguments: Any) -> Any:
         torch._C._functorch._set_vmap_fallback_warning_enabled(False)  # type: ignore[attr-defined]

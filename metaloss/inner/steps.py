@@ -1,4 +1,4 @@
-"""Inner steps in a row, and the record that is walked back over."""
+"""A sequence of inner steps, with records for the pass back through them."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from metaloss.types import Batch, InnerState, ReplayStep, StoredStep, Tensors
 
 
 class Unrolled(NamedTuple):
-    """What K inner steps came to.
+    """The result of K inner steps.
 
     Attributes:
-        state: After the last of them.
-        records: One for each step; without a state where none is kept.
-        inner: (K,) learned loss of each step, before it; (N, K) of N members at once.
-        task: (K,) or (N, K) task loss on the same batches and predictions.
+        state: The state after the last step.
+        records: One for each step, with or without the state before it.
+        inner: (K,) learned loss before each step; (N, K) for N members.
+        task: (K,) or (N, K) task loss of the same predictions and batches.
     """
 
     state: InnerState
@@ -36,23 +36,23 @@ def take_steps(
     keeps: Callable[[int], bool] | None = None,
     forward: Forward | None = None,
 ) -> Unrolled:
-    """Take inner steps with φ at rest.
+    """Take inner steps with constant φ.
 
     Args:
         problem: The functions of an inner step.
         phi: φ by name.
         state: The state before the first step.
-        unroll: What each step sees, at least one.
-        keeps: Whether the state before step k is kept in its record; None: every one is.
-        forward: The model's pass over the first batch, if it was run already.
+        unroll: The batch and key of each step; at least one step.
+        keeps: Whether the record of step k has the state before it; None: all records have it.
+        forward: The forward pass of the first batch, if it was computed already.
     """
     shared = forward is not None
     records: list[StoredStep | ReplayStep] = []
     inner, task = [], []
     for index, seen in enumerate(unroll):
         stepped = problem.step(phi, state, *seen, forward)
-        # A step on a pass that was shared is compiled otherwise than the step taken again: what it
-        # led to is kept, not computed anew with other rounding.
+        # A step with a shared forward pass is another compiled program than a replayed step, with
+        # other rounding. So the state after it is kept and not computed again.
         kept = keeps is None or keeps(index) or (shared and index == 1)
         records.append(StoredStep(state, *seen, stepped.grads) if kept else seen)
         state, forward = stepped.state, None
@@ -62,5 +62,5 @@ def take_steps(
 
 
 def as_replay_steps(batches: Sequence[Batch], keys: Sequence[Tensor]) -> list[ReplayStep]:
-    """Return what each of K steps sees, of K batches and the keys of their dropout masks."""
+    """Return the batch and the dropout key of each of K steps."""
     return [ReplayStep(batch, key) for batch, key in zip(batches, keys, strict=True)]

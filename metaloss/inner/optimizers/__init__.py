@@ -1,4 +1,4 @@
-"""How θ moves: pure updates that equal those of ``torch.optim``.
+"""Inner optimizers: pure updates that equal those of ``torch.optim``.
 
 Imports no other room of ``inner``.
 """

@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from metaloss.errors import MetalossError
+from metaloss.errors import check_range
 from metaloss.inner.optimizers.idle import by_name, no_idle_steps, own_counts
 from metaloss.inner.optimizers.rates import Rated
 from metaloss.inner.optimizers.roots import safe_sqrt
@@ -16,7 +16,10 @@ from metaloss.types import Tensors
 
 @dataclass(frozen=True, kw_only=True)
 class Adam(Rated):
-    """Adam, equal to ``torch.optim.Adam``: weight decay is added to the gradient.
+    """Adam; equals ``torch.optim.Adam``. Weight decay is added to the gradient.
+
+    Raises:
+        MetalossError: If an option is out of range.
 
     Reference:
         Kingma & Ba, "Adam: A Method for Stochastic Optimization", ICLR 2015, algorithm 1.
@@ -37,13 +40,9 @@ class Adam(Rated):
     def __post_init__(self) -> None:
         """Check the ranges."""
         super().__post_init__()
-        for option in ("beta1", "beta2"):
-            if not 0 <= getattr(self, option) < 1:
-                raise MetalossError(
-                    f"inner.{option}={getattr(self, option)}: expected a number in [0, 1)"
-                )
-        if not self.eps > 0:
-            raise MetalossError(f"inner.eps={self.eps}: expected a positive number")
+        check_range("inner.beta1", self.beta1, 0 <= self.beta1 < 1, "a number in [0, 1)")
+        check_range("inner.beta2", self.beta2, 0 <= self.beta2 < 1, "a number in [0, 1)")
+        check_range("inner.eps", self.eps, self.eps > 0, "a positive number")
 
     def init(self, params: Tensors) -> Any:
         """Return the step counter and zero moments."""
@@ -71,7 +70,7 @@ class Adam(Rated):
         new = {}
         for name in grads:
             move = size[name] * first[name] / (safe_sqrt(second[name]) / spread[name] + self.eps)
-            # Float64 factors promote nothing but parameters without dimensions: hence the cast.
+            # The cast is for 0-d parameters, which a float64 factor would promote.
             new[name] = (decayed[name] - move).to(params[name].dtype)
         return {**params, **new}, {
             "step": step + 1,
@@ -94,6 +93,13 @@ class AdamW(Adam):
 
     Reference:
         Loshchilov & Hutter, "Decoupled Weight Decay Regularization", ICLR 2019, algorithm 2.
+
+    Example:
+        >>> adamw = AdamW(lr=0.1, weight_decay=0.5)
+        >>> params = {"w": torch.tensor([2.0])}
+        >>> new, _ = adamw.update({"w": torch.tensor([5.0])}, adamw.init(params), params)
+        >>> new["w"]  # 2 (1 − 0.1 · 0.5) − 0.1
+        tensor([1.8000])
     """
 
     weight_decay: float = field(default=0.01, metadata={"help": "decoupled, ≥ 0"})

@@ -1,4 +1,4 @@
-"""How θ moves."""
+"""The contract of an inner optimizer."""
 
 from __future__ import annotations
 
@@ -9,7 +9,19 @@ from metaloss.types import Tensors
 
 
 class InnerOptimizer(ABC):
-    """How θ moves: a frozen description with a pure update, equal to ``torch.optim``'s."""
+    """How θ is updated: options, and a pure update function.
+
+    Example:
+        >>> import torch
+        >>> class Halve(InnerOptimizer):
+        ...     def init(self, params):
+        ...         return {}
+        ...     def update(self, grads, state, params):
+        ...         return {**params, **{n: params[n] - 0.5 * g for n, g in grads.items()}}, state
+        >>> params, grads = {"w": torch.tensor(2.0)}, {"w": torch.tensor(1.0)}
+        >>> Halve().update(grads, {}, params)[0]
+        {'w': tensor(1.5000)}
+    """
 
     @abstractmethod
     def init(self, params: Tensors) -> Any:
@@ -17,8 +29,14 @@ class InnerOptimizer(ABC):
 
     @abstractmethod
     def update(self, grads: Tensors, state: Any, params: Tensors) -> tuple[Tensors, Any]:
-        """Return the new parameters and state. Pure and differentiable in all its arguments.
+        """Return the new parameters and the new state.
 
-        A parameter without an entry in ``grads`` is left alone, with its state, as ``torch.optim``
-        does with one whose gradient is None.
+        The function is pure, and differentiable in all of its arguments. A parameter without an
+        entry in ``grads`` does not change, nor does its state, as in ``torch.optim`` for a gradient
+        of None.
+
+        Args:
+            grads: The gradient in θ by name.
+            state: The state before the step.
+            params: θ by name.
         """

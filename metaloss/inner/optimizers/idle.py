@@ -1,6 +1,6 @@
-"""Parameters that sit steps out: unused in a step, frozen for a while, or new.
+"""Parameters that skip steps: unused in a step, frozen for some time, or new.
 
-``torch.optim`` leaves a parameter without a gradient alone, and counts its steps by itself.
+``torch.optim`` counts the steps of each parameter, and skips a parameter without a gradient.
 """
 
 from __future__ import annotations
@@ -14,13 +14,13 @@ from metaloss.errors import MetalossError
 from metaloss.inner.optimizers.base import InnerOptimizer
 from metaloss.types import Tensors
 
-# What is kept of one parameter: its entry in each part of the optimizer's state, and its steps.
+# For each parameter: its entries in the optimizer's state, and its number of steps.
 Parked = dict[str, dict[str, Tensor]]
 _COUNT = "steps"
 
 
 def no_idle_steps(params: Tensors) -> Tensor:
-    """Return the steps that each parameter sat out before the first step: (P,) int64 zeros."""
+    """Return the number of skipped steps of each parameter before the first step: (P,) zeros."""
     device = next(iter(params.values())).device
     return torch.zeros(len(params), dtype=torch.int64, device=device)
 
@@ -28,17 +28,17 @@ def no_idle_steps(params: Tensors) -> Tensor:
 def own_counts(
     step: Tensor, idle: Tensor, grads: Tensors, params: Tensors
 ) -> tuple[Tensor, Tensor]:
-    """Return how many steps each parameter has taken (P,) int64, and ``idle`` after this step.
+    """Return the number of steps of each parameter (P,) int64, and ``idle`` after this step.
 
     Args:
-        step: Steps before this one, 0-d.
-        idle: (P,) steps that each of ``params`` sat out.
-        grads: The gradients of this step; a parameter without one sits it out.
+        step: The number of steps before this one, 0-d.
+        idle: (P,) number of skipped steps of each parameter.
+        grads: The gradients of this step. A parameter without one skips it.
         params: θ by name.
     """
     counts = step - idle
     if len(grads) < len(params):
-        # Made on the device: a list of numbers would have to be copied there.
+        # Made on the device, because a list of numbers would have to be copied there.
         here, out = torch.zeros_like(step), torch.ones_like(step)
         idle = idle + torch.stack([here if name in grads else out for name in params])
     return counts, idle
@@ -50,19 +50,19 @@ def by_name(values: Tensor, params: Tensors) -> Tensors:
 
 
 def park(state: Any, names: list[str]) -> Parked:
-    """Return what an optimizer's state holds of each parameter.
+    """Return the part of an optimizer's state that belongs to each parameter.
 
     Args:
-        state: The state: ``step``, dictionaries by parameter, and perhaps ``idle``.
+        state: ``step``, dictionaries by parameter, and perhaps ``idle``.
         names: The parameters, in the order of ``idle``.
 
     Raises:
-        MetalossError: If the state is of another form.
+        MetalossError: If the state has another structure.
     """
     if not isinstance(state, dict) or "step" not in state:
         raise MetalossError(
-            "parameters were frozen or unfrozen, and the inner optimizer's state does not say what "
-            "belongs to which: freeze before the Learner is made, or use a built-in optimizer"
+            "parameters were frozen or unfrozen, but the inner optimizer's state has no entries by "
+            "parameter: freeze them before the Learner is made, or use a built-in optimizer"
         )
     parked: Parked = {}
     for number, name in enumerate(names):
@@ -74,13 +74,13 @@ def park(state: Any, names: list[str]) -> Parked:
 
 
 def taken_up(optimizer: InnerOptimizer, state: Any, params: Tensors, parked: Parked) -> Any:
-    """Return an optimizer's state for ``params``: what was parked, and the fresh state of others.
+    """Return an optimizer's state for ``params``: the parked entries, and new ones for the others.
 
     Args:
         optimizer: The optimizer.
-        state: Its state so far, of other parameters.
+        state: Its state so far, for other parameters.
         params: θ by name.
-        parked: From `park`; an entry of another shape is another parameter's.
+        parked: The result of `park`. Entries of another shape are not used.
     """
     known = {
         name: parked[name]

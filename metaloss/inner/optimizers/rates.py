@@ -1,4 +1,4 @@
-"""How a learning rate changes over the run: constant, steps, milestones, cosine, linear."""
+"""Learning rate schedules."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from enum import Enum
 import torch
 from torch import Tensor
 
-from metaloss.errors import MetalossError
+from metaloss.errors import check_range
 from metaloss.inner.optimizers.base import InnerOptimizer
 
 
 class RateSchedule(Enum):
-    """How a learning rate changes with the number of steps taken."""
+    """How a learning rate depends on the step."""
 
     constant = "constant"
     step = "step"
@@ -42,39 +42,51 @@ def share_left(schedule: RateSchedule, step: Tensor, period: int) -> Tensor:
 
 @dataclass(frozen=True, kw_only=True)
 class Rated(InnerOptimizer):
-    """An inner optimizer with a learning rate that may follow a schedule.
+    """An inner optimizer with a learning rate schedule.
 
-    The rate is a tensor computed from the optimizer's own step counter, in float64, so that it
-    needs no host sync and a resumed run goes on where it was. Equal to ``torch.optim``'s
-    ``StepLR``, ``MultiStepLR``, ``CosineAnnealingLR`` and ``LinearLR``, stepped once a training
-    step.
+    The rate is computed in float64 from the optimizer's step counter. The schedules equal
+    ``StepLR``, ``MultiStepLR``, ``CosineAnnealingLR`` and ``LinearLR`` of ``torch.optim``, with one
+    step for each training step.
+
+    Raises:
+        MetalossError: If an option is out of range.
+
+    Example:
+        >>> from metaloss.inner.optimizers.sgd import SGD
+        >>> sgd = SGD(lr=0.5, schedule=RateSchedule.step, step_size=10, decay=0.1)
+        >>> round(sgd.rate(torch.tensor(10)).item(), 6)
+        0.05
     """
 
     lr: float = field(default=0.1, metadata={"help": "learning rate, > 0"})
     schedule: RateSchedule = field(
-        default=RateSchedule.constant, metadata={"help": "how the rate changes over steps"}
+        default=RateSchedule.constant, metadata={"help": "how the rate depends on the step"}
     )
-    step_size: int = field(default=1000, metadata={"help": "steps between drops (schedule=step)"})
+    step_size: int = field(
+        default=1000, metadata={"help": "steps from one drop to the next (schedule=step)"}
+    )
     milestones: list[int] = field(
-        default_factory=list, metadata={"help": "steps at which it drops (schedule=multistep)"}
+        default_factory=list, metadata={"help": "steps of the drops (schedule=multistep)"}
     )
-    decay: float = field(default=0.1, metadata={"help": "factor of a drop (step, multistep)"})
-    period: int = field(default=1000, metadata={"help": "steps to the minimum (cosine, linear)"})
-    lr_min: float = field(default=0.0, metadata={"help": "rate at the minimum (cosine, linear)"})
-    weight_decay: float = field(default=0.0, metadata={"help": "≥ 0"})
+    decay: float = field(
+        default=0.1, metadata={"help": "factor of a drop (schedule=step, multistep)"}
+    )
+    period: int = field(
+        default=1000, metadata={"help": "steps to the minimum (schedule=cosine, linear)"}
+    )
+    lr_min: float = field(
+        default=0.0, metadata={"help": "rate at the minimum (schedule=cosine, linear)"}
+    )
+    weight_decay: float = field(default=0.0, metadata={"help": "weight decay, ≥ 0"})
 
     def __post_init__(self) -> None:
         """Check the ranges."""
-        name = f"inner={type(self).__name__.lower()}"
         for option in ("lr", "step_size", "period"):
-            if not getattr(self, option) > 0:
-                raise MetalossError(
-                    f"{name}: {option}={getattr(self, option)}: expected a positive number"
-                )
-        if not self.weight_decay >= 0:
-            raise MetalossError(f"{name}: weight_decay={self.weight_decay}: expected a number ≥ 0")
-        if any(mark < 1 for mark in self.milestones):
-            raise MetalossError(f"{name}: milestones={self.milestones}: expected steps ≥ 1")
+            value = getattr(self, option)
+            check_range(f"inner.{option}", value, value > 0, "a positive number")
+        check_range("inner.weight_decay", self.weight_decay, self.weight_decay >= 0, "a number ≥ 0")
+        holds = all(mark >= 1 for mark in self.milestones)
+        check_range("inner.milestones", self.milestones, holds, "steps ≥ 1")
 
     def rate(self, step: Tensor) -> Tensor:
         """Return the learning rate of step number ``step`` (0-d int64, from 0), 0-d float64."""

@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from metaloss.errors import MetalossError
+from metaloss.errors import MetalossError, check_range
 from metaloss.inner.optimizers.idle import by_name, no_idle_steps, own_counts
 from metaloss.inner.optimizers.rates import Rated
 from metaloss.types import Tensors
@@ -15,7 +15,10 @@ from metaloss.types import Tensors
 
 @dataclass(frozen=True, kw_only=True)
 class SGD(Rated):
-    """SGD with momentum, Nesterov, dampening and weight decay; equals ``torch.optim.SGD``.
+    """SGD with momentum, Nesterov momentum and weight decay; equals ``torch.optim.SGD``.
+
+    Raises:
+        MetalossError: If an option is out of range.
 
     Example:
         >>> sgd = SGD(lr=0.5, momentum=0.0)
@@ -25,17 +28,16 @@ class SGD(Rated):
         tensor([1.5000])
     """
 
-    # No momentum by default: a meta-gradient through few steps sees a tenth of what a step moves
-    # under momentum 0.9, and steepens the loss until training breaks.
-    momentum: float = field(default=0.0, metadata={"help": "0 or more"})
+    # No momentum by default. With momentum 0.9, a meta-gradient through few steps contains a tenth
+    # of a step's later effect, so that the loss becomes steeper until training diverges.
+    momentum: float = field(default=0.0, metadata={"help": "momentum, ≥ 0"})
     dampening: float = field(default=0.0, metadata={"help": "dampening of the momentum"})
     nesterov: bool = field(default=False, metadata={"help": "use Nesterov momentum"})
 
     def __post_init__(self) -> None:
         """Check the ranges."""
         super().__post_init__()
-        if self.momentum < 0:
-            raise MetalossError(f"inner.momentum={self.momentum}: expected a number ≥ 0")
+        check_range("inner.momentum", self.momentum, self.momentum >= 0, "a number ≥ 0")
         if self.nesterov and (self.momentum == 0 or self.dampening != 0):
             raise MetalossError(
                 f"inner.nesterov=true with momentum={self.momentum} and dampening="
@@ -61,7 +63,7 @@ class SGD(Rated):
             grads = {name: g + self.weight_decay * params[name] for name, g in grads.items()}
         if self.momentum:
             old = state["momentum"]
-            # torch.optim begins with the gradient itself: the first one is not dampened.
+            # As in torch.optim, the first gradient is not dampened.
             share: dict[str, Any] = dict.fromkeys(grads, 1.0)
             if self.dampening:
                 counts, idle = own_counts(step, state["idle"], grads, params)
@@ -76,6 +78,6 @@ class SGD(Rated):
                 grads = {name: g + self.momentum * momentum[name] for name, g in grads.items()}
             else:
                 grads = momentum
-        # A float64 rate promotes nothing but parameters without dimensions: hence the cast.
+        # The cast is for 0-d parameters, which a float64 factor would promote.
         new = {n: (params[n] - rate * g).to(params[n].dtype) for n, g in grads.items()}
         return {**params, **new}, new_state

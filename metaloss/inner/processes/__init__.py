@@ -1,4 +1,4 @@
-"""What the processes of a run exchange, and the derivatives of that.
+"""What the processes of a run exchange, and its derivatives.
 
 Imports no other room of ``inner``.
 """

@@ -1,9 +1,9 @@
 r"""Derivatives of what processes exchange: four linear maps, two pairs of transposes.
 
-All processes run one program. A value is of one of three kinds: *whole*, the same in every process
-(θ, φ, a loss; outputs that were gathered); *rows*, of which each process has its block; a *part*,
-of which each has a term of a sum. The cotangent of a whole value is whole, that of rows is rows;
-that of a value that a process uses by itself is a part.
+All processes run the same program. There are three kinds of values: *whole*, the same in every
+process (θ, φ, a loss, gathered outputs); *rows*, of which each process has a block; a *part*, where
+each process has a term of a sum. The cotangent of a whole value is whole and that of rows is rows.
+The cotangent of a whole value that each process uses separately is a part.
 
 ======== ============== ===================== ============== =========
 map      from → to      what it does          its transpose  tangent
@@ -14,16 +14,16 @@ copy     whole → own    nothing               add            copy
 add      part → whole   the sum over all      copy           add
 ======== ============== ===================== ============== =========
 
-Each map is linear, so that it is its own derivative in forward mode and its transpose is the
-derivative in reverse mode; the table is closed under both, hence derivatives of any order are
-right. From outputs Z = gather(f(copy(θ), X_r)) follows what is reduced where:
+The maps are linear. So each map is its own derivative in forward mode, and its transpose is the
+derivative in reverse mode. The table is closed under both, so that derivatives of any order are
+right. For outputs Z = gather(f(copy(θ), X_r)):
 
-- ∇_θ L(Z): ∂L/∂Z is whole, take gives each process its rows g_r, the model J_rᵀ g_r, and the
-  transpose of copy adds: Σ_r J_rᵀ g_r. The adjoint of the judgement and the Hessian-vector
-  product take the same way.
+- ∇_θ L(Z): ∂L/∂Z is whole, take gives each process its rows g_r, the model gives J_rᵀ g_r, and the
+  transpose of copy adds them: Σ_r J_rᵀ g_r. The gradient of the task loss and the Hessian-vector
+  product are computed in the same way.
 - J v = gather(J_r v): rows of the tangent, nothing to add.
-- L, the task loss and ∂/∂φ of anything: functions of whole values, computed alike in every
-  process. No mean over processes is taken, so that a loss need not be a mean over rows.
+- L, the task loss and derivatives in φ: functions of whole values, the same in every process. There
+  is no mean over processes, so that a loss need not be a mean over rows.
 """
 
 from __future__ import annotations
@@ -36,17 +36,17 @@ from torch.autograd import Function
 from metaloss.inner.processes.ranks import Ranks, Share
 from metaloss.types import Tensors
 
-# The rules call each other's ``apply``, never a collective: that is what makes them differentiable
-# in their turn. ``setup_context`` is apart from ``forward``, as torch.func needs it.
+# The derivatives call each other's ``apply`` and no collective, so that they are differentiable
+# too. torch.func needs ``setup_context`` separate from ``forward``.
 
 
 def gather(rows: Tensor, share: Share) -> Tensor:
-    """Return the whole (total, ...) of each process's rows."""
+    """Return the rows of all processes (total, ...)."""
     return _Gather.apply(rows, share)
 
 
 def copy(values: Tensors, ranks: Ranks) -> Tensors:
-    """Return whole values for a process's own use: their gradients are added up over all."""
+    """Return whole values for separate use; their gradients are summed over processes."""
     return dict(zip(values, _Copy.apply(ranks, *values.values()), strict=True))
 
 

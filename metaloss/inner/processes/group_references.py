@@ -1,9 +1,9 @@
-"""What would keep torch's default process group after it was destroyed, and how it is let go.
+"""Removal of references to a destroyed process group.
 
-A gloo group's threads end with the last reference to the group. A thread that is left when Python
-ends, and then wants the interpreter's lock to free a tensor of the last exchange, aborts the
-process ("terminate called without an active exception"), now and then on a busy machine. Two things
-hold such references: default arguments of torch's own functions, and the frames of a traceback.
+The threads of a gloo group end with the last reference to the group. If a thread is left when
+Python ends and frees a tensor, it may abort the process ("terminate called without an active
+exception"). Such references are in default arguments of torch's own functions, and in the frames of
+a traceback.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ from types import TracebackType
 
 import torch.distributed as dist
 
-# Ten functions have ``group=group.WORLD`` as a default argument, fixed at import. Tracing a model
-# imports them, which may be after the group was made.
+# Ten functions have the default argument ``group=group.WORLD``, which is evaluated at import.
+# Tracing a model imports them, perhaps after the group was made.
 _BINDS = "torch.distributed.nn.functional"
 
 
@@ -30,7 +30,7 @@ def _import_unbound() -> None:
 
 
 def release(error: BaseException) -> None:
-    """Clear torch.distributed's frames in an error's tracebacks: their local values hold the group.
+    """Clear torch.distributed's frames in an error's tracebacks, whose local values have the group.
 
     Example:
         >>> try:

@@ -1,4 +1,4 @@
-"""The processes that share the rows of a run's batches, and what they tell each other."""
+"""The processes of a run, and what they exchange."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ T = TypeVar("T")
 
 
 class LostRankError(MetalossError):
-    """Another process of the run ended, or did not answer in time."""
+    """Another process of the run has ended, or did not answer in time."""
 
     exit_status = 1
 
 
 @dataclass(frozen=True, kw_only=True)
 class Share:
-    """A process's rows of a batch: ``rows`` of ``total``, from row ``first`` on."""
+    """The rows of a batch that a process has: ``rows`` of ``total``, beginning at ``first``."""
 
     first: int
     rows: int
@@ -37,16 +37,16 @@ class Share:
 
 @dataclass(frozen=True, kw_only=True)
 class Ranks:
-    """This process among those of a run; by default it is alone, and every method trivial.
+    """This process among those of a run; by default it is the only one.
 
-    Every method but :meth:`share` must be called by all processes, in the same order.
+    All processes must call the methods in the same order, except :meth:`share`.
 
     Attributes:
-        rank: From 0 on; process 0 alone writes files and tells trackers.
+        rank: The number of this process, from 0. Only process 0 writes files and calls trackers.
         size: The number of processes.
-        group: The process group that they speak through; None: torch's default one. A weak
-            reference: who made a group ends it (`group_references`).
-        words: Another for what is not on a device, where that one has no CPU backend.
+        group: The process group; None: torch's default one. A weak reference, so that the group
+            ends when its owner destroys it (see `group_references`).
+        words: A second group for values on the CPU, if the first has no CPU backend.
 
     Example:
         >>> Ranks().broadcast({"a": torch.ones(2)}), Ranks().any(False)
@@ -62,30 +62,30 @@ class Ranks:
 
     @property
     def leads(self) -> bool:
-        """Whether this is the process that writes."""
+        """Whether this is process 0, which writes files."""
         return self.rank == 0
 
     def process_group(self) -> dist.ProcessGroup | None:
-        """Return the group that the processes speak through, None for the default one."""
+        """Return the process group; None for the default one."""
         return None if self.group is None else self.group()
 
     def share(self, total: int) -> Share:
-        """Return this process's rows of ``total``: blocks in order, sizes a row apart at most."""
+        """Return this process's rows of ``total``. The sizes differ by one row at most."""
         first, end = self._bounds(self.rank, total)
         return Share(first=first, rows=end - first, total=total, ranks=self)
 
     def sizes(self, total: int) -> list[int]:
-        """Return how many of ``total`` rows each process has, by rank."""
+        """Return the number of rows of each process, by rank."""
         bounds = [self._bounds(rank, total) for rank in range(self.size)]
         return [end - first for first, end in bounds]
 
     def gathered(self, rows: Tensor, total: int) -> Tensor:
-        """Return all rows (total, ...) in their order, from each process's own share."""
+        """Return all rows (total, ...) in order, from the shares of the processes."""
         return self.joined(rows, self.sizes(total))
 
     def joined(self, rows: Tensor, sizes: list[int]) -> Tensor:
-        """Return all rows (sum of sizes, ...) by rank; each process has ``sizes[rank]`` of them."""
-        # Collectives want blocks of one size: shorter ones are filled up, and cut again.
+        """Return all rows (sum of sizes, ...) in order; process r has ``sizes[r]`` of them."""
+        # Collectives need blocks of one size: shorter ones are padded, and cut afterwards.
         block = rows.new_zeros(max(sizes), *rows.shape[1:])
         block[: len(rows)] = rows
         blocks = list(rows.new_empty(self.size, *block.shape))
@@ -93,7 +93,7 @@ class Ranks:
         return torch.cat([one[:size] for one, size in zip(blocks, sizes, strict=True)])
 
     def summed(self, values: list[Tensor]) -> list[Tensor]:
-        """Return the sums over all processes: one message for each type among the values."""
+        """Return the sums over all processes, with one message for each dtype."""
         found: list[Tensor] = list(values)
         for dtype in {value.dtype: None for value in values}:
             places = [index for index, value in enumerate(values) if value.dtype == dtype]
@@ -105,26 +105,26 @@ class Ranks:
         return found
 
     def broadcast(self, tree: T) -> T:
-        """Return process 0's values, bit by bit, of a tree that has the same shape everywhere."""
+        """Return process 0's values of a tree that has the same structure in all processes."""
         leaves, spec = pytree.tree_flatten(tree)
         places = [index for index, leaf in enumerate(leaves) if isinstance(leaf, Tensor)]
         if self.size == 1 or not places:
             return tree
-        # As bytes: one message for all types.
+        # As bytes, in one message for all types.
         raw = [leaves[index].detach().reshape(-1).view(torch.uint8) for index in places]
         flat = torch.cat(raw)
         self._speak(lambda: dist.broadcast(flat, 0, group=self.process_group()))
         for index, part in zip(places, flat.split([len(one) for one in raw]), strict=True):
-            # A copy: a view as another type must begin at a multiple of its size.
+            # A copy, because a view as another type must begin at a multiple of its size.
             leaves[index] = _like(leaves[index], part.clone().view(leaves[index].dtype))
         return pytree.tree_unflatten(leaves, spec)
 
     def same(self, value: T) -> T:
-        """Return process 0's plain value."""
+        """Return process 0's value, a plain Python object."""
         return self.every(value)[0]
 
     def every(self, value: T) -> list[T]:
-        """Return each process's plain value, by rank."""
+        """Return the value of each process, a plain Python object, by rank."""
         if self.size == 1:
             return [value]
         found: list[Any] = [None] * self.size
@@ -132,10 +132,10 @@ class Ranks:
         return found
 
     def together(self, call: Callable[[], T]) -> list[T]:
-        """Return what a call comes to in each process, by rank; an error in one is raised in all.
+        """Return the result of a call in each process, by rank. An error in one is raised in all.
 
         Raises:
-            MetalossError: Where another process has failed; the first of them is told of.
+            MetalossError: If the call failed in another process; with the reason of the first.
         """
         own: T | None = None
         failed: Exception | None = None
@@ -154,7 +154,7 @@ class Ranks:
         return [value for value, _ in found]  # type: ignore[misc]
 
     def any(self, flag: bool) -> bool:
-        """Return whether the flag is set in one of the processes; on the CPU, no device waits."""
+        """Return whether the flag is set in any process; without a wait for a device."""
         if self.size == 1:
             return flag
         asked = torch.full((), int(flag))
@@ -182,12 +182,12 @@ ALONE = Ranks()
 
 
 def reason(error: BaseException) -> str:
-    """Return what torch says of an error, without where in its own code, and its advice."""
+    """Return torch's message of an error, without its source position and its advice."""
     said = str(error).strip().split("\n")[0].split(". ")[0]
     return re.sub(r"^\[\S+:\d+\] ", "", said)
 
 
 def _like(value: Tensor, flat: Tensor) -> Tensor:
-    """Return flat numbers in a value's shape, and in its order in memory (channels last)."""
+    """Return flat numbers in the shape and the memory format of a value."""
     shaped = flat.view(value.shape)
     return shaped if value.is_contiguous() else torch.empty_like(value).copy_(shaped)

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor, nn
 
-from metaloss.errors import MetalossError
+from metaloss.errors import check_range
 from metaloss.losses.base import IGNORED, LearnedLoss
 from metaloss.types import Link
 
@@ -19,30 +19,31 @@ class BarronConfig:
 
     alpha: float = field(
         default=1.5,
-        metadata={"help": "shape at the start, < 2: 1 Charbonnier, 0 Cauchy, −2 Geman-McClure"},
+        metadata={"help": "initial shape, < 2: 1 Charbonnier, 0 Cauchy, −2 Geman-McClure"},
     )
     scale: float = field(
-        default=1.0, metadata={"help": "c at the start, > 0: errors beyond it count less"}
+        default=1.0, metadata={"help": "initial scale c, > 0; larger errors count less"}
     )
 
     def __post_init__(self) -> None:
         """Check the ranges."""
-        if not self.alpha < 2:
-            raise MetalossError(f"loss.alpha={self.alpha}: expected a number below 2")
-        if not self.scale > 0:
-            raise MetalossError(f"loss.scale={self.scale}: expected a positive number")
+        check_range("loss.alpha", self.alpha, self.alpha < 2, "a number below 2")
+        check_range("loss.scale", self.scale, self.scale > 0, "a positive number")
 
 
 class Barron(LearnedLoss):
-    r"""Barron's loss of the error x = p − t, its shape α and scale c learned.
+    r"""Barron's loss of the error x = p − t, with learned shape α and scale c.
 
-    ``(|α − 2| / α) (((x/c)² / |α − 2| + 1)^(α/2) − 1)``: towards α = 2 the squared error, at 1 a
-    smooth absolute error, at 0 Cauchy's, at −2 Geman and McClure's. The smaller α, the less far-off
-    targets pull. φ is log(2 − α) and log c, so that every φ is allowed.
+    ``(|α − 2| / α) (((x/c)² / |α − 2| + 1)^(α/2) − 1)``. For α → 2 this is the squared error, for 1
+    a smooth absolute error, for 0 Cauchy's loss, for −2 that of Geman and McClure. The smaller α,
+    the less outliers count. φ is log(2 − α) and log c, which may be any numbers.
+
+    Raises:
+        MetalossError: If an option is out of range.
 
     Reference:
         Barron, "A General and Adaptive Robust Loss Function", CVPR 2019, equation 1. Its partition
-        function is left out: φ is judged by the task loss, not by a likelihood.
+        function is left out, because φ is learned by the task loss and not by a likelihood.
 
     Example:
         >>> loss = Barron(BarronConfig(alpha=1.0), link="identity")
@@ -68,19 +69,20 @@ class Barron(LearnedLoss):
         """Return the loss of every output; all shapes (B, C, *)."""
         gap = self.log_gap.exp()
         half_log = 0.5 * torch.log1p(((prediction - target) / self.log_scale.exp()) ** 2 / gap)
-        # (|α−2|/α) (exp(α·half_log) − 1), without the division by α: nothing happens at α = 0.
+        # (|α−2|/α) (exp(α·half_log) − 1), without the division by α, so that α = 0 is no special
+        # case.
         return gap * half_log * exprel((2 - gap) * half_log)
 
 
 def exprel(x: Tensor) -> Tensor:
-    """Return (exp(x) − 1) / x, 1 at 0, with accurate derivatives everywhere.
+    """Return (exp(x) − 1) / x, and 1 at x = 0, with accurate derivatives.
 
     Example:
         >>> exprel(torch.tensor([0.0, 1.0]))
         tensor([1.0000, 1.7183])
     """
     small = x.abs() < 0.05
-    # Seven terms: the next is below 1e-14 there. Each branch sees only numbers it is made for.
+    # Seven terms; the next one is below 1e-14. Each branch gets only the numbers that it is for.
     near, far = torch.where(small, x, 0.0), torch.where(small, 1.0, x)
     series = torch.ones_like(near)
     for divisor in (8, 7, 6, 5, 4, 3, 2):

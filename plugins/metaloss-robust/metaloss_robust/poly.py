@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor, nn
 
-from metaloss.errors import MetalossError
+from metaloss.errors import check_range
 from metaloss.losses.base import IGNORED
 from metaloss.losses.handcrafted import LikelihoodLoss
 from metaloss.types import Link
@@ -17,7 +17,7 @@ from metaloss.types import Link
 class PolyConfig:
     """Options of ``poly``."""
 
-    order: int = field(default=3, metadata={"help": "number of polynomial coefficients, ≥ 1"})
+    order: int = field(default=3, metadata={"help": "number of coefficients, ≥ 1"})
     focus: int = field(
         default=0, metadata={"help": "γ of the focal factor (1 − p)^γ, a whole number ≥ 0"}
     )
@@ -25,21 +25,22 @@ class PolyConfig:
     def __post_init__(self) -> None:
         """Check the ranges."""
         for name, least in (("order", 1), ("focus", 0)):
-            if getattr(self, name) < least:
-                raise MetalossError(
-                    f"loss.{name}={getattr(self, name)}: expected a whole number ≥ {least}"
-                )
+            value = getattr(self, name)
+            check_range(f"loss.{name}", value, value >= least, f"a whole number ≥ {least}")
 
 
 class Poly(LikelihoodLoss):
     r"""``(1 − p)^γ [ −w log p + Σ_j ε_j (1 − p)^j ]``, p the target's probability.
 
-    φ is w and ε₁ … ε_N, beginning as cross-entropy (focal loss with γ > 0): w = 1, ε = 0. With
-    w = 0 and ε₁ = 2 it is the absolute error, which wrong labels disturb less.
+    φ is w and ε₁ … ε_N. It begins at w = 1 and ε = 0: cross-entropy, or focal loss if γ > 0. With
+    w = 0 and ε₁ = 2 it is the absolute error, which is robust to wrong labels.
+
+    Raises:
+        MetalossError: If an option is out of range, or with the identity link.
 
     Reference:
         Leng et al., "PolyLoss: A Polynomial Expansion Perspective of Classification Loss
-        Functions", ICLR 2022, where w = 1 and few ε are set by hand.
+        Functions", ICLR 2022. There, w = 1, and a few ε are chosen by hand.
 
     Example:
         >>> loss, logits = Poly(PolyConfig(order=1)), torch.tensor([[2.0, -1.0]])
@@ -63,8 +64,8 @@ class Poly(LikelihoodLoss):
         self.coefficients = nn.Parameter(torch.zeros(config.order))
 
     def of_log_probability(self, log_p: Tensor) -> Tensor:
-        """Return the loss where the target has log-probability ``log_p`` ≤ 0."""
-        missing = -torch.expm1(log_p)  # 1 − p, exact for p near 1 as well
+        """Return the loss for log-probabilities ``log_p`` ≤ 0 of any shape."""
+        missing = -torch.expm1(log_p)  # 1 − p, exact for p near 1 too
         polynomial = torch.zeros_like(missing)
         for coefficient in self.coefficients.flip(0):
             polynomial = missing * (coefficient + polynomial)
