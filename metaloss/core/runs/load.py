@@ -68,9 +68,8 @@ def predict_file(run: Run, rows: Path, out: Path) -> Any:
     Raises:
         MetalossError: If the rows cannot be read; nothing is written then.
     """
-    pipeline = load_pipeline(run.folder)
-    inputs, places = pipeline.read(rows)
-    table = pipeline.predictions(outputs_for(run.folder, run.model, inputs))
+    inputs, places = run.pipeline.read(rows)
+    table = run.pipeline.predictions(outputs_for(run.folder, run.model, inputs))
     for place, (name, values) in enumerate(places.items()):
         table.insert(place, name, values)
     write_atomically(out, table.to_csv(index=False).encode("utf-8", "backslashreplace"))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from metaloss.core.runs.summary import Summary, summarize
 from metaloss.core.storage.files import read_json, to_json, write_atomically, write_json
 from metaloss.core.storage.run_folder import JOURNAL, PLUGINS, SUMMARY, read_rows
 from metaloss.core.training.trainer import Trainer
-from metaloss.data.pipeline import PIPELINE, load_pipeline, pipeline_of
+from metaloss.data.pipeline import PIPELINE, FittedPipeline, load_pipeline, pipeline_of
 from metaloss.errors import MetalossError
 from metaloss.losses.base import LearnedLoss
 from metaloss.losses.export import DESCRIPTION, WEIGHTS, family_of, load_loss, pack
@@ -38,9 +39,14 @@ class Run:
     model: nn.Module
     loss: LearnedLoss | None
 
+    @cached_property
+    def pipeline(self) -> FittedPipeline:
+        """What was fitted on the training rows: it encodes new rows, and names predictions."""
+        return load_pipeline(self.folder)
+
     def outputs(self, rows: Any) -> Tensor:
         """Return the raw outputs (B, C, *) for new rows, on the CPU; see :meth:`predict`."""
-        return outputs_for(self.folder, self.model, load_pipeline(self.folder).encode(rows))
+        return outputs_for(self.folder, self.model, self.pipeline.encode(rows))
 
     def predict(self, rows: Any) -> Any:
         """Return a DataFrame of predictions for new rows.
@@ -56,7 +62,7 @@ class Run:
         Raises:
             MetalossError: If the rows lack a column, or are of another shape.
         """
-        return load_pipeline(self.folder).predictions(self.outputs(rows))
+        return self.pipeline.predictions(self.outputs(rows))
 
     def journal(self) -> list[dict[str, Any]]:
         """Return every journal line, oldest first."""
