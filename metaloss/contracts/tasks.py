@@ -13,7 +13,17 @@ from metaloss.types import Batch, Link
 
 
 class Pipeline(ABC):
-    """From new rows to a model's inputs, and from its raw outputs to predictions."""
+    """From new rows to a model's inputs, and from its raw outputs to predictions.
+
+    Attributes:
+        classes: What the C classes are called; None: by their numbers.
+    """
+
+    classes: list[str] | None = None
+
+    def __str__(self) -> str:
+        """Return in one line what the inputs are made of; empty: nothing is known."""
+        return ""
 
     @abstractmethod
     def encode(self, rows: Any) -> Tensor:
@@ -84,6 +94,35 @@ class Task:
     stream: bool | None = None
     ignore_index: int = -100
     pipeline: Pipeline | None = None
+
+    def __str__(self) -> str:
+        """Return five lines: what the task is, its rows, inputs, targets and metric."""
+        shape = ", ".join(map(str, self.input_shape))
+        made_of = f": {self.pipeline}" if self.pipeline and str(self.pipeline) else ""
+        trusted, test = f"{len(self.valid.targets)} trusted", f"{len(self.test.targets)} to test"
+        if self.test is self.valid:
+            test = "the same to test"
+        better = {"min": "lower", "max": "higher"}[self.goal]
+        return "\n".join(
+            [
+                f"{self.name}: {self.description or 'no description'}",
+                f"rows: {len(self.train.targets)} to train, {trusted}, {test}",
+                f"inputs: ({shape}) {str(self.train.inputs.dtype).removeprefix('torch.')}{made_of}",
+                f"targets: {self._targets()}",
+                f"metric: {self.metric_name}, {better} is better; task loss of the best constant "
+                f"prediction: {self.constant_loss:.4g}",
+            ]
+        )
+
+    def _targets(self) -> str:
+        """Return the classes with the number of training rows of each, or the form of values."""
+        targets = self.train.targets
+        if targets.is_floating_point():
+            return f"({', '.join(map(str, targets.shape[1:]))}) values, link {self.link.name}"
+        counts = targets[targets != self.ignore_index].bincount(minlength=self.outputs).tolist()
+        names = (self.pipeline and self.pipeline.classes) or [*map(str, range(self.outputs))]
+        shown = [f"{name} ({count})" for name, count in zip(names, counts, strict=True)][:20]
+        return f"{self.outputs} classes: {', '.join(shown)}{', ...' if len(counts) > 20 else ''}"
 
     @property
     def input_shape(self) -> tuple[int, ...]:

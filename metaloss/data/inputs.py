@@ -26,6 +26,10 @@ class Inputs(ABC):
 
     kind: ClassVar[str]
 
+    def __str__(self) -> str:
+        """Return in one line what the inputs are made of; empty: nothing is known."""
+        return ""
+
     @abstractmethod
     def __call__(self, rows: Any) -> np.ndarray:
         """Return the inputs (n, ...) of rows in the form that the task holds them in."""

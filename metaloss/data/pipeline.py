@@ -56,6 +56,10 @@ class FittedPipeline(Pipeline):
     classes: list[str] | None = None
     scaling: Scaling | None = None
 
+    def __str__(self) -> str:
+        """Return in one line what the inputs are made of."""
+        return str(self.inputs)
+
     def read(self, path: Path) -> tuple[Tensor, dict[str, list]]:
         """Return the inputs of a file's rows, and a column that says where each is from."""
         rows, places = self.inputs.read(path)

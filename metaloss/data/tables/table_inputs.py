@@ -61,6 +61,23 @@ class TableInputs(Inputs):
         plain = CSVForm(**{name: getattr(form, name) for name in names})
         return cls(encoder=fit_columns(train, most=most), forms=forms, form=plain)
 
+    def __str__(self) -> str:
+        """Return each column with what became of it.
+
+        Example:
+            >>> rows = pd.DataFrame({"age": [3.0, np.nan, 5.0], "town": ["a", "b", "a"]})
+            >>> str(TableInputs.fitted(CSVForm(), rows, {}))
+            'age (numbers, with gaps), town (2 texts)'
+        """
+        texts, fitted = self.encoder.texts, self.encoder.to_dict()["columns"]
+        shown = []
+        for name in self.encoder.columns:
+            what = f"{len(texts[name])} texts" if name in texts else self.forms[name].kind
+            gaps = ", with gaps" if fitted[name].get("gaps") else ""
+            shown.append(f"{name} ({what}{gaps})")
+        left_out = [name for name in self.forms if name not in fitted]
+        return ", ".join(shown) + (f"; left out: {', '.join(left_out)}" if left_out else "")
+
     def __call__(self, rows: pd.DataFrame) -> np.ndarray:
         """Return (n, D) float32."""
         return as_float32(self.encoder(rows))
