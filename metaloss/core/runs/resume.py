@@ -151,7 +151,7 @@ def _missing(folder: Path, found: Sequence[Path]) -> dict[Path, int]:
 
 
 def _befores(folder: Path, setups: Mapping[Path, Setup]) -> dict[Path, Before]:
-    """Return where each run goes on from: the same place for all.
+    """Return where each run goes on from: the same place for all but those that ended early.
 
     Raises:
         MetalossError: If there is no place that all of them saved.
@@ -165,8 +165,13 @@ def _befores(folder: Path, setups: Mapping[Path, Setup]) -> dict[Path, Before]:
         )
     if begins:
         return {path: replace(one, content=None) for path, one in newest.items()}
-    place = min(place for place in places if place is not None)
-    return {path: _upto(place, path, setups[path], one) for path, one in newest.items()}
+    ended = {path for path, one in newest.items() if _ended_early(one.content, setups[path])}
+    going = [place for path, place in zip(newest, places, strict=True) if path not in ended]
+    place = min((place for place in going if place is not None), default=0)
+    return {
+        path: one if path in ended else _upto(place, path, setups[path], one)
+        for path, one in newest.items()
+    }
 
 
 def _newest(path: Path, setup: Setup) -> Before:
@@ -202,6 +207,13 @@ def _upto(place: int, path: Path, setup: Setup, newest: Before) -> Before:
             "others stand; go on with one at a time"
         )
     return Before(content=content, messages=messages)
+
+
+def _ended_early(content: Mapping[str, Any] | None, setup: Setup) -> bool:
+    """Return whether a run was given up or stopped early before its checkpoint was written."""
+    assert content is not None
+    patience = setup.schedule.early_stopping
+    return bool(content["ladder"]["diverged"]) or 0 < patience <= content["best"][2]
 
 
 def _steps_done(content: Mapping[str, Any] | None) -> int | None:

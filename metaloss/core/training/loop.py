@@ -43,7 +43,10 @@ def train(trainers: Sequence[Trainer], interrupt: Interrupt, folder: Path) -> No
                 state = advance.member(states, index) if looks else one.state
                 one.took(plan, state, seconds, compiled)
             if due:
-                live = _unfinished(live)
+                before, live = live, _unfinished(live)
+                for one in before if count > 1 else ():
+                    if one not in live:
+                        one.save()  # the others go on: a stopped group finds its end here
             if looks and len(live) == count:
                 states = advance.joined([one.state for one in live])
             if interrupt.heard():

@@ -1,6 +1,7 @@
 """Many seeds in one program: the numbers that each would have alone, in folders of their own."""
 
 import json
+import shutil
 import signal
 from dataclasses import replace
 
@@ -153,6 +154,23 @@ def test_a_group_that_was_stopped_ends_like_one_that_was_not(tmp_path, monkeypat
     resume_group(tmp_path / "run")
     for seed in SEEDS:
         assert_same_ending(tmp_path / "run" / f"seed{seed}", tmp_path / "whole" / f"seed{seed}")
+
+
+def test_a_stopped_group_goes_on_without_those_that_had_ended_early(tmp_path):
+    words = fast(*WORDS, *EVERY, "schedule=static", "loss=gce", "schedule.early_stopping=1")
+    words = [*words, "steps=40", "seed=4", "seeds=2", "inner.lr=1"]
+    whole = metaloss.train([*words, f"output={tmp_path / 'whole'}"])
+    steps = [run.summary.steps for run in whole]
+    assert len(set(steps)) > 1, steps
+    shutil.copytree(tmp_path / "whole", tmp_path / "run")
+    for run in whole:
+        folder = tmp_path / "run" / run.folder.name
+        (folder / "summary.json").unlink()
+        if run.summary.steps > min(steps):  # killed before its end
+            max((folder / "checkpoints").iterdir()).unlink()
+    metaloss.resume_run(tmp_path / "run")
+    for run in whole:
+        assert_same_ending(tmp_path / "run" / run.folder.name, run.folder)
 
 
 def test_engines_that_take_one_run_at_a_time_say_so(tmp_path):
