@@ -85,11 +85,11 @@ class Probe:
         return probes
 
     def fault(self, method: Tangents) -> str | None:
-        """Return what is wrong with a way to differentiate the model, None if it is right.
-
-        Where the model cannot be trained at all, at weights that are far off, nothing is wrong.
-        """
-        if not _runs(lambda: self._pulled):
+        """Return what is wrong with a way to differentiate the model, None if it is right."""
+        if method is Tangents.differences and (half := self._half) is not None:
+            # θ ± εv is θ in such a type, or some steps of rounding away.
+            return f"weights in {str(half).removeprefix('torch.')} have too few digits for it"
+        if not _runs(lambda: self._pulled):  # no model to train, at weights that are far off
             return None
         wide = self._wide
         in_wide_alone = self.only_wide or method is Tangents.differences
@@ -141,9 +141,7 @@ class Probe:
             # An engine of differences promises no more, and torch's backward of CrossMapLRN2d is
             # 1e-5 off its own forward.
             tolerance *= 10
-        narrow = self.problem.model.narrow or any(
-            p.dtype in (torch.bfloat16, torch.float16) for p in self.step.state.params.values()
-        )
+        narrow = self.problem.model.narrow or self._half is not None
         if not precise and (method is Tangents.differences or narrow):
             tolerance = _ROUGH
         try:
@@ -199,6 +197,12 @@ class Probe:
             with suppress(Exception):  # PyTorch refuses in many ways
                 gap = min(gap, _gap(curved, by(other), noise))
         return gap
+
+    @property
+    def _half(self) -> torch.dtype | None:
+        """The type of weights in half precision, None if there are none."""
+        types = {p.dtype for p in self.step.state.params.values()}
+        return next((one for one in (torch.bfloat16, torch.float16) if one in types), None)
 
     @cached_property
     def _pulled(self) -> tuple[Tensor, Tensors]:

@@ -6,6 +6,7 @@ from .kinds import (
     derivatives,
     draws,
     functions,
+    half,
     hidden,
     hub,
     memory,
@@ -32,6 +33,7 @@ GROUPS = [
         hidden,
         draws,
         functions,
+        half,
         networks,
         hub,
     )

@@ -166,7 +166,7 @@ def outcome(kind: Kind, engine: str, steps: int, optimizer: str = "sgd") -> Outc
         return Outcome("no reference", f"{type(error).__name__}: {str(error)[:200]}")
     allowed = CLOSE if engine == "finite_difference" else EXACT
     allowed = max(allowed, kind.tolerance or 0.0)
-    if engine == "finite_difference" and not kind.smooth:
+    if engine == "finite_difference" and not (kind.smooth or kind.half):
         allowed = math.inf
     verdicts = whole <= allowed, products <= max(allowed, BY_DIFFERENCES)
     found = any(verdicts) if right.either else all(verdicts)

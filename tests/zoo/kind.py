@@ -116,6 +116,11 @@ class Kind:
         ]
 
     @property
+    def half(self) -> bool:
+        """Whether its weights are in half precision."""
+        return self.tolerance is not None and self.tolerance > 1e-3
+
+    @property
     def missing(self) -> bool:
         """Whether the package that it needs is not there."""
         return self.needs is not None and find_spec(self.needs) is None
