@@ -1,101 +1,70 @@
-"""What tests of several layers share: a Ray that is none."""
+"""What tests of several layers share: an executor of their own."""
 
-import sys
-import types
+import os
 from concurrent.futures import Future
-from functools import partial
-from importlib.machinery import ModuleSpec
+from dataclasses import dataclass
 from types import SimpleNamespace
+from typing import ClassVar
 
 import pytest
 
-try:
-    import cloudpickle
-except ImportError:  # older versions of joblib bring their own
-    from joblib.externals import cloudpickle
+from metaloss.core.execution import executor
+from metaloss.core.execution.executor import Executor, ExecutorOptions, StoppedError
+from metaloss.core.execution.processes import Processes
+from metaloss.errors import MetalossError
 
 
-class FakeRay(types.ModuleType):
-    """As much of Ray as is used. A task is done when it is begun, and known to be last ones first.
+@dataclass(frozen=True, kw_only=True)
+class Near(ExecutorOptions):
+    """Calls functions in processes of this machine.
 
-    Tasks with a number in ``lost`` lose their worker; with ``held`` they wait to be cancelled, and
-    mind it only by force with ``deaf``.
+    Calls with a number in ``lost`` lose their process; those in ``stopped`` are interrupted.
     """
 
-    def __init__(self):
-        super().__init__("ray")
-        self.__spec__ = ModuleSpec("ray", None)
-        self.cloudpickle, self.resources = cloudpickle, {"CPU": 4.0}
-        self.options, self.inits, self.begun, self.cancelled = [], [], [], []
-        self.lost, self.held, self.deaf, self.connected = set(), False, False, False
-        names = (
-            *("TaskCancelledError", "RayTaskError", "WorkerCrashedError", "NodeDiedError"),
-            *("OutOfMemoryError", "ObjectLostError"),
-        )
-        self.exceptions = SimpleNamespace(**{name: type(name, (Exception,), {}) for name in names})
+    place: str | None = None
+    cpus: float = 1.0
+    opened: ClassVar[list] = []
+    lost: ClassVar[set] = set()
+    stopped: ClassVar[set] = set()
 
-    def is_initialized(self):
-        return self.connected
+    def __post_init__(self):
+        if self.cpus <= 0:
+            raise MetalossError(f"hydra.launcher.cpus={self.cpus}: expected a positive number")
 
-    def init(self, **options):
-        self.inits.append(options)
-        self.connected = True
+    def open(self, *, threads=None, keep=True):
+        self.opened.append(_NearExecutor(self, threads, keep))
+        return self.opened[-1]
 
-    def shutdown(self):
-        self.connected = False
 
-    def cluster_resources(self):
-        return self.resources
+class _NearExecutor(Executor):
+    room = 3
 
-    def put(self, value):
-        return value
+    def __init__(self, options, threads, keep):
+        self.options, self.threads, self.keep = options, threads, keep
+        self.processes = Processes(count=2).open(threads=threads, keep=keep)
+        self.calls, self.is_stopped = 0, False
 
-    def remote(self, **options):
-        self.options.append(options)
-        return lambda function: SimpleNamespace(remote=partial(self._begin, function))
+    def submit(self, function, *arguments):
+        number = self.calls
+        self.calls += 1
+        if number in Near.stopped:
+            future = Future()
+            future.set_exception(StoppedError("stopped"))
+            return future
+        if number in Near.lost:
+            return self.processes.submit(os._exit, 5)
+        return self.processes.submit(function, *arguments)
 
-    def wait(self, references, *, timeout, num_returns=1):
-        done = [reference for reference in references if reference.done()][-num_returns:]
-        return done, [reference for reference in references if reference not in done]
-
-    def get(self, reference):
-        try:
-            return reference.result(timeout=20)
-        except tuple(vars(self.exceptions).values()):
-            raise
-        except Exception as error:
-            wrapped = self.exceptions.RayTaskError("a long story")
-            wrapped.cause = error
-            raise wrapped from error
-
-    def cancel(self, reference, *, force=False):
-        self.cancelled.append((self.begun.index(reference), force))
-        if not reference.done() and (force or not self.deaf):
-            reference.set_exception(self.exceptions.TaskCancelledError("a long story"))
-
-    def _begin(self, function, *arguments):
-        reference = Future()
-        self.begun.append(reference)
-        if len(self.begun) - 1 in self.lost:
-            reference.set_exception(self.exceptions.WorkerCrashedError("a long story"))
-        elif not self.held:
-            try:
-                reference.set_result(function(*arguments))
-            except Exception as error:
-                reference.set_exception(error)
-        return reference
+    def stop(self):
+        self.is_stopped = True
+        self.processes.stop()
 
 
 @pytest.fixture
-def fake_ray(monkeypatch):
-    """Stand in for the module ``ray``."""
-    fake = FakeRay()
-    monkeypatch.setitem(sys.modules, "ray", fake)
-    monkeypatch.delenv("RAY_ADDRESS", raising=False)
-    return fake
-
-
-@pytest.fixture
-def no_ray(monkeypatch):
-    """As if Ray were not installed."""
-    monkeypatch.setattr("metaloss.core.search.ray_cluster.find_spec", lambda name: None)
+def near(monkeypatch):
+    """Return an executor's options class, which is known as ``near``."""
+    point = SimpleNamespace(name="near", load=lambda: Near)
+    monkeypatch.setattr(executor, "entry_points", lambda group: [point])
+    for name, empty in (("opened", []), ("lost", set()), ("stopped", set())):
+        monkeypatch.setattr(Near, name, empty)
+    return Near

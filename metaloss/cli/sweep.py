@@ -18,7 +18,7 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
-from metaloss.cli import plugin_files, ray_launcher
+from metaloss.cli import launcher, plugin_files
 from metaloss.cli.options import BAD_REQUEST, DIVERGED, complain, report
 from metaloss.compose import from_hydra, publish, read_file, root, to_dict, to_overrides, words
 from metaloss.compose.explain import explain
@@ -30,7 +30,7 @@ _LEDGER = "jobs.jsonl"
 
 
 @dataclass(frozen=True)
-class Job:
+class _OneJob:
     """The function that Hydra calls for each job, in this process or in a worker.
 
     Attributes:
@@ -104,8 +104,8 @@ def sweep(given: Sequence[str], file: Path | None, plugins: Sequence[Path]) -> i
         MetalossError: If a word is invalid for any job; then no job begins. Values of a valid type
             that a part refuses only fail their own job.
     """
-    ray_launcher.offer()
     overrides = words.parse(given, sweep=True)
+    launcher.offer(overrides)
     values = read_file(file) if file else {}
     output = values.pop("output", None)
     for override in overrides:
@@ -133,7 +133,7 @@ def sweep(given: Sequence[str], file: Path | None, plugins: Sequence[Path]) -> i
             try:
                 hydra.multirun(
                     config_name=name,
-                    task_function=Job(tuple(path.resolve() for path in plugins)),
+                    task_function=_OneJob(tuple(path.resolve() for path in plugins)),
                     overrides=[*settings, *rest],
                 )
             except (HydraException, OmegaConfBaseException) as error:

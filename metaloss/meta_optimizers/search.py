@@ -65,9 +65,10 @@ class SearchRule(SearchMetaOptimizer):
         self._require("local_steps", self.local_steps >= 0, "a number ≥ 0")
         self._require("local_lr", self.local_lr > 0, "a positive number")
         self._require("early_end", 0 <= self.early_end < 1, "a share from 0 up to 1")
+        name = self.workers.isidentifier()
         whole = self.workers.isascii() and self.workers.isdigit() and int(self.workers) >= 1
-        self._require("workers", whole or self.workers == "ray", "a number ≥ 1, or ray")
-        if self.address is not None and self.workers != "ray":
+        self._require("workers", whole or name, "a number ≥ 1, or ray")
+        if self.address is not None and not name:
             raise MetalossError(
                 f"meta_optimizer.address={self.address} with workers={self.workers}: an address "
                 "is for workers=ray"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from functools import cache
@@ -11,12 +11,12 @@ from pathlib import Path
 from rich.console import Console
 
 from metaloss.compose import compose
+from metaloss.core.execution.processes import Processes
 from metaloss.core.storage.files import write_atomically
 from metaloss.errors import MetalossError
 from metaloss.study.launch.jobs import Job, plan_jobs
 from metaloss.study.launch.launch import ProcessTrainer, Train, train_missing
 from metaloss.study.launch.progress import Display
-from metaloss.study.launch.ray_trainer import RayTrainer, refuse_searches
 from metaloss.study.launch.tuning import Score, check_finals, judge, plan_trials, settle
 from metaloss.study.outputs import Comparison, Finished, say_written, write_blocks, write_table
 from metaloss.study.spec.options import Options, split_launcher
@@ -124,9 +124,9 @@ def _training(
                 for name, some in jobs.items()
                 for job in some
             ]
-            if options.ray is not None:
-                refuse_searches(named)
-            workers = options.jobs or int(getattr(trainer, "slots", _JOBS))
+            if options.executor is not None:
+                _refuse_searches(named)
+            workers = options.jobs or int(getattr(trainer, "room", _JOBS))
             with Display(named, console, what=what, split=split) as display:
                 train_missing(
                     named, trainer, workers=workers, watch=display, together=study.together
@@ -154,10 +154,20 @@ def _together(
 
 
 def _trainer(options: Options) -> AbstractContextManager[Train]:
-    if options.ray is None:
-        return ProcessTrainer(threads=options.threads, arguments=options.arguments)
-    asked = replace(options.ray, num_cpus=options.threads)
-    return RayTrainer(asked, arguments=options.arguments)
+    asked = options.executor or Processes(count=options.jobs or _JOBS)
+    executor = asked.open(threads=options.threads, keep=False)
+    return ProcessTrainer(executor=executor, arguments=options.arguments)
+
+
+def _refuse_searches(jobs: Iterable[Job]) -> None:
+    """Raise for a run whose search waits for the executor, which may be full of such runs."""
+    for job in jobs:
+        workers = job.config["meta_optimizer"].get("workers", "1")
+        if not workers.isdigit():
+            raise MetalossError(
+                f"row {job.row!r}: meta_optimizer.workers={workers} beside hydra/launcher: the "
+                "runs are on other machines already; leave one of the two out"
+            )
 
 
 def _parts(study: Study, out: Path) -> dict[str, tuple[Study, Path]]:
@@ -233,8 +243,8 @@ def run_request(request: Request, *, console: Console | None = None) -> Comparis
         if request.words or request.rows or request.seeds or request.study:
             raise MetalossError("--runs compares finished runs: it takes no rows, seeds or words")
         return compare_folders(request.runs, request.out, options=request.options, console=console)
-    ray, words = split_launcher(request.words)
-    options = replace(request.options, ray=ray or request.options.ray)
+    executor, words = split_launcher(request.words)
+    options = replace(request.options, executor=executor or request.options.executor)
     study = _study(replace(request, words=words))
     return compare(study, request.out, options=options, console=console)
 

@@ -77,10 +77,6 @@ def test_ctrl_c_stops_the_sweep(cli, fake_core, tmp_path):
         (["output=a,b"], "output has several values: expected one folder"),
         (["hydra/launcher=bassic"], "unknown hydra/launcher 'bassic': did you mean 'basic'? "),
         (["hydra/launcher=rey"], "unknown hydra/launcher 'rey': did you mean 'ray'? (allowed: b"),
-        (
-            ["hydra/launcher=ray", "hydra.launcher.num_cpus=two"],
-            "hydra.launcher.num_cpus=two: expected a number",
-        ),
         (["seed=1,2", "hydra.sweep.dir=x"], "'hydra.sweep.dir=x': unknown setting of Hydra "),
     ],
 )

@@ -10,8 +10,9 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from metaloss.core.execution import preload
+from metaloss.core.execution.processes import CONTEXT
 from metaloss.core.storage.run_folder import read_rows
-from metaloss.study.launch.warm import Server
 
 SMALL = (
     *("task=digits", "task.subset=120", "model=mlp", "model.hidden=[8]"),
@@ -78,12 +79,11 @@ class Killer:
     """Begins commands, kills some at a moment, and finishes what they left.
 
     Args:
-        server: Forks the commands that need no launcher.
         log: Where they print.
     """
 
-    def __init__(self, server: Server, log: Path) -> None:
-        self._server, self._log = server, log
+    def __init__(self, log: Path) -> None:
+        self._log = log
 
     def whole(self, kind, folder):
         """Do it without a kill; return the seconds that it takes."""
@@ -94,13 +94,12 @@ class Killer:
 
     def call(self, kind, folder, after=None):
         """Call the command as its user would; kill it ``after`` seconds. Return the status."""
-        with self._log.open("ab") as output:
-            process = self._begin(self._words(kind, folder), kind.launcher, output.fileno())
+        words, begin = self._words(kind, folder), Launched if kind.launcher else Forked
+        with begin(kind.launcher, words, self._log) as process:
             if after is not None:
                 time.sleep(after)
                 process.kill()
-            with process:
-                return process.wait()
+            return process.wait()
 
     def finish(self, kind, folder):
         """Call until it is done; a process that ends by itself must end well."""
@@ -128,19 +127,46 @@ class Killer:
             return ["train", "--resume", str(folder)]
         return ["train", *kind.words, f"output={folder}"]
 
-    def _begin(self, words, launcher, output):
-        if not launcher:
-            return self._server.begin(words, output)
-        return Launched([*launcher, "-m", "metaloss", *words], output)
+
+_COMMAND = """
+import os, sys
+from metaloss.study.launch.launch import run_command
+os.environ.update({"OMP_NUM_THREADS": "1", "WANDB_MODE": "offline"})
+sys.exit(run_command(words, log))
+"""
+
+
+class Forked:
+    """A command in a process that has imported everything already."""
+
+    def __init__(self, launcher, words, log):
+        assert not launcher
+        CONTEXT.set_forkserver_preload([preload.__name__])
+        # As text: this module is not on the path of the process.
+        self._process = CONTEXT.Process(target=exec, args=(_COMMAND, {"words": words, "log": log}))
+        self._process.start()
+        self.kill = self._process.kill
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.kill()
+
+    def wait(self):
+        self._process.join()
+        return self._process.exitcode
 
 
 class Launched:
     """A launcher with its processes, which are in sessions of their own, killed together."""
 
-    def __init__(self, words, output):
-        self._process = subprocess.Popen(
-            [sys.executable, *words], stdout=output, stderr=output, start_new_session=True
-        )
+    def __init__(self, launcher, words, log):
+        words = [sys.executable, *launcher, "-m", "metaloss", *words]
+        with log.open("ab") as output:
+            self._process = subprocess.Popen(
+                words, stdout=output, stderr=output, start_new_session=True
+            )
 
     def __enter__(self):
         return self

@@ -15,7 +15,6 @@ from torch.nn import functional as F
 import metaloss
 from metaloss.core.runs.run import resume_group, resume_run
 from metaloss.errors import MetalossError
-from metaloss.study.launch.warm import Server, can_fork
 
 from .disks import FAILURES, Disk
 from .killing import SMALL, endings
@@ -187,21 +186,26 @@ def test_a_name_that_is_too_long_is_one_line(tmp_path):
         train(tmp_path / ("x" * 300))
 
 
-@pytest.mark.skipif(not can_fork(), reason="needs Linux")
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs Linux")
 def test_output_that_cannot_be_written_is_one_line_and_2_and_the_run_is_whole(tmp_path):
-    server = Server({**os.environ, "OMP_NUM_THREADS": "1"})
-    words = ["train", *WORDS, *EVERY, f"output={tmp_path / 'run'}"]
-    with open("/dev/full", "wb") as full, server.begin(words, full.fileno()) as process:
-        assert process.wait() == 2
+    words = [
+        sys.executable,
+        "-m",
+        "metaloss",
+        "train",
+        *WORDS,
+        *EVERY,
+        f"output={tmp_path / 'run'}",
+    ]
+    with open("/dev/full", "wb") as full:
+        assert subprocess.run(words, stdout=full, stderr=full).returncode == 2
     assert (tmp_path / "run/summary.json").is_file()
     # Both outputs to a reader that has left: the run goes on to its end.
     words = [*words, f"output={tmp_path / 'unread'}", "tracker=[console]"]
     read, write = os.pipe()
     os.close(read)
-    with server.begin(words, write) as process:
-        assert process.wait() == 0
+    assert subprocess.run(words, stdout=write, stderr=write).returncode == 0
     os.close(write)
-    server.close()
     assert (tmp_path / "unread/summary.json").is_file()
     code = f"import sys; from metaloss.cli.main import main; sys.exit(main({['list', 'start']!r}))"
     with open("/dev/full", "wb") as full:

@@ -1,29 +1,20 @@
 """SIGKILL at random moments, also of what goes on after a kill: every end is bit-identical."""
 
-import os
 import random
+import sys
 import time
 
 import pytest
 
-from metaloss.study.launch.warm import Server, can_fork
-
 from .killing import KINDS, Killer, endings
 
-pytestmark = pytest.mark.skipif(not can_fork(), reason="needs Linux")
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="needs a fork server")
 
 
-@pytest.fixture(scope="module")
-def server():
-    server = Server({**os.environ, "OMP_NUM_THREADS": "1", "WANDB_MODE": "offline"})
-    yield server
-    server.close()
-
-
-def campaign(server, kind, kills, folder, seed):
+def campaign(kind, kills, folder, seed):
     """Kill until so many processes have been; return how many were while they went on."""
     draw = random.Random(seed)
-    killer = Killer(server, folder / "log")
+    killer = Killer(folder / "log")
     killer.whole(kind, folder / "warm")  # the server has imported everything after the first
     seconds = killer.whole(kind, folder / "whole")
     expected = endings(folder / "whole")
@@ -53,15 +44,15 @@ def campaign(server, kind, kills, folder, seed):
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("name", "kills"), [("online", 3), ("seeds", 3)])
-def test_a_handful_of_kills_changes_nothing(server, tmp_path, name, kills):
-    campaign(server, KINDS[name], kills, tmp_path, seed=name)
+def test_a_handful_of_kills_changes_nothing(tmp_path, name, kills):
+    campaign(KINDS[name], kills, tmp_path, seed=name)
 
 
 @pytest.mark.faults
 @pytest.mark.parametrize("name", KINDS)
-def test_two_hundred_kills_change_nothing(server, tmp_path, name):
+def test_two_hundred_kills_change_nothing(tmp_path, name):
     kills = KINDS[name].kills
-    resumed = campaign(server, KINDS[name], kills, tmp_path, seed=f"long {name}")
+    resumed = campaign(KINDS[name], kills, tmp_path, seed=f"long {name}")
     print(f"{name}: {kills} kills, {resumed} of them of a run that went on")
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cache
@@ -183,21 +182,6 @@ def make_block(
 def block():
     """What makes a block's table: ``make_block``."""
     return make_block
-
-
-@pytest.fixture
-def fake_python(tmp_path, monkeypatch):
-    """Put a shell script in the place of Python; it notes its words and environment."""
-
-    def put(script):
-        path = tmp_path / "python"
-        note = f'printf "%s\\n" "$@" "threads $OMP_NUM_THREADS" > {tmp_path}/words\n'
-        path.write_text(f"#!/bin/sh\n{note}{script}\n")
-        path.chmod(0o755)
-        monkeypatch.setattr(sys, "executable", str(path))
-        return lambda: (tmp_path / "words").read_text().splitlines()
-
-    return put
 
 
 @pytest.fixture

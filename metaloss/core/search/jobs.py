@@ -6,7 +6,7 @@ import functools
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -19,39 +19,35 @@ from metaloss.core.search.population import Judged, judge
 from metaloss.losses.base import LearnedLoss
 from metaloss.types import Tensors
 
-
-@dataclass(frozen=True, kw_only=True)
-class Job:
-    """Candidates that are trained together: the options of each, and its φ if it has one."""
-
-    candidates: tuple[tuple[Mapping[str, Any], Tensors | None], ...]
+# Candidates that are trained together: the options of each, and its φ if it has one.
+Group = tuple[tuple[Mapping[str, Any], Tensors | None], ...]
 
 
-def grouped(candidates: Sequence[Candidate], size: int) -> list[Job]:
-    """Return the jobs of a generation: by the order of the candidates, whoever will do them."""
+def grouped(candidates: Sequence[Candidate], size: int) -> list[Group]:
+    """Return the groups of a generation: by the order of the candidates, whoever trains them."""
     plain = [(dict(one.options), one.phi) for one in candidates]
-    return [Job(candidates=tuple(plain[at : at + size])) for at in range(0, len(plain), size)]
+    return [tuple(plain[at : at + size]) for at in range(0, len(plain), size)]
 
 
-def judge_job(setup: Setup, job: Job) -> list[Judged]:
-    """Return what became of each candidate of a job."""
+def judge_group(setup: Setup, group: Group) -> list[Judged]:
+    """Return what became of each candidate of a group."""
     assert setup.search is not None
-    losses = [candidate_loss(setup, options) for options, _ in job.candidates]
+    losses = [candidate_loss(setup, options) for options, _ in group]
     phis = [
         _own(loss, setup) if phi is None else _moved(phi, setup)
-        for loss, (_, phi) in zip(losses, job.candidates, strict=True)
+        for loss, (_, phi) in zip(losses, group, strict=True)
     ]
     with _one_thread(setup.device):
         judged = judge(setup, setup.search, losses, phis)
     return [replace(one, phi={k: v.cpu() for k, v in one.phi.items()}) for one in judged]
 
 
-def judge_elsewhere(config: str, job: Job) -> list[Judged]:
+def judge_elsewhere(config: str, group: Group) -> list[Judged]:
     """Return what became of each candidate, in a process that has nothing but the config.
 
     ``config``: what `to_dict` returns, as JSON.
     """
-    return judge_job(_setup_of(config), job)
+    return judge_group(_setup_of(config), group)
 
 
 def candidate_loss(setup: Setup, options: Mapping[str, Any]) -> LearnedLoss:

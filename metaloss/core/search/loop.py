@@ -20,8 +20,7 @@ from metaloss.contracts import Candidate, Search
 from metaloss.core.parts.setup import Setup
 from metaloss.core.search.jobs import candidate_loss, grouped
 from metaloss.core.search.population import Judged, local_engine, no_better_than_constant
-from metaloss.core.search.ray_cluster import require_ray
-from metaloss.core.search.workers import Workers, open_workers
+from metaloss.core.search.workers import Workers, executor_options, open_workers
 from metaloss.core.storage import checkpoint
 from metaloss.core.storage.files import write_atomically
 from metaloss.core.training.interrupt import Interrupt
@@ -71,8 +70,7 @@ def check_search(setup: Setup) -> None:
             f"meta_optimizer.workers={rule.workers}: a task, model or loss of your own cannot be "
             "sent to other processes: register it, or use workers=1"
         )
-    if rule.workers == "ray":
-        require_ray("meta_optimizer.workers=ray")
+    executor_options(rule)
 
 
 def find_loss(

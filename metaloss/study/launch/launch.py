@@ -2,26 +2,25 @@
 
 from __future__ import annotations
 
+import importlib
 import os
-import signal
-import subprocess
-import threading
+import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Protocol
 
 from metaloss.compose import to_overrides
+from metaloss.core.execution.executor import Executor, LostError, StoppedError, require_folder
 from metaloss.core.storage.run_folder import is_busy, read_summary
 from metaloss.core.training.interrupt import endings_as_ctrl_c
 from metaloss.errors import MetalossError
 from metaloss.study.launch.jobs import Job, State, can_resume, clear
-from metaloss.study.launch.warm import Run, Server, begin_cold, can_fork
 
-# How long an interrupted run may take to write its checkpoint.
+# How long what an earlier call left may take to write its checkpoint.
 _PATIENCE_SECONDS = 30.0
-_THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS")
 _FINISHED, _REFUSED, _DIVERGED = 0, 2, 3
 
 
@@ -48,27 +47,23 @@ class Train(Protocol):
 
 
 class ProcessTrainer:
-    """Trains by ``python -m metaloss train`` in a process of its own: nothing is shared.
+    """Trains by the command line, ``metaloss train``, in a process of its own: nothing is shared.
 
     Args:
-        threads: Threads of each process.
+        executor: Begins the processes; here or, by a plugin, on other machines, which must see the
+            folders of the runs.
         arguments: Further words for the command line, such as ``--plugin FILE.py``.
-        warm: Fork the processes from one that has imported everything (`warm.Server`); None: where
-            the system can. They see the environment that the first of them saw.
 
     What a run prints goes to ``<folder>.log``, beside the folder. Use it in a ``with`` statement,
     which ends what is left.
+
+    Attributes:
+        room: How many runs the executor has room for at once.
     """
 
-    def __init__(
-        self, *, threads: int = 1, arguments: Sequence[str] = (), warm: bool | None = None
-    ) -> None:
-        self._threads, self._arguments = str(threads), list(arguments)
-        self._warm = can_fork() if warm is None else warm
-        self._server: Server | None = None
-        self._changed = threading.Condition()
-        self._running: set[subprocess.Popen[bytes] | Run] = set()
-        self._stopped = False
+    def __init__(self, *, executor: Executor, arguments: Sequence[str] = ()) -> None:
+        self._executor, self._arguments = executor, list(arguments)
+        self.room = executor.room
 
     def __enter__(self) -> ProcessTrainer:
         return self
@@ -78,19 +73,20 @@ class ProcessTrainer:
 
     def __call__(self, overrides: list[str], folder: Path, *, resume: bool) -> str:
         """Train; see `Train`."""
+        folder = folder.absolute()
         words = (
             ["--resume", str(folder)] if resume else [*overrides, *to_overrides({"output": folder})]
         )
         log = _log_of(folder)
         log.parent.mkdir(parents=True, exist_ok=True)
         words = ["train", *words, *self._arguments]
-        with log.open("ab") as output, self._begin(words, output.fileno()) as process:
-            try:
-                status = process.wait()
-            finally:
-                with self._changed:
-                    self._running.discard(process)
-                    self._changed.notify_all()
+        try:
+            status = self._executor.submit(run_command, words, log).result()
+        except StoppedError as error:
+            raise MetalossError(f"{folder}: {error}") from error
+        except LostError as error:
+            last = f": {_last_line(log)} (see {log})" if log.is_file() else ""
+            raise MetalossError(f"{folder}: {error}{last}") from error
         if status in (_FINISHED, _DIVERGED):
             return "ok" if status == _FINISHED else "diverged"
         kind = RefusedError if status == _REFUSED else MetalossError
@@ -98,45 +94,45 @@ class ProcessTrainer:
 
     def stop(self) -> None:
         """End what runs, as Ctrl-C does: each writes a checkpoint. Start nothing more."""
-        with self._changed:
-            self._stopped = True
-            for process in self._running:
-                process.send_signal(signal.SIGINT)
-            try:
-                self._changed.wait_for(lambda: not self._running, _PATIENCE_SECONDS)
-            finally:  # also after a second Ctrl-C
-                for process in self._running:
-                    process.kill()
-                self._changed.wait_for(lambda: not self._running)
-                if self._server is not None:
-                    self._server.close()
+        self._executor.stop()
 
-    def _begin(self, words: list[str], output: int) -> subprocess.Popen[bytes] | Run:
-        environment = os.environ | dict.fromkeys(_THREADS, self._threads)
-        process: subprocess.Popen[bytes] | Run | None
-        with self._changed:
-            if self._stopped:
-                raise MetalossError("stopped")
-            process = self._begin_warm(words, output, environment)
-            if process is None:
-                process = begin_cold(words, output, environment)
-            self._running.add(process)
-        return process
 
-    def _begin_warm(
-        self, words: list[str], output: int, environment: Mapping[str, str]
-    ) -> Run | None:
-        """Begin a process by fork; None where that is not done, or not any more."""
-        if not self._warm:
-            return None
-        self._server = self._server or Server(environment)
-        try:
-            return self._server.begin(words, output)
-        except MetalossError:
-            # Killed from outside, say: what is still to be run does not need it.
-            self._server.close()
-            self._warm, self._server = False, None
-            return None
+def run_command(words: Sequence[str], log: Path) -> int:
+    """Do what ``metaloss WORDS`` does, in this process; return its exit status.
+
+    Args:
+        words: The words of the command line.
+        log: Where what is printed goes, after what is there.
+
+    Raises:
+        MetalossError: If this machine does not see the log's folder.
+    """
+    require_folder(log.parent)
+    with log.open("ab") as output, _printing_to(output.fileno()):
+        # By name: the command line lies above.
+        return int(importlib.import_module("metaloss.cli.main").main(list(words)))
+
+
+@contextmanager
+def _printing_to(file: int) -> Iterator[None]:
+    """Let all that this process prints, its libraries too, go to a file for a while."""
+    _flush()
+    kept = {number: os.dup(number) for number in (1, 2)}
+    try:
+        for number in kept:
+            os.dup2(file, number)
+        yield
+    finally:
+        _flush()
+        for number, before in kept.items():
+            os.dup2(before, number)
+            os.close(before)
+
+
+def _flush() -> None:
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(OSError, ValueError):  # a disk that is full, a reader that has left
+            stream.flush()
 
 
 class Watch(Protocol):

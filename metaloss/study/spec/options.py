@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
-from typing import Any
+from typing import Any, cast
 
-from hydra.core.override_parser.types import Override
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from metaloss.compose import words as grammar
 from metaloss.compose.explain import explain
-from metaloss.core.search.ray_tasks import Asked
-from metaloss.errors import MetalossError
+from metaloss.core.execution import executor
+from metaloss.core.execution.executor import ExecutorOptions
+from metaloss.errors import MetalossError, unknown_name
 
 _CHOICE, _OPTION = "hydra/launcher", "hydra.launcher."
 
@@ -23,8 +23,8 @@ class Options:
     """How to compare.
 
     Attributes:
-        jobs: Runs trained at the same time, each in a process of its own; None: two, or on Ray as
-            many as the cluster has room for.
+        jobs: Runs trained at the same time, each in a process of its own; None: two, or as
+            many as the executor has room for.
         threads: Threads of each.
         together: Seeds of a row in one process, as one vectorised program, where its parts allow;
             None: as the study says. The numbers are those of separate runs, but for rounding.
@@ -32,7 +32,7 @@ class Options:
             first static row.
         metric: What is compared, such as ``"test/error"``; None: the task's own metric.
         arguments: Further words for every ``metaloss train``, such as ``--plugin FILE.py``.
-        ray: The Ray that trains, if any, with ``num_cpus`` left to ``threads``.
+        executor: What begins the runs; None: processes of this machine.
     """
 
     jobs: int | None = None
@@ -41,7 +41,7 @@ class Options:
     reference: str | None = None
     metric: str | None = None
     arguments: tuple[str, ...] = ()
-    ray: Asked | None = None
+    executor: ExecutorOptions | None = None
 
     def __post_init__(self) -> None:
         """Check the ranges."""
@@ -51,57 +51,55 @@ class Options:
                 raise MetalossError(f"{name}={value}: expected a number ≥ 1")
 
 
-def split_launcher(words: Sequence[str]) -> tuple[Asked | None, tuple[str, ...]]:
+def split_launcher(words: Sequence[str]) -> tuple[ExecutorOptions | None, tuple[str, ...]]:
     """Take out the words about Hydra's launcher, which a study's runs know nothing of.
 
     Returns:
-        The Ray that they ask for, or None without such words; the other words.
+        The executor that they ask for, or None without such words; the other words.
 
     Raises:
-        MetalossError: If they ask for anything but Ray.
-
-    Example:
-        >>> split_launcher(["steps=20", "hydra/launcher=ray", "hydra.launcher.address=auto"])
-        (Asked(address='auto', num_cpus=1.0, num_gpus=0.0), ('steps=20',))
+        MetalossError: If they ask for anything but an executor.
     """
     of_hydra = [word for word in words if word.lstrip("+~").startswith(("hydra.", "hydra/"))]
     if not of_hydra:
         return None, tuple(words)
-    given = grammar.parse(of_hydra, sweep=True)
-    for override in given:
-        is_ray = override.key_or_group == _CHOICE and _value(override) == "ray"
-        if not (is_ray or override.key_or_group.startswith(_OPTION)):
+    name, values = "", dict[str, Any]()
+    for override in grammar.parse(of_hydra, sweep=True):
+        key = override.key_or_group
+        if override.is_sweep_override() or override.is_delete():
+            raise MetalossError(f"{override.input_line!r}: expected one value")
+        if key == _CHOICE and override.value() in executor.names():
+            name = str(override.value())
+        elif key.startswith(_OPTION):
+            values[key.removeprefix(_OPTION)] = override.value()
+        else:
+            known = " or ".join(f"{_CHOICE}={known}" for known in executor.names())
             raise MetalossError(
                 f"{override.input_line!r}: a comparison trains in processes of this machine, or "
-                f"with {_CHOICE}=ray on Ray; of hydra's other settings it has none"
+                f"with {known}; of hydra's other settings it has none"
             )
-    if not any(override.key_or_group == _CHOICE for override in given):
-        raise MetalossError(f"{of_hydra[0]!r} is for Ray: add {_CHOICE}=ray")
-    return _asked(given), tuple(word for word in words if word not in of_hydra)
+    if not name:
+        raise MetalossError(f"{of_hydra[0]!r} is for an executor: add {_CHOICE}=ray")
+    asked = executor.find(name, f"{_CHOICE}={name}")
+    return options_of(asked, values), tuple(word for word in words if word not in of_hydra)
 
 
-def _asked(given: Sequence[Override]) -> Asked:
-    allowed = [f"{_OPTION}{option.name}" for option in fields(Asked) if option.name != "num_cpus"]
-    node = OmegaConf.create({"hydra": {"launcher": OmegaConf.structured(Asked)}})
+def options_of(asked: type[ExecutorOptions], values: Mapping[str, Any]) -> ExecutorOptions:
+    """Return an executor's options with the values that words gave.
+
+    Raises:
+        MetalossError: If there is no such option, or a value does not fit.
+    """
+    node = OmegaConf.create({"hydra": {"launcher": OmegaConf.structured(asked)}})
     OmegaConf.set_readonly(node.hydra.launcher, False)
-    for override in given:
-        key = override.key_or_group
-        if key == _CHOICE:
-            continue
-        if key == f"{_OPTION}num_cpus":
-            raise MetalossError(f"{key}: in a comparison --threads says it")
-        if key not in allowed:
-            raise MetalossError(f"unknown option {key!r}: (allowed: {', '.join(allowed)})")
-        try:
-            OmegaConf.update(node, key, _value(override))
-        except OmegaConfBaseException as error:
-            raise explain(error) from error
-    asked = OmegaConf.to_object(node.hydra.launcher)
-    assert isinstance(asked, Asked)
-    return asked
-
-
-def _value(override: Override) -> Any:
-    if override.is_sweep_override() or override.is_delete():
-        raise MetalossError(f"{override.input_line!r}: expected one value")
-    return override.value()
+    allowed = [f"{_OPTION}{option.name}" for option in fields(cast(Any, asked))]
+    try:
+        for key, value in values.items():
+            if _OPTION + key not in allowed:
+                raise unknown_name("option", _OPTION + key, allowed)
+            OmegaConf.update(node, _OPTION + key, value)
+        found = OmegaConf.to_object(node.hydra.launcher)
+    except OmegaConfBaseException as error:
+        raise explain(error) from error
+    assert isinstance(found, asked)
+    return found

@@ -11,7 +11,7 @@ import time
 import pytest
 
 import metaloss
-from metaloss.core.search import workers as pools
+from metaloss.core.execution.processes import Processes
 from metaloss.errors import MetalossError
 
 GP = (
@@ -94,28 +94,34 @@ def test_a_search_that_is_killed_ends_as_the_uninterrupted_one(whole, tmp_path):
     same(folder, whole)
 
 
+def losing(monkeypatch, is_lost):
+    """Let calls die instead, of those that processes are asked for."""
+    opened = Processes.open
+
+    def losing_executor(self, **given):
+        executor = opened(self, **given)
+        real, asked = executor.submit, []
+
+        def submit(function, *arguments):
+            asked.append(function)
+            return real(os._exit, 1) if is_lost(len(asked)) else real(function, *arguments)
+
+        executor.submit = submit
+        return executor
+
+    monkeypatch.setattr(Processes, "open", losing_executor)
+
+
 def test_a_lost_worker_is_replaced_and_counted(whole, tmp_path, monkeypatch):
-    submitted = []
-    real = pools.ProcessPoolExecutor.submit
-
-    def submit(self, function, *arguments):
-        submitted.append(function)
-        if len(submitted) == 2:
-            return real(self, os._exit, 1)
-        return real(self, function, *arguments)
-
-    monkeypatch.setattr(pools.ProcessPoolExecutor, "submit", submit)
+    losing(monkeypatch, lambda number: number == 2)
     run = metaloss.train([*GP, "meta_optimizer.workers=2", f"output={tmp_path}"])
     assert run.summary.search["lost_workers"] == 1
     same(tmp_path, whole)
 
 
 def test_workers_that_are_always_lost_end_the_run_with_a_reason(tmp_path, monkeypatch):
-    real = pools.ProcessPoolExecutor.submit
-    monkeypatch.setattr(
-        pools.ProcessPoolExecutor, "submit", lambda self, *_: real(self, os._exit, 1)
-    )
-    with pytest.raises(MetalossError, match="workers were lost 3 times in one generation"):
+    losing(monkeypatch, lambda number: True)
+    with pytest.raises(MetalossError, match=r"workers=2: a group of candidates was lost 3 times"):
         metaloss.train([*CMAES, "meta_optimizer.workers=2", f"output={tmp_path}"])
 
 
@@ -141,30 +147,3 @@ def test_a_family_that_does_not_fit_is_refused_before_anything_is_written(tmp_pa
     with pytest.raises(MetalossError, match="gp with loss=taylor: expected loss=symbolic"):
         metaloss.train([*GP[1:], "loss=taylor", f"output={tmp_path / 'run'}"])
     assert not (tmp_path / "run").exists()
-
-
-def test_workers_on_ray_find_what_one_finds(whole, tmp_path):
-    pytest.importorskip("ray")
-    metaloss.train([*GP, "meta_optimizer.workers=ray", f"output={tmp_path}"])
-    same(tmp_path, whole)
-
-
-def test_a_cluster_is_found_by_its_address(whole, tmp_path):
-    pytest.importorskip("ray")
-    ray = [sys.executable, "-m", "ray.scripts.scripts"]
-    port = "6399"
-    begin = ["start", "--head", f"--port={port}", "--node-ip-address=127.0.0.1", "--num-cpus=2"]
-    subprocess.run([*ray, *begin, "--include-dashboard=false"], check=True, capture_output=True)
-    try:
-        words = ["meta_optimizer.workers=ray", f"meta_optimizer.address=127.0.0.1:{port}"]
-        metaloss.train([*GP, *words, f"output={tmp_path}"])
-    finally:
-        subprocess.run([*ray, "stop", "--force"], check=True, capture_output=True)
-    same(tmp_path, whole)
-
-
-def test_an_address_where_nobody_answers_is_one_line(tmp_path):
-    pytest.importorskip("ray")
-    words = ["meta_optimizer.workers=ray", "meta_optimizer.address=127.0.0.1:1"]
-    with pytest.raises(MetalossError, match=r"address=127\.0\.0\.1:1: no Ray cluster answers"):
-        metaloss.train([*GP, *words, f"output={tmp_path}"])

@@ -11,7 +11,7 @@ from torch.nn import functional as F
 from metaloss.config import Selected
 from metaloss.core.parts.setup import prepare
 from metaloss.core.search import population
-from metaloss.core.search.jobs import Job, judge_job
+from metaloss.core.search.jobs import judge_group
 from metaloss.core.search.population import judge
 from metaloss.losses import Taylor
 from metaloss.losses.taylor import TaylorConfig
@@ -153,8 +153,7 @@ def test_after_a_few_steps_nobody_is_hopeless_who_is_finite():
 def test_a_job_leaves_the_number_of_threads_as_it_was():
     parts = setup()
     before = torch.get_num_threads()
-    job = Job(candidates=(({"order": 2}, None),))
-    (judged,) = judge_job(parts, job)
+    (judged,) = judge_group(parts, (({"order": 2}, None),))
     assert math.isfinite(judged.fitness)
     assert torch.get_num_threads() == before
 

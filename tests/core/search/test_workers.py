@@ -1,84 +1,86 @@
 """Who judges the groups of a search: the order of results, and workers that are lost."""
 
-import socket
-from types import SimpleNamespace
+from concurrent.futures import Future
 
 import pytest
 
 from metaloss.contracts import Candidate
-from metaloss.core.search.jobs import Job, grouped
-from metaloss.core.search.ray_cluster import knock
-from metaloss.core.search.workers import OnRay
+from metaloss.core.execution.executor import LostError
+from metaloss.core.execution.processes import Processes
+from metaloss.core.search.jobs import grouped
+from metaloss.core.search.workers import Elsewhere, executor_options
 from metaloss.errors import MetalossError
+from metaloss.meta_optimizers.search import SearchRule
 
 
-class CrashedError(Exception):
-    """What Ray raises for a worker that died."""
-
-
-class FakeRay:
-    """As much of Ray as is used: tasks end in reverse order, and some of them are lost."""
+class Losing:
+    """An executor that loses some calls, by the number of their candidate."""
 
     def __init__(self, lost):
-        self.lost, self.begun = dict(lost), []
-        names = ("WorkerCrashedError", "NodeDiedError", "OutOfMemoryError", "ObjectLostError")
-        self.exceptions = SimpleNamespace(**dict.fromkeys(names, CrashedError))
+        self.lost, self.begun = dict(lost), 0
 
-    def put(self, value):
-        return value
-
-    def remote(self, **options):
-        assert options == {"num_cpus": 1, "max_retries": 0}
-        return lambda function: SimpleNamespace(remote=self._begin)
-
-    def _begin(self, config, job):
-        self.begun.append(job)
-        return len(self.begun)
-
-    def wait(self, references, timeout):
-        return references[-1:], references[:-1]
-
-    def get(self, reference):
-        number = self.begun[reference - 1].candidates[0][0]["number"]
+    def submit(self, function, config, group):
+        self.begun += 1
+        future, number = Future(), group[0][0]["number"]
         if self.lost.get(number, 0):
             self.lost[number] -= 1
-            raise CrashedError
-        return [f"judged {number}"]
+            future.set_exception(LostError("killed"))
+        else:
+            future.set_result([f"judged {number}"])
+        return future
 
 
-def jobs(count):
-    return [Job(candidates=(({"number": number}, None),)) for number in range(count)]
+def groups(count):
+    return grouped([Candidate(options={"number": number}) for number in range(count)], 1)
 
 
-def test_results_come_in_the_order_of_the_jobs():
-    ray = FakeRay({})
-    assert OnRay(ray, "").judge(jobs(4), lambda: None) == [[f"judged {k}"] for k in range(4)]
+def workers(lost):
+    return Elsewhere(Losing(lost), "", "near")
 
 
-def test_a_lost_task_is_given_to_another_worker_and_counted():
-    ray = FakeRay({1: 2, 3: 1})
-    workers = OnRay(ray, "")
-    assert workers.judge(jobs(4), lambda: None) == [[f"judged {k}"] for k in range(4)]
-    assert workers.lost == 3
-    assert len(ray.begun) == 4 + 3
+def test_results_come_in_the_order_of_the_groups():
+    asked = []
+    found = workers({}).judge(groups(4), lambda: asked.append(1))
+    assert found == [[f"judged {k}"] for k in range(4)]
+    assert asked
+
+
+def test_a_lost_group_is_given_to_another_worker_and_counted():
+    executor = Losing({1: 2, 3: 1})
+    found = Elsewhere(executor, "", "near")
+    assert found.judge(groups(4), lambda: None) == [[f"judged {k}"] for k in range(4)]
+    assert found.lost == 3
+    assert executor.begun == 4 + 3
 
 
 def test_a_group_that_is_always_lost_ends_the_search_with_a_reason():
-    with pytest.raises(MetalossError, match=r"a group of candidates was lost 3 times \(Crashed"):
-        OnRay(FakeRay({0: 9}), "").judge(jobs(1), lambda: None)
+    with pytest.raises(MetalossError, match=r"workers=near: a group .* lost 3 times \(killed\)"):
+        workers({0: 9}).judge(groups(1), lambda: None)
 
 
 def test_groups_follow_the_order_of_the_candidates_alone():
     candidates = [Candidate(options={"number": number}) for number in range(5)]
     found = grouped(candidates, 2)
-    numbers = [[options["number"] for options, _ in job.candidates] for job in found]
+    numbers = [[options["number"] for options, _ in group] for group in found]
     assert numbers == [[0, 1], [2, 3], [4]]
 
 
-def test_a_cluster_is_knocked_at_before_ray_tries_for_minutes():
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        port = server.getsockname()[1]
-        for address in (f"127.0.0.1:{port}", f"ray://127.0.0.1:{port}", None, "auto"):
-            knock(address)
-    with pytest.raises(OSError, match="refused"):
-        knock(f"127.0.0.1:{port}")
+def test_a_number_asks_for_processes_and_a_name_for_an_executor(near):
+    assert executor_options(Rule(workers="3")) == Processes(count=3)
+    assert executor_options(Rule(workers="near")) == near()
+
+
+def test_what_cannot_judge_is_told_before_a_search_begins(near):
+    with pytest.raises(MetalossError, match=r"^meta_optimizer\.workers=ray needs the plugin metal"):
+        executor_options(Rule(workers="ray"))
+    with pytest.raises(MetalossError, match=r"^meta_optimizer\.workers=near has no address$"):
+        executor_options(Rule(workers="near", address="10.0.0.1"))
+    with pytest.raises(MetalossError, match=r"address=x with workers=2: an address is for workers"):
+        Rule(workers="2", address="x")
+
+
+class Rule(SearchRule):
+    """A search that never is."""
+
+    def search(self, *_):
+        raise AssertionError("not reached")

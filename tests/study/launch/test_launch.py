@@ -3,14 +3,17 @@ import os
 import signal
 import threading
 import time
+from concurrent.futures import Future
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
+from metaloss.core.execution.executor import LostError, StoppedError
 from metaloss.core.storage.run_folder import is_busy
 from metaloss.errors import MetalossError
 from metaloss.study.launch.jobs import State, plan_jobs
-from metaloss.study.launch.launch import ProcessTrainer, RefusedError, train_missing
+from metaloss.study.launch.launch import ProcessTrainer, RefusedError, run_command, train_missing
 from metaloss.study.spec.spec import Row, Study
 
 STUDY = Study(
@@ -234,59 +237,87 @@ def test_an_interrupt_stops_what_runs_and_starts_nothing_more(tmp_path, number):
     assert signal.getsignal(signal.SIGTERM) is before
 
 
-# ---------------------------------------------------------------- processes, with a fake Python
+# ---------------------------------------------------------------- the words of a run's process
+
+
+class Executor:
+    """Notes what it is asked to call; the call prints a line, and ends as it is told."""
+
+    room = 3
+
+    def __init__(self, end):
+        self.end, self.calls, self.stopped = end, [], False
+
+    def submit(self, function, *arguments):
+        assert function is run_command
+        self.calls.append(arguments)
+        future = Future()
+        arguments[1].write_text("working\nmetaloss: error: steps=0\n")
+        if isinstance(self.end, Exception):
+            future.set_exception(self.end)
+        else:
+            future.set_result(self.end)
+        return future
+
+    def stop(self):
+        self.stopped = True
 
 
 @pytest.mark.parametrize(("status", "word"), [(0, "ok"), (3, "diverged")])
-def test_a_process_gets_the_words_and_tells_how_it_ended(tmp_path, fake_python, status, word):
-    words = fake_python(f"exit {status}")
-    folder = tmp_path / "a run" / "seed0"
-    train = ProcessTrainer(threads=3, arguments=["--plugin", "mine.py"], warm=False)
-    assert train(["loss=mlp", "seed=0"], folder, resume=False) == word
-    assert words() == [
-        "-m", "metaloss", "train", "loss=mlp", "seed=0", f"output='{folder}'",
-        "--plugin", "mine.py", "threads 3",
-    ]  # fmt: skip
+def test_a_process_gets_the_words_and_tells_how_it_ended(tmp_path, status, word):
+    executor, folder = Executor(status), tmp_path / "a run" / "seed0"
+    with ProcessTrainer(executor=executor, arguments=["--plugin", "mine.py"]) as train:
+        assert train.room == 3
+        assert train(["loss=mlp", "seed=0"], folder, resume=False) == word
+    [(words, log)] = executor.calls
+    assert words == ["train", "loss=mlp", "seed=0", f"output='{folder}'", "--plugin", "mine.py"]
+    assert log == tmp_path / "a run" / "seed0.log"
+    assert executor.stopped
 
 
-def test_a_process_resumes_with_nothing_but_the_folder(tmp_path, fake_python):
-    words = fake_python("exit 0")
-    ProcessTrainer(warm=False)(["loss=mlp"], tmp_path / "run", resume=True)
-    assert words()[2:5] == ["train", "--resume", str(tmp_path / "run")]
+def test_a_process_resumes_with_nothing_but_the_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    executor = Executor(0)
+    ProcessTrainer(executor=executor)(["loss=mlp"], Path("run"), resume=True)
+    assert executor.calls[0][0] == ["train", "--resume", str(tmp_path / "run")]
 
 
-def test_a_process_that_fails_says_why(tmp_path, fake_python):
-    fake_python("echo working; echo 'metaloss: error: steps=0' >&2; exit 2")
-    with pytest.raises(RefusedError, match=r"exit status 2: metaloss: error: steps=0 \(see .*log"):
-        ProcessTrainer(warm=False)([], tmp_path / "run", resume=False)
+@pytest.mark.parametrize(
+    ("end", "kind", "message"),
+    [
+        (2, RefusedError, "exit status 2: metaloss: error: steps=0 (see "),
+        (1, MetalossError, "exit status 1: metaloss: error: steps=0 (see "),
+        (LostError("it was lost"), MetalossError, "it was lost: metaloss: error: steps=0 (see "),
+        (StoppedError("stopped"), MetalossError, "stopped"),
+    ],
+)
+def test_a_process_that_fails_says_why(tmp_path, end, kind, message):
+    train, folder = ProcessTrainer(executor=Executor(end)), tmp_path / "run"
+    with pytest.raises(MetalossError) as caught:
+        train([], folder, resume=False)
+    assert type(caught.value) is kind
+    assert str(caught.value).startswith(f"{folder}: {message}")
 
 
-def test_stop_interrupts_the_process_and_lets_it_finish(tmp_path, fake_python):
-    fake_python(
-        f"trap 'echo saved > {tmp_path}/saved; exit 130' INT\n"
-        f"touch {tmp_path}/ready\nwhile :; do sleep 0.05; done"
-    )
-    train, caught = ProcessTrainer(warm=False), []
+def test_what_a_command_prints_goes_to_the_log_and_nothing_after_it(tmp_path, capfd, monkeypatch):
+    log = tmp_path / "log"
+    log.write_text("before\n")
 
-    def call():
-        try:
-            train([], tmp_path / "run", resume=False)
-        except MetalossError as error:
-            caught.append(str(error))
+    def main(words):
+        for number, text in enumerate(words, start=1):
+            os.write(number, text.encode())
+        return 7
 
-    thread = threading.Thread(target=call)
-    thread.start()
-    deadline = time.monotonic() + 10
-    while not (tmp_path / "ready").exists():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
-    train.stop()
-    thread.join(10)
-    assert not thread.is_alive()
-    assert (tmp_path / "saved").read_text() == "saved\n"
-    assert "exit status 130" in caught[0]
-    with pytest.raises(MetalossError, match="stopped"):
-        train([], tmp_path / "other", resume=False)
+    monkeypatch.setattr("metaloss.cli.main.main", main)
+    assert run_command(["said ", "and complained"], log) == 7
+    os.write(1, b"ours")
+    assert capfd.readouterr() == ("ours", "")
+    assert log.read_text() == "before\nsaid and complained"
+
+
+def test_a_machine_that_does_not_share_the_folder_says_so(tmp_path):
+    with pytest.raises(MetalossError, match=r"none is not on the machine .* file system that they"):
+        run_command(["list"], tmp_path / "none" / "log")
 
 
 def test_a_folder_that_is_still_trained_is_known(tmp_path):

@@ -5,43 +5,24 @@ from __future__ import annotations
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
-from importlib.util import find_spec
-from typing import Any
+
+import ray
 
 from metaloss.errors import MetalossError
 
 _KNOCK_SECONDS = 10.0
 
 
-def require_ray(word: str) -> None:
-    """Raise a MetalossError if Ray, which a word asks for, is not installed."""
-    if find_spec("ray") is None:
-        raise MetalossError(f"{word} needs Ray: pip install 'metaloss[ray]'")
-
-
-def lost_errors(ray: Any) -> tuple[type[Exception], ...]:
-    """Return what Ray raises where a task's worker, or its result, is gone."""
-    return (
-        ray.exceptions.WorkerCrashedError,
-        ray.exceptions.NodeDiedError,
-        ray.exceptions.OutOfMemoryError,
-        ray.exceptions.ObjectLostError,
-    )
-
-
 @contextmanager
-def connected(address: str | None, option: str) -> Iterator[Any]:
-    """Yield the module ``ray``, connected; disconnect it afterwards, unless it was before.
+def connected(address: str | None) -> Iterator[None]:
+    """Connect to Ray; disconnect afterwards, unless it was connected before.
 
     Args:
         address: As Ray understands it.
-        option: What users call the address.
 
     Raises:
         MetalossError: If no cluster answers.
     """
-    import ray
-
     begun = not ray.is_initialized()
     if begun:
         try:
@@ -49,9 +30,9 @@ def connected(address: str | None, option: str) -> Iterator[Any]:
             ray.init(address=address, log_to_driver=False, configure_logging=False)
         except (OSError, ValueError, RuntimeError) as error:
             reason = str(error).split("\n")[0]
-            raise MetalossError(f"{option}={address}: no Ray cluster answers ({reason})") from error
+            raise MetalossError(f"address={address}: no Ray cluster answers ({reason})") from error
     try:
-        yield ray
+        yield
     finally:
         if begun:
             ray.shutdown()

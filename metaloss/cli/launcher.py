@@ -1,4 +1,4 @@
-"""``hydra/launcher=ray``: the jobs of a sweep, each a Ray task."""
+"""``hydra/launcher=NAME``: the jobs of a sweep, each a call of an executor."""
 
 from __future__ import annotations
 
@@ -7,47 +7,39 @@ import pickle
 import sys
 import weakref
 from collections.abc import Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, wait
 from contextlib import redirect_stderr, redirect_stdout
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TextIO
 
 from hydra.core.config_store import ConfigStore
 from hydra.core.hydra_config import HydraConfig
+from hydra.core.override_parser.types import Override
 from hydra.core.plugins import Plugins
 from hydra.core.singleton import Singleton
 from hydra.core.utils import JobReturn, JobStatus, configure_log, run_job, setup_globals
 from hydra.plugins.launcher import Launcher
 from hydra.types import HydraContext, TaskFunction
-from omegaconf import DictConfig, open_dict
+from omegaconf import DictConfig, OmegaConf, open_dict
 
-from metaloss.core.search.ray_cluster import require_ray
-from metaloss.core.search.ray_tasks import Asked, LostError, Place, StoppedError, Tasks
+from metaloss.core.execution import executor
+from metaloss.core.execution.executor import Executor, LostError, StoppedError, require_folder
 from metaloss.errors import MetalossError
 
 # Hydra takes no launcher by a name of any other package.
-_NAME = "hydra_plugins.metaloss.RayLauncher"
+_NAME = "hydra_plugins.metaloss.ExecutorLauncher"
+_CHOICE = "hydra/launcher"
+
+# How a job ended, and what it printed.
+Told = tuple[JobReturn, str, str]
 
 
-@dataclass
-class RayLauncherConf:
-    """The launcher's options: see `metaloss.core.search.ray_tasks.Asked`."""
-
-    _target_: str = _NAME
-    address: str | None = None
-    num_cpus: float = 1.0
-    num_gpus: float = 0.0
-
-
-class RayLauncher(Launcher):
-    """Runs every job as a Ray task.
-
-    PyPI's hydra-ray-launcher pins a Ray of 2022, which no Python that we support can install.
-    """
+class ExecutorLauncher(Launcher):
+    """Runs every job as a call of an executor, which Hydra's choice names."""
 
     def __init__(self, **options: Any) -> None:
         self._options = options
-        self._opened: Tasks | None = None
+        self._opened: Executor | None = None
 
     def setup(
         self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig
@@ -55,10 +47,10 @@ class RayLauncher(Launcher):
         """See Hydra's ``Launcher``. It is here, not in ``__init__``, that errors pass unwrapped.
 
         Raises:
-            MetalossError: If an option is out of its range, or Ray is not installed.
+            MetalossError: If an option is out of its range.
         """
-        require_ray("hydra/launcher=ray")
-        self._asked = Asked(**self._options)
+        name = config.hydra.runtime.choices[_CHOICE]
+        self._asked = executor.find(name, f"{_CHOICE}={name}")(**self._options)
         self._context, self._function, self._config = hydra_context, task_function, config
 
     def launch(
@@ -71,61 +63,72 @@ class RayLauncher(Launcher):
             initial_job_idx: The first one's number.
 
         Raises:
-            MetalossError: If no cluster answers.
+            MetalossError: If the executor cannot be reached.
             KeyboardInterrupt: After Ctrl-C, here or in a job; the jobs have written checkpoints.
         """
-        from ray import cloudpickle
-
         setup_globals()
         configure_log(self._config.hydra.hydra_logging, self._config.hydra.verbose)
         sweep_dir = Path(str(self._config.hydra.sweep.dir)).absolute()
-        tasks = self._tasks()
+        opened = self._executor()
         sweep_dir.mkdir(parents=True, exist_ok=True)
         # Bytes, which the worker reads once it knows of the user's own files.
-        shared = tasks.put(
-            cloudpickle.dumps((self._context, self._function, self._config, Singleton.get_state()))
-        )
-        place, found = Place(), dict[int, JobReturn]()
+        singletons = Singleton.get_state()["instances"]
+        shared = pickle.dumps((self._context, self._function, self._config, singletons))
+        found = dict[int, JobReturn]()
         try:
             waiting = {
-                tasks.begin(_run, place, sweep_dir, shared, initial_job_idx + n, list(words)): n
-                for n, words in enumerate(job_overrides)
+                opened.submit(
+                    _run, sweep_dir, shared, initial_job_idx + number, list(words)
+                ): number
+                for number, words in enumerate(job_overrides)
             }
             while waiting:
-                for reference in tasks.ended(list(waiting)):
-                    number = waiting.pop(reference)
-                    found[number] = _told(
-                        tasks, reference, initial_job_idx + number, job_overrides[number]
-                    )
+                # A short wait lets Ctrl-C through.
+                for future in wait(waiting, timeout=0.5, return_when=FIRST_COMPLETED).done:
+                    number = waiting.pop(future)
+                    found[number] = _told(future, initial_job_idx + number, job_overrides[number])
         except StoppedError as error:
-            tasks.stop()
+            opened.stop()
             raise KeyboardInterrupt from error
         except BaseException:
-            tasks.stop()
+            opened.stop()
             raise
         return [found[number] for number in range(len(job_overrides))]
 
-    def _tasks(self) -> Tasks:
+    def _executor(self) -> Executor:
         # Kept until nobody has the launcher any more: a sweeper that searches launches many times,
-        # and the workers that Ray keeps have imported everything.
+        # and the processes that an executor keeps have imported everything.
         if self._opened is None:
-            self._opened = Tasks(self._asked)
-            weakref.finalize(self, self._opened.close)
+            self._opened = self._asked.open()
+            weakref.finalize(self, self._opened.stop)
         return self._opened
 
 
-def offer() -> None:
-    """Make ``hydra/launcher=ray`` known to Hydra."""
-    Plugins.instance().class_name_to_class[_NAME] = RayLauncher
-    ConfigStore.instance().store(
-        group="hydra/launcher", name="ray", node=RayLauncherConf, provider="metaloss"
-    )
+def offer(given: Sequence[Override]) -> None:
+    """Make the executors known to Hydra as launchers.
+
+    Args:
+        given: The words of the sweep. What they choose is loaded, nothing else.
+
+    Raises:
+        MetalossError: If the plugin of what they choose is missing or fails to load.
+    """
+    chosen = {str(one.value()) for one in given if one.key_or_group == _CHOICE}
+    Plugins.instance().class_name_to_class[_NAME] = ExecutorLauncher
+    for name in executor.names():
+        node = OmegaConf.create({})
+        if name in chosen:
+            node = OmegaConf.structured(executor.find(name, f"{_CHOICE}={name}"))
+            OmegaConf.set_readonly(node, False)
+        with open_dict(node):
+            node["_target_"] = _NAME
+        ConfigStore.instance().store(group=_CHOICE, name=name, node=node, provider="metaloss")
 
 
-def _told(tasks: Tasks, reference: Any, number: int, words: Sequence[str]) -> JobReturn:
+def _told(future: Future[Told], number: int, words: Sequence[str]) -> JobReturn:
     """Print what a job printed; return how it ended."""
     try:
-        returned, out, err = tasks.result(reference)
+        returned, out, err = future.result()
     except LostError as error:
         # As Hydra has it: the other jobs go on, and whoever reads this one's result gets the error.
         returned = JobReturn(overrides=words, status=JobStatus.FAILED)
@@ -134,26 +137,23 @@ def _told(tasks: Tasks, reference: Any, number: int, words: Sequence[str]) -> Jo
     sys.stdout.write(out)
     sys.stdout.flush()
     sys.stderr.write(err)
-    assert isinstance(returned, JobReturn)
     return returned
 
 
-def _run(
-    place: Place, sweep_dir: Path, shared: bytes, number: int, words: list[str]
-) -> tuple[JobReturn, str, str]:
+def _run(sweep_dir: Path, shared: bytes, number: int, words: list[str]) -> Told:
     """Run one job, in a worker; return how it ended and what it printed."""
-    place.enter(sweep_dir)
+    require_folder(sweep_dir)
     from metaloss.cli import plugin_files  # noqa: F401 - it finds the modules of --plugin
 
-    context, function, config, state = pickle.loads(shared)
+    context, function, config, singletons = pickle.loads(shared)
     setup_globals()
-    Singleton.set_state(state)
+    Singleton.set_state({**Singleton.get_state(), "instances": singletons})
     job = context.config_loader.load_sweep_config(config, words)
     with open_dict(job):
         job.hydra.job.id = f"{job.hydra.job.name}_{number}"
         job.hydra.job.num = number
     HydraConfig.instance().set_config(job)
-    # Ray would show it too, but each line with a prefix, and not always the last ones.
+    # An executor may show it too, but not always the last lines.
     with (
         redirect_stdout(_Both(sys.stdout)) as out,
         redirect_stderr(_Both(sys.stderr)) as err,
@@ -165,6 +165,7 @@ def _run(
             job_dir_key="hydra.sweep.dir",
             job_subdir_key="hydra.sweep.subdir",
         )
+    returned.cfg = returned.hydra_cfg = None  # large, and no sweeper reads them
     return returned, out.getvalue(), err.getvalue()
 
 

@@ -1,23 +1,23 @@
-"""Runs that are forked off a warm process, against the same by the command line."""
+"""Runs in processes of their own, against the same by the command line."""
 
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import threading
 import time
+from multiprocessing import forkserver
 
 import pytest
 
 from metaloss.cli.main import main
+from metaloss.core.execution import processes
+from metaloss.core.execution.processes import Processes
 from metaloss.errors import MetalossError
-from metaloss.study.launch import launch, warm
 from metaloss.study.launch.launch import ProcessTrainer, RefusedError
-from metaloss.study.launch.warm import can_fork
 
-pytestmark = pytest.mark.skipif(not can_fork(), reason="needs Linux")
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="needs a fork server")
 
 WORDS = ["schedule=static", "loss=cross_entropy", "steps=20", "tracker=[]", "device=cpu"]
 LONG = [*WORDS, "steps=200", "log_every=10"]
@@ -35,9 +35,8 @@ class Mine(Linear):
 (torch.ones(700, 700) @ torch.ones(700, 700)).sum().item()
 tasks = len(os.listdir(f"/proc/{os.getppid()}/task"))
 print("found", torch.get_num_threads(), torch.cuda._is_in_bad_fork(), tasks, os.read(0, 1), end=" ")
-files = sorted(map(int, os.listdir("/proc/self/fd")))[:-1]
 # Before what the run says itself.
-print(os.getpgid(0) == os.getpid(), files, flush=True)
+print(os.getpgid(0) == os.getpid(), flush=True)
 """
 
 
@@ -48,13 +47,15 @@ def plugin(tmp_path_factory):
     return ["--plugin", str(path)]
 
 
+def opened(*arguments, threads=1):
+    executor = Processes(count=2).open(threads=threads, keep=False)
+    return ProcessTrainer(executor=executor, arguments=arguments)
+
+
 @pytest.fixture(scope="module")
 def train(plugin):
-    with pytest.MonkeyPatch.context() as patch:
-        # Two threads that wait for each other on a busy machine may sleep meanwhile.
-        patch.setenv("OMP_WAIT_POLICY", "PASSIVE")
-        with ProcessTrainer(threads=2, arguments=plugin, warm=True) as trainer:
-            yield trainer
+    with opened(*plugin, threads=2) as trainer:
+        yield trainer
 
 
 class Calling(threading.Thread):
@@ -99,15 +100,24 @@ def children_of(pid):
         return [int(child) for child in file.read().split()]
 
 
-def test_a_forked_run_is_the_run_of_the_command_line(tmp_path, train, plugin):
+def test_a_run_is_the_run_of_the_command_line(tmp_path, train, plugin):
     words = [*WORDS, "model=mine"]
-    with ProcessTrainer(threads=2, arguments=plugin, warm=False) as cold:
-        assert cold(words, tmp_path / "cold", resume=False) == "ok"
+    with (tmp_path / "cold.log").open("wb") as log:
+        subprocess.run(
+            [
+                *(sys.executable, "-m", "metaloss", "train", *words, *plugin),
+                f"output={tmp_path / 'cold'}",
+            ],
+            check=True,
+            stdout=log,
+            env={**os.environ, "OMP_NUM_THREADS": "2", "OMP_WAIT_POLICY": "PASSIVE"},
+        )
     assert train(words, tmp_path / "warm", resume=False) == "ok"
     found = {}
     for name in ("cold", "warm"):
         found[name] = json.loads((tmp_path / name / "summary.json").read_text())
         assert found[name].pop("seconds") > 0
+        assert found[name].pop("train_seconds") > 0
     assert found["warm"] == found["cold"]
     assert found["warm"]["metrics"]["test/error"] < 1
     files = [sorted(path.name for path in (tmp_path / name).iterdir()) for name in found]
@@ -119,11 +129,11 @@ def test_a_forked_run_is_the_run_of_the_command_line(tmp_path, train, plugin):
     assert last[0] == last[1] != ""
 
 
-def test_a_forked_run_has_threads_and_files_of_its_own(tmp_path, train):
+def test_a_run_has_threads_a_group_and_no_input(tmp_path, train):
     with pytest.raises(RefusedError):
         train(["loss=nosuch"], tmp_path / "run", resume=False)
     found = (tmp_path / "run.log").read_text().splitlines()[0]
-    assert found == "found 2 False 1 b'' True [0, 1, 2]"
+    assert found == "found 2 False 1 b'' True"
 
 
 def test_a_bad_request_is_refused_in_the_same_words(tmp_path, train, capsys):
@@ -140,17 +150,17 @@ def test_a_run_that_diverges_says_so(tmp_path, train):
     assert train(words, tmp_path / "run", resume=False) == "diverged"
 
 
-def test_a_process_that_a_signal_ends_has_its_number_for_a_status(tmp_path, train, plugin):
+def test_a_process_that_a_signal_ends_is_told_with_its_last_line(tmp_path, train):
     kill = tmp_path / "kill.py"
-    kill.write_text("import os\nos.kill(os.getpid(), 9)\n")
-    with pytest.raises(MetalossError, match="exit status -9: "):
+    kill.write_text("import os\nprint('so far', flush=True)\nos.kill(os.getpid(), 9)\n")
+    with pytest.raises(MetalossError, match=r"run: its process was ended by SIGKILL: .*so far"):
         train([*WORDS, "--plugin", str(kill)], tmp_path / "run", resume=False)
 
 
 @pytest.mark.slow
 def test_an_interrupted_run_goes_on_from_its_checkpoint(tmp_path, train):
     folder = tmp_path / "run"
-    with ProcessTrainer(warm=True) as stopped:
+    with opened() as stopped:
         calling = Calling(stopped, LONG, folder)
         wait_for(lambda: is_training(folder))
         stopped.stop()
@@ -169,12 +179,12 @@ def test_a_run_that_does_not_hear_is_killed(tmp_path, monkeypatch):
         "import pathlib, signal, time\nsignal.signal(signal.SIGINT, signal.SIG_IGN)\n"
         f"pathlib.Path({str(tmp_path / 'ready')!r}).touch()\ntime.sleep(600)\n"
     )
-    monkeypatch.setattr(launch, "_PATIENCE_SECONDS", 0.5)
-    with ProcessTrainer(arguments=["--plugin", str(deaf)], warm=True) as train:
+    monkeypatch.setattr(processes, "PATIENCE_SECONDS", 0.5)
+    with opened("--plugin", str(deaf)) as train:
         calling = Calling(train, WORDS, tmp_path / "run")
         wait_for((tmp_path / "ready").exists)
     calling.join(60)
-    assert "exit status -9" in str(calling.error)
+    assert "run: stopped" in str(calling.error)
 
 
 @pytest.mark.slow
@@ -182,13 +192,15 @@ def test_a_run_that_does_not_hear_is_killed(tmp_path, monkeypatch):
 def test_the_server_and_its_runs_end_with_whoever_asked_for_them(tmp_path, killed):
     folder = tmp_path / "run"
     script = (
-        "import threading, pathlib\n"
+        "import pathlib, threading\n"
+        "from multiprocessing import forkserver\n"
+        "from metaloss.core.execution.processes import Processes\n"
         "from metaloss.study.launch.launch import ProcessTrainer\n"
-        "train = ProcessTrainer(warm=True)\n"
+        "train = ProcessTrainer(executor=Processes().open(keep=False))\n"
         f"words, folder = {LONG!r}, pathlib.Path({str(folder)!r})\n"
         "threading.Thread(target=train, args=(words, folder), kwargs={'resume': False}).start()\n"
-        "while train._server is None: pass\n"
-        "print(train._server._process.pid, flush=True)\n"
+        "while forkserver._forkserver._forkserver_pid is None: pass\n"
+        "print(forkserver._forkserver._forkserver_pid, flush=True)\n"
     )
     parent = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True)
     with parent:
@@ -196,7 +208,7 @@ def test_the_server_and_its_runs_end_with_whoever_asked_for_them(tmp_path, kille
         wait_for(lambda: is_training(folder))
         (pid,) = children_of(server)
         if killed == "both":
-            os.kill(parent.pid, signal.SIGSTOP)  # it would end the run when the server is gone
+            os.kill(parent.pid, signal.SIGSTOP)  # it would kill the run when the server is gone
             os.kill(server, signal.SIGKILL)
         if killed == "all, by SIGTERM":
             for one in (server, pid, parent.pid):
@@ -210,7 +222,7 @@ def test_the_server_and_its_runs_end_with_whoever_asked_for_them(tmp_path, kille
 
 
 @pytest.mark.slow
-def test_a_run_does_not_outlive_its_server_and_others_begin_without_it(tmp_path):
+def test_a_run_does_not_outlive_its_server_and_others_begin_from_a_new_one(tmp_path):
     tell = tmp_path / "tell.py"
     tell.write_text(
         "import os, pathlib, signal, time\n"
@@ -221,32 +233,14 @@ def test_a_run_does_not_outlive_its_server_and_others_begin_without_it(tmp_path)
         "    path.with_suffix('.new').rename(path)\n"
         "    time.sleep(600)\n"
     )
-    with ProcessTrainer(arguments=["--plugin", str(tell)], warm=True) as train:
+    with opened("--plugin", str(tell)) as train:
         calling = Calling(train, WORDS, tmp_path / "run")
         wait_for((tmp_path / "pid").exists)
-        os.kill(train._server._process.pid, signal.SIGKILL)
+        os.kill(forkserver._forkserver._forkserver_pid, signal.SIGKILL)
         calling.join(60)
         assert "is gone" in str(calling.error)
         wait_for(lambda: has_ended(int((tmp_path / "pid").read_text())))
         assert train(WORDS, tmp_path / "other", resume=False) == "ok"
-
-
-def test_a_process_that_cannot_be_forked_is_told_and_the_server_lives_on(monkeypatch):
-    def full():
-        raise BlockingIOError("Resource temporarily unavailable")
-
-    monkeypatch.setattr(os, "fork", full)
-    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-    channels = [socket.socketpair() for _ in range(2)]
-    for _, channel in channels:
-        with channel, open(os.devnull, "w") as output:
-            socket.send_fds(ours, [b"[]"], [output.fileno(), channel.fileno()])
-    ours.close()
-    with theirs:
-        assert warm._serve(theirs) is None  # after both requests
-    for channel, _ in channels:
-        with warm.Run(channel) as run, pytest.raises(MetalossError, match="could be begun"):
-            run.wait()
 
 
 def test_preloading_starts_no_thread_and_leaves_cuda_alone():
@@ -254,7 +248,7 @@ def test_preloading_starts_no_thread_and_leaves_cuda_alone():
         "import os, torch\n"
         "def touched(*_): os._exit(9)\n"
         "torch._C._cuda_getDeviceCount = torch._C._cuda_init = touched\n"
-        "from metaloss.study.launch.warm import preload\n"
+        "from metaloss.core.execution.preload import preload\n"
         "preload()\n"
         "print(len(os.listdir('/proc/self/task')), torch.cuda.is_initialized())\n"
     )

@@ -1,0 +1,5 @@
+"""Sweeps, comparisons and searches of metaloss on Ray."""
+
+from metaloss_ray.options import Ray
+
+__all__ = ["Ray"]
