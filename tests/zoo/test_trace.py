@@ -52,3 +52,14 @@ def test_what_is_not_traced_is_said_in_one_line_or_right(name):
     except MetalossError as error:
         refusal = str(error)
     assert refusal is None or "\n" not in refusal
+
+
+@pytest.mark.parametrize("name", ["BatchNorm in evaluation mode, frozen", "quantile"])
+def test_what_pytorch_cannot_trace_is_said_in_one_short_line(name, capfd):
+    kind = KINDS[name]
+    learner = learner_of(kind, "mixed", compile="trace")
+    with pytest.raises(MetalossError, match="fails to trace an operation or its deriv") as said:
+        learner.step(*kind.batches(2))
+    assert "\n" not in str(said.value)
+    assert len(str(said.value)) < 300
+    assert "fake_tensor" not in capfd.readouterr().err

@@ -127,13 +127,15 @@ class Compiled:
             began = time.perf_counter()
             flat = partial(_flat, self._function, leaves, structure)
             try:
-                program = Program(flat, tensors, compiles=self._compiles)
+                with _quiet("torch._subclasses.fake_tensor", logging.CRITICAL):
+                    program = Program(flat, tensors, compiles=self._compiles)
             except MetalossError:
                 raise
             except Exception as error:  # what cannot be traced fails in as many ways as there are
                 lines = str(error).strip().splitlines() or [type(error).__name__]
                 raise MetalossError(
-                    f"the step cannot be compiled: {lines[0]}: use compile=off"
+                    "the step cannot be compiled: PyTorch fails to trace an operation or its "
+                    f"derivative ({lines[0][:160]}): use compile=off"
                 ) from error
             self.programs[form] = program
             self.seconds += time.perf_counter() - began
@@ -150,15 +152,21 @@ def _copied(values: Sequence[Tensor]) -> list[Tensor]:
 @contextmanager
 def _without_chatter() -> Iterator[None]:
     # With a CUDA compiler but no GPU, the first compilation in a process logs a warning.
-    logger = logging.getLogger("torch.utils.cpp_extension")
+    with _quiet("torch.utils.cpp_extension", logging.ERROR), warnings.catch_warnings():
+        # A user can do nothing about the first; the second is chosen by `tf32=`.
+        for message in (r"\s*Online softmax is disabled", "TensorFloat32 tensor cores"):
+            warnings.filterwarnings("ignore", message, UserWarning)
+        yield
+
+
+@contextmanager
+def _quiet(name: str, level: int) -> Iterator[None]:
+    """Let a logger pass on only what is at least of a level."""
+    logger = logging.getLogger(name)
     before = logger.level
-    logger.setLevel(logging.ERROR)
+    logger.setLevel(level)
     try:
-        with warnings.catch_warnings():
-            # A user can do nothing about the first; the second is chosen by `tf32=`.
-            for message in (r"\s*Online softmax is disabled", "TensorFloat32 tensor cores"):
-                warnings.filterwarnings("ignore", message, UserWarning)
-            yield
+        yield
     finally:
         logger.setLevel(before)
 
