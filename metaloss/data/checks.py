@@ -35,6 +35,23 @@ def number(
     raise MetalossError(f"{name}={value}: expected a number {lower} and {upper}")
 
 
+def fractions(valid: float, test: float) -> None:
+    """Raise unless two parts may be drawn and leave rows to train on.
+
+    Example:
+        >>> fractions(0.5, 0.5)
+        Traceback (most recent call last):
+        metaloss.errors.MetalossError: task.valid_fraction=0.5 and task.test_fraction=0.5: \
+expected a sum below 1
+    """
+    number("task.valid_fraction", valid, 0, 1)
+    number("task.test_fraction", test, 0, 1)
+    if valid + test >= 1:
+        raise MetalossError(
+            f"task.valid_fraction={valid} and task.test_fraction={test}: expected a sum below 1"
+        )
+
+
 def whole(name: str, value: object, least: int) -> None:
     """Raise unless ``value`` is a whole number, at least ``least``.
 

@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from metaloss.data.checks import number
+from metaloss.data.checks import fractions, number
 from metaloss.data.corruptions import add_input_noise
 from metaloss.data.inputs import Inputs, ScaledInputs
 from metaloss.data.scaling import fit_scaling
@@ -21,7 +21,6 @@ from metaloss.data.targets.problems import (
     ValueOptions,
     ValueProblem,
 )
-from metaloss.errors import MetalossError
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,13 +63,7 @@ class TableSource(NumberSource):
     def __post_init__(self) -> None:
         """Check the ranges."""
         super().__post_init__()
-        number("task.valid_fraction", self.valid_fraction, 0, 1)
-        number("task.test_fraction", self.test_fraction, 0, 1)
-        if self.valid_fraction + self.test_fraction >= 1:
-            raise MetalossError(
-                f"task.valid_fraction={self.valid_fraction} and "
-                f"task.test_fraction={self.test_fraction}: expected a sum below 1"
-            )
+        fractions(self.valid_fraction, self.test_fraction)
 
     @abstractmethod
     def load(self) -> tuple[Any, np.ndarray]:

@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from metaloss.data.checks import number, whole
+from metaloss.data.checks import fractions, whole
 from metaloss.data.files import warn
 from metaloss.data.images.picture_inputs import (
     PictureForm,
@@ -60,13 +60,8 @@ class ImageFolders(PictureRows):
     def __post_init__(self) -> None:
         """Check the ranges."""
         super().__post_init__()
-        number("task.test_fraction", self.test_fraction, 0, 1)
+        fractions(self.valid_fraction, self.test_fraction)
         whole("task.size", self.size, 4)
-        if self.valid_fraction + self.test_fraction >= 1:
-            raise MetalossError(
-                f"task.valid_fraction={self.valid_fraction} and "
-                f"task.test_fraction={self.test_fraction}: expected a sum below 1"
-            )
 
     def table(self) -> Table:
         """Return the pictures of all folders, one after the other."""

@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from metaloss.contracts import Task
-from metaloss.data.checks import number, whole
+from metaloss.data.checks import fractions, whole
 from metaloss.data.corruptions import NoiseKind, flip_labels
 from metaloss.data.inputs import GivenInputs, Inputs
 from metaloss.data.source import RowSource, Table
@@ -96,13 +96,7 @@ class Text(RowSource, LabelOptions):
         """Check the ranges."""
         super().__post_init__()
         whole("task.length", self.length, 1)
-        number("task.valid_fraction", self.valid_fraction, 0, 1)
-        number("task.test_fraction", self.test_fraction, 0, 1)
-        if self.valid_fraction + self.test_fraction >= 1:
-            raise MetalossError(
-                f"task.valid_fraction={self.valid_fraction} and "
-                f"task.test_fraction={self.test_fraction}: expected a sum below 1"
-            )
+        fractions(self.valid_fraction, self.test_fraction)
 
     def table(self) -> Table:
         """Return the rows in the order of the text."""
