@@ -28,6 +28,7 @@ _HOMES = {
     "RMSprop": "metaloss.inner.optimizers.rmsprop",
     "Run": "metaloss.core.runs.results",
     "Scaled": "metaloss.losses.scaled",
+    "Summary": "metaloss.core.runs.summary",
     "Symbolic": "metaloss.losses.symbolic.symbolic",
     "Task": "metaloss.contracts",
     "TaskOptions": "metaloss.data.tensors",
@@ -55,6 +56,7 @@ if TYPE_CHECKING:
     from metaloss.core.runs.load import load_run
     from metaloss.core.runs.results import Run, export_run
     from metaloss.core.runs.run import resume_group, resume_run, train, train_seeds
+    from metaloss.core.runs.summary import Summary
     from metaloss.data.tensors import TaskOptions, task_from_data
     from metaloss.errors import MetalossError
     from metaloss.inner.optimizers.adam import Adam, AdamW
@@ -88,6 +90,7 @@ __all__ = [
     "RMSprop",
     "Run",
     "Scaled",
+    "Summary",
     "Symbolic",
     "Task",
     "TaskOptions",
