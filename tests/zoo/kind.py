@@ -66,6 +66,7 @@ class Kind:
         truth: What the numbers are held against.
         expected: With one inner step.
         expected_two: With two, where that differs.
+        expected_adam: Where the weights move by Adam, if that differs.
         tolerance: How far exact engines may be off, relative; None: 1e-9.
         smooth: Whether differences of the model's numbers say anything: not where it computes in
             lower precision inside, or where BatchNorm over four single pixels makes cliffs.
@@ -83,6 +84,7 @@ class Kind:
     truth: Truth = Truth.unroll
     expected: Expected = Expected.exact
     expected_two: Expected | None = None
+    expected_adam: Expected | None = None
     tolerance: float | None = None
     smooth: bool = True
     double: bool = True
@@ -125,8 +127,10 @@ class Kind:
         """Whether the package that it needs is not there."""
         return self.needs is not None and find_spec(self.needs) is None
 
-    def expects(self, steps: int) -> Expected:
+    def expects(self, steps: int, optimizer: str = "sgd") -> Expected:
         """Return what is expected with this many inner steps."""
+        if optimizer == "adam" and self.expected_adam is not None:
+            return self.expected_adam
         return self.expected if steps == 1 else self.expected_two or self.expected
 
 

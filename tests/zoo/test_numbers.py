@@ -36,9 +36,9 @@ def held(name, optimizer):
     for steps in (1, 2):
         seen = {engine: outcome(kind, engine, steps, optimizer) for engine in ENGINES}
         words = {engine: found.word for engine, found in seen.items()}
-        assert words == kind.expects(steps).words(), (steps, seen)
+        assert words == kind.expects(steps, optimizer).words(), (steps, seen)
         for engine, found in seen.items():
-            if found.word == "refused" and kind.expects(steps) is not Expected.refused:
+            if found.word == "refused" and kind.expects(steps, optimizer) is not Expected.refused:
                 assert found.named(), f"{engine} names no engine that will do: {found.detail}"
                 wrong = [other for other in found.named() if words[other] != "right"]
                 assert not wrong, f"{engine} names {wrong}: {found.detail}"

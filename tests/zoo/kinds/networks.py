@@ -125,6 +125,7 @@ add(
     "MNASNet",
     lambda: tv.MNASNet(0.1, CLASSES, dropout=0.0),
     heavy=True,
+    tolerance=1e-6,  # chaotic on four rows: 1e-14 in each part moves torch's own weights by 1
     truth=Truth.graph,
     smooth=False,
 )
