@@ -8,8 +8,8 @@ from metaloss.losses.handcrafted import (
     Focal,
     GeneralizedCrossEntropy,
     LabelSmoothing,
-    LogitAdjusted,
 )
+from metaloss.losses.logit_adjusted import LogitAdjusted
 from metaloss.losses.mlp import MLPLoss
 from metaloss.losses.scaled import Scaled
 from metaloss.losses.symbolic import Symbolic

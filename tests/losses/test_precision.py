@@ -7,7 +7,7 @@ from torch.nn import functional as F
 
 from metaloss.errors import MetalossError
 from metaloss.losses import CrossEntropy, LogitAdjusted, MLPLoss
-from metaloss.losses.handcrafted import LogitAdjustedConfig
+from metaloss.losses.logit_adjusted import LogitAdjustedConfig
 from metaloss.types import Link
 
 from .families import CASES, LEARNED, build, phi_of, rows

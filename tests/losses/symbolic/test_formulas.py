@@ -15,7 +15,7 @@ from metaloss.losses.symbolic.render import as_latex, as_text
 from metaloss.losses.taylor import TaylorConfig
 from metaloss.types import Link
 
-from .families import rows
+from ..families import rows
 from .trees import EXPRESSIONS
 
 TEXTS = [

@@ -12,7 +12,7 @@ from metaloss.losses.symbolic import SymbolicConfig
 from metaloss.starts import Imitate, Keep, Random
 from metaloss.types import Link
 
-from .families import rows
+from ..families import rows
 
 
 def build(text, link="softmax", **options):
@@ -65,7 +65,7 @@ def test_without_coefficients_there_is_nothing_to_learn():
         ({"expression": "square(t)"}, "expected an expression with the prediction p"),
         ({"expression": "log(p)"}, "expected an expression with the target t"),
         ({"expression": "square(t - q)"}, r"loss.expression, column 12: unknown name 'q'"),
-        ({"noise": -0.1}, "loss.noise=-0.1: expected a number from 0"),
+        ({"noise": -0.1}, "loss.noise=-0.1: expected a number in"),
         ({"noise": float("nan")}, "loss.noise=nan"),
     ],
 )
