@@ -1,1 +1,1 @@
-"""Engines for the meta-gradient, and the outer rule."""
+"""Engines for the meta-gradient, and the update rule of φ."""

@@ -9,7 +9,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from metaloss.errors import MetalossError
+from metaloss.errors import check_range
 from metaloss.inner.gradients import gradient_of
 from metaloss.inner.norms import norm
 from metaloss.inner.problem import InnerProblem, Tangents
@@ -20,39 +20,45 @@ from metaloss.types import StoredStep, Tensors
 
 @dataclass(frozen=True, kw_only=True)
 class FiniteDifference(ReverseUnroll):
-    r"""Approximate meta-gradient: differences of first derivatives in place of second derivatives.
+    r"""Approximate meta-gradient: differences of first derivatives instead of second derivatives.
 
-    ∂/∂φ ⟨∇_θ L_φ, ḡ⟩ ≈ [∂_φ L_φ(θ + εḡ) − ∂_φ L_φ(θ − εḡ)] / 2ε, and in longer unrolls likewise
-    ∇²L_φ ḡ from ∇_θ L_φ: the model needs nothing but an ordinary backward pass. The error is
-    O(ε²) plus what rounding loses, machine precision / ε: in single precision expect three digits.
+    ∂/∂φ ⟨∇_θ L_φ, ḡ⟩ ≈ [∂_φ L_φ(θ + εḡ) − ∂_φ L_φ(θ − εḡ)] / 2ε. In longer unrolls, ∇²L_φ ḡ is
+    computed from ∇_θ L_φ in the same way. The model needs only ordinary backward passes. The error
+    is O(ε²) plus a rounding error of machine precision / ε: about three digits in single precision.
 
-    Where θ does not move by the derivative of the outputs (a gradient that is passed straight
-    through, a part under ``no_grad``), differences of the outputs are wrong: there two reverse
-    passes give the products (`probe`).
+    If the gradients of the model are not derivatives of its outputs (a straight-through estimator,
+    a part under ``no_grad``), differences of the outputs are wrong. Then the products are computed
+    by two reverse-mode passes (`probe`).
 
-    Cost of an online step, in forwards of the model: 8 with an unroll of one step (two plain
-    forwards instead of a forward-mode pass), 6 more for every further step.
+    Raises:
+        MetalossError: If an option is out of range.
+
+    Cost of an online step, in forward passes of the model: 8 with an unroll of one step, 6 more for
+    every further step.
 
     Reference:
         Liu, Simonyan & Yang, "DARTS: Differentiable Architecture Search", ICLR 2019, equation 8
-        (there with one step of plain SGD and ε = 0.01 / ‖ḡ‖).
+        (for one step of plain SGD, with ε = 0.01 / ‖ḡ‖).
+
+    Example:
+        >>> FiniteDifference(epsilon=0.001).exact
+        False
     """
 
     exact = False
     methods: ClassVar[tuple[Tangents, ...]] = (Tangents.differences, Tangents.reverse)
 
     epsilon: float = field(
-        default=0.01, metadata={"help": "ε; with relative=true the length ‖εḡ‖ of the move in θ"}
+        default=0.01,
+        metadata={"help": "ε > 0; with relative=true, the length ‖εḡ‖ of the step in θ"},
     )
     relative: bool = field(default=True, metadata={"help": "divide ε by ‖ḡ‖"})
 
     def __post_init__(self) -> None:
         """Check the ranges."""
         super().__post_init__()
-        if not self.epsilon > 0:
-            raise MetalossError(
-                f"meta_optimizer.epsilon={self.epsilon}: expected a positive number"
-            )
+        option = "meta_optimizer.epsilon"
+        check_range(option, self.epsilon, self.epsilon > 0, "a positive number")
 
     def mixed_vjp(
         self, problem: InnerProblem, phi: Tensors, step: StoredStep, direction: Tensors
@@ -106,7 +112,7 @@ class FiniteDifference(ReverseUnroll):
 
     def _size(self, direction: Tensors) -> Tensor:
         length = norm(direction.values())
-        # A direction of zeros moves nothing, whatever ε is.
+        # With a direction of zeros, θ does not change for any ε.
         scale = torch.where(length > 0, length, 1.0) if self.relative else torch.ones_like(length)
         return self.epsilon / scale
 

@@ -1,4 +1,4 @@
-"""An engine that is right for a model: chosen before φ first moves, or refused with one that is."""
+"""Tests before the first meta-step whether an engine's derivatives are right for a model."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _LOGGER = logging.getLogger(__name__)
 _ENGINES = ("mixed", "torchopt", "higher", "finite_difference")
 _SAID = {
     Tangents.unfused: "without fused kernels",
-    Tangents.reverse: "by two reverse passes: exact as well, a step takes about a third longer",
+    Tangents.reverse: "by two reverse-mode passes: exact too, a step takes about a third longer",
 }
 
 
@@ -33,30 +33,30 @@ def fitted(
     """Return the problem with derivatives that are right for its model and loss.
 
     Args:
-        problem: The functions of an inner step, of one member and one process.
-        engine: How φ is to move.
+        problem: The functions of an inner step, for one member and one process.
+        engine: The engine.
         phi: φ by name.
-        state: A state to try the model at.
-        window: Batches to try it on.
+        state: The state to test the model at.
+        window: The batches to test it on.
 
     Raises:
-        UnsupportedError: If the engine has none; the message names engines that were tried on this
-            model and are right, if there are any.
+        UnsupportedError: If the engine has no right derivatives; the message names engines that
+            were tested on this model and are right, if there are any.
     """
     if not engine.methods:
         return problem
     if written := problem.model.writes_params:
         raise UnsupportedError(
             f"the model changes its parameter {written[0]!r} in its forward pass, as "
-            "nn.Embedding(max_norm=...) does, and no engine differentiates that: normalise a copy "
-            "in the forward pass, or leave the loss as it is (schedule=static)"
+            "nn.Embedding(max_norm=...) does, and no engine can differentiate this: normalise a "
+            "copy in the forward pass, or use a fixed loss (schedule=static)"
         )
     if isinstance(engine, ReverseUnroll) and engine.rows < 1:
         refuse_coupled_rows(problem, engine.rows, phi, state, window)
     probes = Probe.two(problem, phi, state, window)
     method, fault = _first_right(probes, engine)
     if method is Tangents.reverse and engine.methods == (method,):
-        # A library's unroll differentiates the optimizer's update as well, on its own way.
+        # The unroll of a library also differentiates the optimizer's update, in its own way.
         tried = _trouble(engine, probes[0], state, window)
         method, fault = (None, tried) if tried else (method, fault)
     if method is not None:
@@ -68,9 +68,9 @@ def fitted(
     name = next((n for n in _ENGINES if type(engine) is registry.get("meta_optimizer", n).cls), "?")
     others = [one for one in _ENGINES if one != name and _works(one, probes, state, window)]
     way_out = (
-        f"use meta_optimizer={' or '.join(others)} (tried on this model: right)"
+        f"use meta_optimizer={' or '.join(others)}, which is right for this model"
         if others
-        else "none of the engines is right for it: leave the loss as it is (schedule=static)"
+        else "no engine is right for it: use a fixed loss (schedule=static)"
     )
     raise UnsupportedError(
         f"meta_optimizer={name} cannot be used with this model: {fault}: {way_out}"
@@ -78,7 +78,7 @@ def fitted(
 
 
 def _first_right(probes: Sequence[Probe], engine: OuterRule) -> tuple[Tangents | None, str | None]:
-    """Return the cheapest right way to differentiate, and what was wrong with the first one."""
+    """Return the cheapest method that is right, and what was wrong with the first one."""
     first = None
     if engine.exact and (fault := probes[0].loss_fault()) is not None:
         return None, fault
@@ -91,7 +91,7 @@ def _first_right(probes: Sequence[Probe], engine: OuterRule) -> tuple[Tangents |
 
 
 def _works(name: str, probes: Sequence[Probe], state: InnerState, window: Window) -> bool:
-    """Whether another engine is right for the model, and goes through a window on a few rows."""
+    """Return whether another engine is right for the model, on a few rows."""
     engine = registry.get("meta_optimizer", name).cls()
     method, _ = _first_right(probes, engine)
     if method is None:
@@ -101,7 +101,7 @@ def _works(name: str, probes: Sequence[Probe], state: InnerState, window: Window
 
 
 def _trouble(engine: OuterRule, probe: Probe, state: InnerState, window: Window) -> str | None:
-    """Return why an engine does not get through a window on a few rows, None if it does."""
+    """Return why an engine fails for a window of a few rows; None if it does not."""
     rows = len(probe.step.batch.targets)
     cut = few if rows < len(window.batches[0].targets) else Batch._make
     small = window._replace(
@@ -111,7 +111,7 @@ def _trouble(engine: OuterRule, probe: Probe, state: InnerState, window: Window)
     )
     try:
         found = engine.meta_gradient(probe.problem, probe.phi, state, small)
-    except Exception as error:  # PyTorch refuses in many ways
+    except Exception as error:  # PyTorch raises many types
         return f"it fails: {said(error)}"
     finite = all(bool(torch.isfinite(value).all()) for value in found.gradient.values())
     known = all(bool(torch.isfinite(value).all()) for value in found.state.params.values())

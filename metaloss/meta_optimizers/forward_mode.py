@@ -1,4 +1,4 @@
-"""Forward-mode differentiation without PyTorch's own warning at its first use."""
+"""Forward-mode differentiation, without PyTorch's warning at its first use."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ def jvp(function: Callable[..., Any], primals: tuple[Any, ...], tangents: tuple[
 
 @functools.cache
 def _load_rules() -> None:
-    # At its first use in a process PyTorch loads rules that are written with torch.jit.script, and
-    # warns its users that torch.jit.script is deprecated. No code of theirs calls it.
+    # At the first use, PyTorch loads rules that are written with torch.jit.script, and warns that
+    # torch.jit.script is deprecated. The user's code does not call it.
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=r"`torch\.jit\.script", category=Warning)
         zero = torch.zeros(())

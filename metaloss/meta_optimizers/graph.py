@@ -1,4 +1,4 @@
-"""Inner steps kept in one autograd graph: what the engines that unroll through a library share."""
+"""Inner steps in one autograd graph, for engines that unroll through a library."""
 
 from __future__ import annotations
 
@@ -14,33 +14,33 @@ from metaloss.types import Batch, InnerState, MetaGradient, StepLosses, Tensors,
 
 
 class Unroll(Protocol):
-    """θ on its way through the inner steps, in a library's own hands."""
+    """θ during the inner steps, as a library holds it."""
 
     @property
     def params(self) -> Tensors:
-        """θ now, by name."""
+        """The current θ by name."""
 
     @property
     def optimizer(self) -> Any:
-        """The optimizer's state now."""
+        """The current state of the optimizer."""
 
     def predict(self, buffers: Tensors, batch: Batch, key: Tensor) -> tuple[Tensor, Tensors]:
         """Return the raw outputs at θ in train mode, and the new buffers."""
 
     def descend(self, loss: Tensor) -> None:
-        """Move θ by one inner step on ``loss``, keeping the graph."""
+        """Update θ by one inner step on ``loss``, keeping the graph."""
 
 
 def through_graph(
     problem: InnerProblem, phi: Tensors, buffers: Tensors, window: Window, unroll: Unroll
 ) -> MetaGradient:
-    """Take the window's inner steps with ``unroll``, then let autograd go back through them all.
+    """Take the window's inner steps with ``unroll``, then differentiate all of them by autograd.
 
     Args:
         problem: The functions of an inner step.
         phi: φ by name.
         buffers: The buffers before the first step.
-        window: K training batches, and the batch that judges.
+        window: K training batches, and the meta-batch.
         unroll: θ before the first step.
     """
     leaves = {name: value.detach().requires_grad_() for name, value in phi.items()}
@@ -57,7 +57,7 @@ def through_graph(
         meta_task = problem.task_loss(outputs, window.meta_batch.targets)
         check_whole(meta_task)
         values = gradient_of(meta_task, list(leaves.values()))
-    # A later step must not reach back into this graph.
+    # Detached, so that later steps do not extend this graph.
     params, optimizer = pytree.tree_map(torch.detach, (unroll.params, unroll.optimizer))
     return MetaGradient(
         dict(zip(leaves, values, strict=True)),

@@ -1,4 +1,4 @@
-"""The exact meta-gradient by an unroll through higher's patched modules."""
+"""The exact meta-gradient, by an unroll with the library higher."""
 
 from __future__ import annotations
 
@@ -18,19 +18,23 @@ from metaloss.types import Batch, InnerState, MetaGradient, Tensors, Window
 
 @dataclass(frozen=True, kw_only=True)
 class Higher(OuterRule):
-    """Exact meta-gradient: the inner steps through ``higher.innerloop_ctx``, autograd back through.
+    """Exact meta-gradient: autograd through inner steps in ``higher.innerloop_ctx``.
 
-    What higher patches is a thin module that holds θ and calls the base model as a function, so
-    that tied weights, shared modules, hooks, buffers, dropout keys and autocast are what they are
-    under the other engines. The inner optimizer enters by ``higher.register_optim``; its state is
-    read from the given one and handed back, which higher's own optimizers do not do.
+    higher patches a small module that has θ and calls the network as a function. So tied weights,
+    shared modules, hooks, buffers, dropout keys and autocast work as with other engines. The inner
+    optimizer is registered by ``higher.register_optim``; its state is passed in and returned, which
+    higher's own optimizers do not do.
 
-    Cost of an online step, in forwards of the model: about 12, where plain training is 3; memory
+    Cost of an online step, in forward passes of the model: about 12; a plain step takes 3. Memory
     holds the activations of all steps of the unroll. The model and the loss need second derivatives
     in reverse mode, and no forward mode.
 
     Reference:
         Grefenstette et al., "Generalized Inner Loop Meta-Learning", 2019, arXiv 1910.01727.
+
+    Example:
+        >>> Higher(lr=0.01).exact
+        True
     """
 
     methods: ClassVar[tuple[Tangents, ...]] = (Tangents.reverse,)
@@ -38,10 +42,10 @@ class Higher(OuterRule):
     def meta_gradient(
         self, problem: InnerProblem, phi: Tensors, state: InnerState, window: Window
     ) -> MetaGradient:
-        """Take K inner steps from ``state``; return d(task loss)/dφ there. See the contract."""
+        """Take K inner steps and return d(task loss)/dφ; see the contract."""
         door = _Door(state.params)
         rule = _Rule(door.parameters())
-        # Settings that are tensors enter by ``override``, as lists with one entry a group.
+        # ``override`` passes values to the optimizer, as lists with one entry for each group.
         settings = {"problem": [problem], "names": [door.names], "carried": [state.optimizer]}
         with (
             refused_politely("higher", lacks="double backward"),
@@ -54,7 +58,7 @@ class Higher(OuterRule):
 
 
 class _Door(nn.Module):
-    """θ as the parameters of one flat module, which higher can patch without surprises."""
+    """θ as the parameters of one flat module, for higher to patch."""
 
     def __init__(self, params: Tensors) -> None:
         super().__init__()
@@ -69,25 +73,25 @@ class _Door(nn.Module):
         return problem.predict(params, buffers, batch, key)
 
     def release(self) -> None:
-        """Let go of θ: the class that higher makes keeps this object until garbage is collected."""
+        """Release θ, because higher's class keeps this object until garbage collection."""
         for index in range(len(self.names)):
             delattr(self, f"p{index}")
 
 
 class _Rule(torch.optim.Optimizer):
-    """What higher knows our inner optimizers by; never stepped itself."""
+    """The class that higher knows inner optimizers by; it takes no steps itself."""
 
     def __init__(self, params: Any) -> None:
         super().__init__(params, {})
 
 
 class _DifferentiableRule(higher.optim.DifferentiableOptimizer):
-    """An inner optimizer's pure update, as higher's differentiable counterpart of ``_Rule``."""
+    """The update of an inner optimizer, as higher's differentiable counterpart of ``_Rule``."""
 
     def _update(self, grouped_grads: list[list[Tensor | None]], **kwargs: Any) -> None:
         (group,), (grads,) = self.param_groups, grouped_grads
         params = dict(zip(group["names"], group["params"], strict=True))
-        # Embeddings may have sparse gradients; a parameter that is not used has none.
+        # Embeddings may have sparse gradients; an unused parameter has none.
         given = {
             name: grad.to_dense() if grad.is_sparse else grad
             for name, grad in zip(params, grads, strict=True)
@@ -102,7 +106,7 @@ higher.register_optim(_Rule, _DifferentiableRule)
 
 
 class _PatchedUnroll:
-    """θ in the hands of higher's patched module, the optimizer's state in those of its stepper."""
+    """θ in higher's patched module, and the optimizer's state in its stepper."""
 
     def __init__(self, problem: InnerProblem, patched: Any, stepper: Any) -> None:
         self._problem, self._patched, self._stepper = problem, patched, stepper
@@ -120,6 +124,6 @@ class _PatchedUnroll:
 
     def descend(self, loss: Tensor) -> None:
         if not loss.requires_grad:
-            # higher asks autograd for a gradient, also of a loss that depends on nothing.
+            # higher needs a graph, even if the loss depends on no parameter.
             loss = loss + torch.zeros_like(loss, requires_grad=True)
         self._stepper.step(loss)

@@ -1,4 +1,4 @@
-"""The exact meta-gradient by mixed-mode differentiation: the default engine."""
+"""The exact meta-gradient, by mixed-mode differentiation: the default engine."""
 
 from __future__ import annotations
 
@@ -15,22 +15,26 @@ from metaloss.types import StoredStep, Tensors
 
 @dataclass(frozen=True, kw_only=True)
 class Mixed(ReverseUnroll):
-    r"""Exact meta-gradient, forward over reverse: one forward-mode pass for each inner step.
+    r"""Exact meta-gradient by forward over reverse mode: one forward-mode pass for each inner step.
 
-    For a direction ḡ in θ, ∂/∂φ ⟨∇_θ L_φ, ḡ⟩ = ∂/∂φ ⟨∂L_φ/∂z, J ḡ⟩, where z = f_θ(X) and J ḡ is
-    one forward-mode pass through the model: only the loss itself is differentiated twice. Longer
-    unrolls walk back over the stored θ_k, where one forward-over-reverse pass a step gives both the
-    Hessian-vector product and the share of φ, so that memory holds the activations of one step.
+    For a direction ḡ in θ, ∂/∂φ ⟨∇_θ L_φ, ḡ⟩ = ∂/∂φ ⟨∂L_φ/∂z, J ḡ⟩, with z = f_θ(X). J ḡ is one
+    forward-mode pass through the model, so that only the loss is differentiated twice. Longer
+    unrolls go back over the stored θ_k. There, one forward-over-reverse pass for each step gives
+    the Hessian-vector product and the mixed product, and memory holds the activations of one step.
 
-    Where forward mode is missing or wrong for a model (`probe`), J ḡ is the pullback of a pullback
-    instead: the same number.
+    If forward mode is missing or wrong for a model (`probe`), J ḡ is computed by double backward,
+    with the same result.
 
-    Cost of an online step, in forwards of the model: about 9, where plain training is 3; about 12
-    by two reverse passes.
+    Cost of an online step, in forward passes of the model: about 9, or about 12 with double
+    backward. A plain step takes 3.
 
     Reference:
         Kemaev, Calian, Zintgraf, Farquhar & van Hasselt, "Scalable Meta-Learning via Mixed-Mode
         Differentiation", ICML 2025.
+
+    Example:
+        >>> Mixed(lr=0.01).exact
+        True
     """
 
     methods: ClassVar[tuple[Tangents, ...]] = (
@@ -42,14 +46,14 @@ class Mixed(ReverseUnroll):
     def mixed_vjp(
         self, problem: InnerProblem, phi: Tensors, step: StoredStep, direction: Tensors
     ) -> Tensors:
-        """Return ∂/∂φ ⟨∂L_φ/∂z, J·direction⟩: one forward-mode pass, then the tiny loss twice."""
+        """Return ∂/∂φ ⟨∂L_φ/∂z, J·direction⟩: one forward-mode pass, then the loss twice."""
         with _refusal():
             return mixed_vjp(problem, phi, step, direction)
 
     def hvp_and_mixed_vjp(
         self, problem: InnerProblem, phi: Tensors, step: StoredStep, direction: Tensors
     ) -> tuple[Tensors, Tensors]:
-        """Return the Hessian-vector product and the share of φ in one forward-over-reverse pass."""
+        """Return Hessian-vector and mixed product, from one forward-over-reverse pass."""
         with _refusal():
             return hvp_and_mixed_vjp(problem, phi, step, direction)
 

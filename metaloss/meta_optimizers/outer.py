@@ -1,4 +1,4 @@
-"""How φ moves along its meta-gradient: torchopt's pure transformations."""
+"""The update rule of φ, by torchopt's pure transformations."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.utils import _pytree as pytree
 
 from metaloss.contracts import GradientMetaOptimizer
-from metaloss.errors import MetalossError
+from metaloss.errors import MetalossError, check_range
 from metaloss.inner.norms import norm
 from metaloss.inner.optimizers.rates import RateSchedule, share_left
 from metaloss.inner.problem import InnerProblem, Tangents
@@ -30,7 +30,13 @@ class Rule(Enum):
 
 
 class OuterState(NamedTuple):
-    """``rule``: torchopt's state; ``taken``: meta-steps so far; ``shrink``: the guard's factor."""
+    """The state of the update rule.
+
+    Attributes:
+        rule: torchopt's state.
+        taken: The number of meta-steps so far, 0-d int64.
+        shrink: The guard's factor of η, 0-d.
+    """
 
     rule: Any
     taken: Tensor
@@ -39,20 +45,34 @@ class OuterState(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True)
 class OuterRule(GradientMetaOptimizer):
-    """The options of every gradient engine: how φ moves along the meta-gradient.
+    """The options of every engine: how φ is updated along the meta-gradient.
 
     Attributes:
-        stacks: Whether the engine takes many independent runs at once, as a `StackedProblem`.
+        stacks: Whether the engine supports several runs at once, as a `StackedProblem`.
         compiles: Whether its meta-gradient can be traced into one graph of plain operations.
-        methods: The ways to differentiate a model that it can use, the cheapest first.
+        methods: The methods of differentiating a model that it can use, the cheapest first.
+
+    Raises:
+        MetalossError: If an option is out of range.
+
+    Example:
+        >>> from metaloss import Mixed
+        >>> phi, gradient = {"w": torch.tensor(1.0)}, {"w": torch.tensor(2.0)}
+        >>> engine = Mixed(rule=Rule.sgd, lr=0.25)
+        >>> engine.outer_step(phi, gradient, engine.outer_init(phi), phase="train", total=10)[0]
+        {'w': tensor(0.5000)}
     """
 
     stacks: ClassVar[bool] = False
     compiles: ClassVar[bool] = False
     methods: ClassVar[tuple[Tangents, ...]] = ()
 
-    lr: float = field(default=3e-3, metadata={"help": "η while training online"})
-    offline_lr: float = field(default=1e-3, metadata={"help": "η of the offline meta-steps"})
+    lr: float = field(
+        default=3e-3, metadata={"help": "meta-learning rate η of online meta-steps, > 0"}
+    )
+    offline_lr: float = field(
+        default=1e-3, metadata={"help": "meta-learning rate η of offline meta-steps, > 0"}
+    )
     rule: Rule = field(
         default=Rule.adam, metadata={"help": "update rule of φ: adam, sgd or rmsprop"}
     )
@@ -61,28 +81,25 @@ class OuterRule(GradientMetaOptimizer):
         metadata={"help": "how η changes over a phase: constant, or cosine or linear to 0"},
     )
     clip: float = field(
-        default=0.0, metadata={"help": "largest norm of the meta-gradient; 0: not clipped"}
+        default=0.0, metadata={"help": "largest norm of the meta-gradient, ≥ 0; 0: no clipping"}
     )
 
     def __post_init__(self) -> None:
         """Check the ranges."""
         for option in ("lr", "offline_lr"):
-            if not getattr(self, option) > 0:
-                raise MetalossError(
-                    f"meta_optimizer.{option}={getattr(self, option)}: expected a positive number"
-                )
+            value = getattr(self, option)
+            check_range(f"meta_optimizer.{option}", value, value > 0, "a positive number")
         if self.lr_schedule in (RateSchedule.step, RateSchedule.multistep):
             raise MetalossError(
                 f"meta_optimizer.lr_schedule={self.lr_schedule.name}: expected constant, cosine or "
                 "linear"
             )
-        if not self.clip >= 0:
-            raise MetalossError(f"meta_optimizer.clip={self.clip}: expected a number ≥ 0")
+        check_range("meta_optimizer.clip", self.clip, self.clip >= 0, "a number ≥ 0")
 
     def keeps(self, index: int, unroll: int) -> bool:
-        """Return whether the record of a step of an unroll holds the step's state (`StoredStep`).
+        """Return whether the record of step ``index`` contains the state (`StoredStep`).
 
-        The first one's always does. What is not kept (`ReplayStep`) is taken again.
+        The first record always has it. A record without it (`ReplayStep`) is computed again.
         """
         return True
 
@@ -93,9 +110,9 @@ class OuterRule(GradientMetaOptimizer):
         steps: Sequence[StoredStep | ReplayStep],
         judgement: Judgement,
     ) -> Tensors:
-        """Return d(task loss)/dφ through steps that were taken before they were judged.
+        """Return d(task loss)/dφ through steps that were taken already.
 
-        An engine that keeps no records of its own takes them again.
+        An engine that does not use the records takes the steps again.
         """
         first = steps[0]
         assert isinstance(first, StoredStep), "an unroll begins with a state"
@@ -119,22 +136,22 @@ class OuterRule(GradientMetaOptimizer):
     def outer_step(
         self, phi: Tensors, gradient: Tensors, state: OuterState, *, phase: str, total: int
     ) -> tuple[Tensors, OuterState]:
-        """Return φ and the state after one meta-step. Pure.
+        """Return φ and the state after one meta-step. No argument is changed.
 
         Args:
             phi: φ by name.
             gradient: d(task loss)/dφ by name.
-            state: From :meth:`outer_init` or the step before.
-            phase: ``"offline"`` or ``"train"``: which η.
-            total: Meta-steps in the phase, for ``lr_schedule``.
+            state: The result of :meth:`outer_init` or of the step before.
+            phase: ``"offline"`` or ``"train"``, which determines η.
+            total: The number of meta-steps of the phase, for ``lr_schedule``.
         """
         if self.clip:
             gradient = _clipped(gradient, self.clip)
         before, form = pytree.tree_flatten(state.rule)
-        # torchopt is to raise Adam's β to a float64 power, as torch.optim does. Of an integer it
-        # takes 1 − βᵗ in fp32: 0.001 to four digits, which differ by device.
+        # Adam computes 1 − βᵗ in float64, as torch.optim does. With an integer t, torchopt computes
+        # it in float32: four correct digits at t = 1, and the rest depends on the device.
         wide = [value if value.is_floating_point() else value.double() for value in before]
-        # The rule's own arithmetic must not touch the caller's.
+        # torchopt must not change the tensors of the caller.
         updates, rule = _transformation(self.rule).update(
             _ordered(gradient),
             pytree.tree_unflatten(wide, form),
@@ -144,7 +161,7 @@ class OuterRule(GradientMetaOptimizer):
         after = zip(pytree.tree_leaves(rule), before, strict=True)
         rule = pytree.tree_unflatten([new.to(old.dtype) for new, old in after], form)
         eta = self._rate(state.taken, phase, total) * state.shrink
-        # A float64 η promotes nothing but φ without dimensions: hence the cast.
+        # The cast is for 0-d parameters, which a float64 η would promote.
         new = {name: (value + eta * updates[name]).to(value.dtype) for name, value in phi.items()}
         return new, OuterState(rule, state.taken + 1, state.shrink)
 
@@ -158,18 +175,18 @@ class OuterRule(GradientMetaOptimizer):
 
 @functools.cache
 def _transformation(rule: Rule) -> Any:
-    # η is applied outside, so that the schedule and the guard can move it without host syncs.
+    # η is applied in outer_step, so that schedule and guard can change it without synchronization.
     return {Rule.adam: torchopt.adam, Rule.sgd: torchopt.sgd, Rule.rmsprop: torchopt.rmsprop}[rule](
         lr=1.0
     )
 
 
 def _clipped(gradient: Tensors, largest: float) -> Tensors:
-    """Scale a gradient down to a norm; not torchopt's, which reads the norm on the host."""
+    """Clip the norm of a gradient. torchopt's function would wait for the device."""
     scale = (largest / (norm(gradient.values()) + 1e-6)).clamp(max=1.0)
     return {name: value * scale for name, value in gradient.items()}
 
 
 def _ordered(tensors: Tensors) -> Tensors:
-    # torchopt keeps its state as a flat tuple in the order of the tree: always the same one.
+    # torchopt's state is a flat tuple in the order of the tree: keep the order fixed.
     return {name: tensors[name] for name in sorted(tensors)}

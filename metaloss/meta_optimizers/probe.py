@@ -1,15 +1,15 @@
-"""Which derivatives of a model are right: tried once, on a few rows, before φ first moves.
+"""Tests once, before the first meta-step and on a few rows, which derivatives of a model are right.
 
-θ moves by reverse mode. An operation may have no derivative of another kind, and then PyTorch says
-so. It may also have a wrong one, or none and nothing is said: an operator of a library in C++, a
-part under ``no_grad``, a gradient that is passed straight through. So each way to compute J v and
-H v is held against reverse mode at random u and v:
+θ is updated by reverse mode. An operation may have no other derivative; then PyTorch raises an
+error. It may also have a wrong one, or none without an error: an operator in C++, a part under
+``no_grad``, a straight-through estimator. So each method to compute J v and H v is compared with
+reverse mode at random u and v:
 
     ⟨u, J v⟩ = ⟨Jᵀu, v⟩,    H v = (∇L(θ + εv) − ∇L(θ − εv)) / 2ε,
 
-in the model's own precision, whose kernels it will use, and in double precision where the model
-allows that. Where θ is not meant to move by the derivative of the outputs (a part of the model is
-detached), an unroll takes what is detached for constant: there H v is that of double backward.
+in the model's own precision, whose kernels a run uses, and in double precision if the model
+supports it. If a part of the model is detached, so that its gradients are not derivatives of the
+outputs, H v is compared with double backward instead.
 """
 
 from __future__ import annotations
@@ -33,25 +33,25 @@ from metaloss.meta_optimizers.probe_rows import double, few, finite, said
 from metaloss.meta_optimizers.products import hvp_and_mixed_vjp, outputs_along
 from metaloss.types import InnerState, StoredStep, Tensors, Window
 
-# Largest relative difference, and the steps of differences as a share of the weights, in double
-# precision and in others: kinks and rounding cost digits.
+# The largest relative difference, and the step size of finite differences relative to the weights:
+# in double precision (True) and in others. Kinks and rounding limit the precision.
 _TOLERANCE, _STEP = {True: 1e-5, False: 5e-3}, {True: 1e-6, False: 1e-2}
 _SECOND_STEP = {True: 1e-4, False: 1e-3}
-# Differences in single precision show only what is plainly wrong.
+# Finite differences in single precision detect only large errors.
 _ROUGH = 0.2
 
 
 @dataclass(frozen=True)
 class Probe:
-    """A model, a loss and a few rows to try derivatives on.
+    """A model, a loss and a few rows to test derivatives on.
 
     Attributes:
         problem: The functions of an inner step.
         phi: φ by name.
-        step: A step on few rows, at weights that no part of the model holds itself.
+        step: A step on a few rows, at weights that no part of the model has itself.
         drawn: A random direction in θ.
-        curves: Whether H v is needed as well: the unroll has several steps.
-        only_wide: Try it in double precision alone, where the model runs in that.
+        curves: Whether H v is needed too, because the unroll has several steps.
+        only_wide: Whether to test only in double precision, if the model supports it.
     """
 
     problem: InnerProblem
@@ -65,11 +65,11 @@ class Probe:
     def two(
         cls, problem: InnerProblem, phi: Tensors, state: InnerState, window: Window
     ) -> list[Probe]:
-        """Return probes of a window's first step near θ and further off.
+        """Return probes of a window's first step, near θ and farther away.
 
-        What a kink hides at one of the places may show at the other.
+        An error that is hidden at one point may be visible at the other.
         """
-        # A batch may be spoiled: the guard is there for that.
+        # A batch may have NaN, which the guard handles.
         batch = pytree.tree_map_only(Tensor, finite, window.batches[0])
         small, buffers, key = few(batch), state.buffers, window.keys[0]
         if _runs(lambda: problem.predict(state.params, buffers, small, key)):
@@ -85,11 +85,14 @@ class Probe:
         return probes
 
     def fault(self, method: Tangents) -> str | None:
-        """Return what is wrong with a way to differentiate the model, None if it is right."""
+        """Return what is wrong with a method of differentiating the model; None if it is right.
+
+        If the model has no gradient at these weights, the result is None.
+        """
         if method is Tangents.differences and (half := self._half) is not None:
-            # θ ± εv is θ in such a type, or some steps of rounding away.
+            # θ ± εv is rounded to θ, or to a few rounding steps from it.
             return f"weights in {str(half).removeprefix('torch.')} have too few digits for it"
-        if not _runs(lambda: self._pulled):  # no model to train, at weights that are far off
+        if not _runs(lambda: self._pulled):
             return None
         wide = self._wide
         in_wide_alone = self.only_wide or method is Tangents.differences
@@ -100,7 +103,7 @@ class Probe:
         return wide._fault(method, precise=True, judges_rough=False)
 
     def loss_fault(self) -> str | None:
-        """Return what is wrong with the loss's mixed derivative in z and φ, None if it is right."""
+        """Return what is wrong with the loss's mixed derivative in z and φ; None if it is right."""
         probe = self._wide or self
         problem, step = probe.problem, probe.step
         with torch.no_grad():
@@ -129,17 +132,17 @@ class Probe:
             )
             true = (ahead - behind) / (2 * size)
             gaps.append(abs(got - true) / max(abs(true), abs(got), 1e-9))
-        # Kinks may lie between the points of one of them.
+        # There may be a kink between the points of one of the two.
         precise = outputs.dtype is torch.float64
         if min(gaps) > (1e-2 if precise else _ROUGH):
-            return f"the loss's derivative in φ is {min(gaps):.0%} off differences"
+            return f"the loss's derivative in φ differs from finite differences by {min(gaps):.0%}"
         return None
 
     def _fault(self, method: Tangents, *, precise: bool, judges_rough: bool) -> str | None:
         tolerance = _TOLERANCE[precise]
         if precise and method is Tangents.differences:
-            # An engine of differences promises no more, and torch's backward of CrossMapLRN2d is
-            # 1e-5 off its own forward.
+            # FiniteDifference itself is no more precise, and torch's backward pass of
+            # CrossMapLRN2d differs from its forward pass by 1e-5.
             tolerance *= 10
         narrow = self.problem.model.narrow or self._half is not None
         if not precise and (method is Tangents.differences or narrow):
@@ -147,18 +150,18 @@ class Probe:
         try:
             gap = self._jacobian_gap(method, precise)
             if not gap <= tolerance:
-                return f"{_WORDS[method]} are {_percent(gap)} off reverse mode"
+                return f"{_WORDS[method]} differ from reverse mode by {_percent(gap)}"
             if self.curves and method is not Tangents.differences:
                 gap = self._curvature_gap(method, precise)
                 judges = precise or judges_rough
                 if judges and not gap <= (tolerance * 100 if precise else _ROUGH):
-                    return f"{_WORDS[method]} of second order are {_percent(gap)} off"
-        except Exception as error:  # PyTorch refuses in many ways
+                    return f"{_WORDS[method]} of second order are wrong by {_percent(gap)}"
+        except Exception as error:  # PyTorch raises many types
             return f"no {_WORDS[method]}: {said(error)}"
         return None
 
     def _jacobian_gap(self, method: Tangents, precise: bool) -> float:
-        """Return |⟨u, J v⟩ − ⟨Jᵀu, v⟩| beside the length of what was multiplied."""
+        """Return |⟨u, J v⟩ − ⟨Jᵀu, v⟩|, relative to the lengths of the vectors."""
         problem, step, direction = self.problem, self.step, self._direction
         if method is Tangents.differences:
             moved = self._difference(self._outputs, direction, _STEP[precise])
@@ -168,12 +171,12 @@ class Probe:
         ahead = float((cotangent * moved).sum())
         back = sum(float((value * direction[name]).sum()) for name, value in pulled.items())
         if not math.isfinite(back):
-            return 0.0  # nothing to hold it against
+            return 0.0  # there is no reference
         scale = max(float(cotangent.norm() * moved.norm()) / cotangent.numel() ** 0.5, abs(back))
         return abs(ahead - back) / scale if scale else 0.0
 
     def _curvature_gap(self, method: Tangents, precise: bool) -> float:
-        """Return the distance of H v from the right one, beside its length."""
+        """Return the relative error of H v."""
         problem, step, direction = self.problem, self.step, self._direction
 
         def by(tangents: Tangents) -> Tensors:
@@ -184,14 +187,14 @@ class Probe:
         curved = by(method)
         if not self._is_derivative(precise):
             return _gap(curved, by(Tangents.reverse), noise)
-        # The smaller step loses to rounding where H v is small, the larger one at kinks.
+        # The smaller step has rounding errors if H v is small, the larger one errors at kinks.
         one, two = (
             self._difference(self._slopes, direction, steps[precise])
             for steps in (_STEP, _SECOND_STEP)
         )
         gap = min(_gap(curved, one, noise), _gap(curved, two, noise))
-        # A curvature may be lost in both exact ways. They are believed where they agree and
-        # differences are rough: where these do not agree with each other either.
+        # Both exact methods may miss a curvature. If they agree, they are accepted only where the
+        # two differences do not agree with each other.
         other = Tangents.reverse if method is not Tangents.reverse else Tangents.forward
         if gap > _TOLERANCE[True] and _gap(one, two, noise) > gap / 10:
             with suppress(Exception):  # PyTorch refuses in many ways
@@ -206,7 +209,7 @@ class Probe:
 
     @cached_property
     def _pulled(self) -> tuple[Tensor, Tensors]:
-        """A cotangent u of the outputs, and Jᵀu of the parameters that reverse mode reaches."""
+        """A cotangent u of the outputs, and Jᵀu for the parameters that the outputs depend on."""
         leaves = {name: p.detach().requires_grad_() for name, p in self.step.state.params.items()}
         with torch.enable_grad():
             outputs = self._outputs(leaves)
@@ -217,12 +220,12 @@ class Probe:
 
     @cached_property
     def _direction(self) -> Tensors:
-        """A direction v in θ: along parameters that move, as steps have it."""
+        """A direction v in θ, along the parameters that the outputs depend on."""
         _, pulled = self._pulled
         return {n: v if n in pulled else torch.zeros_like(v) for n, v in self.drawn.items()}
 
     def _is_derivative(self, precise: bool) -> bool:
-        """Whether reverse mode gives the derivative of the outputs: nothing in it is detached."""
+        """Return whether reverse mode gives the derivative of the outputs: no part is detached."""
         gap = self._jacobian_gap(Tangents.differences, precise)
         return gap <= (_TOLERANCE[True] if precise else _ROUGH)
 
@@ -249,7 +252,7 @@ class Probe:
 
     @cached_property
     def _wide(self) -> Probe | None:
-        """Return the probe in double precision, None where the model runs in its own alone."""
+        """The probe in double precision; None if the model does not support it."""
         if all(p.dtype is torch.float64 for p in self.step.state.params.values()):
             return self
         step = pytree.tree_map_only(Tensor, double, self.step)
@@ -262,12 +265,12 @@ _WORDS = {
     Tangents.forward: "forward-mode derivatives",
     Tangents.unfused: "forward-mode derivatives",
     Tangents.reverse: "derivatives by double backward",
-    Tangents.differences: "differences of the outputs",
+    Tangents.differences: "finite differences of the outputs",
 }
 
 
 def _gap(one: Tensors, other: Tensors, noise: float) -> float:
-    """Return the distance of two products beside the length of the other."""
+    """Return the distance of two vectors relative to the length of the second."""
     scale = float(norm(other.values())) + noise
     return float(norm([one[name] - other[name] for name in other])) / scale if scale else 0.0
 
@@ -275,13 +278,13 @@ def _gap(one: Tensors, other: Tensors, noise: float) -> float:
 def _runs(function: Callable[[], Any]) -> bool:
     try:
         function()
-    except Exception:  # a model of the user's may fail in any way
+    except Exception:  # a model may raise anything
         return False
     return True
 
 
 def _random(like: Tensors, purpose: str) -> Tensors:
-    """Return directions of the size of what they are added to, a little more where that is 0."""
+    """Return random directions, not 0, whose norms are about those of ``like``."""
     found = {}
     for number, (name, value) in enumerate(like.items()):
         draw = torch.randn(value.shape, generator=generator(0, purpose, number)).to(value)

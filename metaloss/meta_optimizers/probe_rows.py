@@ -1,4 +1,4 @@
-"""The rows and numbers that derivatives are tried on, and the words of what fails."""
+"""The rows that derivatives are tested on, and messages of errors."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from torch.utils import _pytree as pytree
 
 from metaloss.types import Batch
 
-# Rows that it is tried on: BatchNorm needs more than one.
+# BatchNorm needs more than one.
 ROWS = 4
 
 
@@ -24,14 +24,14 @@ def few(batch: Batch) -> Batch:
 
 
 def finite(value: Tensor) -> Tensor:
-    """Return a tensor with zeros for what is not finite."""
+    """Return a tensor with zeros instead of NaN and infinities."""
     if not (value.is_floating_point() or value.is_complex()) or value.is_sparse:
         return value
     return torch.nan_to_num(value, nan=0.0, posinf=0.0, neginf=0.0)
 
 
 def double(value: Tensor) -> Tensor:
-    """Return a tensor in double precision; whole numbers stay what they are."""
+    """Return a tensor in double precision; integers are not changed."""
     if value.is_complex():
         return value.to(torch.complex128)
     return value.double() if value.is_floating_point() else value

@@ -1,4 +1,4 @@
-"""Products of a model's derivatives with a direction in θ, without the matrices."""
+"""Products of a model's derivative matrices with a direction in θ."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from metaloss.types import StoredStep, Tensors
 
 
 def mixed_vjp(problem: InnerProblem, phi: Tensors, step: StoredStep, direction: Tensors) -> Tensors:
-    """Return ∂/∂φ ⟨∇_θ L_φ, direction⟩ at the step's θ: J · direction, then the tiny loss twice."""
+    """Return ∂/∂φ ⟨∇_θ L_φ, direction⟩ at the step's θ: J · direction, then the loss twice."""
     outputs, moved = outputs_along(problem, step, direction)
     leaves = {name: value.detach().requires_grad_() for name, value in phi.items()}
     outputs = outputs.detach().requires_grad_()
@@ -40,8 +40,8 @@ def outputs_along(
         with torch.no_grad(), _kernels(problem.tangents):
             outputs, moved = jvp(outputs_at, (step.state.params,), (direction,))
         return outputs, moved
-    # The pullback Jᵀu is linear in u: its own pullback, at any u, takes the direction to
-    # J·direction. Not at u = 0, of which some backward passes take the logarithm.
+    # Jᵀu is linear in u, so that its own vector-Jacobian product with the direction is J·direction
+    # for any u. Not for u = 0, of which some backward passes take the logarithm.
     leaves = {name: p.detach().requires_grad_() for name, p in step.state.params.items()}
     with torch.enable_grad():
         outputs = outputs_at(leaves)

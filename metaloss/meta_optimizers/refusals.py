@@ -1,4 +1,4 @@
-"""Say in one line what an engine cannot differentiate."""
+"""One-line errors for operations that an engine cannot differentiate."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 from metaloss.errors import UnsupportedError
 
-# The words in which PyTorch says that an operation lacks a derivative of the kind asked for.
+# PyTorch's messages about missing derivatives.
 _NO_FORWARD_MODE = (
     "Trying to use forward AD with",
     "jvp is not implemented",
@@ -28,18 +28,18 @@ _NO_DOUBLE_BACKWARD = (
 
 @contextmanager
 def refused_politely(engine: str, *, lacks: str) -> Iterator[None]:
-    """Turn PyTorch's error about a missing derivative into one line.
+    """Replace PyTorch's error about a missing derivative by one line.
 
     Args:
-        engine: The registered name of the engine at work.
-        lacks: What the engine needs, in words.
+        engine: The registered name of the engine.
+        lacks: The derivative that the engine needs, in words.
 
     Raises:
-        UnsupportedError: In place of an error about a derivative that PyTorch does not have.
+        UnsupportedError: Instead of PyTorch's error about a missing derivative.
     """
     try:
         yield
-    # PyTorch says it by this error, or by one derived from it; any other of them goes on below.
+    # PyTorch raises this type or a subclass; other errors are raised again.
     except RuntimeError as error:
         said = str(error).strip().split("\n")[0]
         if not any(words in str(error) for words in _NO_FORWARD_MODE + _NO_DOUBLE_BACKWARD):

@@ -1,4 +1,4 @@
-"""Inner steps taken, recorded and walked back through: what engines without a graph share."""
+"""Inner steps with records, and the pass back through them, for engines without a graph."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from typing import Any, ClassVar
 import torch
 from torch.utils import _pytree as pytree
 
-from metaloss.errors import MetalossError
+from metaloss.errors import check_range
 from metaloss.inner.gradients import filled
 from metaloss.inner.problem import InnerProblem
 from metaloss.inner.steps import as_replay_steps, take_steps
@@ -31,7 +31,7 @@ from metaloss.types import (
 
 
 class Checkpointing(Enum):
-    """Which states of an unroll are kept to walk back over."""
+    """Which states of an unroll are kept for the backward pass."""
 
     all = "all"
     sqrt = "sqrt"
@@ -39,26 +39,25 @@ class Checkpointing(Enum):
 
 @dataclass(frozen=True, kw_only=True)
 class ReverseUnroll(OuterRule):
-    r"""An engine that stores the θ_k of the unroll and goes back over them, one step at a time.
+    r"""An engine that stores the θ_k of the unroll and differentiates it one step at a time.
 
-    With θ' = U(g, θ), g = ∇_θ L_φ(θ) and v = ∇ L_task(θ'), let ḡ be the pullback of v through U.
-    The step's share of the meta-gradient is ∂/∂φ ⟨∇_θ L_φ, ḡ⟩, and the adjoint of θ is what comes
-    through U directly plus the Hessian-vector product ∇²_θθ L_φ ḡ. An engine supplies these two
-    products; memory holds the activations of one step. Buffers count as constants.
+    Let θ' = U(g, θ) be the update with g = ∇_θ L_φ(θ), v = ∇ L_task(θ') and ḡ = (∂U/∂g)ᵀ v. The
+    step's term of the meta-gradient is ∂/∂φ ⟨∇_θ L_φ, ḡ⟩. The adjoint of θ is (∂U/∂θ)ᵀ v plus the
+    Hessian-vector product ∇²_θθ L_φ ḡ. An engine computes these two products. Memory holds the
+    activations of one step. Buffers count as constants.
 
-    Of the K states (θ_k, buffers, optimizer) ``checkpointing=sqrt`` keeps one in ⌈√K⌉ and those of
-    the last segment. The others are computed again from the one before them, a segment at a time,
-    by the inner step that computed them first: the same numbers out of O(√K) states, for up to one
-    more inner step a step.
+    With ``checkpointing=sqrt``, every ⌈√K⌉-th of the K states (θ_k, buffers, optimizer) is kept,
+    and those of the last segment. The others are computed again, segment by segment, with the same
+    results. So O(√K) states are kept, and each inner step is computed at most twice.
 
-    The share of φ and the curvature are means over the rows of the training batch. ``rows=0.25``
-    computes both from a random quarter of each batch. This estimate is unbiased under SGD, whose
-    update is linear in the gradient. The quarter is a block of rows that begins anywhere, drawn
-    anew at each step. Inner steps see all rows.
+    Both products are means over the rows of the training batch. ``rows=0.25`` computes them from a
+    random quarter of each batch. The estimate is unbiased under SGD, whose update is linear in the
+    gradient. The quarter is a contiguous block of rows with a random start, drawn again at each
+    step. Inner steps use all rows.
 
     Reference:
         Chen, Xu, Zhang & Guestrin, "Training Deep Nets with Sublinear Memory Cost", 2016,
-        arXiv 1604.06174: there for layers, here for steps.
+        arXiv 1604.06174 (for layers; here for steps).
     """
 
     stacks: ClassVar[bool] = True
@@ -66,9 +65,7 @@ class ReverseUnroll(OuterRule):
 
     checkpointing: Checkpointing = field(
         default=Checkpointing.all,
-        metadata={
-            "help": "states of an unroll kept in memory: all, or √K of K (recompute the rest)"
-        },
+        metadata={"help": "states of an unroll to keep in memory: all, or sqrt (√K of K)"},
     )
 
     rows: float = field(
@@ -79,8 +76,7 @@ class ReverseUnroll(OuterRule):
     def __post_init__(self) -> None:
         """Check the ranges."""
         super().__post_init__()
-        if not 0 < self.rows <= 1:
-            raise MetalossError(f"meta_optimizer.rows={self.rows}: expected a number in (0, 1]")
+        check_range("meta_optimizer.rows", self.rows, 0 < self.rows <= 1, "a number in (0, 1]")
 
     @abstractmethod
     def mixed_vjp(
@@ -95,17 +91,17 @@ class ReverseUnroll(OuterRule):
         """Return (∇²_θθ L_φ · direction, ∂/∂φ ⟨∇_θ L_φ, direction⟩) at the step's θ."""
 
     def keeps(self, index: int, unroll: int) -> bool:
-        """Return whether the state before step ``index`` of an unroll is kept in its record."""
+        """Return whether the state before step ``index`` of an unroll is kept."""
         if self.checkpointing is Checkpointing.all:
             return True
         length = math.isqrt(unroll - 1) + 1  # ⌈√K⌉
-        # The last segment is the first to be walked back over: nothing would be saved there.
+        # The backward pass begins with the last segment, so its states are needed at once.
         return index % length == 0 or index // length == (unroll - 1) // length
 
     def meta_gradient(
         self, problem: InnerProblem, phi: Tensors, state: InnerState, window: Window
     ) -> MetaGradient:
-        """Take K inner steps from ``state``; return d(task loss)/dφ there. See the contract."""
+        """Take K inner steps and return d(task loss)/dφ; see the contract."""
         unroll = as_replay_steps(window.batches, window.keys)
         keeps = partial(self.keeps, unroll=len(unroll))
         state, records, inner, train_task = take_steps(problem, phi, state, unroll, keeps)
@@ -120,7 +116,7 @@ class ReverseUnroll(OuterRule):
         steps: Sequence[StoredStep | ReplayStep],
         judgement: Judgement,
     ) -> Tensors:
-        """Return d(task loss)/dφ through steps that were taken: what was kept is not run again."""
+        """Return d(task loss)/dφ through steps that were taken already, from their records."""
         return self._walk(problem, phi, list(steps), judgement.adjoint, judgement.buffers)
 
     def _walk(
@@ -131,11 +127,10 @@ class ReverseUnroll(OuterRule):
         adjoint: Tensors,
         after: Tensors,
     ) -> Tensors:
-        """Return the sum of the steps' shares of d(task loss)/dφ, from the last θ's adjoint.
+        """Return d(task loss)/dφ, the sum of all steps' terms, from the adjoint of the last θ.
 
-        ``after`` are the buffers after the last step.
-
-        Records are taken off the list, so that they go when they are done with.
+        ``after`` are the buffers after the last step. Records are removed from the list after use,
+        so that their memory is freed.
         """
         total = {name: torch.zeros_like(value) for name, value in phi.items()}
         state_adjoint: Any = None
@@ -162,9 +157,9 @@ class ReverseUnroll(OuterRule):
         state_adjoint: Any,
         first: bool,
     ) -> tuple[Tensors, Any, Tensors]:
-        """Go one step back: return the adjoints before it, and its share of φ.
+        """Go one step back: return the adjoints before it, and its term of the meta-gradient.
 
-        Nothing lies before the first step: its adjoints are not needed.
+        Before the first step, the adjoints are not needed.
         """
         direct, direction, state_adjoint = pull_update(problem, step, adjoint, state_adjoint)
         direction = filled(direction, step.state.params)
@@ -177,7 +172,7 @@ class ReverseUnroll(OuterRule):
 def _last_segment(
     problem: InnerProblem, phi: Tensors, steps: list[StoredStep | ReplayStep]
 ) -> list[StoredStep]:
-    """Take a kept step and all that follow it off the list; return them with their states."""
+    """Remove the last segment from the list; return its steps with their states."""
     after: list[ReplayStep] = []
     while not isinstance(kept := steps.pop(), StoredStep):
         after.insert(0, kept)
@@ -191,7 +186,7 @@ def _last_segment(
 def pull_update(
     problem: InnerProblem, step: StoredStep, adjoint: Tensors, state_adjoint: Any
 ) -> tuple[Tensors, Tensors, Any]:
-    """Pull (θ', state')'s adjoint through the optimizer's update, to θ, ∇_θ L and its state."""
+    """Return the adjoints of θ, ∇_θ L and the optimizer's state from those after the update."""
     leaves, spec = pytree.tree_flatten((step.state.params, step.grads, step.state.optimizer))
     moving = [index for index, leaf in enumerate(leaves) if leaf.is_floating_point()]
     leaves = [leaf.detach() for leaf in leaves]
@@ -213,7 +208,7 @@ def pull_update(
         allow_unused=True,
         materialize_grads=True,
     )
-    # Integer leaves (the step counter) get zeros that no one reads, so that the trees match.
+    # Integer leaves (the step counter) get zeros, so that the trees match.
     result = [torch.zeros_like(leaf) for leaf in leaves]
     for index, value in zip(moving, pulled, strict=True):
         result[index] = value

@@ -1,4 +1,4 @@
-"""What every search has in common: how many candidates, and how their fitness is found."""
+"""The options of all searches."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ from dataclasses import dataclass, field
 from enum import Enum
 
 from metaloss.contracts import SearchMetaOptimizer
-from metaloss.errors import MetalossError
+from metaloss.errors import MetalossError, check_range
 
 
 class FitnessOf(Enum):
-    """What of the validation rows is a candidate's fitness."""
+    """Which number on the validation rows is a candidate's fitness."""
 
     metric = "metric"
     task_loss = "task_loss"
@@ -18,11 +18,14 @@ class FitnessOf(Enum):
 
 @dataclass(frozen=True, kw_only=True)
 class SearchRule(SearchMetaOptimizer):
-    """The options of every search, over and above its own.
+    """The options of all searches.
 
-    Every candidate trains a model for ``fitness_steps`` steps, all from the same fresh weights on
-    the same batches: its fitness is a function of the candidate alone. With ``local_steps`` its
-    parameters are first moved along the meta-gradient, as EvoMAL does.
+    Every candidate trains a network for ``fitness_steps`` steps, with the same initial weights and
+    batches, so that its fitness does not depend on other candidates. With ``local_steps``, its
+    parameters are first learned by meta-gradients, as in EvoMAL.
+
+    Raises:
+        MetalossError: If an option is out of range.
     """
 
     population: int = field(default=25, metadata={"help": "candidates in a generation"})
@@ -42,9 +45,11 @@ class SearchRule(SearchMetaOptimizer):
         default=0,
         metadata={"help": "meta-steps on each candidate before it is evaluated"},
     )
-    local_lr: float = field(default=1e-3, metadata={"help": "η of those meta-steps"})
+    local_lr: float = field(
+        default=1e-3, metadata={"help": "meta-learning rate η of local steps, > 0"}
+    )
     local_engine: str = field(
-        default="mixed", metadata={"help": "engine of their meta-gradient: mixed, ..."}
+        default="mixed", metadata={"help": "engine of local steps, such as mixed"}
     )
     group: int = field(
         default=25,
@@ -64,18 +69,15 @@ class SearchRule(SearchMetaOptimizer):
             self._require(option, getattr(self, option) >= 1, "a number ≥ 1")
         self._require("local_steps", self.local_steps >= 0, "a number ≥ 0")
         self._require("local_lr", self.local_lr > 0, "a positive number")
-        self._require("early_end", 0 <= self.early_end < 1, "a share from 0 up to 1")
+        self._require("early_end", 0 <= self.early_end < 1, "a share in [0, 1)")
         name = self.workers.isidentifier()
         whole = self.workers.isascii() and self.workers.isdigit() and int(self.workers) >= 1
         self._require("workers", whole or name, "a number ≥ 1, or ray")
         if self.address is not None and not name:
             raise MetalossError(
-                f"meta_optimizer.address={self.address} with workers={self.workers}: an address "
-                "is for workers=ray"
+                f"meta_optimizer.address={self.address} with workers={self.workers}: expected "
+                "workers=ray"
             )
 
     def _require(self, option: str, holds: bool, expected: str) -> None:
-        if not holds:
-            raise MetalossError(
-                f"meta_optimizer.{option}={getattr(self, option)}: expected {expected}"
-            )
+        check_range(f"meta_optimizer.{option}", getattr(self, option), holds, expected)

@@ -1,4 +1,4 @@
-"""The exact meta-gradient by an unroll through torchopt's functional door."""
+"""The exact meta-gradient, by an unroll with torchopt's functional interface."""
 
 from __future__ import annotations
 
@@ -19,18 +19,22 @@ from metaloss.types import Batch, InnerState, MetaGradient, Tensors, Window
 
 @dataclass(frozen=True, kw_only=True)
 class TorchOpt(OuterRule):
-    """Exact meta-gradient: the inner steps as a torchopt transformation, autograd back through all.
+    """Exact meta-gradient: autograd through inner steps of a torchopt transformation.
 
-    The inner optimizer becomes a ``torchopt.base.GradientTransformation``, so that the numbers are
-    those of every other exact engine (torchopt's own Adam is not differentiable where all gradients
-    were zero).
+    The inner optimizer becomes a ``torchopt.base.GradientTransformation``, so that the results
+    equal those of the other exact engines. (torchopt's own Adam is not differentiable if all
+    gradients were zero.)
 
-    Cost of an online step, in forwards of the model: about 12, where plain training is 3; memory
+    Cost of an online step, in forward passes of the model: about 12; a plain step takes 3. Memory
     holds the activations of all steps of the unroll. The model and the loss need second derivatives
     in reverse mode, and no forward mode.
 
     Reference:
         Ren et al., "TorchOpt: An Efficient Library for Differentiable Optimization", JMLR 2023.
+
+    Example:
+        >>> TorchOpt(lr=0.01).exact
+        True
     """
 
     methods: ClassVar[tuple[Tangents, ...]] = (Tangents.reverse,)
@@ -38,7 +42,7 @@ class TorchOpt(OuterRule):
     def meta_gradient(
         self, problem: InnerProblem, phi: Tensors, state: InnerState, window: Window
     ) -> MetaGradient:
-        """Take K inner steps from ``state``; return d(task loss)/dφ there. See the contract."""
+        """Take K inner steps and return d(task loss)/dφ; see the contract."""
         with refused_politely("torchopt", lacks="double backward"):
             unroll = _FunctionalUnroll(problem, state)
             return through_graph(problem, phi, state.buffers, window, unroll)
@@ -61,7 +65,7 @@ def as_transformation(optimizer: InnerOptimizer) -> Any:
     def update(
         updates: Tensors, state: Any, *, params: Tensors | None = None, inplace: bool = True
     ) -> tuple[Tensors, Any]:
-        # Pure whatever ``inplace`` says: it allows the arguments to be overwritten, no more.
+        # ``inplace`` allows to overwrite the arguments, but does not require it.
         assert params is not None, "this transformation needs the parameters"
         new, state = optimizer.update(updates, state, params)
         return {name: new[name] - value for name, value in params.items()}, state
@@ -70,7 +74,7 @@ def as_transformation(optimizer: InnerOptimizer) -> Any:
 
 
 class _FunctionalUnroll:
-    """θ and the optimizer's state as values that torchopt's functions renew."""
+    """θ and the optimizer's state, updated by torchopt's functions."""
 
     def __init__(self, problem: InnerProblem, state: InnerState) -> None:
         self._problem = problem

@@ -1,4 +1,4 @@
-"""A module as a pure function: what it is called with, and what is set for a pass and put back.
+"""A module as a pure function of its parameters, buffers and a key.
 
 May import ``processes``.
 """

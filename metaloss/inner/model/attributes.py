@@ -1,4 +1,4 @@
-"""Plain attributes of a model's parts: state that is neither a parameter nor a buffer."""
+"""Plain attributes of a model's submodules: state that is neither parameter nor buffer."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from torch import Tensor, nn
 
-# What every module has: registries, hooks, the mode.
+# Attributes of every module: registries, hooks, the mode.
 _INTERNAL = frozenset(vars(nn.Module())) | {"forward"}
 _CONTAINERS = (list, dict, set, deque)
 _SIMPLE = (int, float, str, bool, type(None))
@@ -17,7 +17,7 @@ _MISSING = object()
 
 
 def tensor_attributes(module: nn.Module) -> dict[str, tuple[nn.Module, str]]:
-    """Return where a module keeps tensors in plain attributes: (part, attribute) by full name."""
+    """Return tensors in plain attributes of a module: (submodule, attribute) by full name."""
     found = {}
     for path, part in module.named_modules():
         for name, value in vars(part).items():
@@ -27,11 +27,11 @@ def tensor_attributes(module: nn.Module) -> dict[str, tuple[nn.Module, str]]:
 
 
 class Attributes:
-    """The plain attributes of some modules as they are now, to compare with and to go back to."""
+    """A snapshot of the plain attributes of some modules, to compare with and to restore."""
 
     def __init__(self, modules: Iterable[nn.Module]) -> None:
         self._before = [(part, _plain(part)) for part in modules]
-        # Containers are changed in place.
+        # Containers may be changed in place, so that their contents are copied.
         self._contents = {
             id(value): (value, _copied(value))
             for _, values in self._before
@@ -40,7 +40,7 @@ class Attributes:
         }
 
     def changed(self) -> list[tuple[nn.Module, str, Any, Any]]:
-        """Return (part, attribute, before, now) for every one that is another now."""
+        """Return (submodule, attribute, before, now) for every attribute that has changed."""
         found = []
         for part, before in self._before:
             now = _plain(part)
@@ -51,7 +51,7 @@ class Attributes:
         return found
 
     def restore(self) -> None:
-        """Go back."""
+        """Restore the snapshot."""
         for part, before in self._before:
             values = vars(part)
             for name in _plain(part).keys() - before.keys():
@@ -77,14 +77,14 @@ class Attributes:
             return type(old) is type(new) and _same_contents(old, new)
         try:
             return type(old) is type(new) and bool(old == new)
-        except Exception:  # what cannot be compared is another object
+        except Exception:  # not comparable
             return False
 
 
 def overwritten(old: Any, new: Any) -> bool:
-    """Whether one value only took the place of another: tensors and arrays, also in containers.
+    """Return whether a value was only overwritten: tensors and arrays, also in containers.
 
-    What is in a container that grows, and a number that changes, is something that is kept.
+    A container that grows, or a number that changes, carries information from pass to pass.
     """
     if isinstance(old, Tensor | np.ndarray):
         return isinstance(new, Tensor | np.ndarray)

@@ -1,4 +1,4 @@
-"""BatchNorm whose statistics are the whole batch's where a pass has some of its rows."""
+"""BatchNorm with the statistics of the whole batch in a pass over a part of its rows."""
 
 from __future__ import annotations
 
@@ -15,25 +15,25 @@ _KINDS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
 
 
 class SharedBatchNorm:
-    r"""What an ``nn.BatchNorm`` does over all processes; without a share it is just that.
+    r"""The forward pass of an ``nn.BatchNorm`` over the rows of all processes.
 
-    A sample of a batch's rows is normalised by the whole batch's moments, which are known from the
-    pass that had all rows. Only their derivatives are the sample's.
+    A sample of the rows is normalised by the moments of the whole batch, which are known from the
+    pass over all rows. The derivatives of the moments are computed from the sample.
 
     torch's own SyncBatchNorm has no CPU path, no forward mode and no double backward. Here each
-    process gives its rows' mean m_r and mean square deviation v_r over n_r values of a channel, and
-    all compute the whole batch's by the formula of Chan, Golub & LeVeque (1979), which loses no
-    digits where the mean is large:
+    process computes the mean m_r and the variance v_r of its n_r values of a channel. They are
+    combined by the formula of Chan, Golub & LeVeque (1979), which is precise for large means too:
 
         m = Σ w_r m_r,   v = Σ w_r (v_r + (m_r − m)²),   w_r = n_r / Σ n_r
 
-    One exchange forward, one for each derivative: the statistics are gathered to be used by each
-    process on its own rows, so that their cotangents are added up (``copy`` after ``gather``).
+    There is one exchange in the forward pass and one for each derivative. Each process uses the
+    gathered statistics for its own rows, so that their cotangents are summed (``copy`` after
+    ``gather``).
 
     Attributes:
-        norm: The module, in whose place :meth:`forward` runs.
-        share: The process's rows, set before each forward pass.
-        known: (2, F) mean and unbiased variance of the whole batch, where a pass has a sample.
+        norm: The module whose ``forward`` is replaced.
+        share: The rows of this process, set before each forward pass; None: all rows.
+        known: (2, F) mean and unbiased variance of the whole batch, if the pass has a sample.
     """
 
     def __init__(self, norm: _BatchNorm, name: str) -> None:
@@ -43,7 +43,7 @@ class SharedBatchNorm:
         self._total = self._sampled = 1
 
     def begin(self, share: Share | None, sample: RowSample | None) -> None:
-        """Begin a forward pass over a sample of a batch's rows, or over all of them."""
+        """Prepare a forward pass over a sample of a batch's rows, or over all rows."""
         self.share, self.known = share, None
         if sample is not None:
             self.known = sample.moments.get(self.name)
@@ -51,7 +51,7 @@ class SharedBatchNorm:
             self._sampled = len(sample.rows) if share is None else share.total
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return x (B, F, *) with every channel normalised; buffers are renewed in train mode."""
+        """Return x (B, F, *) with every channel normalised; update the buffers in train mode."""
         if not self.norm.training and self.norm.running_mean is not None:
             return self._by(x, self.norm.running_mean, self.norm.running_var)
         wide = x.float() if x.dtype in (torch.bfloat16, torch.float16) else x
@@ -76,18 +76,18 @@ class SharedBatchNorm:
         return batch_norm(x, mean, var, self.norm.weight, self.norm.bias, False, 0.0, self.norm.eps)
 
     def _moments(self, x: Tensor) -> tuple[Tensor, Tensor, int]:
-        """Return the mean (F,), the mean square deviation (F,) and the number of values of each."""
+        """Return the mean (F,), the variance (F,) and the number of values per channel."""
         dims = [0, *range(2, x.dim())]
         mean, var = x.mean(dims), x.var(dims, correction=0)
-        # In evaluation mode too, where there are no running statistics.
+        # In evaluation mode too, if there are no running statistics.
         share = self.share
         count = x.numel() // x.shape[1]
         if share is None:
             return mean, var, count
         ranks = share.ranks
         one = ranks.share(ranks.size)
-        told = gather(torch.stack((mean, var)).unsqueeze(0), one)
-        means, variances = copy({"told": told}, ranks)["told"].unbind(1)
+        gathered = gather(torch.stack((mean, var)).unsqueeze(0), one)
+        means, variances = copy({"moments": gathered}, ranks)["moments"].unbind(1)
         weights = x.new_tensor(ranks.sizes(share.total)).div(share.total).unsqueeze(1)
         mean = (weights * means).sum(0)
         var = (weights * (variances + (means - mean) ** 2)).sum(0)
@@ -111,21 +111,22 @@ class SharedBatchNorm:
 
 
 def shared_batch_norms(module: nn.Module) -> list[SharedBatchNorm]:
-    """Return one for every BatchNorm in a module; one under two names counts once."""
-    # A class of the user's that derives from one of them may do something else.
+    """Return a `SharedBatchNorm` for every BatchNorm of a module. A shared module counts once."""
+    # A subclass may compute something else.
     return [
         SharedBatchNorm(part, name) for name, part in module.named_modules() if type(part) in _KINDS
     ]
 
 
 def batch_moments(norms: list[SharedBatchNorm], before: Tensors, after: Tensors) -> Tensors:
-    """Return what each BatchNorm saw in a training pass, from its buffers before and after it.
+    """Return the batch moments of a training pass, from the buffers before and after it.
 
-    The running mean moves by m ← m + a (m_batch − m), and the running variance likewise.
+    The running mean is updated by m ← m + a (m_batch − m), and the running variance in the same
+    way.
 
     Returns:
-        (2, F) mean and unbiased variance of the batch, by the names of the norms in train mode that
-        have running statistics.
+        (2, F) mean and unbiased variance of the batch, by the name of each BatchNorm in training
+        mode that has running statistics.
     """
     found = {}
     for one in norms:

@@ -1,4 +1,4 @@
-"""How a model is called with a batch's inputs, and which of its outputs are the raw outputs."""
+"""How a model is called with inputs, and which of its outputs are the raw outputs."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from torch import Tensor, nn
 
 from metaloss.errors import MetalossError
 
-# Where models that return several things keep their raw outputs.
+# Names of raw outputs in models that return several things.
 _NAMES = ("logits", "out", "output", "outputs", "prediction_logits")
 
 
 def arguments(module: nn.Module, inputs: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
     """Return the positional and named arguments of the model's forward pass.
 
-    A tensor is the one argument. A dictionary is handed over by name where the forward pass has
-    parameters of these names, as those of Hugging Face do; a tuple or list one by one where it
-    needs as many. Otherwise they are the one argument as well.
+    A tensor is the only argument. A dictionary is passed by name if the forward method has
+    parameters of these names, as in Hugging Face models. A tuple or list is passed as several
+    arguments if the method needs several. Otherwise they are the only argument.
 
     Example:
         >>> import torch
@@ -45,18 +45,18 @@ def arguments(module: nn.Module, inputs: Any) -> tuple[tuple[Any, ...], dict[str
 def _parameters(module: nn.Module) -> list[inspect.Parameter]:
     try:
         return list(inspect.signature(module.forward).parameters.values())
-    except (TypeError, ValueError):  # written in C
+    except (TypeError, ValueError):  # implemented in C
         return []
 
 
 def raw_outputs(outputs: Any) -> Tensor:
     """Return the raw outputs among what a model returned.
 
-    A tensor; else the entry or attribute ``logits`` or ``out``; else the first tensor of a tuple,
-    list or dictionary.
+    They are the returned tensor; or the entry or attribute ``logits``, ``out`` or similar; or the
+    first tensor of a tuple, list or dictionary.
 
     Raises:
-        MetalossError: If there is none.
+        MetalossError: If there is no tensor.
 
     Example:
         >>> import torch
@@ -78,5 +78,5 @@ def raw_outputs(outputs: Any) -> Tensor:
                 return value
     raise MetalossError(
         f"the model returns a {type(outputs).__name__} without a tensor: expected raw outputs "
-        "(B, C, *), or a tuple or dictionary that has them first or under 'logits' or 'out'"
+        "(B, C, *), or a tuple or dictionary with them at the first place or as 'logits' or 'out'"
     )

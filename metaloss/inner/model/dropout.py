@@ -1,4 +1,4 @@
-"""Dropout whose mask is a function of a key."""
+"""Dropout with a mask that depends only on a key."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from metaloss.inner.processes.ranks import Share
 
 
 class KeyedDropout:
-    """What an ``nn.Dropout`` does in a pass: its mask depends on (key, module, call in the pass).
+    """The forward pass of an ``nn.Dropout`` with a mask that depends on (key, module, call).
 
-    The module's own ``p`` and mode are read at every call.
+    The module's rate and mode are read at every call.
 
     Attributes:
         key: 0-d int64, set before each pass.
-        calls: Calls so far in the pass.
-        share: Which rows of the whole batch this process has, None for all of them.
+        calls: The number of calls so far in the pass.
+        share: The process's rows of the batch; None: all rows.
         rows: (M,) row numbers in the whole batch, where a pass has some of them.
     """
 
@@ -33,7 +33,7 @@ class KeyedDropout:
         self.key, self.share, self.rows, self.calls = key, share, rows, 0
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return x with its mask applied, in the module's place."""
+        """Return x with the mask applied."""
         p = self.module.p
         if not self.module.training or p == 0:
             return x
@@ -42,10 +42,10 @@ class KeyedDropout:
         salt = self._index * 2**16 + self.calls
         self.calls += 1
         share = self.share
-        # Rows are the outermost dimension: the whole mask's numbers before this process's own.
+        # Rows are the first dimension: skip the numbers of the rows before this process's own.
         first = 0 if share is None else share.first * (x.numel() // share.rows)
         keep = uniform(self.key, salt, x.shape, first, self._rows_of(x)) >= p
-        # p = 1 keeps nothing: 0 · x, not 0 / 0.
+        # With p = 1 the result is 0, and not 0 / 0.
         scale = 0.0 if p == 1 else 1 / (1 - p)
         if self.module.inplace:
             return x.mul_(keep.to(x.dtype)).mul_(scale)
@@ -61,7 +61,7 @@ class KeyedDropout:
 
 
 def keyed_dropouts(module: nn.Module) -> list[KeyedDropout]:
-    """Return one for every ``nn.Dropout`` in a module; one under two names counts once."""
-    # A subclass of the user's may do something else.
+    """Return one for every ``nn.Dropout`` in a module; a shared one counts once."""
+    # A subclass may compute something else.
     found = [part for part in module.modules() if type(part) is nn.Dropout]
     return [KeyedDropout(part, index) for index, part in enumerate(found)]

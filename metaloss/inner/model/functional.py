@@ -34,22 +34,21 @@ from metaloss.types import RowSample, Tensors
 class FunctionalModel(ModuleView):
     """``(params, buffers, inputs, key) -> (outputs, new buffers)``, for any ``nn.Module``.
 
-    θ is the parameters that require a gradient, tied ones once, complex ones as pairs of real
-    numbers. "Buffers" is the rest of what the outputs depend on: the module's buffers, its frozen
-    parameters, and tensors that its parts keep in plain attributes. What a pass writes into other
-    attributes is put back. ``nn.Dropout`` draws its mask from the key. Other randomness runs under
-    generators seeded by the key: eager code only, and it costs a host sync on CUDA (see
-    :attr:`foreign_randomness`).
+    θ is the parameters that require a gradient: tied ones once, complex ones as pairs of real
+    numbers. "Buffers" means all other tensors that the outputs depend on: the module's buffers, its
+    frozen parameters, and tensors in plain attributes. Changes of other attributes are undone after
+    a pass. ``nn.Dropout`` draws its mask from the key. Other random generators are seeded by the
+    key in eager code; this costs a synchronisation on CUDA (see :attr:`foreign_randomness`).
 
     Args:
-        module: The base model.
-        autocast: Run training forwards in this type (``torch.bfloat16``); outputs come back in
-            the parameters' type.
-        channels_last: Lay inputs and filters (4-d) out with channels last.
-        shared: Whether the rows of a batch may be spread over processes: ``share`` at a call.
-        live: Call the module itself, as it is at every call: its modes, hooks and parts (call
-            :meth:`refresh` when it may have changed). Otherwise a copy is taken, whose training
-            passes are in train mode if the module as a whole is in evaluation mode.
+        module: The network.
+        autocast: The type of training forward passes (``torch.bfloat16``); the outputs have the
+            parameters' type.
+        channels_last: Whether to store inputs and filters (4-d) with channels last.
+        shared: Whether the rows of a batch may be in several processes: ``share`` at a call.
+        live: Whether to call the module itself, with its current modes, hooks and submodules (call
+            :meth:`refresh` when it may have changed). Otherwise a copy is called; its training
+            passes are in train mode even if the module is in evaluation mode.
 
     Example:
         >>> model = FunctionalModel(nn.Linear(3, 2))
@@ -77,7 +76,7 @@ class FunctionalModel(ModuleView):
         super().__init__(self.module, module, channels_last=channels_last, shared=shared)
 
     def module_with(self, params: Tensors, buffers: Tensors) -> nn.Module:
-        """Return an ordinary module, on the CPU, that holds these values."""
+        """Return an ordinary module on the CPU with these values."""
         module = duplicate(self._original).cpu()
         write_back(module, params, buffers)
         return module
@@ -89,17 +88,17 @@ class FunctionalModel(ModuleView):
 
     @property
     def narrow(self) -> bool:
-        """Whether training passes run in a type of few digits."""
+        """Whether training passes run in half precision."""
         return self._autocast is not None
 
     @property
     def writes_params(self) -> tuple[str, ...]:
-        """Names of parameters that a forward pass changes in place, as far as is known."""
+        """Names of parameters that a forward pass changes in place; empty before the first pass."""
         return () if self.traits is None else self.traits.writes_params
 
     @property
     def foreign_randomness(self) -> bool | None:
-        """Whether the model draws outside of ``nn.Dropout``; None before the first forward."""
+        """Whether the model draws random numbers outside of ``nn.Dropout``; None if not known."""
         return None if self.traits is None else bool(self.traits.foreign)
 
     def __call__(
@@ -113,20 +112,20 @@ class FunctionalModel(ModuleView):
         share: Share | None = None,
         sample: RowSample | None = None,
     ) -> tuple[Tensor, Tensors]:
-        """Return the outputs and the buffers after the forward pass; nothing is mutated.
+        """Return the outputs and the buffers after the forward pass. No argument is changed.
 
         Args:
             params: θ by name.
             buffers: The buffers by name.
             inputs: (B, ...), or a tuple, list or dictionary of such tensors: see `arguments`.
-            key: Decides the dropout masks in train mode; 0-d int64.
-            train: A training pass, or one in evaluation mode.
-            share: Which rows of a batch the inputs are, where other processes have the others:
-                dropout masks and batch statistics are then the whole batch's.
+            key: Determines the dropout masks in train mode; 0-d int64.
+            train: Whether the pass is in train mode, or in evaluation mode.
+            share: Which rows of a batch the inputs are, if other processes have the others. Dropout
+                masks and batch statistics are then those of the whole batch.
             sample: Which rows of a batch the inputs are, where the others are left out: likewise.
 
         Raises:
-            MetalossError: At the first training pass, if it cannot be repeated: see `examined`.
+            MetalossError: At the first training pass, if it cannot be repeated; see `examined`.
         """
         if train and self.traits is None and on_plain_numbers():
             self.examine(params, buffers, inputs, key)
@@ -147,7 +146,7 @@ class FunctionalModel(ModuleView):
         if before is not None and not (
             before[1] == glance() and torch.equal(before[0], torch.get_rng_state())
         ):
-            # It draws since lately: the pass is run again as its others will be.
+            # The model has begun to draw random numbers: run the pass again with seeds.
             torch.set_rng_state(before[0])
             assert traits is not None
             self.traits = traits._replace(foreign=tuple(sources(self.module.modules())))
@@ -165,7 +164,7 @@ class FunctionalModel(ModuleView):
     def examine(
         self, params: Tensors, buffers: Tensors, inputs: Any, key: Tensor | None = None
     ) -> Traits:
-        """Find out what a training pass does beside computing; costs two, and one backward."""
+        """Find the side effects of a training pass by two forward passes and a backward pass."""
         refuse_gradient_hooks(self._original)
         given = {name: p.detach().clone().requires_grad_() for name, p in params.items()}
 
@@ -175,7 +174,7 @@ class FunctionalModel(ModuleView):
             outputs, after = self._pass(given, own, rows, key, True)
             for name in list(self._attributes):
                 if after[name].shape != buffers[name].shape:
-                    # It has the rows of a batch: it is left there, and not gone on from.
+                    # The tensor depends on the batch's size, and is not state.
                     self._overwritten.add(name)
                     del self._attributes[name]
             pairs = {
@@ -200,7 +199,7 @@ class FunctionalModel(ModuleView):
         share: Share | None = None,
         sample: RowSample | None = None,
     ) -> tuple[Tensor, Tensors]:
-        """Run the module; ``buffers`` are written into."""
+        """Run the module; ``buffers`` may be changed in place."""
         given = {
             name: torch.view_as_complex(value) if name in self._complex else value
             for name, value in params.items()
@@ -225,24 +224,25 @@ class FunctionalModel(ModuleView):
                 after[name] = left if isinstance(left, Tensor) else buffers[name]
         if self._autocast is not None:
             outputs = outputs.to(next(iter(params.values())).dtype)
-        # A frozen parameter is handed on as it is, so that nothing is copied for it.
+        # Frozen parameters are not copied.
         return outputs, {
             name: value if self._rests(name) else after[name].detach()
             for name, value in buffers.items()
         }
 
     def _refuse_untied(self, given: Tensors) -> None:
-        """Raise if a pass left two tensors under the names of one."""
+        """Raise if a pass replaced one of two tied tensors."""
         for other, name in self._tied.items():
             if given[other] is not given[name]:
                 raise MetalossError(
-                    f"the model's {name!r} is {other!r} as well, and its forward pass makes two "
-                    "tensors of the one: run the model once on a batch first, or write in place"
+                    f"the model's {name!r} and {other!r} are one tensor, and its forward pass "
+                    "replaces one of them: run the model once on a batch first, or change the "
+                    "tensor in place"
                 )
 
     @contextmanager
     def _around(self, train: bool, whole: bool) -> Iterator[None]:
-        """Set everything that one pass needs, and put it back."""
+        """Set everything that a pass needs, and restore it at the end."""
         parts: dict[nn.Module, Any] = {one.module: one.forward for one in self._dropouts}
         if self._shared or not whole:
             parts |= {one.norm: one.forward for one in self._norms}
@@ -260,7 +260,7 @@ class FunctionalModel(ModuleView):
 
     @contextmanager
     def _random(self, train: bool, key: Tensor | None) -> Iterator[None]:
-        """Give foreign randomness a seed."""
+        """Seed random generators other than that of ``nn.Dropout``."""
         traits = self.traits
         used = sources(self.module.modules()) if traits is None else traits.foreign
         if not used or not is_number(key):

@@ -1,4 +1,4 @@
-"""Small things that are done to the parts of a module for one pass, and undone after it."""
+"""Changes of a module's submodules for one pass, and checks."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from metaloss.errors import MetalossError
 
 _SIMPLE = (int, float, bool, str, type(None))
-# What every module has, beside its mode: looked at by itself.
+# Attributes of every module, except its mode.
 _REGISTRIES = frozenset(vars(nn.Module())) - {"training"} | {"forward"}
 _HOOKS = (
     "_forward_hooks",
@@ -26,7 +26,7 @@ def duplicate(module: nn.Module) -> nn.Module:
     """Return a deep copy.
 
     Raises:
-        MetalossError: If a part keeps a computed tensor, as the old ``weight_norm`` does.
+        MetalossError: If a submodule has a computed tensor as attribute, as old ``weight_norm``.
     """
     try:
         return copy.deepcopy(module)
@@ -35,8 +35,8 @@ def duplicate(module: nn.Module) -> nn.Module:
             for name, value in vars(part).items():
                 if isinstance(value, Tensor) and value.grad_fn is not None:
                     raise MetalossError(
-                        f"the model's part {path or 'itself'!r} keeps the computed tensor {name!r} "
-                        "in a plain attribute, so that it cannot be copied (the old "
+                        f"the model's part {path or 'itself'!r} has the computed tensor {name!r} "
+                        "as a plain attribute, so that it cannot be copied (the old "
                         "torch.nn.utils.weight_norm does this): use "
                         "torch.nn.utils.parametrizations.weight_norm"
                     ) from error
@@ -44,20 +44,20 @@ def duplicate(module: nn.Module) -> nn.Module:
 
 
 def refuse_gradient_hooks(module: nn.Module) -> None:
-    """Raise if a parameter has hooks of its own: they would not see the gradients of a step."""
+    """Raise if a parameter has hooks: they would not get the gradients of a step."""
     for name, value in module.named_parameters():
         if value._backward_hooks or getattr(value, "_post_accumulate_grad_hooks", None):
             raise MetalossError(
                 f"the model's parameter {name!r} has a hook on its gradient (register_hook), which "
-                "no step here would run: change the gradient in the forward pass, or the loss"
+                "would not be called: change the forward pass or the loss instead"
             )
 
 
 def tied_names(module: nn.Module) -> dict[str, str]:
-    """Return the further places of tied parameters and buffers: {name: the first name}.
+    """Return the further names of tied parameters and buffers: {name: the first name}.
 
-    A tensor of a module that itself has two names is in one place: it is put there once.
-    ``functional_call``, left to find tied weights, would do it twice, and not put the old one back.
+    A tensor of a module that has two names itself is not tied. (``functional_call`` with
+    ``tie_weights=True`` would replace it twice and not restore the old one.)
     """
     first: dict[int, str] = {}
     places: set[tuple[int, str]] = set()
@@ -79,9 +79,9 @@ def tied_names(module: nn.Module) -> dict[str, str]:
 
 @contextmanager
 def replaced_forwards(forwards: Mapping[nn.Module, Callable[..., Any]]) -> Iterator[None]:
-    """Let parts run other functions in place of their ``forward``; hooks still run.
+    """Replace the ``forward`` methods of submodules; hooks still run.
 
-    A part whose ``forward`` was replaced on the object already keeps that one.
+    A submodule whose object has its own ``forward`` already is not changed.
     """
     replaced = [part for part in forwards if "forward" not in vars(part)]
     try:
@@ -95,7 +95,7 @@ def replaced_forwards(forwards: Mapping[nn.Module, Callable[..., Any]]) -> Itera
 
 @contextmanager
 def evaluating(module: nn.Module) -> Iterator[None]:
-    """Set every part to evaluation mode, and back to its own."""
+    """Set all submodules to evaluation mode, and restore their modes at the end."""
     trained = [part for part in module.modules() if part.training]
     try:
         for part in trained:
@@ -107,9 +107,10 @@ def evaluating(module: nn.Module) -> Iterator[None]:
 
 
 class Fingerprint:
-    """A value that differs where a module may compute in another way.
+    """A value that changes if a module may compute something else than before.
 
-    Objects are told apart by where they are in memory; they are kept, so that no other gets there.
+    Objects are compared by identity. They are kept alive, so that no new object has the same
+    ``id``.
     """
 
     __slots__ = ("_hash", "_kept", "_seen")
@@ -130,13 +131,13 @@ class Fingerprint:
 def fingerprint(module: nn.Module, *, numbers: bool = False) -> Fingerprint:
     """Return the fingerprint of a module as it is now.
 
-    It sees which parts there are, their modes, flags and words in their attributes, hooks, and
-    which parameters are trained and of what shape and type.
+    It contains the submodules, their modes and hooks, flags and strings in their attributes, and
+    for each parameter its shape, its type and whether it is trained.
 
     Args:
         module: The module.
-        numbers: Tell numbers in attributes apart, otherwise only whether they are 0; and see what
-            is in lists, tuples and dictionaries, and functions in attributes.
+        numbers: Include the numbers in attributes, not only whether they are 0, the contents of
+            lists, tuples and dictionaries, and functions.
     """
     seen: list[Any] = []
     kept: list[Any] = []
@@ -170,14 +171,14 @@ def fingerprint(module: nn.Module, *, numbers: bool = False) -> Fingerprint:
 
 
 def _sketch(value: Any) -> Any:
-    """Return what tells plain values roughly apart: of a number, whether it is 0."""
+    """Return a value for rough comparison. A number is replaced by whether it is 0."""
     if isinstance(value, Tensor):
         return Tensor
     return bool(value) if type(value) in (int, float) else value
 
 
 def _content(value: Any, kept: list[Any]) -> Any:
-    """Return what tells values apart, also those in containers."""
+    """Return a value for exact comparison, including the contents of containers."""
     if isinstance(value, Tensor) and value.grad_fn is not None:
         return Tensor
     if type(value) in _SIMPLE:

@@ -1,7 +1,7 @@
-"""Random numbers that a model draws by itself: seeded for a pass, and contained in it.
+"""Random generators that a model may use: seeded for a pass, and restored after it.
 
-Where they come from: torch's global generator, numpy's, Python's, and generators that a part of the
-model keeps in an attribute.
+These are the global generators of torch, numpy and Python, and generators in attributes of the
+model.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ from metaloss.inner.keys import derive
 
 @dataclass(frozen=True)
 class Source:
-    """One source of random numbers.
+    """A random generator.
 
     Attributes:
-        name: For people.
-        get: Returns its state.
-        set: Goes back to a state.
-        seed: Begins anew from a 63-bit number.
+        name: A name to show.
+        get: Returns the state.
+        set: Restores a state.
+        seed: Seeds the generator with a 63-bit number.
     """
 
     name: str
@@ -40,7 +40,7 @@ class Source:
 
 
 def sources(modules: Iterable[nn.Module]) -> list[Source]:
-    """Return every source that a model of these modules may draw from."""
+    """Return all generators that a model of these modules may use."""
     found = [
         Source("torch's global generator", _torch_get, _torch_set, torch.manual_seed),
         # The global generator of numpy has no other interface.
@@ -56,7 +56,7 @@ def sources(modules: Iterable[nn.Module]) -> list[Source]:
 
 @contextmanager
 def seeded(used: Iterable[Source], seed: int) -> Iterator[None]:
-    """Let sources begin from ``seed`` (63 bits), and put them back afterwards."""
+    """Seed generators by ``seed`` (63 bits), and restore them at the end."""
     used = list(used)
     before = [source.get() for source in used]
     try:
@@ -69,40 +69,40 @@ def seeded(used: Iterable[Source], seed: int) -> Iterator[None]:
 
 
 def glance() -> tuple[int, ...]:
-    """Return numbers that differ once numpy's or Python's global generator has drawn.
+    """Return numbers that change when numpy's or Python's global generator draws.
 
-    A state takes 0.1 ms to read, and this is looked at in every pass: so it is the place in the
-    Mersenne twister's 624 words, with the word beside it, where they lie in memory.
+    This is called in every pass, and to read a whole state takes 0.1 ms. So only the position in
+    the Mersenne twister's 624 words is read, with the word beside it, directly from memory.
     """
     return tuple(cell.value for cell in _cells())
 
 
 @functools.cache
 def _cells() -> list[ctypes.c_uint64]:
-    """Return where glances go; generators that are laid out in another way are left out."""
+    """Return the memory that `glance` reads; without generators of an unknown layout."""
     if sys.implementation.name != "cpython":
         return []
-    # A header, the place (32 bits), the words.
+    # The layout: a header, the position (32 bits), the words.
     one = random._inst
     cell = ctypes.c_uint64.from_address(id(one) + object.__basicsize__)
     found = [cell] if cell.value & 0xFFFFFFFF == one.getstate()[1][-1] else []
     bits = np.random.mtrand._rand._bit_generator
     if isinstance(bits, np.random.MT19937):
-        # The words, the place: `state_address` is numpy's own interface.
+        # The layout: the words, the position. `state_address` is numpy's public interface.
         cell = ctypes.c_uint64.from_address(bits.ctypes.state_address + 4 * 623)
         found += [cell] if cell.value >> 32 == bits.state["state"]["pos"] else []
     return found
 
 
 def drawn_from(used: list[Source], before: list[Any]) -> list[Source]:
-    """Return those whose state is no longer the one before."""
+    """Return the generators whose state has changed."""
     return [
         source for source, state in zip(used, before, strict=True) if not _same(source.get(), state)
     ]
 
 
 def _own(value: Any) -> Source | None:
-    """Return the source behind an attribute, None if it is none."""
+    """Return the generator in an attribute; None if it is not one."""
     if isinstance(value, torch.Generator):
         return Source("a torch.Generator", value.get_state, value.set_state, value.manual_seed)
     if isinstance(value, np.random.Generator):

@@ -1,6 +1,7 @@
-"""Forward passes that a backward pass runs again: those of PyTorch are left out, others found.
+"""Models whose backward pass runs parts of the forward pass again.
 
-Weights are swapped in for one forward pass. By the time of the backward pass they are gone.
+θ is put into the module for the forward pass only. In the backward pass, the module has other
+weights. So PyTorch's activation checkpointing is switched off, and other recomputation is detected.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from torch.nn.modules.dropout import _DropoutNd
 from torch.nn.modules.module import register_module_forward_pre_hook
 from torch.utils import checkpoint
 
-# What `torch.utils.checkpoint.checkpoint` looks up when it is called, in PyTorch 2.11 to 2.14.
+# Functions that `torch.utils.checkpoint.checkpoint` uses, in PyTorch 2.11 to 2.14.
 _GENERATORS = (
     "_checkpoint_without_reentrant_generator",
     "_checkpoint_without_reentrant_generator_impl",
@@ -25,11 +26,10 @@ _GENERATORS = (
 
 @contextmanager
 def no_recomputation() -> Iterator[None]:
-    """Let ``torch.utils.checkpoint.checkpoint`` run its function once, and keep the activations.
+    """Let ``torch.utils.checkpoint.checkpoint`` run its function once and keep the activations.
 
-    Run again in the backward pass, it would give the gradient at other weights, and BatchNorm would
-    count the batch twice. Run once, the numbers are those of the model without checkpointing, and
-    so is the memory.
+    Otherwise the backward pass would run it again with other weights, and BatchNorm would count the
+    batch twice. Results and memory are then those of the model without checkpointing.
     """
     plain: dict[str, Any] = {"CheckpointFunction": _Once}
     plain |= {name: _nothing_around for name in _GENERATORS if hasattr(checkpoint, name)}
@@ -44,7 +44,7 @@ def no_recomputation() -> Iterator[None]:
 
 
 class _Once:
-    """In place of the autograd function of ``use_reentrant=True``."""
+    """Replaces the autograd function of ``use_reentrant=True``."""
 
     @staticmethod
     def apply(function: Callable[..., Any], preserve_rng_state: bool, *arguments: Any) -> Any:
@@ -52,18 +52,19 @@ class _Once:
 
 
 def _nothing_around(*arguments: Any, **options: Any) -> Iterator[None]:
-    """In place of what ``use_reentrant=False`` does before and after the function."""
+    """Replaces what ``use_reentrant=False`` does before and after the function."""
     yield
 
 
 def needs_module_backward(module: nn.Module, outputs: Tensor, leaves: list[Tensor]) -> bool:
-    """Whether a backward pass goes back to the module: to its weights, masks or buffers.
+    """Return whether a backward pass uses the module's weights, masks or buffers again.
 
-    It is tried with weights in the module that are not numbers: the gradient must not know of them.
+    To find out, the module's weights are set to NaN for a backward pass, whose result must not
+    change.
 
     Args:
-        module: The model, its own weights and buffers in place.
-        outputs: Its raw outputs, with their graph.
+        module: The model with its own weights and buffers.
+        outputs: Its raw outputs with their graph.
         leaves: The weights that it was called with.
     """
     if not outputs.requires_grad:
@@ -79,7 +80,7 @@ def needs_module_backward(module: nn.Module, outputs: Tensor, leaves: list[Tenso
     again = names.intersection(called)
     if any(one.grad is not None for one in weights) or any(one._version for one in buffers):
         return True
-    # A mask is drawn by a key, which such a pass does not know.
+    # A dropout mask depends on a key, which such a pass does not have.
     if any(isinstance(part, _DropoutNd) for part in again):
         return True
     if found is None:
@@ -90,7 +91,7 @@ def needs_module_backward(module: nn.Module, outputs: Tensor, leaves: list[Tenso
 def _gradients(outputs: Tensor, leaves: list[Tensor]) -> list[Tensor] | None:
     try:
         values = torch.autograd.grad(outputs.sum(), leaves, retain_graph=True, allow_unused=True)
-    except Exception:  # the first step will say why
+    except Exception:  # the first step raises it again
         return None
     return [value for value in values if value is not None]
 
@@ -101,7 +102,7 @@ def _has_nan(values: list[Tensor]) -> bool:
 
 @contextmanager
 def _stand_ins(module: nn.Module) -> Iterator[tuple[list[Tensor], list[Tensor]]]:
-    """Let the weights of a module be NaN, as leaves of a graph, and its buffers copies."""
+    """Replace the weights of a module by NaN leaves, and its buffers by copies."""
     held: list[dict[str, Any]] = []
     for part in module.modules():
         held += [part._parameters, part._buffers]

@@ -1,6 +1,6 @@
-"""What a model's forward pass does beside computing its outputs: found out once, by two passes.
+"""The side effects of a model's forward pass, found out once by two forward passes.
 
-A backward pass from the second shows whether it needs more than what the forward pass left.
+A backward pass of the second one shows whether it runs parts of the model again.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from metaloss.inner.model.attributes import Attributes, overwritten
 from metaloss.inner.model.randomness import Source, drawn_from, seeded, sources
 from metaloss.inner.model.recompute import needs_module_backward
 
-# Between two passes over the same numbers: sums on a GPU are rounded as they come.
+# Allowed difference between two passes: on a GPU, the order of some sums is random.
 _ROUNDING = 1e-4
 
 
@@ -25,13 +25,13 @@ _REGISTRIES = ("_parameters", "_buffers", "_modules")
 
 
 class Pass(NamedTuple):
-    """One forward pass: what came out, and what was given to it.
+    """One forward pass.
 
     Attributes:
         outputs: The raw outputs.
-        params: θ as given.
-        buffers: The buffers, as (given, left).
-        inputs: The inputs as given.
+        params: The given θ.
+        buffers: The buffers as (before, after).
+        inputs: The given inputs.
         written: Names of frozen parameters that were changed in place.
     """
 
@@ -43,14 +43,15 @@ class Pass(NamedTuple):
 
 
 class Traits(NamedTuple):
-    """What was found.
+    """The side effects of a model's forward pass.
 
     Attributes:
-        foreign: Random numbers that it draws outside of ``nn.Dropout``, by source.
-        touched: Parts whose plain attributes it writes: they are put back after every pass.
-        writes_inputs: Whether it changes its inputs in place: it is given copies.
+        foreign: Random generators that it uses outside of ``nn.Dropout``.
+        touched: Submodules whose plain attributes it changes; they are restored after every pass.
+        writes_inputs: Whether it changes its inputs in place; it then gets copies.
         writes_params: Names of parameters that it changes in place.
-        writes_frozen: Names of frozen ones that it changes in place: they are carried like buffers.
+        writes_frozen: Names of frozen parameters that it changes in place; they are treated as
+            buffers.
     """
 
     foreign: tuple[Source, ...]
@@ -65,16 +66,16 @@ def examined(
     carried: Collection[str],
     one_pass: Callable[[], Pass],
 ) -> Traits:
-    """Run a forward pass twice; return what it does, or refuse what cannot be repeated.
+    """Run a forward pass twice, and return its side effects.
 
     Args:
         module: The model.
         carried: Full names of the tensors in plain attributes that are part of its state.
-        one_pass: Runs it, with the same numbers at every call; θ is given as leaves of a graph.
+        one_pass: Runs the pass, with the same values at every call; θ is leaves of a graph.
 
     Raises:
         MetalossError: If two passes over the same rows with the same weights differ, or if the
-            model keeps count of its passes where only ordinary Python sees it.
+            model changes state that is not a tensor.
     """
     names = {part: path for path, part in module.named_modules()}
     parts = list(names)
@@ -93,7 +94,7 @@ def examined(
             filled &= {name for name, value in vars(part)[own].items() if value is not None}
             if made := (vars(part)[own].keys() ^ entries.keys()) | filled:
                 raise MetalossError(
-                    f"the model's part {names[part] or 'itself'!r} makes or removes {min(made)!r} "
+                    f"the model's part {names[part] or 'itself'!r} adds or removes {min(made)!r} "
                     "in its forward pass: run the model once on a batch first"
                 )
         changed = before.changed()
@@ -104,7 +105,7 @@ def examined(
             if needs_module_backward(module, again, list(leaves.values())):
                 raise MetalossError(
                     "the model's backward pass runs a part of the model again, or reads its "
-                    "weights, and by then they are no longer those of the step: hand them to the "
+                    "weights, which are then no longer those of the step: pass them to the "
                     "autograd.Function as arguments, or use torch.utils.checkpoint.checkpoint"
                 )
         for part, name, old, new in after.changed():
@@ -113,8 +114,8 @@ def examined(
                 continue
             raise MetalossError(
                 f"the model's part {names[part] or 'itself'!r} changes its attribute {name!r} in "
-                "every forward pass, and a step here takes several passes: keep what is carried "
-                "from pass to pass in a buffer (register_buffer)"
+                "every forward pass, and a step here takes several passes: make it a buffer "
+                "(register_buffer)"
             )
     finally:
         for part, own, entries in begun_with:
@@ -133,9 +134,9 @@ def examined(
     if not _close(outputs, again.detach()):
         raise MetalossError(
             "the model's outputs differ between two forward passes over the same rows with the "
-            "same weights and the same random state: keep what it carries from pass to pass in a "
-            "buffer (register_buffer), and draw random numbers with torch, numpy, random, or a "
-            "generator in an attribute of the model"
+            "same weights and the same random state: make all state a buffer (register_buffer), "
+            "and draw random numbers with torch, numpy, random, or a generator in an attribute of "
+            "the model"
         )
     return Traits(
         foreign=tuple(foreign),
@@ -147,7 +148,7 @@ def examined(
 
 
 def _refuse_hidden_modules(names: Mapping[nn.Module, str]) -> None:
-    """Raise if a part keeps modules with buffers where the model does not know of them."""
+    """Raise if a submodule has modules with buffers in plain lists or dictionaries."""
     for part, path in names.items():
         for name, value in vars(part).items():
             inside = value.values() if isinstance(value, dict) else value
@@ -160,9 +161,9 @@ def _refuse_hidden_modules(names: Mapping[nn.Module, str]) -> None:
                     and any(True for _ in one.buffers())
                 ):
                     raise MetalossError(
-                        f"the model's part {path or 'itself'!r} keeps a {type(one).__name__} in "
-                        f"the plain {type(value).__name__} {name!r}, where its buffers are not "
-                        "seen: use nn.ModuleList or nn.ModuleDict"
+                        f"the model's part {path or 'itself'!r} has a {type(one).__name__} in the "
+                        f"plain {type(value).__name__} {name!r}, so that its buffers are not "
+                        "found: use nn.ModuleList or nn.ModuleDict"
                     )
 
 

@@ -1,4 +1,4 @@
-"""Whether code runs on numbers, or under a transform of ``torch.func`` or a tracer."""
+"""Whether code runs eagerly, or under a transform of ``torch.func`` or a tracer."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from torch import Tensor
 
 
 def is_number(key: Tensor | None) -> bool:
-    """Whether a key can be read: not while a program is traced, nor of many members at once."""
+    """Return whether a key can be read: not in a traced program, nor under ``vmap``."""
     if key is None:
         return not torch.compiler.is_compiling()
     return type(key) is Tensor and not torch._C._functorch.is_functorch_wrapped_tensor(key)
 
 
 def on_plain_numbers() -> bool:
-    """Whether code runs on numbers now: no transform of torch.func, no tracing."""
+    """Return whether code runs eagerly: no transform of torch.func, no tracing."""
     return (
         torch._C._functorch.peek_interpreter_stack() is None
         and not torch._C._len_torch_dispatch_stack()

@@ -1,4 +1,4 @@
-"""What a module is made of: parameters, buffers, attributes, parts that are replaced in a pass."""
+"""The parameters, buffers, attributes and replaced submodules of a module."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ from metaloss.types import Tensors
 
 
 class ModuleView:
-    """A module, looked at whenever it may have changed.
+    """A module and its structure, which :meth:`refresh` updates.
 
     Args:
         module: The module that is called.
-        original: Where the values of a state come from by default.
-        channels_last: Lay filters (4-d) out with channels last.
-        shared: Whether the rows of a batch may be spread over processes.
+        original: The module with the initial values.
+        channels_last: Whether to store filters (4-d) with channels last.
+        shared: Whether the rows of a batch may be in several processes.
 
     Attributes:
-        structure: A value that differs where the module may compute in another way.
-        traits: What a training pass does beside computing; None where that is not known yet.
+        structure: A value that changes if the module may compute something else.
+        traits: The side effects of a training pass; None if not known yet.
     """
 
     def __init__(
@@ -39,15 +39,15 @@ class ModuleView:
         self.structure: Any = None
         self.traits: Traits | None = None
         self._known: dict[Any, Traits] = {}
-        # Tensors in attributes that are no state: a pass only leaves them there.
+        # Tensors in attributes that are not state, but only results of a pass.
         self._overwritten: set[str] = set()
         self.refresh()
 
     def refresh(self) -> None:
-        """Look at the module anew: what is trained, its parts, its modes."""
+        """Update the structure: what is trained, submodules, modes."""
         structure = fingerprint(self.module)
         parameters = dict(self.module.named_parameters())
-        # Another object may have taken the place of a frozen one.
+        # A frozen parameter may be another object now.
         self._frozen = {name: p for name, p in parameters.items() if not p.requires_grad}
         if structure == self.structure:
             return
@@ -65,9 +65,9 @@ class ModuleView:
         self._norms: list[SharedBatchNorm] = shared_batch_norms(self.module)
 
     def state(self, module: nn.Module | None = None) -> tuple[Tensors, Tensors]:
-        """Return copies of θ and the buffers of a module, by default of the one given first.
+        """Return copies of θ and the buffers of a module, by default of the original one.
 
-        Frozen parameters are this model's own, and no copies.
+        Frozen parameters are not copied.
         """
         source = self._original if module is None else module
         params, buffers = dict(source.named_parameters()), dict(source.named_buffers())
@@ -93,11 +93,11 @@ class ModuleView:
         return list(self._frozen.values())
 
     def _own(self, buffers: Tensors) -> Tensors:
-        # Modules write their buffers in place: they get copies.
+        # Copies, because modules change their buffers in place.
         return {n: v if self._rests(n) else v.clone() for n, v in buffers.items()}
 
     def _rests(self, name: str) -> bool:
-        """Whether a pass leaves one of the buffers as it is."""
+        """Return whether a pass does not change one of the buffers."""
         if name in self._overwritten:
             return True
         written = self.traits.writes_frozen if self.traits is not None else ()
@@ -113,7 +113,7 @@ class ModuleView:
 
     @contextmanager
     def _held(self, buffers: Tensors) -> Iterator[None]:
-        """Put the tensors of plain attributes in their places, and the old ones back."""
+        """Set the tensors in plain attributes, and restore the old ones at the end."""
         before = {}
         try:
             for name, (part, attribute) in self._attributes.items():

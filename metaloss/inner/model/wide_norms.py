@@ -1,4 +1,4 @@
-"""Normalisations under autocast: in single precision, so that forward mode can follow them."""
+"""Normalisation layers under autocast, in single precision as forward mode needs it."""
 
 from __future__ import annotations
 
@@ -8,17 +8,17 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _NormBase
 
-# What they compute in single precision anyway, and round at the end.
+# Types that these layers compute in single precision anyway.
 _NARROW = (torch.bfloat16, torch.float16)
 _KINDS = (_NormBase, nn.GroupNorm)
 
 
 def with_wide_norms(module: nn.Module) -> nn.Module:
-    """Let Batch-, Instance- and GroupNorm see and give single precision; return the module.
+    """Let Batch-, Instance- and GroupNorm compute in single precision; return the module.
 
-    PyTorch takes their narrow inputs beside wide weights as they are, outside of autocast's lists.
-    But their derivative in forward mode then comes out wide under a narrow output, and the next
-    convolution refuses such a pair. Conversions of inputs and outputs carry both along.
+    In half precision with fp32 weights, PyTorch's forward-mode derivative has another type than the
+    output, and the next convolution refuses it. Explicit conversions of inputs and outputs convert
+    both.
     """
     for part in module.modules():
         if isinstance(part, _KINDS):
@@ -29,13 +29,13 @@ def with_wide_norms(module: nn.Module) -> nn.Module:
 
 
 class _Widening:
-    """The hooks of one module: what came in narrow goes out narrow, where it takes less memory."""
+    """The hooks of one module. Outputs have the type of the inputs, to save memory."""
 
     def __init__(self) -> None:
         self._narrow: torch.dtype | None = None
 
     def before(self, module: nn.Module, given: tuple[Any, ...]) -> tuple[Any, ...] | None:
-        """Widen the input, unless the module is narrow itself."""
+        """Convert a half-precision input, unless the module has half precision itself."""
         weight = getattr(module, "weight", None)
         narrow = bool(given) and given[0].dtype in _NARROW
         widens = narrow and (weight is None or weight.dtype not in _NARROW)
@@ -43,5 +43,5 @@ class _Widening:
         return (given[0].float(), *given[1:]) if widens else None
 
     def after(self, module: nn.Module, given: tuple[Any, ...], output: Tensor) -> Tensor:
-        """Narrow the output, if the input was widened."""
+        """Convert the output back, if the input was converted."""
         return output if self._narrow is None else output.to(self._narrow)

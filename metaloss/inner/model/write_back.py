@@ -1,4 +1,4 @@
-"""Values put back into an ordinary module."""
+"""Copies values into an ordinary module."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from metaloss.types import Tensors
 
 @torch.no_grad()
 def write_back(module: nn.Module, params: Tensors, buffers: Tensors) -> None:
-    """Copy θ and what `FunctionalModel` calls buffers into a module, in place."""
+    """Copy θ and the buffers of a `FunctionalModel` into a module, in place."""
     values = {**buffers, **params}
     own = {**dict(module.named_parameters()), **dict(module.named_buffers())}
     if not own.keys() >= values.keys():
@@ -24,6 +24,6 @@ def write_back(module: nn.Module, params: Tensors, buffers: Tensors) -> None:
         given = values[name]
         if value.is_complex() and not given.is_complex():
             given = torch.view_as_complex(given.contiguous())
-        # A frozen parameter comes back as what it is.
+        # A frozen parameter may be the same tensor.
         if given.data_ptr() != value.data_ptr() or given.shape != value.shape:
             value.copy_(given)

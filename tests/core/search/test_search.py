@@ -143,7 +143,10 @@ def test_a_search_that_finds_nothing_says_so_and_keeps_its_table(tmp_path):
         (["meta_optimizer.workers=0"], "workers=0: expected a number ≥ 1, or ray"),
         (["meta_optimizer.workers=two"], "workers=two: expected a number"),
         (["meta_optimizer.workers=2"], "a task, model or loss of your own cannot be sent"),
-        (["meta_optimizer.address=localhost"], "an address is for workers=ray"),
+        (
+            ["meta_optimizer.address=localhost"],
+            "address=localhost with workers=1: expected workers=ray",
+        ),
         (["meta_optimizer.generations=0"], "generations=0: expected a number ≥ 1"),
         (["meta_optimizer.early_end=1"], "early_end=1.0: expected a share"),
     ],
