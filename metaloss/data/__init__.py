@@ -1,4 +1,4 @@
-"""Tasks: rows, splits, corruptions."""
+"""Tasks: rows, splits, and errors in the training rows."""
 
 from metaloss.data.tensors import TaskOptions, task_from_data
 

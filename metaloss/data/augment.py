@@ -1,4 +1,4 @@
-"""Random crops, flips and cutout: a picture of its own for every sample, without a loop."""
+"""Random crops, flips and cutout of a batch of images."""
 
 from __future__ import annotations
 
@@ -14,15 +14,16 @@ from metaloss.inner.keys import uniform
 class CropFlipCutout:
     """``(inputs (B, C, H, W), key) -> (B, C, H, W)``: crop, then flip, then cutout.
 
-    A pure function, drawn by integer arithmetic from the key: eager, compiled, vmapped and resumed
-    runs draw the same, on every device. What lies outside of a picture, and what cutout covers, is
-    0: the mean of the training rows, since inputs are normalised before.
+    The random numbers depend only on the key and are computed in integers. So eager, compiled,
+    vmapped and resumed runs draw the same, on every device. Pixels outside of an image, and pixels
+    that cutout covers, are 0, the mean of the normalised training rows.
 
     Attributes:
-        padding: The crop has the picture's own size, shifted by up to so many pixels each way.
-        flip: Mirror left and right, each picture with probability ½.
-        cutout: Side of a square that is covered, in pixels; its centre is any pixel, so that it
-            may reach over the edge. 0: none.
+        padding: The largest shift of the crop in each direction, in pixels. The crop has the size
+            of the image.
+        flip: Whether to mirror left and right, each image with probability ½.
+        cutout: The side of a covered square, in pixels. Its centre is any pixel, so that it may
+            extend over the edge. 0: none.
 
     Reference:
         He, Zhang, Ren & Sun, "Deep Residual Learning for Image Recognition", CVPR 2016, section
@@ -30,11 +31,11 @@ class CropFlipCutout:
         Networks with Cutout", arXiv 1708.04552, 2017.
 
     Example:
-        >>> pictures, key = torch.randn(5, 3, 8, 8), torch.tensor(7)
+        >>> images, key = torch.randn(5, 3, 8, 8), torch.tensor(7)
         >>> augment = CropFlipCutout(padding=2, flip=True)
-        >>> augment(pictures, key).shape
+        >>> augment(images, key).shape
         torch.Size([5, 3, 8, 8])
-        >>> torch.equal(augment(pictures, key), augment(pictures, key))
+        >>> torch.equal(augment(images, key), augment(images, key))
         True
     """
 
@@ -43,7 +44,7 @@ class CropFlipCutout:
     cutout: int = 0
 
     def __call__(self, inputs: Tensor, key: Tensor) -> Tensor:
-        """Return the augmented pictures."""
+        """Return the augmented images."""
         count, channels, height, width = inputs.shape
         down, across, mirror, top, left = self.draws(key, count, height, width).unsqueeze(2)
         rows = torch.arange(height, device=inputs.device)
@@ -64,7 +65,7 @@ class CropFlipCutout:
         """Return (5, B) whole numbers: shift down, shift right, flip, cutout's centre (2)."""
         shifts = 2 * self.padding + 1
         choices = (shifts, shifts, 2 if self.flip else 1, height, width)
-        # From 24 random bits: their product with a number of choices is exact in integers.
+        # From 24 random bits, whose product with the number of choices is exact in integers.
         bits = (uniform(key, 0, torch.Size((5, count))) * 2.0**24).long()
         drawn = torch.stack([row * n >> 24 for row, n in zip(bits, choices, strict=True)])
         return torch.cat((drawn[:2] - self.padding, drawn[2:]))
@@ -75,5 +76,5 @@ class CropFlipCutout:
 
 
 def _cross(rows: Tensor, columns: Tensor) -> Tensor:
-    """Return (B, H, W) out of (B, H) and (B, W): true where both are."""
+    """Return (B, H, W) from (B, H) and (B, W): true where both are true."""
     return rows.unsqueeze(2) & columns.unsqueeze(1)

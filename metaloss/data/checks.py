@@ -1,4 +1,4 @@
-"""Range checks of options and numbers, with one wording."""
+"""Range checks of options and numbers."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def number(
     include_low: bool = False,
     include_high: bool = False,
 ) -> None:
-    """Raise unless ``low < value < high``, or as far as the ends are included.
+    """Raise unless ``low < value < high``, or ``≤`` for an included end.
 
     Example:
         >>> number("task.label_noise", 1.5, 0, 1, include_low=True)
@@ -30,7 +30,7 @@ def number(
     if real and ((include_low and value == low) or (include_high and value == high)):
         return
     lower = f"{'≥' if include_low else '>'} {low}"
-    # An open end at infinity: any finite number.
+    # An end at infinity means any finite number.
     upper = f"{'≤' if include_high else '<'} {high}" if high != float("inf") else "finite"
     raise MetalossError(f"{name}={value}: expected a number {lower} and {upper}")
 
@@ -68,7 +68,7 @@ def finite(part: str, what: str, values: Tensor) -> Tensor:
     """Return numbers in torch's default type.
 
     Raises:
-        MetalossError: If they hold NaN, infinity, or what this type cannot hold.
+        MetalossError: If they have NaN or infinities, or are too large for this type.
     """
     converted = values.to(torch.get_default_dtype())
     if bool(converted.isfinite().all()):
@@ -77,14 +77,14 @@ def finite(part: str, what: str, values: Tensor) -> Tensor:
         largest = values.abs().max().item()
         limit = torch.finfo(converted.dtype).max
         raise MetalossError(
-            f"{part}: {what} up to {largest:.3g}; expected numbers below {limit:.3g}, as "
-            f"{converted.dtype} holds them"
+            f"{part}: {what} up to {largest:.3g}; expected numbers below {limit:.3g}, the largest "
+            f"of {converted.dtype}"
         )
     raise MetalossError(f"{part}: {what} hold NaN or infinity; expected finite numbers")
 
 
 class Checked:
-    """Where the chain of ``__post_init__`` of options that are inherited side by side ends."""
+    """The base class of options, where the chain of ``__post_init__`` calls ends."""
 
     def __post_init__(self) -> None:
-        """Check nothing more."""
+        """Check nothing."""

@@ -1,4 +1,4 @@
-"""What may be wrong with training rows: false labels, outliers, rare classes, noisy inputs."""
+"""Errors in training rows: wrong labels, outliers, rare classes, noisy inputs."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from metaloss.errors import MetalossError
 
 
 class NoiseKind(Enum):
-    """Which class a wrong label names: any other one, or always the next one."""
+    """Which class a wrong label has: any other one (symmetric), or the next one (pair)."""
 
     symmetric = "symmetric"
     pair = "pair"
@@ -23,16 +23,16 @@ def flip_labels(
     rng: np.random.Generator,
     kind: NoiseKind = NoiseKind.symmetric,
 ) -> np.ndarray:
-    """Return the labels with ``round(share · n)`` of them wrong; the share is exact.
+    """Return the labels with exactly ``round(share · n)`` of them wrong.
 
-    Symmetric noise draws a wrong label uniformly from the *other* classes; pair noise takes the
-    next class, and the first after the last.
+    Symmetric noise draws a wrong label uniformly from the *other* classes. Pair noise takes the
+    next class; after the last comes the first.
 
     Args:
         labels: (n,) class indices.
         share: From 0 to below 1.
         classes: C, at least 2.
-        rng: Decides which rows, and which classes; both kinds hit the same rows.
+        rng: Determines the rows and their classes. Both kinds change the same rows.
         kind: Symmetric or pair.
 
     Reference:
@@ -60,8 +60,8 @@ def add_outliers(
     Args:
         targets: (n, C) real values.
         share: From 0 to below 1.
-        size: Standard deviation of the noise, in the targets' units.
-        rng: Decides which rows, and the noise.
+        size: The standard deviation of the noise, in units of the targets.
+        rng: Determines the rows and the noise.
 
     Example:
         >>> noisy = add_outliers(np.zeros((100, 1)), 0.3, 5.0, np.random.default_rng(0))
@@ -77,14 +77,14 @@ def add_outliers(
 def add_input_noise(
     inputs: np.ndarray, size: float, rng: np.random.Generator, *, per_feature: bool
 ) -> np.ndarray:
-    """Return float32 inputs with Gaussian noise added, drawn once for each value.
+    """Return float32 inputs with fixed Gaussian noise.
 
     Args:
         inputs: (n, ...) floats.
-        size: Deviation of the noise, in units of the inputs' own; 0 adds none.
-        rng: Decides the noise.
-        per_feature: Each feature's own deviation is the unit, so that a constant one stays as it
-            is; otherwise the deviation over all values.
+        size: The standard deviation of the noise, relative to that of the inputs; 0: none.
+        rng: Determines the noise.
+        per_feature: Whether it is relative to the deviation of each feature, so that a constant one
+            does not change, or to the deviation over all values.
 
     Example:
         >>> inputs = np.array([[0.0, 5.0], [2.0, 5.0]], dtype=np.float32)
@@ -101,24 +101,24 @@ def add_input_noise(
 def long_tail(
     labels: np.ndarray, ratio: float, classes: int, rng: np.random.Generator
 ) -> np.ndarray:
-    """Return the positions to keep, sorted, so that class sizes fall off exponentially.
+    """Return the positions to keep, sorted, so that class sizes decrease exponentially.
 
-    Class c keeps ``round(m · ratio^(−c / (C − 1)))`` rows: class 0 is the largest, the last class
-    ``ratio`` times smaller, up to rounding to whole rows. m is the largest number for which every
-    class has enough rows.
+    Class c keeps ``round(m · ratio^(−c / (C − 1)))`` rows. So class 0 is the largest, and the last
+    class is ``ratio`` times smaller, up to rounding. m is the largest number for which every class
+    has enough rows.
 
     Args:
-        labels: (n,) class indices; every class occurs.
-        ratio: At least 1; 1 makes all classes equally large.
+        labels: (n,) class indices with all classes.
+        ratio: The largest class over the smallest one, ≥ 1.
         classes: C, at least 2.
-        rng: Decides which rows of a class stay.
+        rng: Determines which rows of a class are kept.
 
     Raises:
-        MetalossError: If the smallest class would keep less than one row.
+        MetalossError: If the smallest class would keep no row.
 
     Reference:
-        The profile is that of Cui, Jia, Lin, Song & Belongie, "Class-Balanced Loss Based on
-        Effective Number of Samples", CVPR 2019, section 5.1.
+        Cui, Jia, Lin, Song & Belongie, "Class-Balanced Loss Based on Effective Number of Samples",
+        CVPR 2019, section 5.1.
 
     Example:
         >>> labels = np.repeat([0, 1, 2], 100)

@@ -1,4 +1,4 @@
-"""A task out of any CSV file."""
+"""A task from any CSV file."""
 
 from __future__ import annotations
 
@@ -35,21 +35,19 @@ _FEWEST_ROWS = 20
 
 @dataclass(frozen=True, kw_only=True)
 class CSV(TableSource, CSVForm, ClassOptions, ValueOptions):
-    r"""Your own table: a CSV file with a header, and the column to predict.
+    r"""Your own table: a CSV file with a header.
 
-    Inputs (B, D): numbers standardised, texts one column each, missing values filled (see
-    `fit_columns`), all by the training rows alone. A target of text, or of a few whole
-    numbers that come again and again, makes classes (cross-entropy, ``error``); any other one of
-    numbers makes a regression (squared error, ``mse``), in units of the variance of
-    the training targets. Rows without a target are left out, as is a column without a name, which
-    is how row numbers are often saved.
+    Inputs (B, D): numbers are standardised, texts one-hot encoded, missing values filled (see
+    `fit_columns`). Only training rows are used to fit this. A target of text, or of a few different
+    whole numbers, gives a classification (cross-entropy, ``error``). Other numbers give a
+    regression (squared error, ``mse``), in units of the variance of the training targets. Rows
+    without a target are left out, and so are columns without a name, which often have row numbers.
 
-    Trusted rows, which judge the loss, and test rows are drawn from the file, or come from files
-    of their own, with the same columns in any order.
+    Trusted rows (for meta-batches) and test rows are drawn from the file, or read from files of
+    their own with the same columns in any order.
 
     Raises:
-        MetalossError: At ``build``, in one line, if the file or a column is not what it should
-            be.
+        MetalossError: At ``build``, if the file or a column is invalid.
 
     Example:
         >>> import tempfile
@@ -61,13 +59,13 @@ class CSV(TableSource, CSVForm, ClassOptions, ValueOptions):
         ('pets', 2, torch.Size([36, 1]), 'error')
     """
 
-    path: str = field(default="", metadata={"help": "the CSV file, with a header; .gz too"})
+    path: str = field(default="", metadata={"help": "the CSV file, with a header; may be .gz"})
     trusted: str = field(
         default="",
-        metadata={"help": "a CSV file of checked rows, which judge the loss; empty: drawn"},
+        metadata={"help": "a CSV file of trusted rows, for meta-batches; empty: drawn"},
     )
     trusted_column: str = field(
-        default="", metadata={"help": "a column of yes and no that marks the checked rows instead"}
+        default="", metadata={"help": "or a column of yes and no that marks the trusted rows"}
     )
     test: str = field(default="", metadata={"help": "a CSV file of test rows; empty: drawn"})
     target: str = field(default="", metadata={"help": "name of the column to predict"})
@@ -92,13 +90,13 @@ class CSV(TableSource, CSVForm, ClassOptions, ValueOptions):
             raise MetalossError("task.trusted and task.trusted_column: expected one of them")
 
     def load(self) -> tuple[Any, np.ndarray]:
-        """Return the columns and the targets, rows without a target left out."""
+        """Return the columns and the targets, without rows that have no target."""
         return self.table()[:2]
 
     def table(self) -> Table:
-        """Return the columns and the targets, with what is to be said about them."""
+        """Return the columns and the targets, with names and a description."""
         if not self.path:
-            raise MetalossError("task=csv needs task.path=FILE.csv and task.target=COLUMN")
+            raise MetalossError("task=csv: expected task.path=FILE.csv and task.target=COLUMN")
         text = read_csv(self.path, self)
         self._check_names(text)
         target = read_target(text, self.target, self.predict)
@@ -111,7 +109,7 @@ class CSV(TableSource, CSVForm, ClassOptions, ValueOptions):
         left_out = {"", self.target, self.trusted_column, *self.drop}
         names = [name for name in text.names if name not in left_out]
         if not names:
-            raise MetalossError(f"{self.path}: no column but the target; expected one or more")
+            raise MetalossError(f"{self.path}: expected one or more columns beside the target")
         files = {"valid": self.trusted, "test": self.test}
         files = {part: path for part, path in files.items() if path}
         rows = read_rows(text, target, [self.target, *names], files)
@@ -130,7 +128,7 @@ class CSV(TableSource, CSVForm, ClassOptions, ValueOptions):
         )
 
     def problem(self, table: Table) -> Problem:
-        """Return classes or values."""
+        """Return the problem of classes or of values."""
         if table.targets.ndim == 1:
             assert table.classes is not None
             return ClassProblem(
@@ -142,19 +140,19 @@ class CSV(TableSource, CSVForm, ClassOptions, ValueOptions):
         return ValueProblem(outputs=1, noise=self.label_noise, options=self)
 
     def fit(self, table: Table, train: np.ndarray) -> Inputs:
-        """Return what makes numbers of the columns."""
+        """Return the encoder of the columns."""
         rows, most = table.inputs.iloc[train], self.most_categories
         return TableInputs.fitted(self, rows, table.forms, most=most)
 
     def check_test(self, inputs: Tensor) -> None:
-        """Raise if the columns say nothing of the test rows."""
+        """Raise if all inputs are the same in all test rows."""
         check_differ(self.title, inputs)
 
     def _check_names(self, text: TextTable) -> None:
         known = [name for name in text.names if name]
         if not self.target:
             raise MetalossError(
-                f"task.path={self.path} needs task.target=COLUMN, one of: {', '.join(known)}"
+                f"task.path={self.path}: expected task.target=COLUMN, one of: {', '.join(known)}"
             )
         for name in (self.target, *self.drop):
             if name not in known:
@@ -169,8 +167,8 @@ class CSV(TableSource, CSVForm, ClassOptions, ValueOptions):
         for option, is_set in of_classes.items():
             if is_set and target.classes is None:
                 raise MetalossError(
-                    f"task.{option}: the target {self.target!r} holds numbers; expected classes "
-                    "(task.predict=classes makes them)"
+                    f"task.{option}: the target {self.target!r} has numbers; expected classes (use "
+                    "task.predict=classes)"
                 )
 
 

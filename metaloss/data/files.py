@@ -1,4 +1,4 @@
-"""Files that are not there, or not what they should be: one line that says what to do."""
+"""Errors about missing and damaged files, in one line."""
 
 from __future__ import annotations
 
@@ -14,39 +14,39 @@ T = TypeVar("T")
 
 
 class DataWarning(UserWarning):
-    """What people should know about their data; one line."""
+    """A warning about data, in one line."""
 
 
 def warn(message: str) -> None:
     """Warn in one line."""
-    # With a place in the source the warning would be followed by a line of this project's code.
+    # With a source line, Python would print that line of code after the warning.
     warnings.warn_explicit(message, DataWarning, "metaloss", 0)
 
 
 def found(root: Path, name: str, suffixes: Sequence[str]) -> Path | None:
-    """Return where a file is, with the first suffix that it is found with; None if it is not."""
+    """Return the path of a file with the first suffix that exists; None if there is none."""
     paths = [root / f"{name}{suffix}" for suffix in suffixes]
     return next((path for path in paths if path.is_file()), None)
 
 
 @contextmanager
 def reading(path: Path) -> Iterator[None]:
-    """Turn whatever goes wrong while a file is read into one line that names it."""
+    """Replace any exception while a file is read by one line with its name."""
     try:
         yield
     except MetalossError:
         raise
-    # A damaged file can make a parser fail in any way.
+    # A parser may raise anything for a damaged file.
     except Exception as error:
         reason = str(error).strip().split("\n")[0] or type(error).__name__
         raise MetalossError(f"{path}: cannot be read: {reason}") from error
 
 
 def download(task: str, fetch: Callable[[], T], *, by_hand: str) -> T:
-    """Return what a download returns; raise in one line if it fails.
+    """Return the result of a download; raise one line if it fails.
 
     Args:
-        task: For the message.
+        task: The task's name, for the message.
         fetch: The download.
         by_hand: What to do without a network, for the message.
     """

@@ -1,4 +1,4 @@
-"""Whatever holds a user's rows, as one pair of tensors in a fixed order."""
+"""The rows of tensors, datasets or loaders as one pair of tensors, in a fixed order."""
 
 from __future__ import annotations
 
@@ -26,29 +26,29 @@ from metaloss.types import Batch
 Rows = tuple[Any, Any] | Dataset | DataLoader
 
 _CHUNK = 256
-# More rows than this out of an iterable never end, as far as anybody can tell.
+# An iterable with more rows counts as endless.
 _MOST_ROWS = 4_000_000
 
 
 def materialize(rows: Rows, part: str, seed: int = 0) -> Batch:
     """Return all rows as two tensors on the CPU.
 
-    Random transforms of a dataset are drawn once and then fixed; those that use torch's global
-    generator depend on ``seed`` only, and its state is kept.
+    Random transforms of a dataset are drawn once and then fixed. If they use torch's global
+    generator, they depend only on ``seed``, and its state is restored.
 
     Args:
         rows: A pair of tensors or arrays; a ``Dataset`` of (inputs, target) pairs; or a
-            ``DataLoader``. Rows are read once, in this process: a loader's workers, each of which
-            may yield every row of an ``IterableDataset``, are not started. Of a loader, the
-            sampler says *which* rows are taken, never their order, which is the dataset's own;
-            ``drop_last`` drops none where the loader has an ordinary batch sampler.
-        part: What the rows are for: used in messages.
-        seed: Decides what a random sampler or transform draws.
+            ``DataLoader``. Rows are read once, in this process. A loader's workers are not started,
+            because each may yield every row of an ``IterableDataset``. A loader's sampler
+            determines which rows are read, but not their order. ``drop_last`` drops no rows if the
+            loader has an ordinary batch sampler.
+        part: The name of the split, for messages.
+        seed: Determines what a random sampler or transform draws.
 
     Raises:
-        MetalossError: If the rows are of another kind, are no pairs, cannot be stacked, do not
-            match in number, are empty or endless, if their number is not the dataset's length, or
-            if a sampler draws a row more than once.
+        MetalossError: If the rows are of another type, are not pairs, cannot be stacked, differ in
+            number, are empty or endless, if their number is not the dataset's length, or if a
+            sampler draws a row more than once.
 
     Example:
         >>> pairs = TensorDataset(torch.arange(6.0).reshape(6, 1), torch.arange(6))
@@ -79,8 +79,8 @@ def materialize(rows: Rows, part: str, seed: int = 0) -> Batch:
     for name, tensor in batch._asdict().items():
         if tensor.numel() == 0:
             raise MetalossError(
-                f"{part}: {name} of shape {tuple(tensor.shape)} hold nothing; expected a number in "
-                "each row"
+                f"{part}: {name} of shape {tuple(tensor.shape)} have no values; expected at "
+                "least one in each row"
             )
     return batch
 
@@ -102,7 +102,7 @@ def _tensor(value: Any, part: str) -> Tensor:
         raise MetalossError(f"{part}: got {unfit}; expected dense tensors of real numbers")
     try:
         tensor = torch.as_tensor(value).detach().cpu()
-    except (TypeError, ValueError) as error:  # byte orders and strides that torch does not have
+    except (TypeError, ValueError) as error:  # byte orders and strides that torch does not support
         assert isinstance(value, np.ndarray)
         if value.dtype.kind not in "biuf":
             raise MetalossError(
@@ -113,12 +113,12 @@ def _tensor(value: Any, part: str) -> Tensor:
     if tensor.ndim == 0:
         raise MetalossError(f"{part}: got a tensor without dimensions; expected rows (B, ...)")
     if tensor.dtype is torch.uint64 and bool((tensor.view(torch.int64) < 0).any()):
-        raise MetalossError(f"{part}: got whole numbers of 2⁶³ and more; expected smaller ones")
+        raise MetalossError(f"{part}: got integers ≥ 2⁶³; expected smaller ones")
     return tensor
 
 
 def _unfit(value: Tensor | np.ndarray) -> str:
-    """Return what a tensor or an array is that no task can hold; nothing if one can."""
+    """Return the type of a tensor or array that is not supported; empty if it is."""
     if isinstance(value, np.ma.MaskedArray) and np.ma.is_masked(value):
         return "an array with masked values"
     if isinstance(value, np.ndarray):
@@ -129,7 +129,7 @@ def _unfit(value: Tensor | np.ndarray) -> str:
         return f"a sparse tensor ({value.layout})"
     if value.is_quantized or value.is_complex():
         return f"a tensor of {value.dtype}"
-    return "a tensor on the meta device, which holds no numbers" if value.is_meta else ""
+    return "a tensor on the meta device, which has no values" if value.is_meta else ""
 
 
 def _join(batches: Iterable[Any], part: str) -> Batch:
@@ -155,7 +155,7 @@ def _read(rows: Dataset | DataLoader, part: str) -> Iterator[Any]:
     else:
         items = _picked(dataset, _indices(loader, part), part)
     if loader is not None and loader.batch_sampler is None:
-        for item in items:  # each of them is a batch
+        for item in items:  # each item is a batch
             yield _collated(item, collate, part)
         return
     chunk: list[Any] = []
@@ -187,19 +187,19 @@ def _iterated(dataset: IterableDataset, part: str) -> Iterator[Any]:
         yield item
     try:
         length = len(dataset)  # type: ignore[arg-type]
-    except (TypeError, NotImplementedError):  # most have none
+    except (TypeError, NotImplementedError):  # most have no length
         return
     if length != count:
         raise MetalossError(
-            f"{part}: the iterable gives {count} rows, its length is {length}; expected equal "
-            "numbers (was an iterator used up before?)"
+            f"{part}: the iterable gives {count} rows, but its length is {length}; expected equal "
+            "numbers (was it iterated before?)"
         )
 
 
 def _fetched(fetch: Callable[[], Any], place: Any, part: str) -> Any:
     try:
         return fetch()
-    # A dataset is the user's code and can fail in any way.
+    # A dataset may raise anything.
     except Exception as error:
         reason = str(error).strip().split("\n")[0]
         raise MetalossError(
@@ -212,19 +212,19 @@ def _indices(loader: DataLoader, part: str) -> list[Any]:
     sampler = loader.sampler if batches is None else getattr(batches, "sampler", None)
     if isinstance(sampler, DistributedSampler):
         raise MetalossError(
-            f"{part}: the loader's DistributedSampler gives each process other rows; pass its "
-            "dataset instead"
+            f"{part}: got a loader with a DistributedSampler, which gives each process other rows; "
+            "expected its dataset"
         )
-    # Without a batch sampler an index may be one of a batch, or several.
+    # Without a batch sampler, an index may be a list of indices.
     drawn: Any = batches.sampler if type(batches) is BatchSampler else (batches or sampler)
     taken: list[Any] = []
     seen: set[Any] = set()
     for index in drawn:
         several = np.asarray(index).ravel().tolist()
-        # Asked for each, since a sampler that repeats rows may never end.
+        # Checked for each index, because a sampler that repeats rows may be endless.
         if len(set(several)) < len(several) or not seen.isdisjoint(several):
             raise MetalossError(
-                f"{part}: the loader's sampler draws rows more than once; pass its dataset instead"
+                f"{part}: got a loader that draws rows more than once; expected its dataset"
             )
         seen.update(several)
         taken += [index] if batches is None else several

@@ -1,4 +1,4 @@
-"""Tasks whose inputs are numbers, and those of them without a published test split."""
+"""Base classes of tasks with numbers as inputs."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from metaloss.data.targets.problems import (
 
 @dataclass(frozen=True, kw_only=True)
 class NumberSource(RowSource):
-    """Rows whose inputs are numbers, or made into numbers: float32."""
+    """Rows with inputs in float32."""
 
     input_noise: float = field(
         default=0.0,
@@ -40,7 +40,7 @@ class NumberSource(RowSource):
         number("task.input_noise", self.input_noise, 0, float("inf"), include_low=True)
 
     def fit(self, table: Table, train: np.ndarray) -> Inputs:
-        """Return the scaling, with float32 as its result."""
+        """Return the scaling with results in float32."""
         return ScaledInputs(fit_scaling(table.inputs[train], per_feature=self.per_feature))
 
     def disturbed(self, inputs: np.ndarray, rng: np.random.Generator) -> np.ndarray:
@@ -50,11 +50,11 @@ class NumberSource(RowSource):
 
 @dataclass(frozen=True, kw_only=True)
 class TableSource(NumberSource):
-    """Rows without a published test split: the seed draws every part that is not given."""
+    """Rows without a published test split; the seed determines all splits."""
 
     valid_fraction: float = field(
         default=0.15,
-        metadata={"help": "trusted rows, which judge, as a share of all rows"},
+        metadata={"help": "trusted rows for meta-batches, as a share of all rows"},
     )
     test_fraction: float = field(
         default=0.25, metadata={"help": "test rows, as a share of all rows"}
@@ -74,31 +74,31 @@ class TableSource(NumberSource):
         return Table(*self.load())
 
     def split(self, table: Table, strata: np.ndarray | None, rng: np.random.Generator) -> Split:
-        """Return the rows of each part, before any are left out."""
+        """Return the rows of each split, before rows are left out."""
         fractions = self.valid_fraction, self.test_fraction
         return split_rest(len(table.targets), table.given, fractions, rng, strata=strata)
 
 
 @dataclass(frozen=True, kw_only=True)
 class ClassificationSource(TableSource, ClassOptions):
-    """Classes 0 to C − 1: cross-entropy, error rate, label noise, long tails."""
+    """A classification: cross-entropy, error rate; label noise and long tails on request."""
 
     classes: ClassVar[int]
 
     def problem(self, table: Table) -> Problem:
-        """Return the classes."""
+        """Return the problem of classes."""
         return ClassProblem(outputs=self.classes, noise=self.label_noise, options=self)
 
 
 @dataclass(frozen=True, kw_only=True)
 class RegressionSource(TableSource, ValueOptions):
-    """Real targets: squared error, Gaussian outliers.
+    """A regression: squared error; Gaussian outliers on request.
 
-    Targets are standardised by the mean and deviation of the kept training targets before any is
-    corrupted. The task loss and the metric ``mse`` are in those units: 1 is the variance of the
-    training targets, whatever the noise, and about what predicting their mean scores.
+    Targets are standardised by the training targets before outliers are added. Task loss and metric
+    ``mse`` are in these units: 1 is the variance of the training targets, which is about the score
+    of predicting their mean.
     """
 
     def problem(self, table: Table) -> Problem:
-        """Return the values."""
+        """Return the problem of values."""
         return ValueProblem(outputs=table.targets.shape[1], noise=self.label_noise, options=self)

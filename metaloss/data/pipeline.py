@@ -1,7 +1,7 @@
-"""A task's fitted pipeline: from new rows to inputs, from a model's outputs to predictions.
+"""A task's fitted pipeline: from new rows to inputs, and from raw outputs to predictions.
 
-It is stored as JSON: numbers, texts and names. Nothing in it is executed when it is read, and its
-numbers come back to the last bit.
+It is stored as JSON with numbers, texts and names. Reading it executes no code, and restores the
+numbers bit for bit.
 """
 
 from __future__ import annotations
@@ -38,15 +38,15 @@ _KINDS: tuple[type[Inputs], ...] = (ScaledInputs, GivenInputs, TableInputs, Pict
 
 @dataclass(frozen=True, kw_only=True)
 class FittedPipeline(Pipeline):
-    """What a task knows of its rows and of its predictions.
+    """The encoding of inputs and predictions that a task has fitted.
 
     Attributes:
-        inputs: What was fitted on the inputs of the training rows.
-        link: What turns raw outputs into predictions.
+        inputs: The encoding of inputs, fitted on the training rows.
+        link: The function from raw outputs to predictions.
         outputs: C.
-        input_shape: Shape of one row of the inputs.
-        classes: What the C classes are called; None: by their numbers.
-        scaling: What values were standardised by; None: by nothing.
+        input_shape: The shape of one row of the inputs.
+        classes: The names of the C classes; None: their numbers.
+        scaling: The scaling of targets; None: targets are not scaled.
     """
 
     inputs: Inputs
@@ -61,12 +61,12 @@ class FittedPipeline(Pipeline):
         return str(self.inputs)
 
     def read(self, path: Path) -> tuple[Tensor, dict[str, list]]:
-        """Return the inputs of a file's rows, and a column that says where each is from."""
+        """Return the inputs of the rows of a file, and a column with the place of each row."""
         rows, places = self.inputs.read(path)
         return self._encoded(rows, str(path)), places
 
     def encode(self, rows: Any) -> Tensor:
-        """Return the inputs (n, ...) of rows: a table, an array or a tensor, as the task's are."""
+        """Return the inputs (n, ...) of rows: a table, array or tensor of the task's form."""
         return self._encoded(self.inputs.taken(rows), "rows")
 
     def _encoded(self, rows: Any, name: str) -> Tensor:
@@ -85,24 +85,24 @@ class FittedPipeline(Pipeline):
         if inputs.is_floating_point() and not bool(inputs.isfinite().all()):
             bad = int(inputs.flatten(1).isfinite().all(1).logical_not().nonzero()[0])
             raise MetalossError(
-                f"{name}: row {bad + 1} holds numbers that are not finite, or too large in the "
-                "deviation of the training rows"
+                f"{name}: row {bad + 1} has numbers that are not finite, or too large after "
+                "scaling by the training rows"
             )
         return inputs
 
     def predictions(self, outputs: Tensor) -> pd.DataFrame:
-        """Return a table: the class and the probability of each class, or values.
+        """Return a table with the class and the probability of each class, or with values.
 
         Args:
             outputs: Raw outputs (B, C).
 
         Raises:
-            MetalossError: If there are outputs for many places of a row.
+            MetalossError: If each row has outputs at several positions.
         """
         if outputs.ndim != 2:
             raise MetalossError(
-                f"outputs of shape {tuple(outputs.shape)}: a table holds (B, C) only; from Python, "
-                "run.outputs(rows) returns them as they are"
+                f"outputs of shape {tuple(outputs.shape)}: a table can only have (B, C); in "
+                "Python, run.outputs(rows) returns outputs of any shape"
             )
         outputs = outputs.cpu()
         names = self.classes or [str(number) for number in range(self.outputs)]
@@ -133,14 +133,14 @@ class FittedPipeline(Pipeline):
 
 
 def pipeline_of(task: Task) -> Pipeline:
-    """Return a task's pipeline; without one, rows are taken to be inputs as they are."""
+    """Return the pipeline of a task. Without one, rows are used as inputs without encoding."""
     return task.pipeline or FittedPipeline(
         inputs=GivenInputs(), link=task.link, outputs=task.outputs, input_shape=task.input_shape
     )
 
 
 def pipeline_from_dict(content: Mapping[str, Any]) -> FittedPipeline:
-    """Return the pipeline that ``to_dict`` wrote down, to the last bit.
+    """Return the pipeline that ``to_dict`` stored, bit for bit.
 
     Example:
         >>> of = {"outputs": 2, "input_shape": (3,), "classes": ["no", "yes"]}
@@ -165,7 +165,7 @@ def load_pipeline(folder: Path) -> FittedPipeline:
     """Return the pipeline in a run's folder.
 
     Raises:
-        MetalossError: If there is none, or it is damaged or of a newer version.
+        MetalossError: If the file is missing, damaged or of a newer version.
     """
     path = folder / PIPELINE
     try:

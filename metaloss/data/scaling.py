@@ -1,4 +1,4 @@
-"""Shift and scale, fitted on training rows and applied to all."""
+"""Standardisation, fitted on training rows and applied to all."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ def fit_scaling(values: np.ndarray, *, per_feature: bool) -> Scaling:
 
     Args:
         values: (n, ...) training rows.
-        per_feature: One mean and deviation for each feature. Otherwise one of each for all
-            features together, as is usual for images and signals: it keeps neighbours
-            comparable, and a pixel that is nearly always empty is not blown up.
+        per_feature: Whether each feature has its own mean and deviation. Otherwise all features
+            have the same, as is usual for images and signals: a pixel that is nearly constant is
+            not scaled up.
 
     Example:
         >>> scale = fit_scaling(np.array([[0.0, 5.0], [2.0, 5.0]]), per_feature=True)
@@ -33,7 +33,8 @@ def fit_scaling(values: np.ndarray, *, per_feature: bool) -> Scaling:
         [[3.0, 1.0]]
     """
     axis = 0 if per_feature else None
-    # The squares of very large or small numbers do not exist in float64. A power of two is exact.
+    # Squares of very large or small numbers overflow in float64. A factor of a power of two is
+    # exact.
     largest = np.abs(values).max(axis=axis)
     extreme = (largest > 1e150) | ((largest < 1e-150) & (largest > 0))
     unit = np.where(extreme, np.exp2(np.frexp(largest)[1] - 1.0), 1.0)
@@ -41,7 +42,7 @@ def fit_scaling(values: np.ndarray, *, per_feature: bool) -> Scaling:
         scaled = fit_scaling(values / unit, per_feature=per_feature)
         return Scaling(scaled.mean * unit, scaled.std * unit)
     std = np.asarray(values.std(axis=axis))
-    # A feature that never changes is only centred; its computed deviation may be a rounding error.
+    # A constant feature is only centred; its computed deviation may be a rounding error.
     changes = std > 1e-12 * largest
     return Scaling(np.asarray(values.mean(axis=axis)), np.where(changes, std, 1.0))
 
@@ -49,7 +50,7 @@ def fit_scaling(values: np.ndarray, *, per_feature: bool) -> Scaling:
 def fit_channels(pixels: np.ndarray) -> Scaling:
     """Return the scaling that gives every channel of ``pixels`` mean 0 and deviation 1.
 
-    Sums of whole numbers are exact, and no float copy of all pixels is made; scaled pixels are
+    Sums are computed in integers, exactly and without a float copy of all pixels. Scaled pixels are
     float32.
 
     Args:
@@ -69,6 +70,6 @@ def fit_channels(pixels: np.ndarray) -> Scaling:
 
 
 def as_float32(values: np.ndarray) -> np.ndarray:
-    """Return the values as float32, infinite where it cannot hold them: that is checked later."""
+    """Return the values as float32; too large ones become infinite, which is checked later."""
     with np.errstate(over="ignore"):
         return values.astype(np.float32, copy=False)

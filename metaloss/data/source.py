@@ -1,4 +1,4 @@
-"""What the built-in tasks share: load the rows, split them, scale inputs, corrupt targets."""
+"""The base class of built-in tasks: load rows, split them, scale inputs, corrupt targets."""
 
 from __future__ import annotations
 
@@ -26,11 +26,14 @@ from metaloss.types import Batch
 class Table(NamedTuple):
     """All rows of a task.
 
-    ``inputs``: n rows, an array or a table. ``targets``: labels (n,) or values
-    (n, C). ``given``: row numbers of the parts that are no draw, such as a published
-    test split.
-    ``name`` and ``about``: in place of the source's own. ``classes``: what they are called.
-    ``forms``: what the columns of a table hold.
+    Attributes:
+        inputs: n rows, an array or a table.
+        targets: Labels (n,) or values (n, C).
+        given: Row numbers of splits that are not drawn, such as a published test split.
+        name: The task's name; None: that of the source.
+        about: The task's description; None: that of the source.
+        classes: The names of the classes; None: their numbers.
+        forms: The types of the columns of a table.
     """
 
     inputs: Any
@@ -48,19 +51,19 @@ class Table(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True)
 class RowSource(TaskSource, Checked):
-    """A task out of rows that are split by the seed.
+    """A task of rows that are split by the seed.
 
-    A subclass says where the rows come from; this class splits them, keeps a subset of the
-    training rows, scales the inputs by what it sees in the kept training rows alone, and corrupts
-    training rows. Every draw has a generator of its own, derived from the seed and its purpose: no
-    option changes what another one draws. Test rows are never corrupted.
+    A subclass loads the rows. This class splits them, keeps a subset of the training rows, scales
+    the inputs by the kept training rows, and corrupts training rows. Each draw has its own
+    generator, derived from the seed and the purpose, so that no option changes what another one
+    draws. Test rows are never corrupted.
 
     Raises:
-        MetalossError: If an option is out of its range; at ``build``, if rows do not suffice.
+        MetalossError: If an option is out of range, or at ``build`` if there are too few rows.
     """
 
     label_noise: float = field(
-        default=0.0, metadata={"help": "share of the training targets made wrong, 0 to below 1"}
+        default=0.0, metadata={"help": "share of the training targets that are wrong, in [0, 1)"}
     )
     noisy_validation: bool = field(
         default=False, metadata={"help": "put the same noise on the validation targets"}
@@ -95,34 +98,34 @@ class RowSource(TaskSource, Checked):
 
     @abstractmethod
     def problem(self, table: Table) -> Problem:
-        """Return what the targets of the rows are."""
+        """Return the problem of the targets."""
 
     @abstractmethod
     def split(self, table: Table, strata: np.ndarray | None, rng: np.random.Generator) -> Split:
-        """Return the rows of each part, before any are left out."""
+        """Return the rows of each split, before rows are left out."""
 
     @abstractmethod
     def fit(self, table: Table, train: np.ndarray) -> Inputs:
-        """Return what turns rows into a model's inputs, fitted on ``train``, row numbers."""
+        """Return the encoding of rows as inputs, fitted on the rows with the numbers ``train``."""
 
     def disturbed(self, inputs: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-        """Return the training inputs with what may be wrong with them."""
+        """Return the training inputs with errors."""
         return inputs
 
     def check_test(self, inputs: Tensor) -> None:
-        """Raise if the inputs of the test rows can show nothing."""
+        """Raise if the inputs of the test rows cannot be used."""
 
     def augmentation(self) -> Callable[[Tensor, Tensor], Tensor] | None:
-        """Return what is done to batches of training rows."""
+        """Return the augmentation of training batches; None: none."""
         return None
 
     def rows(self, seed: int) -> Split:
-        """Return the rows of each part, as row numbers."""
+        """Return the row numbers of each split."""
         table = self.table()
         return self._rows(table, self.problem(table), self._seed(seed))
 
     def build(self, seed: int) -> Task:
-        """Load and split the rows, classes stratified; the same seed gives the same task."""
+        """Load and split the rows, stratified by class. The same seed gives the same task."""
         seed = self._seed(seed)
         table = self.table()
         problem = self.problem(table)
@@ -176,8 +179,8 @@ class RowSource(TaskSource, Checked):
             count = round(self.meta_fraction * len(valid))
             if count < 1:
                 raise MetalossError(
-                    f"task.meta_fraction={self.meta_fraction}: keeps none of {len(valid)} "
-                    f"trusted rows; expected at least {1 / len(valid):.2g}"
+                    f"task.meta_fraction={self.meta_fraction}: no trusted rows left, of "
+                    f"{len(valid)}; expected at least {1 / len(valid):.2g}"
                 )
             valid = some(valid, count, "meta")
         return Split(train, valid, test)
@@ -203,8 +206,8 @@ class RowSource(TaskSource, Checked):
         for what, values in batch._asdict().items():
             if values.is_floating_point() and not bool(values.isfinite().all()):
                 raise MetalossError(
-                    f"task={self.title}: {what} of {part} rows are too large or not finite, in the "
-                    "deviation of the training rows; expected numbers below 3e38"
+                    f"task={self.title}: {what} of {part} rows are too large or not finite after "
+                    "scaling by the training rows; expected numbers below 3e38"
                 )
         problem.kind.check(part, batch.targets, problem.outputs)
 

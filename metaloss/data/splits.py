@@ -1,4 +1,4 @@
-"""Which rows train, which validate, which test: every row in exactly one part."""
+"""Splits into training, validation and test rows; every row is in one of them."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from metaloss.errors import MetalossError
 
 
 class Split(NamedTuple):
-    """Row numbers of the three parts, each sorted: 1-d int64 arrays, disjoint."""
+    """Row numbers of the three splits: sorted, disjoint 1-d int64 arrays."""
 
     train: np.ndarray
     valid: np.ndarray
@@ -35,13 +35,12 @@ def split_rows(
         rows: The number of rows.
         valid_fraction: Share of all rows, from 0 to 1.
         test_fraction: Share of all rows, from 0 to 1; 0 gives an empty test part.
-        rng: Decides the split.
-        strata: (rows,) integers, for example class labels; each part then holds its share of
-            every stratum, up to one row (two in the validation part, drawn from what the test
-            part left).
+        rng: Determines the split.
+        strata: (rows,) integers, such as class labels. Each part then has its share of every
+            stratum, up to one row (up to two in the validation part).
 
     Raises:
-        MetalossError: If the training part, or a part with a fraction above 0, gets no row.
+        MetalossError: If the training part, or a part with a fraction above 0, is empty.
 
     Example:
         >>> split = split_rows(100, 0.15, 0.25, np.random.default_rng(0))
@@ -75,14 +74,14 @@ def split_rest(
     *,
     strata: np.ndarray | None = None,
 ) -> Split:
-    """Split the rows that no given part holds; see :func:`split_rows`.
+    """Split the rows that are in no given part; see :func:`split_rows`.
 
     Args:
         rows: The number of rows.
         given: Row numbers of the validation part, the test part, or both.
-        fractions: Shares of the other rows for a validation part and a test part; not used for a
-            part that is given.
-        rng: Decides the split.
+        fractions: Shares of the other rows for the validation part and the test part; ignored for
+            a part that is given.
+        rng: Determines the split.
         strata: See :func:`split_rows`.
 
     Example:
@@ -105,15 +104,15 @@ def split_rest(
 def choose(
     rows: np.ndarray, count: int, rng: np.random.Generator, *, strata: np.ndarray | None = None
 ) -> np.ndarray:
-    """Return ``count`` of the given rows, sorted; of each stratum its share, up to one row.
+    """Return ``count`` of the rows, sorted, with the share of each stratum, up to one row.
 
-    Systematic sampling: the rows are shuffled within their strata, the strata laid end to end,
-    and picks made at even distances along that line. Integer arithmetic keeps the total exact.
+    This is systematic sampling: rows are shuffled within their strata, strata are concatenated, and
+    rows are picked at even distances. Integer arithmetic makes the total exact.
 
     Args:
         rows: (n,) distinct row numbers.
         count: From 0 to n.
-        rng: Decides the draw.
+        rng: Determines the draw.
         strata: (n,) integers, one for each of the given rows.
 
     Example:

@@ -1,4 +1,4 @@
-"""A task out of the user's own rows."""
+"""A task from the user's own rows."""
 
 from __future__ import annotations
 
@@ -19,34 +19,38 @@ from metaloss.errors import MetalossError
 from metaloss.inner.keys import derive
 from metaloss.types import Batch, Link
 
-# No table of embeddings has so many rows: these are identifiers or measurements.
+# Larger integers are not tokens but identifiers or measurements.
 _MOST_TOKENS = 2**31
 _SOME = 64
 
 
 @dataclass(frozen=True, kw_only=True)
 class TaskOptions:
-    """What ``task_from_data`` would otherwise infer from the targets.
+    """Options of `task_from_data`. Defaults are inferred from the targets.
 
     Attributes:
         link: What turns raw outputs into predictions. Default: softmax for integer targets,
-            identity for real ones. ``sigmoid`` must be asked for.
+            identity for real ones. ``sigmoid`` is never inferred.
         outputs: C. Default: the largest class plus one, or the targets' second dimension.
         task_loss: ``(raw outputs (B, C, *), targets) -> scalar``, differentiable. Default:
             cross-entropy, binary cross-entropy on logits, or mean squared error, by link.
         metric: ``(raw outputs, targets) -> scalar``, a mean over rows. Default: error rate, or
             mean squared error, by link.
         metric_name: Required with ``metric``.
-        goal: ``"min"`` or ``"max"``: which values of ``metric`` are better.
-        valid_fraction: Share of the training rows that become validation rows where none are
-            given, above 0 and below 1.
+        goal: Whether lower (``"min"``) or higher (``"max"``) values of ``metric`` are better.
+        valid_fraction: The share of training rows that become validation rows if none are given, in
+            (0, 1).
         ignore_index: The class index of targets that do not count, such as 255 in masks. Default:
-            −100, as in torch. A ``task_loss`` and a ``metric`` of your own must ignore it as well.
-        constant_loss: Task loss of the best constant prediction. Default: computed.
-        description: One line for people.
+            −100, as in torch. Your own ``task_loss`` and ``metric`` must ignore it too.
+        constant_loss: The task loss of the best constant prediction. Default: computed.
+        description: One line to show.
 
     Raises:
-        MetalossError: If a value is out of its range.
+        MetalossError: If a value is out of range.
+
+    Example:
+        >>> TaskOptions(link="sigmoid", valid_fraction=0.2).goal
+        'min'
     """
 
     link: Link | str | None = None
@@ -73,7 +77,9 @@ class TaskOptions:
         if (self.metric is None) != (self.metric_name is None):
             raise MetalossError("metric and metric_name: expected both or neither")
         if self.goal == "max" and self.metric is None:
-            raise MetalossError("goal=max: expected a metric with it; the built-in ones are errors")
+            raise MetalossError(
+                "goal=max: expected a metric too; lower is better for the built-in ones"
+            )
         number("valid_fraction", self.valid_fraction, 0, 1)
 
 
@@ -86,27 +92,27 @@ def task_from_data(
     seed: int = 0,
     options: TaskOptions | None = None,
 ) -> Task:
-    """Return a task made of your own rows: pairs of tensors, ``Dataset`` or ``DataLoader`` objects.
+    """Return a task from your own rows: pairs of tensors, ``Dataset`` or ``DataLoader`` objects.
 
-    Integer targets make a classification task (softmax, cross-entropy, ``error``), real ones a
-    regression task (identity, squared error, ``mse`` in the squared units of the targets);
-    ``options`` overrides that. Rows are read once, onto the CPU. Floating-point numbers become
-    torch's default type, integer inputs int64 (token ids). Nothing is scaled: that is yours to do.
+    Integer targets give a classification (softmax, cross-entropy, ``error``), real ones a
+    regression (identity, squared error, ``mse`` in squared units of the targets); ``options``
+    overrides this. Rows are read once, onto the CPU. Floating-point numbers become torch's default
+    type, integer inputs int64 (tokens). Inputs and targets are not scaled.
 
     Args:
         train: Inputs (B, ...) with targets (B, *): class indices 0 to C − 1, or values
             (B, C, *); values (B,) become (B, 1).
-        valid: Rows that the meta-batches come from. None: split off from ``train``, stratified
-            by class, ``options.valid_fraction`` of it.
-        test: Rows that are only ever evaluated. **None: the validation rows serve as test rows as
-            well, so that test metrics are optimistic: φ has seen these rows.**
+        valid: Rows that the meta-batches are drawn from. None: a share of ``train``
+            (``options.valid_fraction``), stratified by class.
+        test: Rows that are only evaluated. **None: the validation rows are the test rows too. Test
+            metrics are then optimistic, because φ is learned on these rows.**
         name: Shown in tables and folder names.
-        seed: Decides the split, and what random transforms and samplers draw.
-        options: What is not to be inferred.
+        seed: Determines the split, and what random transforms and samplers draw.
+        options: Values that should not be inferred.
 
     Raises:
-        MetalossError: If rows are missing, differ in number or shape, hold NaN or infinities, or
-            if targets do not fit the link or the number of outputs.
+        MetalossError: If rows are missing, differ in number or shape, have NaN or infinities, or if
+            targets do not fit the link or the number of outputs.
 
     Example:
         >>> inputs, labels = torch.randn(100, 4), torch.arange(100) % 3
@@ -130,7 +136,7 @@ def task_from_data(
     for part, batch in parts.items():
         if options.task_loss is None:
             kind.check(part, batch.targets, outputs)
-        # Only the user knows which values a task loss of theirs can take.
+        # For a user's own task loss, only class indices are checked.
         elif isinstance(kind, Classes) and not batch.targets.is_floating_point():
             kind.check_classes(part, batch.targets, outputs)
     if options.task_loss is not None:
@@ -163,13 +169,13 @@ def _checked_inputs(part: str, batch: Batch) -> Batch:
         if int(inputs.abs().max()) >= _MOST_TOKENS:
             raise MetalossError(
                 f"{part}: integer inputs from {inputs.min().item()} to {inputs.max().item()}; "
-                "expected token ids below 2³¹ (for measurements: inputs.float())"
+                "expected tokens below 2³¹ (for measurements: inputs.float())"
             )
     else:
-        # Bytes may be pixels or tokens: a guess would be wrong half of the time.
+        # Bytes may be pixels or tokens.
         raise MetalossError(
             f"{part}: inputs are {inputs.dtype}; expected floating-point numbers (for pixels: "
-            "inputs / 255), or int64 for token ids"
+            "inputs / 255), or int64 for tokens"
         )
     return batch._replace(inputs=inputs)
 
@@ -200,9 +206,9 @@ def _split_off(train: Batch, fraction: float, seed: int) -> tuple[Batch, Batch]:
 
 
 def _check_task_loss(parts: dict[str, Batch], outputs: int, task_loss: TensorFunction) -> None:
-    """Raise if a task loss of the user's does not take the targets."""
+    """Raise if the user's task loss fails on the targets."""
     for part, (_, targets) in parts.items():
-        # Some rows, and those that hold the extremes: 255 may be in a few alone.
+        # Some rows, and those with extreme targets, such as 255.
         flat = targets.reshape(len(targets), -1)
         ends = [int(flat.amax(1).argmax()), int(flat.amin(1).argmin())]
         some = torch.cat([targets[:_SOME], targets[ends]])
@@ -211,7 +217,7 @@ def _check_task_loss(parts: dict[str, Batch], outputs: int, task_loss: TensorFun
         try:
             with torch.random.fork_rng(devices=[]):
                 value = task_loss(zeros, some)
-        # It is the user's code and can fail in any way.
+        # The user's code may raise anything.
         except Exception as error:
             reason = str(error).strip().split("\n")[0] or type(error).__name__
             raise MetalossError(

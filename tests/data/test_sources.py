@@ -427,7 +427,7 @@ def test_options_out_of_range_are_named_with_the_range(source, options, message)
 def test_more_rows_than_there_are_is_an_error():
     with pytest.raises(MetalossError, match=r"^task.subset=1079: expected at most 1078, the train"):
         Digits(subset=1079).build(0)
-    message = r"^task.meta_fraction=0.001: keeps none of 270 trusted rows; .* least 0.0037$"
+    message = r"^task.meta_fraction=0.001: no trusted rows left, of 270; .* least 0.0037$"
     with pytest.raises(MetalossError, match=message):
         Digits(meta_fraction=0.001).build(0)
     with pytest.raises(MetalossError, match=r"^task.imbalance=200: the smallest class would keep"):

@@ -45,8 +45,8 @@ def marked(label, share=20):
 
 # ---------------------------------------------------------------------------------------- classes
 
-HINT = "outputs=C in the options where some have no row)"
-WIDE = "train: 4 classes from 0 to {0}; expected 0 to C − 1 (or ignore_index={0} where that is no "
+HINT = "outputs=C in the options if some classes have no rows)"
+WIDE = "train: 4 classes from 0 to {0}; expected 0 to C − 1 (or ignore_index={0} if that is not a "
 LABELS = {
     255: f"{WIDE.format(255)}class; {HINT}",
     -1: "train: class -1; expected 0 to 2 (outputs=3), or ignore_index=-100 for targets to ignore",
@@ -163,7 +163,7 @@ UNFIT = {
     ),
     "meta": (
         lambda: (X.to("meta"), Y),
-        f"train: got a tensor on the meta device, which holds no numbers{DENSE}",
+        f"train: got a tensor on the meta device, which has no values{DENSE}",
     ),
     "objects": (
         lambda: (np.array([[1, None]] * 60, dtype=object), Y),
@@ -180,20 +180,20 @@ UNFIT = {
     ),
     "no_features": (
         lambda: (X[:, :0], Y),
-        "train: inputs of shape (60, 0) hold nothing; expected a number in each row",
+        "train: inputs of shape (60, 0) have no values; expected at least one in each row",
     ),
     "no_targets": (
         lambda: (X, X[:, :0]),
-        "train: targets of shape (60, 0) hold nothing; expected a number in each row",
+        "train: targets of shape (60, 0) have no values; expected at least one in each row",
     ),
     "identifiers": (
         lambda: (torch.full((60, 2), 10**12), Y),
-        "train: integer inputs from 1000000000000 to 1000000000000; expected token ids below 2³¹ "
+        "train: integer inputs from 1000000000000 to 1000000000000; expected tokens below 2³¹ "
         "(for measurements: inputs.float())",
     ),
     "large": (
         lambda: (torch.full((60, 2), 1e300, dtype=torch.float64), Y),
-        "train: inputs up to 1e+300; expected numbers below 3.4e+38, as torch.float32 holds them",
+        "train: inputs up to 1e+300; expected numbers below 3.4e+38, the largest of torch.float32",
     ),
     "infinite": (
         lambda: (X, torch.full((60,), float("inf"))),
@@ -201,7 +201,7 @@ UNFIT = {
     ),
     "unsigned": (
         lambda: (X, np.full(60, 2**63, dtype=np.uint64)),
-        "train: got whole numbers of 2⁶³ and more; expected smaller ones",
+        "train: got integers ≥ 2⁶³; expected smaller ones",
     ),
 }
 
@@ -278,7 +278,7 @@ def test_rows_without_an_end_are_refused(monkeypatch):
 
 
 def test_lengths_that_lie_and_used_up_iterators_are_refused():
-    message = "train: the iterable gives 60 rows, its length is 100; expected equal numbers"
+    message = "train: the iterable gives 60 rows, but its length is 100; expected equal"
     assert error_of(Sized()).startswith(message)
     message = "train: the dataset fails at row 60: IndexError: index 60 is out of bounds for"
     assert error_of(Long()).startswith(message)
@@ -289,16 +289,16 @@ def test_lengths_that_lie_and_used_up_iterators_are_refused():
 SAMPLERS = {
     "distributed": (
         lambda: DataLoader(PAIRS, sampler=DistributedSampler(PAIRS, 2, 0)),
-        "train: the loader's DistributedSampler gives each process other rows; "
-        "pass its dataset instead",
+        "train: got a loader with a DistributedSampler, which gives each process other "
+        "rows; expected its dataset",
     ),
     "replacement": (
         lambda: DataLoader(PAIRS, sampler=RandomSampler(X, replacement=True)),
-        "train: the loader's sampler draws rows more than once; pass its dataset instead",
+        "train: got a loader that draws rows more than once; expected its dataset",
     ),
     "endless": (
         lambda: DataLoader(PAIRS, sampler=itertools.cycle(range(60))),
-        "train: the loader's sampler draws rows more than once; pass its dataset instead",
+        "train: got a loader that draws rows more than once; expected its dataset",
     ),
     "batches": (
         lambda: DataLoader(
@@ -306,7 +306,7 @@ SAMPLERS = {
             batch_size=None,
             sampler=BatchSampler(RandomSampler(X, replacement=True), 7, False),
         ),
-        "train: the loader's sampler draws rows more than once; pass its dataset instead",
+        "train: got a loader that draws rows more than once; expected its dataset",
     ),
 }
 

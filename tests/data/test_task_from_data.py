@@ -301,15 +301,15 @@ BAD_ROWS = {
     "bytes": (
         (X.to(torch.uint8), Y),
         "train: inputs are torch.uint8; expected floating-point numbers (for pixels: inputs / "
-        "255), or int64 for token ids",
+        "255), or int64 for tokens",
     ),
     "one_class": (
         (X, Y * 0),
-        "train: found a single class; expected two or more, or outputs= in the options",
+        "train: all targets are one class; expected two or more, or the option outputs=C",
     ),
     "all_ignored": (
         (X, Y * 0 - 100),
-        "train: found a single class; expected two or more, or outputs= in the options",
+        "train: all targets are one class; expected two or more, or the option outputs=C",
     ),
     "negative": (
         (X, Y - 1),
@@ -328,7 +328,7 @@ BAD_ROWS = {
     "string": ("data.csv", "train: got str; expected a pair of tensors, a Dataset or a DataLoader"),
     "repeated": (
         DataLoader(Pairs(X, Y), sampler=WeightedRandomSampler(torch.ones(60), 60)),
-        "train: the loader's sampler draws rows more than once; pass its dataset instead",
+        "train: got a loader that draws rows more than once; expected its dataset",
     ),
 }
 
@@ -393,7 +393,10 @@ BAD_OPTIONS = {
     "outputs": ({"outputs": 0}, "outputs=0: expected a whole number, at least 1"),
     "goal": ({"goal": "low"}, "goal=low: expected min or max"),
     "metric": ({"metric": accuracy}, "metric and metric_name: expected both or neither"),
-    "max": ({"goal": "max"}, "goal=max: expected a metric with it; the built-in ones are errors"),
+    "max": (
+        {"goal": "max"},
+        "goal=max: expected a metric too; lower is better for the built-in ones",
+    ),
     "valid": ({"valid_fraction": 1.0}, "valid_fraction=1.0: expected a number > 0 and < 1"),
     "few": (
         {"outputs": 2},
@@ -420,7 +423,7 @@ def test_bad_options_are_refused_in_words(case):
 
 def test_soft_labels_must_be_distributions():
     soft = torch.full((60, 3), 0.5)
-    with pytest.raises(MetalossError, match=r"^train: soft labels that are no distribution; "):
+    with pytest.raises(MetalossError, match=r"^train: soft labels are not a distribution; "):
         task_from_data((X, soft), options=TaskOptions(link="softmax"))
 
 

@@ -1,4 +1,4 @@
-"""Pictures: the tasks of the literature, and how their files are read.
+"""Image data sets, and readers of their files.
 
 May import the shared files of ``metaloss.data``, and no other room of it.
 """

@@ -13,13 +13,13 @@ from metaloss.data.number_source import ClassificationSource
 
 @dataclass(frozen=True, kw_only=True)
 class Digits(ClassificationSource):
-    """1,797 handwritten digits, 8×8 pixels, ten classes; in scikit-learn, nothing to download.
+    """1,797 handwritten digits of scikit-learn, 8×8 pixels, ten classes.
 
-    Inputs (B, 1, 8, 8): scaled by one mean and deviation over all pixels of the training rows.
+    Inputs (B, 1, 8, 8), standardised by all pixels of the training rows together.
 
     Reference:
-        Alpaydin & Kaynak, "Optical Recognition of Handwritten Digits", UCI repository, 1998 (its
-        test set, as shipped with scikit-learn).
+        Alpaydin & Kaynak, "Optical Recognition of Handwritten Digits", UCI repository, 1998 (the
+        test set, as in scikit-learn).
 
     Example:
         >>> task = Digits(label_noise=0.5).build(seed=0)

@@ -1,4 +1,4 @@
-"""Your own pictures: a folder with a subfolder for each class."""
+"""Your own images: a folder with a subfolder for each class."""
 
 from __future__ import annotations
 
@@ -30,32 +30,32 @@ _FEWEST_ROWS = 20
 
 @dataclass(frozen=True, kw_only=True)
 class ImageFolders(PictureRows):
-    """Pictures in folders, of any size, grey or in colour; a subfolder's name is the class.
+    """Images in folders, of any size, grey or in colour. The name of a subfolder is the class.
 
-    Inputs (B, C, size, size): the shorter side is scaled to ``size``, the middle is taken. C is 1
-    where all training pictures are grey, otherwise 3. A file that cannot be read is left out, and
-    a warning counts such files. Trusted rows, which judge the loss, and test rows are drawn from
-    the folder, or come from folders of their own.
+    Inputs (B, C, size, size): the shorter side is scaled to ``size``, the longer one is cropped at
+    both ends. C is 1 if all training images are grey, otherwise 3. Files that cannot be read are
+    left out, and a warning counts them. Trusted rows (for meta-batches) and test rows are drawn
+    from the folder, or read from folders of their own.
 
     Raises:
-        MetalossError: At ``build``, in one line, if a folder is not what it should be.
+        MetalossError: At ``build``, if a folder is missing or has no images in subfolders.
     """
 
     path: str = field(default="", metadata={"help": "a folder with a subfolder for each class"})
     trusted: str = field(
-        default="", metadata={"help": "a folder of checked pictures, which judge; empty: drawn"}
+        default="", metadata={"help": "a folder of trusted images, for meta-batches; empty: drawn"}
     )
-    test: str = field(default="", metadata={"help": "a folder of test pictures; empty: drawn"})
+    test: str = field(default="", metadata={"help": "a folder of test images; empty: drawn"})
     size: int = field(default=64, metadata={"help": "height and width of the inputs, in pixels"})
     valid_fraction: float = field(
-        default=0.15, metadata={"help": "trusted rows, which judge, as a share of task.path"}
+        default=0.15, metadata={"help": "trusted rows for meta-batches, as a share of task.path"}
     )
     test_fraction: float = field(
         default=0.25, metadata={"help": "test rows, as a share of task.path"}
     )
 
     title: ClassVar[str] = "images"
-    about: ClassVar[str] = "pictures of a folder; error: share of wrong classes"
+    about: ClassVar[str] = "images of a folder; error: share of wrong classes"
 
     def __post_init__(self) -> None:
         """Check the ranges."""
@@ -64,7 +64,7 @@ class ImageFolders(PictureRows):
         whole("task.size", self.size, 4)
 
     def table(self) -> Table:
-        """Return the pictures of all folders, one after the other."""
+        """Return the images of all folders, concatenated."""
         if not self.path:
             raise MetalossError("task=images needs task.path=FOLDER")
         folders = {"train": self.path, "valid": self.trusted, "test": self.test}
@@ -100,14 +100,14 @@ class ImageFolders(PictureRows):
         )
 
     def problem(self, table: Table) -> Problem:
-        """Return the classes."""
+        """Return the problem of classes."""
         assert table.classes is not None
         return ClassProblem(
             outputs=len(table.classes), noise=self.label_noise, options=self, names=table.classes
         )
 
     def split(self, table: Table, strata: np.ndarray | None, rng: np.random.Generator) -> Split:
-        """Return the rows of each part, before any are left out."""
+        """Return the rows of each split, before rows are left out."""
         fractions = self.valid_fraction, self.test_fraction
         return split_rest(len(table.targets), table.given, fractions, rng, strata=strata)
 
@@ -118,7 +118,7 @@ class ImageFolders(PictureRows):
 
 
 def _samples(folder: Path) -> list[tuple[Path, str]]:
-    """Return the pictures in a folder's subfolders, with the name of the subfolder."""
+    """Return the image files in the subfolders of a folder, with the names of the subfolders."""
     from torchvision.datasets import ImageFolder
 
     try:

@@ -1,4 +1,4 @@
-"""MNIST and Fashion-MNIST: grey pictures of 28×28 pixels, ten classes."""
+"""MNIST and Fashion-MNIST: grey images of 28×28 pixels, ten classes."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class MNIST(PictureSource):
 
     Inputs (B, 1, 28, 28). Files: ``ROOT/MNIST/raw/train-images-idx3-ubyte``, and
     ``train-labels-idx1-ubyte``, ``t10k-images-idx3-ubyte``, ``t10k-labels-idx1-ubyte`` beside it,
-    as they are or with ``.gz``: torchvision's own layout. No augmentation by default.
+    unpacked or as ``.gz``, in the layout of torchvision. No augmentation by default.
 
     Reference:
         LeCun, Bottou, Bengio & Haffner, "Gradient-Based Learning Applied to Document
@@ -42,7 +42,7 @@ class MNIST(PictureSource):
     archive: ClassVar[str] = "the four files (.gz or unpacked)"
 
     def read(self, root: Path, test: bool) -> Pictures:
-        """Return pictures (n, 1, 28, 28) and labels (n,), read by torchvision."""
+        """Return images (n, 1, 28, 28) and labels (n,), read by torchvision."""
         from torchvision.datasets.mnist import read_image_file, read_label_file
 
         pair = []
@@ -55,7 +55,7 @@ class MNIST(PictureSource):
             assert path is not None
             with reading(path), TemporaryDirectory() as place:
                 if path.suffix == ".gz":
-                    # torchvision's reader wants it unpacked; the user's folder stays as it is.
+                    # torchvision's reader needs an unpacked file; the user's folder is not changed.
                     unpacked = Path(place) / "file"
                     unpacked.write_bytes(gzip.decompress(path.read_bytes()))
                     pair.append(read(str(unpacked)).numpy())
@@ -72,7 +72,7 @@ class MNIST(PictureSource):
 
 @dataclass(frozen=True, kw_only=True)
 class FashionMNIST(MNIST):
-    """Fashion-MNIST: 60,000 training and 10,000 test pictures of clothes, 28×28 pixels.
+    """Fashion-MNIST: 60,000 training and 10,000 test images of clothes, 28×28 pixels.
 
     Inputs (B, 1, 28, 28). Files: as MNIST's, in ``ROOT/FashionMNIST/raw``; or where Debian's and
     Ubuntu's package ``dataset-fashion-mnist`` puts them.

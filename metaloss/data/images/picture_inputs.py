@@ -1,4 +1,4 @@
-"""Picture files as arrays of one size; files that cannot be read are left out and counted."""
+"""Image files as arrays of one size. Files that cannot be read are left out and counted."""
 
 from __future__ import annotations
 
@@ -22,10 +22,11 @@ from metaloss.errors import MetalossError
 
 @dataclass(frozen=True, kw_only=True)
 class PictureForm:
-    """What every picture is made into.
+    """The size and the colours of all images.
 
     Attributes:
-        size: Height and width in pixels: the shorter side is scaled to it, the middle is taken.
+        size: Height and width in pixels. The shorter side is scaled to it, the longer one is
+            cropped.
         colour: Whether there are three channels, or one.
     """
 
@@ -33,7 +34,7 @@ class PictureForm:
     colour: bool
 
     def __call__(self, path: Path) -> np.ndarray:
-        """Return a file's picture (C, size, size) uint8."""
+        """Return the image of a file, (C, size, size) uint8."""
         from torchvision.transforms import v2
 
         made: Tensor = v2.functional.pil_to_tensor(self._opened(path))
@@ -45,7 +46,7 @@ class PictureForm:
 
         with Image.open(path) as file:
             picture = ImageOps.exif_transpose(file)
-            if picture.mode.startswith("I"):  # 16 bits a pixel, of which the upper 8 are kept
+            if picture.mode.startswith("I"):  # 16 bits per pixel: keep the upper 8
                 picture = Image.fromarray((np.asarray(picture) >> 8).astype(np.uint8))
             return picture.convert("RGB" if self.colour else "L")
 
@@ -53,21 +54,21 @@ class PictureForm:
 def read_pictures(
     folder: Path, files: Sequence[Path], form: PictureForm
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Return the pictures (n, C, size, size) of those files that can be read, and which these are.
+    """Return the images (n, C, size, size) of the readable files, and the indices of these files.
 
     Raises:
-        MetalossError: If none can be read.
+        MetalossError: If no file can be read.
     """
 
     def read(path: Path) -> np.ndarray | None:
         try:
             return form(path)
-        # A damaged file can make a decoder fail in any way.
+        # A decoder may raise anything for a damaged file.
         except Exception:
             return None
 
     with ThreadPoolExecutor(max_workers=os.cpu_count()) as pool, warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of decoders, about what they read all the same
+        warnings.simplefilter("ignore")  # warnings of decoders about files that they can read
         pictures = list(pool.map(read, files))
     lost = [path for path, picture in zip(files, pictures, strict=True) if picture is None]
     if len(lost) == len(files):
@@ -82,7 +83,7 @@ def read_pictures(
 
 
 def are_colour(files: Sequence[Path]) -> bool:
-    """Return whether any of some files that can be read is in colour."""
+    """Return whether any readable file is in colour."""
     from PIL import Image
 
     for path in files:
@@ -97,7 +98,7 @@ def are_colour(files: Sequence[Path]) -> bool:
 
 @dataclass(frozen=True, kw_only=True)
 class PictureInputs(Inputs):
-    """Pictures of one size, each channel scaled: float32."""
+    """Images of one size in float32, with each channel scaled."""
 
     form: PictureForm
     scaling: Scaling
@@ -108,7 +109,7 @@ class PictureInputs(Inputs):
         return as_float32(self.scaling(rows))
 
     def read(self, path: Path) -> tuple[np.ndarray, dict[str, list]]:
-        """Return the pictures below a folder, or of one file, and where each is from."""
+        """Return the images of a folder and its subfolders, or of one file, and their paths."""
         if not path.exists():
             raise MetalossError(f"{path}: no such file; expected a picture or a folder of them")
         folder, files = (path, picture_files(path)) if path.is_dir() else (path.parent, [path])
@@ -116,7 +117,7 @@ class PictureInputs(Inputs):
         return pictures, {"file": [str(files[place].relative_to(folder)) for place in kept]}
 
     def taken(self, rows: Any) -> np.ndarray:
-        """Return pictures (n, C, size, size) uint8, or those of the files that are named."""
+        """Return images (n, C, size, size) uint8, given as an array or as paths of files."""
         if isinstance(rows, list | tuple) and all(isinstance(one, str | Path) for one in rows):
             files = [Path(one).absolute() for one in rows]
             return read_pictures(Path("/"), files, self.form)[0]
@@ -126,7 +127,7 @@ class PictureInputs(Inputs):
         return pictures
 
     def to_dict(self) -> dict[str, Any]:
-        """Return size, colours, and each channel's mean and deviation."""
+        """Return the size, and mean and standard deviation of each channel."""
         return {
             "size": self.form.size,
             "colour": self.form.colour,
@@ -135,16 +136,16 @@ class PictureInputs(Inputs):
 
     @classmethod
     def from_dict(cls, content: Mapping[str, Any]) -> Self:
-        """Return the same, to the last bit."""
+        """Return the inputs that ``to_dict`` stored, bit for bit."""
         form = PictureForm(size=content["size"], colour=content["colour"])
         return cls(form=form, scaling=scaling_from_dict(content))
 
 
 def picture_files(folder: Path) -> list[Path]:
-    """Return the picture files below a folder, by name.
+    """Return the image files in a folder and its subfolders, sorted by path.
 
     Raises:
-        MetalossError: If there are none.
+        MetalossError: If there is no such file.
     """
     from torchvision.datasets.folder import IMG_EXTENSIONS
 

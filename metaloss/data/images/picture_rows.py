@@ -1,4 +1,4 @@
-"""Options that all tasks of pictures share, and what is done to their pictures."""
+"""The options of all image tasks."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from metaloss.data.targets.problems import ClassOptions
 
 
 class Augment(Enum):
-    """What is done to training pictures: nothing, a shifted crop, or that and a flip."""
+    """The augmentation of training images: none, a shifted crop, or a crop and a flip."""
 
     none = "none"
     crop = "crop"
@@ -30,10 +30,10 @@ class Augment(Enum):
 
 @dataclass(frozen=True, kw_only=True)
 class PictureRows(NumberSource, ClassOptions):
-    """Pictures (B, C, H, W) in float32, each channel scaled by the training rows' pixels.
+    """Images (B, C, H, W) in float32. Each channel is scaled by the pixels of the training rows.
 
-    Augmentation is drawn anew for every batch of training rows, on the device; trusted and test
-    rows are never augmented.
+    Each batch of training rows is augmented on the device. Trusted and test rows are never
+    augmented.
     """
 
     augment: Augment = field(
@@ -43,12 +43,12 @@ class PictureRows(NumberSource, ClassOptions):
     padding: int = field(default=4, metadata={"help": "largest shift of a crop, in pixels"})
     cutout: int = field(
         default=0,
-        metadata={"help": "side of the square that is covered in training pictures; 0: none"},
+        metadata={"help": "side of the square that is covered in training images; 0: none"},
     )
     stream: bool | None = field(
         default=None,
         metadata={
-            "help": "keep pictures in the CPU's memory and move batches; null: if they are large"
+            "help": "keep images in the CPU's memory and move batches; null: if they are large"
         },
     )
 
@@ -63,7 +63,7 @@ class PictureRows(NumberSource, ClassOptions):
         whole("task.cutout", self.cutout, 0)
 
     def build(self, seed: int) -> Task:
-        """Read and split the pictures, stratified; the same seed gives the same task."""
+        """Read and split the images, stratified by class. The same seed gives the same task."""
         return replace(super().build(seed), stream=self.stream)
 
     def fit(self, table: Table, train: np.ndarray) -> Inputs:
@@ -71,7 +71,7 @@ class PictureRows(NumberSource, ClassOptions):
         return ScaledInputs(fit_channels(table.inputs[train]))
 
     def augmentation(self) -> Callable[[Tensor, Tensor], Tensor] | None:
-        """Return what the options ask for."""
+        """Return the augmentation; None: none."""
         if self.augment is Augment.none and not self.cutout:
             return None
         return CropFlipCutout(

@@ -1,4 +1,4 @@
-"""Picture data sets with a published test split, from files on the disk."""
+"""Image data sets with a published test split, from files."""
 
 from __future__ import annotations
 
@@ -21,18 +21,18 @@ Pictures = tuple[np.ndarray, np.ndarray]
 
 @dataclass(frozen=True, kw_only=True)
 class PictureSource(PictureRows):
-    """Pictures with a published test split, which is the test part.
+    """Images with a published test split.
 
     Training and trusted rows are drawn from the published training split, stratified by class.
     """
 
-    root: str = field(default="data", metadata={"help": "folder that holds the files"})
+    root: str = field(default="data", metadata={"help": "folder with the files"})
     download: bool = field(
         default=False, metadata={"help": "download missing files through torchvision"}
     )
     valid_fraction: float = field(
         default=0.1,
-        metadata={"help": "trusted rows, which judge, as a share of the published training rows"},
+        metadata={"help": "trusted rows for meta-batches, as a share of the training split"},
     )
 
     classes: ClassVar[int]
@@ -42,25 +42,25 @@ class PictureSource(PictureRows):
 
     @abstractmethod
     def read(self, root: Path, test: bool) -> Pictures:
-        """Return pictures (n, C, H, W) uint8 and labels (n,) of a published split."""
+        """Return images (n, C, H, W) uint8 and labels (n,) of a published split."""
 
     @abstractmethod
     def fetch(self, root: Path) -> None:
         """Download the files."""
 
     def file(self, root: Path, name: str) -> Path | None:
-        """Return where a file is, with the first suffix that it is found with; or None."""
+        """Return the path of a file with the first suffix that exists; None if there is none."""
         return found(root, name, self.suffixes)
 
     def lacking(self, root: Path) -> list[str]:
-        """Return the names of the files that are nowhere."""
+        """Return the names of the missing files."""
         return [name for name in self.files if self.file(root, name) is None]
 
     def table(self) -> Table:
         """Return the rows of both published splits, the test rows last."""
         root = Path(self.root).expanduser()
         if self.download and (lacking := self.lacking(root)):
-            put = f"put {self.archive} into {root.absolute()}, which lacks {', '.join(lacking)}"
+            put = f"put {self.archive} into {root.absolute()}, which has no {', '.join(lacking)}"
             download(self.title, lambda: self.fetch(root), by_hand=put)
         if lacking := self.lacking(root):
             raise MetalossError(
@@ -74,12 +74,12 @@ class PictureSource(PictureRows):
             self._check(pictures, labels, "test" if test else "training")
             parts.append((pictures, labels.astype(np.int64)))
         pictures, labels = (np.concatenate(both) for both in zip(*parts, strict=True))
-        # SVHN's come with their axes in another order in memory.
+        # The images of SVHN have another order of axes in memory.
         last = np.arange(len(parts[0][1]), len(labels))
         return Table(np.ascontiguousarray(pictures), labels, given={"test": last})
 
     def problem(self, table: Table) -> Problem:
-        """Return the classes."""
+        """Return the problem of classes."""
         return ClassProblem(outputs=self.classes, noise=self.label_noise, options=self)
 
     def split(self, table: Table, strata: np.ndarray | None, rng: np.random.Generator) -> Split:
@@ -91,7 +91,7 @@ class PictureSource(PictureRows):
         fits = pictures.dtype == np.uint8 and pictures.ndim == 4
         if not fits or labels.shape != (len(pictures),) or not len(labels):
             raise MetalossError(
-                f"task={self.title}: {part} pictures {pictures.shape} in {pictures.dtype} and "
+                f"task={self.title}: {part} images {pictures.shape} in {pictures.dtype} and "
                 f"labels {labels.shape}; expected (n, C, H, W) in uint8 and (n,)"
             )
         if not 0 <= labels.min() <= labels.max() < self.classes:

@@ -1,4 +1,4 @@
-"""Numbers, strings, lists, dicts and numpy arrays out of a pickle; nothing in it is executed."""
+"""A reader of pickles with plain data and numpy arrays, which executes nothing in them."""
 
 from __future__ import annotations
 
@@ -11,14 +11,13 @@ from metaloss.errors import MetalossError
 
 
 def read_plain(file: IO[bytes]) -> Any:
-    """Return what a pickle holds, if it holds data alone.
+    """Return the content of a pickle with plain data.
 
-    A pickle may name any function for the reader to call. This reader knows three names, those
-    that numpy arrays are stored under, and refuses every other one. Strings of Python 2 are read
-    as Latin-1.
+    A pickle may name any function for the reader to call. This reader supports only the names that
+    numpy arrays need, and refuses all others. Strings of Python 2 are read as Latin-1.
 
     Raises:
-        MetalossError: If the pickle names anything else.
+        MetalossError: If the pickle names another function or class.
 
     Example:
         >>> import io

@@ -1,4 +1,4 @@
-"""Street View House Numbers: colour pictures of 32×32 pixels, ten classes."""
+"""Street View House Numbers: colour images of 32×32 pixels, ten classes."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ class SVHN(PictureSource):
     """SVHN: 73,257 training and 26,032 test digits from house numbers, 32×32 pixels in colour.
 
     Inputs (B, 3, 32, 32). Files: ``ROOT/train_32x32.mat`` and ``test_32x32.mat``; torchvision
-    checks that they are the published ones. By default training pictures are padded by 4 pixels
-    and cropped at random; digits are not flipped.
+    checks that they are the published ones. By default, training images are padded by 4 pixels and
+    cropped at random; digits are not flipped.
 
     Reference:
         Netzer, Wang, Coates, Bissacco, Wu & Ng, "Reading Digits in Natural Images with
@@ -38,7 +38,7 @@ class SVHN(PictureSource):
     archive: ClassVar[str] = "both files"
 
     def read(self, root: Path, test: bool) -> Pictures:
-        """Return pictures (n, 3, 32, 32) and labels (n,), read by torchvision."""
+        """Return images (n, 3, 32, 32) and labels (n,), read by torchvision."""
         from torchvision import datasets
 
         with reading(root / self.files[test]):

@@ -1,4 +1,4 @@
-"""Sequences: characters of a text, and signals that are generated.
+"""Sequences: characters of a text, and generated signals.
 
 May import the shared files of ``metaloss.data``, and no other room of it.
 """

@@ -1,4 +1,4 @@
-"""Ten one-dimensional shapes, shifted, scaled, sheared and buried in noise."""
+"""MNIST-1D: ten one-dimensional shapes, shifted, scaled, sheared and with noise."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from metaloss.data.number_source import ClassificationSource
 
 @dataclass(frozen=True, kw_only=True)
 class MNIST1D(ClassificationSource):
-    """MNIST-1D: signals of 40 values, ten classes, generated on the spot.
+    """MNIST-1D: generated signals of 40 values, ten classes.
 
-    Inputs (B, 40): scaled by one mean and deviation over the training rows, which undoes the
-    generator's own scaling by all rows. The rows are the published ones (the generator's seed is
-    fixed); the seed decides the split. The first build in a process takes about two seconds.
+    Inputs (B, 40), standardised by all values of the training rows together. The rows are the
+    published ones, as the generator's seed is fixed; the seed determines the split. The first build
+    in a process takes about two seconds.
 
     Reference:
         Greydanus & Kobak, "Scaling Down Deep Learning with MNIST-1D", ICML 2024.
@@ -46,14 +46,14 @@ class MNIST1D(ClassificationSource):
         whole("task.samples", self.samples, 100)
 
     def load(self) -> tuple[np.ndarray, np.ndarray]:
-        """Return signals (n, 40) and labels (n,); n is ``samples`` rounded down to tens."""
+        """Return signals (n, 40) and labels (n,). n is ``samples``, rounded down to tens."""
         return _generate(self.samples)
 
 
 @lru_cache(maxsize=2)
 def _generate(samples: int) -> tuple[np.ndarray, np.ndarray]:
-    # Imported here: the package pulls in pyplot, which only this task should pay for. Its
-    # ``get_dataset`` downloads and unpickles, so it is never called.
+    # Imported here, because the package imports pyplot. Its ``get_dataset`` is not used, because it
+    # downloads and unpickles.
     from mnist1d.data import get_dataset_args, make_dataset
 
     arguments = get_dataset_args()
@@ -69,9 +69,9 @@ def _generate(samples: int) -> tuple[np.ndarray, np.ndarray]:
 
 @contextmanager
 def _global_states_kept() -> Iterator[None]:
-    """Undo what the generator does to the global states of ``random`` and ``numpy.random``."""
+    """Restore the global states of ``random`` and ``numpy.random`` at the end."""
     state = random.getstate()
-    numpy_state = np.random.get_state()  # noqa: NPY002 - only saved, never drawn from
+    numpy_state = np.random.get_state()  # noqa: NPY002 - only saved
     try:
         yield
     finally:

@@ -1,4 +1,4 @@
-"""Character by character: which one comes next in a text?"""
+"""Language modelling on characters."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from metaloss.errors import MetalossError
 
 
 class TextMetric(Enum):
-    """What is shown: cross-entropy in bits, or the share of wrong guesses."""
+    """The metric: cross-entropy in bits, or the share of wrong characters."""
 
     bits = "bits"
     error = "error"
@@ -33,7 +33,7 @@ class TextMetric(Enum):
 
 @dataclass(frozen=True, kw_only=True)
 class TokenProblem(Problem):
-    """A class for each place of a row: targets (n, T)."""
+    """A class for each position of a row: targets (n, T)."""
 
     outputs: int
     noise: float
@@ -41,11 +41,11 @@ class TokenProblem(Problem):
 
     @property
     def kind(self) -> Kind:
-        """Characters are classes."""
+        """Classes: one for each character."""
         return Classes()
 
     def corrupted(self, targets: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-        """Return the targets, a share of all places wrong."""
+        """Return the targets with a share of all positions wrong."""
         flat = flip_labels(targets.reshape(-1), self.noise, self.outputs, rng, self.noise_kind)
         return flat.reshape(targets.shape)
 
@@ -58,13 +58,13 @@ class TokenProblem(Problem):
 class Text(RowSource, LabelOptions):
     """Language modelling on the characters of a text file in UTF-8.
 
-    Inputs (B, T) int64, targets (B, T): the characters one place further; a model returns
-    (B, C, T) raw outputs, C the number of different characters of the text. Rows are cut one after
-    another out of the text; one that has occurred before is left out. The end of the text is the
-    test part; training and trusted rows are drawn by the seed from what comes before it.
+    Inputs (B, T) int64; targets (B, T) are the next characters. A model returns raw outputs (B, C,
+    T), C being the number of different characters of the text. Rows are consecutive pieces of the
+    text; repeated ones are left out. The test rows are the end of the text. The seed draws training
+    and trusted rows from the rest.
 
-    Without a file: the topics of Python's own ``help()``, about half a million characters, the
-    same wherever the version of Python is the same.
+    Without a file, the text is the topics of Python's ``help()``, about half a million characters.
+    It depends on the version of Python.
 
     Example:
         >>> task = Text(length=32).build(seed=0)
@@ -80,10 +80,10 @@ class Text(RowSource, LabelOptions):
     length: int = field(default=64, metadata={"help": "T, the number of characters in a row"})
     metric: TextMetric = field(
         default=TextMetric.bits,
-        metadata={"help": "bits per character, or error: the share of wrong guesses"},
+        metadata={"help": "bits (per character), or error (share of wrong characters)"},
     )
     valid_fraction: float = field(
-        default=0.1, metadata={"help": "trusted rows, which judge, as a share of all rows"}
+        default=0.1, metadata={"help": "trusted rows for meta-batches, as a share of all rows"}
     )
     test_fraction: float = field(
         default=0.1, metadata={"help": "test rows (the end of the text), as a share of all rows"}
@@ -106,7 +106,7 @@ class Text(RowSource, LabelOptions):
         if len(alphabet) < 2 or count < 1:
             raise MetalossError(
                 f"task.path={self.path}: {len(text)} characters, {len(set(text))} different ones; "
-                f"expected two, and more than task.length={self.length} in all"
+                f"expected two different ones, and more than task.length={self.length} characters"
             )
         inputs = used[:-1].reshape(count, self.length)
         _, first = np.unique(inputs, axis=0, return_index=True)
@@ -120,29 +120,29 @@ class Text(RowSource, LabelOptions):
         )
 
     def problem(self, table: Table) -> Problem:
-        """Return the characters: as many classes as the whole text has."""
+        """Return the problem, with a class for each character of the whole text."""
         count = int(max(table.inputs.max(), table.targets.max())) + 1
         return TokenProblem(outputs=count, noise=self.label_noise, noise_kind=self.noise_kind)
 
     def split(self, table: Table, strata: np.ndarray | None, rng: np.random.Generator) -> Split:
-        """Return the end of the text, and a split of what comes before."""
+        """Return the end of the text as test rows, and a split of the rest."""
         count = len(table.targets)
         before = count - round(self.test_fraction * count)
         if before == count:
             raise MetalossError(
-                f"task.test_fraction={self.test_fraction}: none of {count} rows left for test; "
-                "expected a longer text or a shorter task.length"
+                f"task.test_fraction={self.test_fraction}: no test rows, of {count} rows; expected "
+                "a longer text or a shorter task.length"
             )
         share = self.valid_fraction * count / before
         split = split_rows(before, min(share, 1.0), 0, rng)
         return split._replace(test=np.arange(before, count))
 
     def fit(self, table: Table, train: np.ndarray) -> Inputs:
-        """Return the characters as they are."""
+        """Return a function that returns the characters unchanged."""
         return GivenInputs()
 
     def build(self, seed: int) -> Task:
-        """Cut and split the text; the same seed gives the same task."""
+        """Cut and split the text. The same seed gives the same task."""
         task = super().build(seed)
         if self.metric is TextMetric.error:
             return task
@@ -153,8 +153,8 @@ def bits_per_character(outputs: Tensor, targets: Tensor) -> Tensor:
     """Return the cross-entropy in bits.
 
     Args:
-        outputs: (B, C, T) logits.
-        targets: (B, T) class indices, where −100 is left out.
+        outputs: (B, C, T) raw outputs.
+        targets: (B, T) class indices; −100 does not count.
 
     Example:
         >>> outputs, targets = torch.zeros(2, 8, 3), torch.zeros(2, 3, dtype=torch.int64)
@@ -168,7 +168,7 @@ def read_text(path: str) -> str:
     """Return the text of a file in UTF-8.
 
     Raises:
-        MetalossError: If there is no such file, or it is not in UTF-8.
+        MetalossError: If the file cannot be read or is not in UTF-8.
     """
     file = Path(path).expanduser()
     try:

@@ -1,4 +1,4 @@
-"""Tables: reading CSV files, what their columns hold, and the tables of the literature.
+"""Tables: reading of CSV files, types of columns, and published tables.
 
 May import the shared files of ``metaloss.data``, and no other room of it.
 """

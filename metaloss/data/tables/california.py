@@ -17,9 +17,8 @@ from metaloss.data.tables.named_table import NamedTable
 class CaliforniaHousing(NamedTable):
     """California housing: 20,640 districts, eight measurements, the median house value.
 
-    Inputs (B, 8), standardised; targets (B, 1). The rows come from ``task.path``, a CSV file with
-    a column ``MedHouseVal`` or ``median_house_value``, or else from scikit-learn's cache, which
-    scikit-learn itself wrote on this machine and reads.
+    Inputs (B, 8), standardised; targets (B, 1). The rows come from ``task.path``, a CSV file with a
+    column ``MedHouseVal`` or ``median_house_value``; without a path, from scikit-learn's cache.
 
     Reference:
         Pace & Barry, "Sparse Spatial Autoregressions", Statistics & Probability Letters, 1997.
@@ -33,13 +32,13 @@ class CaliforniaHousing(NamedTable):
     targets: ClassVar[tuple[str, ...]] = ("MedHouseVal", "median_house_value")
 
     def cached(self) -> tuple[pd.DataFrame, np.ndarray]:
-        """Return the rows that scikit-learn holds."""
+        """Return the rows in scikit-learn's cache."""
         if self.download:
             download(self.title, fetch_california_housing, by_hand=self.by_hand)
         try:
             table = fetch_california_housing(download_if_missing=False)
         except OSError as error:
-            where = f"scikit-learn's cache {get_data_home()} lacks it"
+            where = f"not in scikit-learn's cache {get_data_home()}"
             raise self.missing(where) from error
         columns = dict(zip(table.feature_names, table.data.T.astype(np.float64), strict=True))
         return pd.DataFrame(columns), table.target.astype(np.float64)[:, None]

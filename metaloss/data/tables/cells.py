@@ -1,4 +1,4 @@
-"""What the cells of a column mean: numbers, dates or text. What most of them are decides."""
+"""Finds out whether the cells of a column are numbers, dates or text, by most of them."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ import pandas as pd
 from metaloss.data.files import warn
 from metaloss.errors import MetalossError
 
-# What stands for nothing among numbers, in lower case.
+# Texts for missing numbers, in lower case.
 MISSING = {"", "?", "na", "#na", "n/a", "#n/a", "<na>", "nan", "-nan", "null", "none", "."}
 MISSING |= {"n.a.", "<null>", "\\n", "#value!", "#div/0!", "#ref!"}
 
-# Signs that spreadsheets and typesetters write in place of those of a keyboard.
+# Typographic signs, and those of a keyboard.
 _PLAIN = str.maketrans({"\u00a0": " ", "\u202f": " ", "\u2009": " ", "\u2019": "'", "\u2212": "-"})
 # Sums of larger numbers overflow.
 _LARGEST = 1e300
@@ -40,7 +40,7 @@ class Decimal(Enum):
 
 
 class Thousands(Enum):
-    """What groups the digits before the decimal sign."""
+    """The separator of thousands."""
 
     auto = "auto"
     none = "none"
@@ -51,7 +51,7 @@ class Thousands(Enum):
 
 
 _SIGNS = {"point": ".", "comma": ",", "space": " ", "apostrophe": "'", "none": ""}
-# (decimal, thousands); of two that say the same of a column the first is taken.
+# (decimal, thousands). If two give the same numbers, the first one is used.
 _FORMS = [
     (".", ""),
     (",", ""),
@@ -69,10 +69,10 @@ class Reading:
     """A column as numbers.
 
     Attributes:
-        values: (n,) float64, NaN where no finite number is.
+        values: (n,) float64, NaN for cells that are not finite numbers.
         decimal: The decimal sign.
-        thousands: What groups digits; empty for nothing.
-        marked: Whether points or commas are among the numbers' signs.
+        thousands: The separator of thousands; empty: none.
+        marked: Whether there are points or commas in the numbers.
     """
 
     values: np.ndarray
@@ -82,19 +82,19 @@ class Reading:
 
 
 def known(cells: pd.Series) -> pd.Series:
-    """Return which cells hold something."""
+    """Return a mask of the cells that are not missing."""
     return ~cells.str.lower().isin(MISSING)
 
 
 def number_readings(
     cells: pd.Series, decimal: Decimal, thousands: Thousands, *, least: float = 0.5
 ) -> list[Reading]:
-    """Return what a column of text may mean as numbers: several where its cells leave it open.
+    """Return the possible readings of a text column as numbers; several if it is ambiguous.
 
-    Empty unless more than the share ``least`` of the known cells are numbers. Percent signs and
-    signs of money may stand with the numbers, the same one with all of them. What else counts as a
-    number has a form of its own, whatever Python's ``float`` takes: digits from 0 to 9, no
-    underscores, no words.
+    The result is empty unless more than the share ``least`` of the known cells are numbers. All
+    numbers may have the same percent or currency sign. Otherwise numbers have only digits from 0 to
+    9, signs and an exponent; underscores and words, which Python's ``float`` accepts, are not
+    allowed.
 
     Example:
         >>> cells = pd.Series(["1.234,5", "7"])
@@ -114,7 +114,7 @@ def number_readings(
         if thousands is Thousands.auto or group in ("", _SIGNS[thousands.value])
         if thousands is Thousands.auto or point != _SIGNS[thousands.value]
     ]
-    # Signs that do not occur make no difference.
+    # Signs that do not occur make no difference, so that these forms are left out.
     differ = [
         (point, group)
         for point, group in allowed
@@ -124,7 +124,7 @@ def number_readings(
     least *= filled.sum()
     most = least
     for point, group in differ or allowed[:1]:
-        # A form that is to equal one that fits all cells must fit the first ones.
+        # If a form fits all cells, another one must fit the first cells to be considered.
         if most == filled.sum() and _fitting(plain.head(_FIRST), point, group).sum() < min(
             _FIRST, filled.head(_FIRST).sum()
         ):
@@ -145,14 +145,14 @@ def number_readings(
 
 
 def _typed(cells: pd.Series) -> pd.Series:
-    """Return the cells in the signs of a keyboard."""
+    """Return the cells with the signs of a keyboard."""
     if not set("".join(cells)) & {chr(sign) for sign in _PLAIN}:
         return cells
     return cells.str.translate(_PLAIN)
 
 
 def _without_unit(cells: pd.Series, filled: pd.Series) -> pd.Series:
-    """Return the cells without the sign that most of them begin or end with; others are emptied."""
+    """Return the cells without their common unit; cells with another unit become empty."""
     if not set("".join(cells)) & set(_UNITS):
         return cells
     units = cells.str.replace(f"[^{_UNITS}]", "", regex=True)
@@ -164,7 +164,7 @@ def _without_unit(cells: pd.Series, filled: pd.Series) -> pd.Series:
 
 
 def _fitting(cells: pd.Series, decimal: str, thousands: str) -> np.ndarray:
-    """Return which cells are numbers with these signs."""
+    """Return a mask of the cells that are numbers with these signs."""
     point, group = re.escape(decimal), re.escape(thousands)
     whole = rf"(?:[0-9]+|[1-9][0-9]{{0,2}}(?:{group}[0-9]{{3}})+)" if thousands else "[0-9]+"
     pattern = rf"[+-]?\s?(?:{whole}(?:{point}[0-9]*)?|{point}[0-9]+)(?:[eE][+-]?[0-9]+)?"
@@ -178,7 +178,7 @@ def _parsed(cells: pd.Series, decimal: str, thousands: str) -> np.ndarray:
         if sign not in ("", plain):
             bare = [cell.replace(sign, plain) for cell in bare]
     values = np.full(len(cells), np.nan)
-    # float() rounds correctly; pandas' own quick parser may be off by the last bit.
+    # float() rounds correctly; the parser of pandas may be wrong in the last bit.
     values[fits] = [float(cell) for cell in bare]
     return np.where(np.abs(values) < _LARGEST, values, np.nan)
 
@@ -186,17 +186,17 @@ def _parsed(cells: pd.Series, decimal: str, thousands: str) -> np.ndarray:
 def choose_reading(
     readings: list[Reading], cells: pd.Series, certain: Set[str], separator: str, where: str
 ) -> Reading:
-    """Return what a column means, decided by the other columns where its cells leave it open.
+    """Return the reading of a column; if it is ambiguous, the other columns decide.
 
     Args:
-        readings: What the column may mean, at least one reading.
-        cells: Its text.
-        certain: The decimal signs of those columns of the table that leave nothing open.
-        separator: What stands between cells.
-        where: For messages.
+        readings: The possible readings, at least one.
+        cells: The text of the column.
+        certain: The decimal signs of the table's unambiguous columns.
+        separator: The separator of cells.
+        where: The file and the column, for messages.
 
     Raises:
-        MetalossError: If nothing decides.
+        MetalossError: If the column stays ambiguous.
     """
     fitting = [reading for reading in readings if {reading.decimal} == set(certain)]
     first = readings[0]
@@ -207,22 +207,22 @@ def choose_reading(
     row = int(np.flatnonzero(~np.isclose(first.values, readings[1].values, equal_nan=True))[0])
     one, other = first.values[row], readings[1].values[row]
     message = (
-        f"{where}: {cells.iloc[row]!r} may be {one:.15g} or {other:.15g}; task.decimal=point or "
-        "task.decimal=comma says which"
+        f"{where}: {cells.iloc[row]!r} may be {one:.15g} or {other:.15g}; expected "
+        "task.decimal=point or task.decimal=comma"
     )
-    # Who separates by semicolons needs the comma for decimals.
+    # A file with semicolons probably uses the comma as decimal sign.
     if not certain and separator == ";":
-        warn(f"{message}; taken as {one:.15g}")
+        warn(f"{message}; read as {one:.15g}")
         return first
     raise MetalossError(message)
 
 
 def dates(cells: pd.Series, form: str, *, least: float = 0.5) -> np.ndarray | None:
-    """Return a column as days since the beginning of 1970; None if it holds too few dates.
+    """Return a column as days since 1970-01-01; None if it has too few dates.
 
     Args:
         cells: Text.
-        form: A format, as for ``strptime``, besides ISO 8601 with year, month and day; or empty.
+        form: A format for ``strptime``, or empty. ISO 8601 with year, month and day is always read.
         least: More than this share of the known cells must be dates.
 
     Example:
@@ -238,7 +238,7 @@ def dates(cells: pd.Series, form: str, *, least: float = 0.5) -> np.ndarray | No
             found = pd.to_datetime(cells.where(fits), format=name, errors="coerce", utc=True)
         except ValueError as error:
             raise MetalossError(f"task.dates={form}: {error}; expected such as %d.%m.%Y") from error
-        # numpy's unit reaches further than nanoseconds do.
+        # numpy's days have a larger range than nanoseconds.
         moments = found.dt.tz_localize(None).to_numpy()
         values = (moments - np.datetime64(0, "D")) / np.timedelta64(1, "D")
         if np.isfinite(values).sum() > least * filled.sum():
@@ -247,5 +247,5 @@ def dates(cells: pd.Series, form: str, *, least: float = 0.5) -> np.ndarray | No
 
 
 def look_like_dates(cells: pd.Series) -> bool:
-    """Return whether most cells of a text column have the form of a date."""
+    """Return whether most cells of a text column look like dates."""
     return bool(cells.str.fullmatch(_LIKE_DATES).sum() > known(cells).sum() / 2)

@@ -1,4 +1,4 @@
-"""Columns of numbers and of text, and how they become inputs for a network."""
+"""The encoding of columns of numbers and text as inputs for a network."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ from metaloss.errors import MetalossError
 
 @dataclass(frozen=True, kw_only=True)
 class TableEncoder:
-    """What makes a row of numbers out of every row of a table: ``DataFrame -> (n, D)`` float64.
+    """The fitted encoding of a table: ``DataFrame -> (n, D)`` float64.
 
     Attributes:
-        transformer: scikit-learn's, fitted: it takes numbers, then gaps, then texts.
-        order: The place in its result of each of the D inputs, in the order of the columns.
-        names: What each of the D inputs is called.
+        transformer: The fitted transformer of scikit-learn: for numbers, gaps and texts.
+        order: The position in its result of each of the D inputs, in the order of the columns.
+        names: The names of the D inputs.
     """
 
     transformer: ColumnTransformer
@@ -34,13 +34,13 @@ class TableEncoder:
     names: list[str]
 
     def __call__(self, columns: pd.DataFrame) -> np.ndarray:
-        """Return the inputs of some rows."""
+        """Return the inputs (n, D) of n rows."""
         # Row by row in memory: products with rows that lie otherwise may differ in the last digit.
         return np.ascontiguousarray(self.transformer.transform(columns)[:, self.order])
 
     @property
     def columns(self) -> list[str]:
-        """The columns of the table that give an input."""
+        """The columns that have inputs."""
         return list(self.transformer.feature_names_in_)
 
     @property
@@ -53,7 +53,7 @@ class TableEncoder:
         return {}
 
     def to_dict(self) -> dict[str, Any]:
-        """Return what was fitted as plain data: for each column its numbers or its texts."""
+        """Return the encoding as plain data: for each column, its numbers or its texts."""
         fitted: dict[str, dict[str, Any]] = {name: {} for name in self.columns}
         steps = {name: (step, columns) for name, step, columns in self.transformer.transformers_}
         if "numbers" in steps:
@@ -70,14 +70,14 @@ class TableEncoder:
 
     @classmethod
     def from_dict(cls, content: Mapping[str, Any]) -> Self:
-        """Return the encoder that ``to_dict`` wrote down, to the last bit."""
+        """Return the encoder of ``to_dict``, equal to the last bit."""
         fitted = content["columns"]
         scaled = {name: one for name, one in fitted.items() if "median" in one}
         texts = {name: one["texts"] for name, one in fitted.items() if "texts" in one}
         transformer = _transformer(
             list(scaled), [name for name, one in fitted.items() if one.get("gaps")], texts
         )
-        # One row decides all but the scale: its numbers are their own median.
+        # Fitting on one row sets everything but the scale: its numbers are their own median.
         row = {name: [one.get("median", 0.0)] for name, one in fitted.items()}
         row |= {name: [known[0]] for name, known in texts.items()}
         transformer.fit(pd.DataFrame({name: row[name] for name in fitted}))
@@ -89,7 +89,7 @@ class TableEncoder:
 
     @classmethod
     def _of(cls, transformer: ColumnTransformer) -> Self:
-        """Return the encoder around a fitted transformer."""
+        """Return the encoder of a fitted transformer."""
         made: list[tuple[str, str]] = []
         for step, fitted, columns in transformer.transformers_:
             for place, name in enumerate(columns):
@@ -103,18 +103,16 @@ class TableEncoder:
 
 
 def fit_columns(train: pd.DataFrame, *, most: int = 50) -> TableEncoder:
-    """Return what makes a row of numbers out of every row: ``DataFrame -> (n, D)``.
+    """Return an encoding of a table as numbers, fitted on training rows.
 
-    Fitted on training rows alone. A number is standardised; where it is missing, the median takes
-    its place, and if it is missing anywhere in the training rows, a further input says where. A
-    text becomes one input for each text that the training rows have, 1 where it is that one; one
-    that is not among them is 0 everywhere. What tells no rows apart is left out: a column that
-    never changes, and a text that is another one in every row (a name, an identifier). A warning
-    says so.
+    Numbers are standardised. A missing number is replaced by the median; if training rows have
+    missing numbers, a further input marks them. Texts are one-hot encoded; a text that is not in
+    the training rows is 0 everywhere. Columns that are constant, or have a different text in every
+    row (a name, an identifier), are left out with a warning.
 
     Args:
-        train: The training rows: columns of float64 with NaN for what is missing, or of text.
-        most: So many texts of a column at most, the most frequent ones.
+        train: The training rows: columns of float64 with NaN for missing values, or of text.
+        most: The most texts of a column that get an input; the most frequent ones are used.
 
     Raises:
         MetalossError: If no column is left.
@@ -136,29 +134,29 @@ def fit_columns(train: pd.DataFrame, *, most: int = 50) -> TableEncoder:
     left_out = [name for name in train if name not in {*scaled, *gaps, *texts}]
     if len(left_out) == train.shape[1]:
         raise MetalossError(
-            f"no column to learn from: of {', '.join(train)} each is constant, empty, or a "
-            "text that differs in every training row"
+            f"expected a column to learn from: each of {', '.join(train)} is constant, empty, or "
+            "a text that differs in every training row"
         )
     if left_out:
         warn(
-            f"left out, as each is constant, empty, or a text that differs in every training row: "
-            f"{', '.join(left_out)}"
+            f"left out, because each is constant, empty, or a text that differs in every training "
+            f"row: {', '.join(left_out)}"
         )
     transformer = _transformer(scaled, gaps, texts)
     return TableEncoder._of(transformer.fit(train.drop(columns=left_out)))
 
 
 def check_differ(title: str, inputs: Tensor) -> None:
-    """Raise if all inputs (n, D) of several rows are the same in each of them."""
+    """Raise if the inputs (n, D) are the same in all rows."""
     if len(inputs) > 1 and bool((inputs == inputs[0]).all()):
         raise MetalossError(
             f"task={title}: every input is the same in all {len(inputs)} test rows; expected "
-            "inputs that tell rows apart (are numbers taken for texts?)"
+            "inputs that differ (were numbers read as texts?)"
         )
 
 
 class _Standardizer(StandardScaler):
-    """scikit-learn's scaler, fitted by ``fit_scaling``: its sums do not overflow."""
+    """scikit-learn's scaler, fitted by ``fit_scaling``, whose sums do not overflow."""
 
     def fit(self, rows: np.ndarray, targets: None = None) -> Self:
         """Set the mean and the deviation of each column."""
@@ -173,7 +171,7 @@ def _transformer(
 ) -> ColumnTransformer:
     median, scaler = SimpleImputer(strategy="median"), _Standardizer()
     kept = [np.array(one, dtype=object) for one in texts.values()]
-    # What is not among the texts is 0 everywhere.
+    # Unknown texts are 0 everywhere.
     encoder = OneHotEncoder(categories=kept, handle_unknown="ignore", sparse_output=False)
     steps = [
         ("numbers", make_pipeline(median, scaler), scaled),
@@ -184,15 +182,15 @@ def _transformer(
 
 
 def _kept(column: pd.Series, most: int) -> list[str]:
-    """Return the texts of a column that get an input, sorted; none if they tell no rows apart."""
-    # Among equally frequent ones the first by alphabet.
+    """Return the texts of a column that get an input, sorted; none if it is left out."""
+    # Equally frequent texts are in alphabetical order.
     counts = column.value_counts().sort_index().sort_values(ascending=False, kind="stable")
     if len(counts) == 1 or len(counts) == len(column):
         return []
     if len(counts) > most:
         warn(
-            f"column {column.name!r} holds {len(counts)} different texts: an input for each of the "
-            f"{most} most frequent ones, none for the others, which stand in "
-            f"{counts.iloc[most:].sum()} of {len(column)} training rows"
+            f"column {column.name!r} has {len(counts)} different texts: the {most} most frequent "
+            f"ones get an input, the others, in {counts.iloc[most:].sum()} of {len(column)} "
+            "training rows, do not"
         )
     return sorted(counts.index[:most])

@@ -15,8 +15,8 @@ from metaloss.data.tables.reader import read_csv
 from metaloss.data.tables.text_table import TextTable
 
 _TARGET = "ViolentCrimesPerPop"
-# What tells a community's name and place, and the fold of the published cross-validation: the
-# first columns of the published file, none of them to be learned from.
+# Name and place of a community, and the fold of a cross-validation. These first columns of the
+# published file are not inputs.
 _KEYS = ("state", "county", "community", "communityname", "fold")
 _COLUMNS = 128
 
@@ -25,10 +25,10 @@ _COLUMNS = 128
 class CommunitiesCrime(NamedTable):
     """Communities and Crime: 1,994 communities, 122 measurements, violent crimes per head.
 
-    Inputs (B, D), standardised, with further columns where measurements are missing; targets
-    (B, 1). The rows come from ``task.path``: the published ``communities.data`` as it is, without
-    a header, or a CSV file with a column ``ViolentCrimesPerPop``. With ``task.download=true`` and
-    no path they come from OpenML's copy (``us_crime``), through scikit-learn and its cache.
+    Inputs (B, D), standardised, with further columns that mark missing measurements; targets (B,
+    1). The rows come from ``task.path``: the published ``communities.data`` without a header, or a
+    CSV file with a column ``ViolentCrimesPerPop``. Without a path and with ``task.download=true``,
+    they come from OpenML's copy (``us_crime``), by scikit-learn and its cache.
 
     Reference:
         Redmond & Baveja, "A Data-Driven Software Tool for Enabling Cooperative Information Sharing
@@ -45,14 +45,14 @@ class CommunitiesCrime(NamedTable):
 
     @property
     def by_hand(self) -> str:
-        """How to give the table, for messages."""
+        """How to provide the table, for messages."""
         return (
             "set task.path=communities.data (as published) or FILE.csv (a header with a column "
             f"{_TARGET})"
         )
 
     def read(self, path: str) -> TextTable:
-        """Return the table in a file: the published one has no header."""
+        """Return the table of a file. The published file has no header."""
         bare = read_csv(path, self, header=False)
         if len(bare.names) != _COLUMNS or _TARGET in bare.cells.iloc[0].tolist():
             return read_csv(path, self)
@@ -60,7 +60,7 @@ class CommunitiesCrime(NamedTable):
         return replace(bare, cells=bare.cells.set_axis(names, axis=1))
 
     def cached(self) -> tuple[pd.DataFrame, np.ndarray]:
-        """Return OpenML's copy, from scikit-learn's cache if it is there."""
+        """Return OpenML's copy, from scikit-learn's cache if possible."""
         if not self.download:
             raise self.missing("no file was given")
         table = download(self.title, _from_openml, by_hand=self.by_hand)
@@ -74,5 +74,5 @@ class CommunitiesCrime(NamedTable):
 
 
 def _from_openml() -> Any:
-    # The parser that needs no further library.
+    # This parser needs no further library.
     return fetch_openml("us_crime", version=1, as_frame=False, parser="liac-arff")

@@ -13,7 +13,7 @@ from metaloss.data.number_source import RegressionSource
 
 @dataclass(frozen=True, kw_only=True)
 class Diabetes(RegressionSource):
-    """442 patients, ten measurements, disease progression a year later; in scikit-learn.
+    """442 patients of scikit-learn's table, ten measurements, disease progression a year later.
 
     Inputs (B, 10), each measurement standardised; targets (B, 1). ``mse`` is in units of the
     variance of the training targets before corruption.
@@ -36,6 +36,6 @@ class Diabetes(RegressionSource):
 
     def load(self) -> tuple[np.ndarray, np.ndarray]:
         """Return measurements (442, 10) in their own units and progression (442, 1)."""
-        # scikit-learn's own scaling uses all rows, the test rows included.
+        # scikit-learn's own scaling uses all rows, including test rows.
         table = load_diabetes(scaled=False)
         return table.data.astype(np.float64), table.target.astype(np.float64)[:, None]

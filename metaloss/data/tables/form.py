@@ -1,4 +1,4 @@
-"""Options that say how a CSV file is written."""
+"""Options for the format of a CSV file."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from metaloss.errors import MetalossError
 
 @dataclass(frozen=True, kw_only=True)
 class CSVForm(Checked):
-    """Options for what is written in a file; what is left at its default is found out."""
+    """Options for the format of a CSV file. Defaults are inferred from the file."""
 
     decimal: Decimal = field(
         default=Decimal.auto,
@@ -36,7 +36,7 @@ class CSVForm(Checked):
     )
 
     def __post_init__(self) -> None:
-        """Check what can be checked without the file."""
+        """Check the options."""
         super().__post_init__()
         if self.decimal is not Decimal.auto and self.decimal.value == self.thousands.value:
             raise MetalossError(

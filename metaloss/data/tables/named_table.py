@@ -1,4 +1,4 @@
-"""Well-known tables with a number to predict, from a local CSV file or a library's cache."""
+"""Published tables with a number to predict, from a CSV file or a library's cache."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from metaloss.errors import MetalossError, unknown_name
 
 @dataclass(frozen=True, kw_only=True)
 class NamedTable(RegressionSource, CSVForm):
-    """A regression on the columns of a table; missing values are filled, see ``fit_columns``."""
+    """A regression on the columns of a table. Missing values are filled; see ``fit_columns``."""
 
     path: str = field(
         default="", metadata={"help": "a local CSV file; empty: scikit-learn's cache"}
@@ -33,13 +33,13 @@ class NamedTable(RegressionSource, CSVForm):
         default=False, metadata={"help": "download the table through scikit-learn if it is missing"}
     )
 
-    # What the column to predict is called, in one copy of the table or another.
+    # Names of the column to predict, in different copies of the table.
     targets: ClassVar[tuple[str, ...]]
     not_inputs: ClassVar[tuple[str, ...]] = ()
 
     @property
     def by_hand(self) -> str:
-        """How to give the table, for messages."""
+        """How to provide the table, for messages."""
         return f"set task.path=FILE.csv (a header with a column {' or '.join(self.targets)})"
 
     def load(self) -> tuple[pd.DataFrame, np.ndarray]:
@@ -56,21 +56,21 @@ class NamedTable(RegressionSource, CSVForm):
         return table.columns(names).iloc[target.rows], target.values
 
     def read(self, path: str) -> TextTable:
-        """Return the table in a file."""
+        """Return the table of a file."""
         return read_csv(path, self)
 
     @abstractmethod
     def cached(self) -> tuple[pd.DataFrame, np.ndarray]:
-        """Return the columns and the targets from the library's cache, or fetch them."""
+        """Return the columns and the targets from the library's cache, or download them."""
 
     def fit(self, table: Table, train: np.ndarray) -> Inputs:
-        """Return what makes numbers of the columns."""
+        """Return the encoder of the columns."""
         return TableInputs.fitted(self, table.inputs.iloc[train], table.forms)
 
     def check_test(self, inputs: Tensor) -> None:
-        """Raise if the columns say nothing of the test rows."""
+        """Raise if all inputs are the same in all test rows."""
         check_differ(self.title, inputs)
 
     def missing(self, where: str) -> MetalossError:
-        """Return the error for a table that is nowhere."""
+        """Return the error for a missing table."""
         return MetalossError(f"task={self.title}: {where}; {self.by_hand}, or task.download=true")

@@ -1,4 +1,4 @@
-"""The rows of a table: of one file, and of further files with trusted and with test rows."""
+"""The rows of a table from one file, and from further files with trusted and test rows."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ _NO = {"0", "0.0", "false", "no", "n", "f", *MISSING}
 
 @dataclass(frozen=True, kw_only=True)
 class Rows:
-    """The rows of one or more files, one below the other.
+    """The concatenated rows of one or more files.
 
     Attributes:
-        inputs: Their input columns.
-        forms: What these hold.
-        target: Their targets.
-        given: Row numbers of the parts that have a file of their own, or are marked.
+        inputs: The input columns.
+        forms: The types of the input columns.
+        target: The targets.
+        given: Row numbers of splits that have a file of their own or are marked in a column.
     """
 
     inputs: pd.DataFrame
@@ -40,18 +40,18 @@ class Rows:
 def read_rows(
     text: TextTable, target: Target, columns: Sequence[str], files: Mapping[str, str]
 ) -> Rows:
-    """Return the rows of the first file, and below them those of the others.
+    """Return the rows of the first file, followed by those of the others.
 
-    What the columns and the target hold is decided by the first file.
+    The first file determines the types of the columns and of the target.
 
     Args:
         text: The first file, whose ``target`` was read.
         target: Its targets.
         columns: Names of the target and of the input columns.
-        files: Paths by the part that their rows are for: ``valid``, ``test``.
+        files: Paths of further files, by split: ``valid``, ``test``.
 
     Raises:
-        MetalossError: If a file lacks a column, or shares no class with the first one.
+        MetalossError: If a file has not all columns, or no class of the first one.
     """
     name, *names = columns
     forms = text.forms(names)
@@ -84,7 +84,7 @@ def read_rows(
 
 
 def marked_rows(text: TextTable, name: str) -> np.ndarray:
-    """Return which rows a column of yes and no marks.
+    """Return a mask of the rows that a column of yes and no marks.
 
     Raises:
         MetalossError: If there is no such column, a cell is neither yes nor no, or all cells are
@@ -96,27 +96,27 @@ def marked_rows(text: TextTable, name: str) -> np.ndarray:
     for cell, line in zip(cells, text.lines, strict=True):
         if cell.lower() not in _YES | _NO:
             raise MetalossError(
-                f"{text.path}: column {name!r} is {cell[:40]!r} in line {line}; expected whether "
-                "the row is trusted: yes, true, 1 or x; no, false, 0 or nothing"
+                f"{text.path}: column {name!r} is {cell[:40]!r} in line {line}; expected yes, "
+                "true, 1 or x for a trusted row, and no, false, 0 or nothing for others"
             )
     marked = np.array([cell.lower() in _YES for cell in cells])
     if marked.all() or not marked.any():
         which = "every" if marked.all() else "no"
-        raise MetalossError(f"{text.path}: column {name!r} marks {which} row; expected some")
+        raise MetalossError(f"{text.path}: column {name!r} marks {which} row; expected some rows")
     return marked
 
 
 def _check_columns(other: TextTable, first: TextTable, columns: Sequence[str]) -> None:
     lacking = [name for name in columns if name not in other.names]
     if lacking:
-        drop = f" (task.drop=[{','.join(lacking)}] leaves them out)"
+        drop = f" (or task.drop=[{','.join(lacking)}])"
         raise MetalossError(
             f"{other.path}: no column {', '.join(lacking)}; expected the columns of {first.path}"
-            f"{drop if columns[0] not in lacking else ', the target among them'}"
+            f"{drop if columns[0] not in lacking else ', with the target'}"
         )
     unknown = [name for name in other.names if name and name not in first.names]
     if unknown:
-        warn(f"{other.path}: left out, as {first.path} lacks them: {', '.join(unknown)}")
+        warn(f"{other.path}: left out, because not in {first.path}: {', '.join(unknown)}")
 
 
 def _say_repeated(path: str, first: TextTable, rows: pd.DataFrame, train: pd.DataFrame) -> None:

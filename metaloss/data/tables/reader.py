@@ -1,7 +1,7 @@
-"""A CSV file as columns of text, with errors that name the line.
+"""Reads a CSV file as columns of text, with line numbers in errors.
 
-The standard library's parser is used: pandas' own fills short rows without a word, and does not
-say in which line a row stands.
+This uses the parser of the standard library. The one of pandas fills short rows silently and does
+not tell the line of a row.
 """
 
 from __future__ import annotations
@@ -33,25 +33,25 @@ _MARKS = {
 
 
 def read_csv(path: str | Path, form: CSVForm | None = None, *, header: bool = True) -> TextTable:
-    """Return the cells of a CSV file, which may be packed by gzip.
+    """Return the cells of a CSV file, which may be compressed by gzip.
 
     The separator is the one of ``, ; tab |`` that gives the first line the most cells. Blank lines
-    are left out. Lines may end as on Linux, Windows or an old Macintosh.
+    are skipped. Line ends may be those of Linux, Windows or old Macintosh.
 
     Args:
         path: The file.
-        form: What is known of it.
-        header: Whether the first line names the columns; otherwise they are called by numbers,
-            from 1.
+        form: The format options.
+        header: Whether the first line has the names of the columns. Otherwise their names are
+            numbers from 1.
 
     Raises:
-        MetalossError: If the file is missing, is of another encoding, has no header or no rows, or
-            if a line has more or fewer cells than the header.
+        MetalossError: If the file is missing, has another encoding, no header or no rows, or if a
+            line has more or fewer cells than the header.
     """
     path, form = Path(path).expanduser(), form or CSVForm()
     text = _text(path, form.encoding).replace("\r\n", "\n").replace("\r", "\n")
     if form.comment:
-        # What is in quotes is found first, and stays.
+        # Text in quotes matches first, and is kept.
         pattern = rf'("(?:[^"]|"")*")|{re.escape(form.comment)}[^\n]*'
         text = re.sub(pattern, lambda found: found[1] or "", text)
     number = 0
@@ -66,7 +66,7 @@ def read_csv(path: str | Path, form: CSVForm | None = None, *, header: bool = Tr
             io.StringIO(text, newline=""), delimiter=separator, skipinitialspace=separator != "\t"
         )
         for cells in reader:
-            # The line on which a row begins.
+            # The first line of a row.
             begins, number = number + 1, reader.line_num
             cells = [cell.strip() for cell in cells]
             if not any(cells):
@@ -78,7 +78,7 @@ def read_csv(path: str | Path, form: CSVForm | None = None, *, header: bool = Tr
                 )
             rows.append(cells)
             lines.append(begins)
-        # A quote that nothing closes would take all lines after it for one cell.
+        # An unclosed quote would read all further lines as one cell.
         number = lines[-1] - 1 if lines else 0
         rest = io.StringIO(text).readlines()[number:]
         list(csv.reader(rest, delimiter=separator, strict=True, skipinitialspace=True))
@@ -90,7 +90,9 @@ def read_csv(path: str | Path, form: CSVForm | None = None, *, header: bool = Tr
     else:
         names = [str(place + 1) for place in range(len(rows[0]) if rows else 0)]
     if not rows:
-        raise MetalossError(f"{path}: no rows; expected a line of names and then one line a row")
+        raise MetalossError(
+            f"{path}: no rows; expected a line of names, then one line for each row"
+        )
     cells = pd.DataFrame(rows, columns=names, dtype=object)
     return TextTable(path=path, cells=cells, lines=lines, separator=separator, form=form)
 
@@ -105,7 +107,7 @@ def _text(path: Path, encoding: str) -> str:
         raise MetalossError(f"task.path={path}: {reason}; expected a CSV file") from error
     marked = next((name for mark, name in _MARKS.items() if content.startswith(mark)), None)
     try:
-        # A mark at the beginning, which spreadsheets write, is left out.
+        # Without the byte order mark that spreadsheets write.
         text = content.decode(marked or encoding or "utf-8").removeprefix("\ufeff")
     except UnicodeDecodeError as error:
         line = len((error.object[: error.start] + b"x").splitlines())
@@ -116,7 +118,7 @@ def _text(path: Path, encoding: str) -> str:
         ) from error
     if "\0" in text:
         raise MetalossError(
-            f"{path}: holds zero bytes, as no CSV file does; expected task.encoding=NAME, such as "
+            f"{path}: got zero bytes, which no CSV file has; expected task.encoding=NAME, such as "
             "utf-16-le, or a table saved as CSV in UTF-8"
         )
     return text
@@ -129,9 +131,9 @@ def _check_header(path: Path, names: list[str]) -> None:
         twice = sorted({name for name in names if names.count(name) > 1 and name})
         if twice:
             name = twice[0][:40]
-            raise MetalossError(f"{path}: two columns are called {name!r}; expected different ones")
+            raise MetalossError(f"{path}: two columns are named {name!r}; expected different names")
         return
     raise MetalossError(
-        f"{path}: the first line is {', '.join(names[:4])}, numbers alone; expected a line "
-        "with the columns' names"
+        f"{path}: the first line has only numbers, {', '.join(names[:4])}; expected the names of "
+        "the columns"
     )

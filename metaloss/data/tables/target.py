@@ -1,4 +1,4 @@
-"""The column that a table is to predict: classes or numbers."""
+"""The column to predict: classes or numbers."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from metaloss.data.tables.cells import MISSING
 from metaloss.data.tables.text_table import ColumnForm, TextTable
 from metaloss.errors import MetalossError
 
-# Whole numbers are classes up to so many different ones ...
+# Whole numbers are classes if there are at most this many different ones ...
 _MOST_CLASSES = 20
-# ... each of which stands for so many rows on average.
+# ... with at least this many rows for each on average.
 _ROWS_OF_A_CLASS = 5
 
 
 class Predict(Enum):
-    """What a target column holds; ``auto``: found out from its values."""
+    """The type of a target column; ``auto``: inferred from its values."""
 
     auto = "auto"
     classes = "classes"
@@ -31,10 +31,10 @@ class Target:
     """The known targets.
 
     Attributes:
-        rows: Row numbers of the table where the target is known.
+        rows: Numbers of the rows with a target.
         values: Class indices (n,) int64, or numbers (n, 1) float64.
         classes: The text of each class; None for numbers.
-        numeric: Whether the column holds numbers, which may be classes.
+        numeric: Whether the column has numbers, which may be classes.
     """
 
     rows: np.ndarray
@@ -44,16 +44,16 @@ class Target:
 
 
 def read_target(table: TextTable, name: str, predict: Predict) -> Target:
-    """Return the targets out of a column; rows without one are left out.
+    """Return the targets of a column, without rows that have none.
 
-    Text makes classes. So do whole numbers with at most 20 different values and five rows for
-    each on average; other numbers are numbers. Classes are sorted, numbers by value. Codes that
-    differ as texts and not as numbers, such as 12 and 012, stay different classes; 1 and 1.0 do
-    not.
+    Text gives classes. So do whole numbers with at most 20 different values and five rows for each
+    on average. Other numbers give a regression. Classes are sorted, numbers by value. Codes that
+    differ as texts but not as numbers, such as 12 and 012, are different classes; 1 and 1.0 are the
+    same.
 
     Raises:
-        MetalossError: If the column is empty, has a single value, is text where numbers are asked
-            for, or texts of which most occur once.
+        MetalossError: If the column is empty, has a single value, is text although numbers are
+            expected, or has texts of which most occur once.
     """
     where = f"{table.path}: the target {name!r}"
     cells = table.column(name)
@@ -68,7 +68,7 @@ def read_target(table: TextTable, name: str, predict: Predict) -> Target:
         rows = np.flatnonzero(known)
         keys = numbers[rows].tolist()
     else:
-        # Among texts "None" and "NA" may well be classes.
+        # Among texts, "None" and "NA" may be classes.
         rows = np.flatnonzero([cell not in ("", "?") for cell in cells])
         keys = [cells[row] for row in rows]
     if len(set(keys)) < 2:
@@ -88,25 +88,26 @@ def read_target(table: TextTable, name: str, predict: Predict) -> Target:
 
 
 def read_same_target(table: TextTable, name: str, like: Target, form: ColumnForm) -> Target:
-    """Return the targets of another file, as those of the first file are read.
+    """Return the targets of another file, read in the same way as those of the first file.
 
-    Classes that the first file lacks come after its own, sorted.
+    Classes that are not in the first file come after its own, sorted.
 
     Args:
         table: The other file.
         name: The column.
-        like: What the first file holds.
-        form: How its column there is read.
+        like: The targets of the first file.
+        form: How the column of the first file was read.
 
     Raises:
-        MetalossError: If no target is known, or one is no number where numbers are expected.
+        MetalossError: If there are no targets, or if one is not a number although numbers are
+            expected.
     """
     cells = table.column(name)
     numbers = table.numbers(name, form=form) if like.numeric else None
     blank = MISSING if like.numeric else {"", "?"}
     rows = np.flatnonzero([cell.lower() not in blank for cell in cells])
     if not len(rows):
-        raise MetalossError(f"{table.path}: the target {name!r} is empty; expected targets")
+        raise MetalossError(f"{table.path}: the target {name!r} is empty; expected values")
     if like.classes is None:
         values = np.full(len(cells), np.nan) if numbers is None else numbers
         lost = rows[np.isnan(values[rows])]
@@ -127,7 +128,7 @@ def read_same_target(table: TextTable, name: str, like: Target, form: ColumnForm
 
 
 def _check_texts(table: TextTable, name: str, predict: Predict, read: np.ndarray | None) -> None:
-    """Raise if a column that holds texts should hold numbers."""
+    """Raise if a column of texts was expected to have numbers."""
     where = f"{table.path}: the target {name!r}"
     rows = [row for row, cell in enumerate(table.column(name)) if cell.lower() not in MISSING]
     different = len({table.column(name)[row] for row in rows})
@@ -140,19 +141,19 @@ def _check_texts(table: TextTable, name: str, predict: Predict, read: np.ndarray
         )
     if predict is Predict.auto and different > len(rows) / 2:
         raise MetalossError(
-            f"{where} has {different} different texts in {len(rows)} rows; expected classes "
-            "that occur again (task.predict=classes takes them all the same)"
+            f"{where} has {different} different texts in {len(rows)} rows; expected classes with "
+            "several rows (or task.predict=classes)"
         )
 
 
 def _codes(cells: list[str], numbers: np.ndarray, predict: Predict, where: str) -> bool:
-    """Return whether cells of numbers are names of classes: 12 and 012 are one number."""
+    """Return whether numbers are codes of classes, such as 12 and 012."""
     if predict is Predict.numbers:
         return False
     seen: dict[float, str] = {}
     pairs = set()
     for cell, number in zip(cells, numbers.tolist(), strict=True):
-        # Without what a decimal sign alone adds: 1.0 is 1.
+        # Without trailing zeros after the decimal sign: 1.0 is 1.
         bare = re.sub(r"([.,][0-9]*?)0*$", r"\1", cell).rstrip(".,")
         if not np.isnan(number) and seen.setdefault(number, bare) != bare:
             pairs.add((seen[number], bare))
@@ -163,8 +164,8 @@ def _codes(cells: list[str], numbers: np.ndarray, predict: Predict, where: str) 
     for pair in sorted(pairs):
         if any(re.match("0[0-9]", text) for text in pair):
             raise MetalossError(
-                f"{where} is {pair[0]!r} and {pair[1]!r}, one number or two codes; expected "
-                "task.predict=numbers or task.predict=classes"
+                f"{where} has {pair[0]!r} and {pair[1]!r}, which may be one number or two codes; "
+                "expected task.predict=numbers or task.predict=classes"
             )
     return False
 

@@ -1,4 +1,4 @@
-"""A table of text, and what its columns mean: numbers, dates or text."""
+"""A table of text, and the types of its columns: numbers, dates or text."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ from metaloss.data.tables.form import CSVForm
 
 @dataclass(frozen=True, kw_only=True)
 class ColumnForm:
-    """How a column of one file is to be read in another.
+    """How a column was read, for other files.
 
     Attributes:
         kind: numbers, dates or text.
-        decimal: The decimal sign, where cells leave it open.
+        decimal: The decimal sign, for ambiguous cells.
     """
 
     kind: str
@@ -37,14 +37,14 @@ class ColumnForm:
 
 @dataclass(frozen=True, kw_only=True)
 class TextTable:
-    """Cells as they stand in the file, without spaces around them.
+    """The cells of a file as text, without spaces around them.
 
     Attributes:
         path: The file.
-        cells: Text, a column for each name of the header.
+        cells: Text, with a column for each name of the header.
         lines: The line of each row in the file, from 1.
-        separator: What stands between cells.
-        form: What is known of the cells beforehand.
+        separator: The separator of cells.
+        form: The format options.
     """
 
     path: Path
@@ -55,7 +55,7 @@ class TextTable:
 
     @property
     def names(self) -> list[str]:
-        """One for each column, from the header; empty for columns without a name."""
+        """The names of the columns, from the header; empty for columns without a name."""
         return self.cells.columns.tolist()
 
     def column(self, name: str) -> list[str]:
@@ -64,7 +64,7 @@ class TextTable:
 
     @cached_property
     def _readings(self) -> dict[str, list[Reading]]:
-        """What the cells of each column may mean as numbers; nothing for columns of text."""
+        """The possible readings of each column as numbers; empty for columns of text."""
         return {
             name: number_readings(self.cells[name], self.form.decimal, self.form.thousands)
             for name in self.names
@@ -73,24 +73,23 @@ class TextTable:
 
     @cached_property
     def _certain(self) -> set[str]:
-        """The decimal signs of those columns that leave nothing open."""
+        """The decimal signs of the unambiguous columns."""
         readings = self._readings.values()
         return {one[0].decimal for one in readings if len(one) == 1 and one[0].marked}
 
     def numbers(
         self, name: str, *, strict: bool = True, form: ColumnForm | None = None
     ) -> np.ndarray | None:
-        """Return a column as float64, NaN where no finite number is; None for one of text.
+        """Return a column as float64, NaN for cells that are not numbers; None for one of text.
 
         Args:
-            name: The column's.
-            strict: Raise where the cells may mean different numbers; otherwise such a column is
-                one of text.
-            form: Of a column that holds numbers whatever most of its cells are. Without one,
-                a column holds numbers if most of its known cells do.
+            name: The name of the column.
+            strict: Whether to raise if the cells are ambiguous; otherwise such a column is text.
+            form: For a column that is known to have numbers. Without it, a column has numbers if
+                most of its known cells are numbers.
 
         Raises:
-            MetalossError: If its cells may mean different numbers.
+            MetalossError: If the cells are ambiguous.
         """
         reading = self._reading(name, strict, form)
         return None if reading is None else reading.values
@@ -107,10 +106,10 @@ class TextTable:
         return choose_reading(found, self.cells[name], certain, self.separator, where)
 
     def forms(self, names: Iterable[str]) -> dict[str, ColumnForm]:
-        """Return what most known cells of each column are.
+        """Return the type of each column, by most of its known cells.
 
         Raises:
-            MetalossError: If cells may mean different numbers.
+            MetalossError: If cells are ambiguous.
         """
         found = {}
         for name in names:
@@ -131,8 +130,8 @@ class TextTable:
 
         Args:
             names: The columns.
-            forms: What they hold; default: what :meth:`forms` finds. Cells that hold something
-                else are missing: a warning says so.
+            forms: The types of the columns; None: those of :meth:`forms`. Cells of another type
+                count as missing, with a warning.
         """
         names = list(names)
         forms = self.forms(names) if forms is None else forms
@@ -155,21 +154,21 @@ class TextTable:
         lost = np.flatnonzero(np.isnan(values) & known(self.cells[name]).to_numpy())
         if len(lost):
             warn(
-                f"{self.path}: column {name!r} holds {kind}; {len(lost)} of "
-                f"{len(values)} cells are none and count as missing, such as "
+                f"{self.path}: column {name!r} has {kind}; {len(lost)} of {len(values)} cells are "
+                "something else and count as missing, such as "
                 f"{self.column(name)[lost[0]][:40]!r} in line {self.lines[lost[0]]}"
             )
 
     def _say_text(self, name: str) -> None:
         if look_like_dates(self.cells[name]):
             warn(
-                f"{self.path}: column {name!r} looks like dates and is taken as text; "
-                "task.dates=FORMAT, such as %d.%m.%Y or %m/%d/%Y, makes numbers of them"
+                f"{self.path}: column {name!r} looks like dates but is read as text; give their "
+                "format by task.dates=FORMAT, such as %d.%m.%Y or %m/%d/%Y"
             )
 
 
 def frame(columns: Mapping[str, np.ndarray]) -> pd.DataFrame:
     """Return columns of float64 and of text (object) as a table."""
-    # Without a type of its own, text would become one of pandas'.
+    # With an explicit type, because pandas would convert text to its own type.
     typed = {name: pd.Series(values, dtype=values.dtype) for name, values in columns.items()}
     return pd.DataFrame(typed)

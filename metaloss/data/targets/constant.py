@@ -1,4 +1,4 @@
-"""The task loss of the best constant prediction: above it, a model has learned nothing."""
+"""The task loss of the best constant prediction. A model above it has learned nothing."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from metaloss.data.targets.metrics import IGNORED
 def class_entropy(
     targets: Tensor, outputs: int, *, label_smoothing: float = 0.0, ignore_index: int = IGNORED
 ) -> float:
-    """Return the entropy of the class frequencies, in nats: cross-entropy's constant loss.
+    """Return the entropy of the class frequencies in nats, the constant loss of cross-entropy.
 
     Args:
         targets: (B, *) class indices, or (B, C, *) soft labels.
         outputs: C.
         label_smoothing: See `torch.nn.functional.cross_entropy`.
-        ignore_index: The class index that is left out.
+        ignore_index: The class index that does not count.
 
     Example:
         >>> round(class_entropy(torch.tensor([0, 0, 1, 1]), 2), 4)
@@ -35,7 +35,7 @@ def class_entropy(
 
 
 def binary_entropy(targets: Tensor) -> float:
-    """Return the mean entropy of yes/no targets (B, C, *), in nats, one constant for each c.
+    """Return the mean entropy of yes/no targets (B, C, *) in nats, with a constant for each c.
 
     Example:
         >>> round(binary_entropy(torch.tensor([[0.0, 1.0], [1.0, 1.0]])), 4)
@@ -46,7 +46,7 @@ def binary_entropy(targets: Tensor) -> float:
 
 
 def target_variance(targets: Tensor) -> float:
-    """Return the variance of real targets (B, C, *), the mean over c: mse's constant loss.
+    """Return the variance of real targets (B, C, *), averaged over c: the constant loss of mse.
 
     Example:
         >>> target_variance(torch.tensor([[0.0], [2.0]]))
@@ -59,9 +59,9 @@ def target_variance(targets: Tensor) -> float:
 def fitted_constant(
     targets: Tensor, outputs: int, task_loss: Callable[[Tensor, Tensor], Tensor]
 ) -> float:
-    """Return the lowest task loss that constant raw outputs reach, found numerically (L-BFGS).
+    """Return the lowest task loss of constant raw outputs, found by L-BFGS.
 
-    For task losses without a closed form; see :func:`fitted_outputs`.
+    For task losses without a closed form. See :func:`fitted_outputs`.
 
     Example:
         >>> round(fitted_constant(torch.tensor([[0.0], [2.0]]), 1, torch.nn.functional.mse_loss), 6)
@@ -73,7 +73,7 @@ def fitted_constant(
 def fitted_outputs(
     targets: Tensor, outputs: int, task_loss: Callable[[Tensor, Tensor], Tensor]
 ) -> Tensor:
-    """Return the constant raw outputs (1, C, *1) of the lowest task loss, found numerically.
+    """Return the constant raw outputs (1, C, *1) with the lowest task loss, found by L-BFGS.
 
     Args:
         targets: (B, *) class indices or (B, C, *) values.
@@ -90,7 +90,7 @@ def fitted_outputs(
 def _fit(
     targets: Tensor, outputs: int, task_loss: Callable[[Tensor, Tensor], Tensor]
 ) -> tuple[float, Tensor]:
-    """Return the lowest loss that was met, and where; one value for each of the C outputs."""
+    """Return the lowest loss, and its constant outputs."""
     real = targets.is_floating_point()
     if real:
         targets = targets.double()

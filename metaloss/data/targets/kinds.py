@@ -1,4 +1,4 @@
-"""What a link means for targets: their form, their checks, the task loss and the metric."""
+"""The targets, the task loss and the metric that belong to a link."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ from metaloss.data.targets.metrics import IGNORED, binary_error, error_rate, mse
 from metaloss.errors import MetalossError
 from metaloss.types import Link
 
-# So many numbers in a row may lack rows where C is taken from the largest class.
+# The most consecutive class indices without rows, if C is inferred from the largest index.
 _WIDEST_GAP = 20
 
 TensorFunction = Callable[[Tensor, Tensor], Tensor]
 
 
 class Kind(ABC):
-    """One kind of task, told apart by its link."""
+    """A kind of task: classes, yes/no questions or values."""
 
     link: ClassVar[Link]
     metric_name: ClassVar[str]
@@ -43,11 +43,11 @@ class Kind(ABC):
 
     @abstractmethod
     def prepare(self, part: str, targets: Tensor) -> Tensor:
-        """Return the targets in the form that the task loss takes."""
+        """Return the targets in the type and shape that the task loss needs."""
 
     @abstractmethod
     def outputs(self, targets: Tensor) -> int:
-        """Return C as the prepared training targets suggest it."""
+        """Return C, inferred from the prepared training targets."""
 
     @abstractmethod
     def check(self, part: str, targets: Tensor, outputs: int) -> None:
@@ -60,11 +60,10 @@ class Kind(ABC):
 
 @dataclass(frozen=True, kw_only=True)
 class Classes(Kind):
-    """One class of C: softmax, cross-entropy, error rate. Class indices or soft labels.
+    """One class of C: softmax, cross-entropy, error rate. Targets are indices or soft labels.
 
     Attributes:
-        label_smoothing: Share of every target that the task loss takes from its class and
-            divides among all C.
+        label_smoothing: The share of every target that is spread over all classes in the task loss.
         ignore_index: The class index of targets that do not count.
     """
 
@@ -76,14 +75,14 @@ class Classes(Kind):
 
     @property
     def task_loss(self) -> TensorFunction:
-        """Cross-entropy, with smoothed labels or ignored classes if that is asked for."""
+        """Cross-entropy, perhaps with smoothed labels or an ignored class."""
         options: dict = {"label_smoothing": self.label_smoothing} if self.label_smoothing else {}
         options |= {} if self.ignore_index == IGNORED else {"ignore_index": self.ignore_index}
         return partial(F.cross_entropy, **options) if options else F.cross_entropy
 
     @property
     def metric(self) -> TensorFunction:
-        """Share of wrong classes."""
+        """The share of wrong classes."""
         return (
             error_rate
             if self.ignore_index == IGNORED
@@ -102,44 +101,44 @@ class Classes(Kind):
         return finite(part, "targets", targets)
 
     def outputs(self, targets: Tensor) -> int:
-        """Return the largest class plus one, or the number of soft labels.
+        """Return the largest class index plus one, or the number of soft labels.
 
         Raises:
-            MetalossError: If the classes do not look like 0 to C − 1.
+            MetalossError: If the class indices do not look like 0 to C − 1.
         """
         if targets.is_floating_point():
             return targets.shape[1]
         classes = self._counted(targets).unique()
         if len(classes) < 2:
             raise MetalossError(
-                "train: found a single class; expected two or more, or outputs= in the options"
+                "train: all targets are one class; expected two or more, or the option outputs=C"
             )
         least, largest = int(classes[0]), int(classes[-1])
-        # A class may lack rows; wide gaps are identifiers, or a mark such as 255.
+        # A class may have no rows; wide gaps mean identifiers, or a mark such as 255.
         wide = int(classes.diff().max()) > max(_WIDEST_GAP, len(classes))
         if least > 0 or wide:
-            hint = f"or ignore_index={largest} where that is no class" if wide else "subtract 1"
+            hint = f"or ignore_index={largest} if that is not a class" if wide else "subtract 1"
             raise MetalossError(
                 f"train: {len(classes)} classes from {least} to {largest}; expected 0 to C − 1 "
-                f"({hint}; outputs=C in the options where some have no row)"
+                f"({hint}; outputs=C in the options if some classes have no rows)"
             )
         return largest + 1
 
     def check(self, part: str, targets: Tensor, outputs: int) -> None:
-        """Raise for a class out of range, or for soft labels that are no distribution."""
+        """Raise for a class out of range, or for soft labels that are not a distribution."""
         if targets.is_floating_point():
             _second_dimension(part, targets, outputs)
             off = (targets.sum(dim=1) - 1).abs() > 1e-3
             if bool((targets < 0).any() | off.any()):
                 raise MetalossError(
-                    f"{part}: soft labels that are no distribution; expected numbers ≥ 0 that sum "
+                    f"{part}: soft labels are not a distribution; expected numbers ≥ 0 that sum "
                     "to 1 over the classes"
                 )
             return
         self.check_classes(part, targets, outputs)
 
     def check_classes(self, part: str, targets: Tensor, outputs: int) -> None:
-        """Raise for class indices that are neither 0 to C − 1 nor ignored."""
+        """Raise for class indices that are neither from 0 to C − 1 nor ignored."""
         counted = self._counted(targets)
         if len(counted) == 0:
             raise MetalossError(
@@ -156,7 +155,7 @@ class Classes(Kind):
         return targets[targets != self.ignore_index]
 
     def constant_loss(self, targets: Tensor, outputs: int) -> float:
-        """Return the entropy of the class frequencies, smoothed as the labels are."""
+        """Return the entropy of the class frequencies, with label smoothing."""
         return class_entropy(
             targets,
             outputs,
@@ -173,16 +172,16 @@ class YesNo(Kind):
 
     @property
     def task_loss(self) -> TensorFunction:
-        """Binary cross-entropy on logits."""
+        """Binary cross-entropy on raw outputs."""
         return F.binary_cross_entropy_with_logits
 
     @property
     def metric(self) -> TensorFunction:
-        """Share of wrong answers."""
+        """The share of wrong answers."""
         return binary_error
 
     def prepare(self, part: str, targets: Tensor) -> Tensor:
-        """Return real targets (B, C, *), from 0 to 1."""
+        """Return real targets (B, C, *) from 0 to 1."""
         return _columns(finite(part, "targets", targets))
 
     def outputs(self, targets: Tensor) -> int:
@@ -190,7 +189,7 @@ class YesNo(Kind):
         return targets.shape[1]
 
     def check(self, part: str, targets: Tensor, outputs: int) -> None:
-        """Raise for a target outside of 0 to 1, or for too many or too few."""
+        """Raise for a target outside of [0, 1], or for a wrong number of outputs."""
         _second_dimension(part, targets, outputs)
         if bool(((targets < 0) | (targets > 1)).any()):
             raise MetalossError(
@@ -204,7 +203,7 @@ class YesNo(Kind):
 
 
 class Values(Kind):
-    """C real numbers: identity, mean squared error."""
+    """C real numbers: identity link, mean squared error."""
 
     link = Link.identity
     metric_name = "mse"
@@ -216,7 +215,7 @@ class Values(Kind):
 
     @property
     def metric(self) -> TensorFunction:
-        """Mean squared error, in the targets' squared units."""
+        """Mean squared error, in squared units of the targets."""
         return mse
 
     def prepare(self, part: str, targets: Tensor) -> Tensor:
@@ -228,7 +227,7 @@ class Values(Kind):
         return targets.shape[1]
 
     def check(self, part: str, targets: Tensor, outputs: int) -> None:
-        """Raise for too many or too few values."""
+        """Raise for a wrong number of outputs."""
         _second_dimension(part, targets, outputs)
 
     def constant_loss(self, targets: Tensor, outputs: int) -> float:
@@ -237,10 +236,10 @@ class Values(Kind):
 
 
 def kind_of(targets: Tensor, link: Link | None, ignore_index: int = IGNORED) -> Kind:
-    """Return the kind for a link, or the one that the targets suggest.
+    """Return the kind for a link; without a link, it is inferred from the targets.
 
     Raises:
-        MetalossError: If classes are to be ignored where there are none.
+        MetalossError: If ``ignore_index`` is set but targets are not class indices.
 
     Example:
         >>> kind_of(torch.tensor([0, 1]), None).metric_name
@@ -259,10 +258,10 @@ def kind_of(targets: Tensor, link: Link | None, ignore_index: int = IGNORED) -> 
 
 
 def check_task(task: Task) -> None:
-    """Raise unless every class index of a task is one of 0 to C − 1, or ignored.
+    """Check the class indices of a task.
 
     Raises:
-        MetalossError: With the part, the class and what is allowed.
+        MetalossError: If one is neither from 0 to C − 1 nor ignored.
     """
     for part in ("train", "valid", "test"):
         targets = getattr(task, part).targets
@@ -271,7 +270,7 @@ def check_task(task: Task) -> None:
 
 
 def _columns(targets: Tensor) -> Tensor:
-    # (B, C) outputs against (B,) targets would broadcast to (B, B).
+    # Outputs (B, C) and targets (B,) would broadcast to (B, B).
     return targets[:, None] if targets.ndim == 1 else targets
 
 

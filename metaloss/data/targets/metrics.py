@@ -1,4 +1,4 @@
-"""What people read: error rates and squared error. Tensors in, a 0-d tensor out, no host sync."""
+"""Metrics: error rates and squared error, as 0-d tensors on the device."""
 
 from __future__ import annotations
 
@@ -7,18 +7,17 @@ from torch.nn import functional as F
 
 from metaloss.errors import MetalossError
 
-# Class index that torch's cross-entropy leaves out of its mean.
+# The default ignore_index of torch's cross-entropy.
 IGNORED = -100
 
 
 def error_rate(outputs: Tensor, targets: Tensor, *, ignore_index: int = IGNORED) -> Tensor:
-    """Return the share of wrong classes: 1 − accuracy, from 0 to 1.
+    """Return the share of wrong classes, from 0 to 1: 1 − accuracy.
 
     Args:
-        outputs: (B, C, *) logits, or anything whose largest entry is the guess.
-        targets: (B, *) class indices, or (B, C, *) soft labels, whose largest entry counts as
-            the class.
-        ignore_index: The class index that is left out.
+        outputs: (B, C, *) raw outputs; the largest one is the predicted class.
+        targets: (B, *) class indices, or (B, C, *) soft labels, of which the largest is the class.
+        ignore_index: The class index that does not count.
 
     Example:
         >>> import torch
@@ -33,11 +32,14 @@ def error_rate(outputs: Tensor, targets: Tensor, *, ignore_index: int = IGNORED)
 
 
 def binary_error(outputs: Tensor, targets: Tensor) -> Tensor:
-    """Return the share of wrong yes/no answers, for outputs behind a sigmoid.
+    """Return the share of wrong yes/no answers, from 0 to 1.
 
     Args:
-        outputs: (B, C, *) logits; above 0 means yes.
+        outputs: (B, C, *) raw outputs; above 0 means yes.
         targets: The same shape; above ½ means yes.
+
+    Raises:
+        MetalossError: If the shapes differ.
 
     Example:
         >>> import torch
@@ -49,11 +51,11 @@ def binary_error(outputs: Tensor, targets: Tensor) -> Tensor:
 
 
 def mse(outputs: Tensor, targets: Tensor) -> Tensor:
-    """Return the mean squared error, over rows and outputs, in squared units of the targets.
+    """Return the mean squared error over rows and outputs, in squared units of the targets.
 
     Args:
         outputs: (B, C, *).
-        targets: The same shape: (B, C) against (B,) would broadcast to nonsense.
+        targets: The same shape.
 
     Raises:
         MetalossError: If the shapes differ.

@@ -1,4 +1,4 @@
-"""What the targets of a source are: how they are split, corrupted, encoded and judged."""
+"""Targets of a source: how they are split, corrupted and encoded."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from metaloss.errors import MetalossError
 
 
 class Problem(ABC):
-    """Classification or regression, with what may be wrong with its targets.
+    """A classification or regression, with errors in its targets.
 
     Attributes:
         outputs: C.
@@ -28,18 +28,18 @@ class Problem(ABC):
     @property
     @abstractmethod
     def kind(self) -> Kind:
-        """What the targets are and how predictions of them are judged."""
+        """The targets, task loss and metric."""
 
     def strata(self, targets: np.ndarray) -> np.ndarray | None:
-        """Return what splits are stratified by, None for nothing."""
+        """Return the groups by which splits are stratified; None: not stratified."""
         return None
 
     def kept(self, targets: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-        """Return which training rows stay, as sorted positions."""
+        """Return the sorted positions of the training rows to keep."""
         return np.arange(len(targets))
 
     def scaling(self, targets: np.ndarray) -> Scaling | None:
-        """Return what standardises targets, fitted on those of the training rows."""
+        """Return the scaling of targets, fitted on the training rows; None: not scaled."""
         return None
 
     @abstractmethod
@@ -48,12 +48,12 @@ class Problem(ABC):
 
     @abstractmethod
     def tensor(self, targets: np.ndarray) -> Tensor:
-        """Return the targets as models and losses take them."""
+        """Return the targets as a tensor for the task loss."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class LabelOptions(Checked):
-    """Options of every task with class indices as targets."""
+    """Options of all tasks with class indices as targets."""
 
     noise_kind: NoiseKind = field(
         default=NoiseKind.symmetric,
@@ -63,7 +63,7 @@ class LabelOptions(Checked):
 
 @dataclass(frozen=True, kw_only=True)
 class ClassOptions(LabelOptions):
-    """Options of every task with a class for each row."""
+    """Options of all tasks with a class for each row."""
 
     imbalance: float = field(
         default=1.0,
@@ -83,7 +83,7 @@ class ClassOptions(LabelOptions):
 
 @dataclass(frozen=True, kw_only=True)
 class ValueOptions(Checked):
-    """Options of every task with real targets."""
+    """Options of all tasks with real targets."""
 
     outlier_size: float = field(
         default=5.0,
@@ -98,13 +98,13 @@ class ValueOptions(Checked):
 
 @dataclass(frozen=True, kw_only=True)
 class ClassProblem(Problem):
-    """Classes 0 to C − 1: cross-entropy, error rate, wrong labels, long tails.
+    """A classification, perhaps with wrong labels or a long tail.
 
     Attributes:
         outputs: C.
         noise: The share of wrong labels.
-        options: What else is asked for.
-        names: What the classes are called, for messages.
+        options: The other options.
+        names: The names of the classes, for messages.
     """
 
     outputs: int
@@ -114,7 +114,7 @@ class ClassProblem(Problem):
 
     @property
     def kind(self) -> Kind:
-        """Classes, judged as the options say."""
+        """Classes."""
         return Classes(label_smoothing=self.options.label_smoothing)
 
     def strata(self, targets: np.ndarray) -> np.ndarray:
@@ -128,13 +128,13 @@ class ClassProblem(Problem):
         for empty in np.flatnonzero(np.bincount(targets, minlength=self.outputs) == 0):
             name = repr(self.names[empty]) if self.names else str(empty)
             raise MetalossError(
-                f"task.imbalance={self.options.imbalance}: class {name} has no training row; "
+                f"task.imbalance={self.options.imbalance}: class {name} has no training rows; "
                 "expected one or more of each class"
             )
         return long_tail(targets, self.options.imbalance, self.outputs, rng)
 
     def corrupted(self, targets: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-        """Return the labels, a share of them wrong."""
+        """Return the labels with a share of them wrong."""
         return flip_labels(targets, self.noise, self.outputs, rng, self.options.noise_kind)
 
     def tensor(self, targets: np.ndarray) -> Tensor:
@@ -144,7 +144,7 @@ class ClassProblem(Problem):
 
 @dataclass(frozen=True, kw_only=True)
 class ValueProblem(Problem):
-    """Real targets: squared error, in units of the training targets' variance; outliers."""
+    """A regression in units of the training targets' variance, perhaps with outliers."""
 
     outputs: int
     noise: float
@@ -160,7 +160,7 @@ class ValueProblem(Problem):
         return fit_scaling(targets, per_feature=True)
 
     def corrupted(self, targets: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-        """Return the targets, a share of them moved far away."""
+        """Return the targets with a share of outliers."""
         return add_outliers(targets, self.noise, self.options.outlier_size, rng)
 
     def tensor(self, targets: np.ndarray) -> Tensor:

@@ -187,7 +187,7 @@ def test_rows_and_a_model_of_one_s_own(tmp_path):
         again.predict(inputs[:, :2])
     bad = inputs.clone()
     bad[7, 1] = float("inf")
-    with pytest.raises(MetalossError, match="row 8 holds numbers that are not finite"):
+    with pytest.raises(MetalossError, match="row 8 has numbers that are not finite"):
         again.predict(bad)
 
 

@@ -261,7 +261,7 @@ def test_a_download_without_a_network_says_so_in_one_line(tmp_path, name, monkey
     text = str(error.value)
     assert text.startswith(f"task={name}, task.download=true: ")
     source = SOURCES[name](root=str(tmp_path))
-    assert f"; without a network put {source.archive} into {tmp_path}, which lacks " in text
+    assert f"; without a network put {source.archive} into {tmp_path}, which has no " in text
     assert all(file in text for file in source.files)
     assert "\n" not in str(error.value)
 

@@ -102,9 +102,7 @@ def test_other_columns_decide_what_one_leaves_open(table):
     assert read.numbers("a").tolist() == [12345.0, 1234.0]
     read = table(separator=";", a=["1.234", "999"], b=comma)
     assert read.numbers("a").tolist() == [1234.0, 999.0]
-    message = (
-        r"column 'a': '12,345' may be 12.345 or 12345; task.decimal=point or task.decimal=comm"
-    )
+    message = r"column 'a': '12,345' may be 12.345 or 12345; expected task.decimal=point or task.d"
     with pytest.raises(MetalossError, match=message):
         table(a=open_, b=comma, c=point).numbers("a")
     with pytest.raises(MetalossError, match=message):
@@ -126,7 +124,7 @@ def test_options_decide_what_is_open(table):
 
 def test_semicolons_mean_a_decimal_comma_and_that_is_said(table):
     for cell, number, other in (("12,345", 12.345, 12345), ("1.234", 1.234, 1234)):
-        message = f"column 'a': '{cell}' may be {number} or {other}; .*; taken as {number}$"
+        message = f"column 'a': '{cell}' may be {number} or {other}; .*; read as {number}$"
         with pytest.warns(DataWarning, match=message):
             read = table(separator=";", a=[cell, "1"], b=["x", "y"]).numbers("a")
         assert read.tolist() == [number, 1.0]
@@ -159,14 +157,12 @@ def test_columns_of_dates_become_numbers_or_are_said(table):
     other = [f"{day:02d}/01/2024" for day in range(1, 9)]
     named = [f"{day} January 2024" for day in range(1, 9)]
     for texts in (other, named, [f"Jan {day}, 2024" for day in range(1, 9)]):
-        with pytest.warns(DataWarning, match=r"column 'd' looks like dates and is taken as text; "):
+        with pytest.warns(DataWarning, match=r"column 'd' looks like dates but is read as text; "):
             assert table(d=texts).columns(["d"])["d"].tolist() == texts
     assert table(d=named, form=CSVForm(dates="%d %B %Y")).columns(["d"])["d"][7] == 19730.0
     form = CSVForm(dates="%d/%m/%Y")
     assert table(d=other, form=form).columns(["d"])["d"][0] == 19723.0
-    with pytest.warns(
-        DataWarning, match=r"column 'd' holds dates; 1 of 9 cells are none and count"
-    ):
+    with pytest.warns(DataWarning, match=r"column 'd' has dates; 1 of 9 cells are something else"):
         assert np.isnan(table(d=[*days, "soon"]).columns(["d"])["d"][8])
 
 

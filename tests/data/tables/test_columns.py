@@ -54,8 +54,8 @@ def test_texts_get_a_column_each_and_unseen_ones_none():
 def test_the_most_frequent_texts_are_kept():
     texts = ["c"] * 4 + ["a"] * 2 + ["b"] * 2 + ["d"]
     message = (
-        r"^column 'x' holds 4 different texts: an input for each of the 2 most frequent ones, none "
-        r"for the others, which stand in 3 of 9 training rows$"
+        r"^column 'x' has 4 different texts: the 2 most frequent ones get an input, the others, in "
+        r"3 of 9 training rows, do not$"
     )
     with pytest.warns(DataWarning, match=message):
         encode = fit_columns(columns(x=texts), most=2)
@@ -70,9 +70,11 @@ def test_what_tells_no_rows_apart_is_left_out():
         word=["x", "x", "x"],
         used=[1.0, 2.0, 3.0],
     )
-    with pytest.warns(DataWarning, match=r"^left out, as each .* row: same, empty, name, word$"):
+    with pytest.warns(
+        DataWarning, match=r"^left out, because each .* row: same, empty, name, word$"
+    ):
         assert fit_columns(train)(train).shape == (3, 1)
-    with pytest.raises(MetalossError, match=r"^no column to learn from: of same, empty, name, wo"):
+    with pytest.raises(MetalossError, match=r"^expected a column to learn from: each of same, em"):
         fit_columns(train.drop(columns="used"))
 
 

@@ -20,7 +20,7 @@ from metaloss.types import Link
 
 PARTS = ("train", "valid", "test")
 # Of people, the name; that it is said has a test of its own.
-pytestmark = pytest.mark.filterwarnings("ignore:left out, as each is constant:UserWarning")
+pytestmark = pytest.mark.filterwarnings("ignore:left out, because each is constant:UserWarning")
 
 
 def people(count=120, seed=0):
@@ -163,8 +163,8 @@ def test_a_slip_in_one_cell_makes_no_texts_of_a_column(write):
     rows[20]["x"] = "about 20"
     path = write(rows)
     message = (
-        f"{path}: column 'x' holds numbers; 1 of 60 cells are none and count as missing, such as "
-        "'about 20' in line 22"
+        f"{path}: column 'x' has numbers; 1 of 60 cells are something else and count as missing, "
+        "such as 'about 20' in line 22"
     )
     with pytest.warns(DataWarning, match=f"^{re.escape(message)}$"):
         task, picked = (getattr(CSV(path=path, target="y"), do)(0) for do in ("build", "rows"))
@@ -213,9 +213,10 @@ def test_corruptions_are_those_of_the_other_tasks(write):
 
 def test_errors_about_the_choice_of_columns(write):
     path = write(people())
-    assert error_of() == "task=csv needs task.path=FILE.csv and task.target=COLUMN"
+    assert error_of() == "task=csv: expected task.path=FILE.csv and task.target=COLUMN"
     assert error_of(path=path) == (
-        f"task.path={path} needs task.target=COLUMN, one of: name, height, age, town, income, buys"
+        f"task.path={path}: expected task.target=COLUMN, one of: name, height, age, town, income, "
+        "buys"
     )
     assert error_of(path=path, target="incme") == (
         f"unknown column of {path} 'incme': did you mean 'income'? "
@@ -224,14 +225,14 @@ def test_errors_about_the_choice_of_columns(write):
     assert "did you mean 'age'?" in error_of(path=path, target="buys", drop=["aged"])
     dropped = ["name", "height", "age", "town", "income"]
     assert error_of(path=path, target="buys", drop=dropped) == (
-        f"{path}: no column but the target; expected one or more"
+        f"{path}: expected one or more columns beside the target"
     )
     assert error_of(path=path, target="buys", drop=dropped[1:]).startswith(
-        "no column to learn from: of name each is constant"
+        "expected a column to learn from: each of name is constant"
     )
     assert error_of(path=path, target="income", imbalance=10) == (
-        "task.imbalance=10: the target 'income' holds numbers; expected classes "
-        "(task.predict=classes makes them)"
+        "task.imbalance=10: the target 'income' has numbers; expected classes (use "
+        "task.predict=classes)"
     )
     assert "task.noise_kind=pair" in error_of(path=path, target="income", noise_kind=NoiseKind.pair)
     assert "task.label_smoothing=0.1" in error_of(path=path, target="income", label_smoothing=0.1)
@@ -244,7 +245,7 @@ def test_errors_about_the_target(write):
         f"{path}: the target 'buys' is {rows[0]['buys']!r} in line 2; expected a number "
         "(or task.predict=classes)"
     )
-    assert "has 120 different texts in 120 rows; expected classes that" in error_of(
+    assert "has 120 different texts in 120 rows; expected classes with" in error_of(
         path=path, target="name"
     )
     rows[4]["income"] = "lots"
@@ -266,8 +267,8 @@ def test_errors_about_the_target(write):
     [
         (b"", "no rows; expected a line of names"),
         (b"a,b\n", "no rows; expected a line of names"),
-        (b"1,2\n3,4\n", "the first line is 1, 2, numbers alone; expected a line with the"),
-        (b"a,a\n1,2\n", "two columns are called 'a'; expected different ones"),
+        (b"1,2\n3,4\n", "the first line has only numbers, 1, 2; expected the names of"),
+        (b"a,a\n1,2\n", "two columns are named 'a'; expected different names"),
         (b"a,b\n1,2\n\n1,2,3\n", "line 4: 3 cells; expected 2, as in the first line"),
         (
             b"a,b\n1,2\nM\xfcnchen,2\n",

@@ -70,7 +70,7 @@ BROKEN = {
         {"encoding": "ascii"},
         "line 1: not ASCII (byte 0xc3); expected task.",
     ),
-    "zeros": ("a,y\n1,2\n".encode("utf-16-le"), {}, "holds zero bytes, as no CSV file does"),
+    "zeros": ("a,y\n1,2\n".encode("utf-16-le"), {}, "got zero bytes, which no CSV file has"),
     "gzip": (gzip.compress(TEXT.encode())[:-20], {}, "expected a CSV file"),
     "gzip_within": (b"\x1f\x8b\x08" + b"\0" * 30, {}, "expected a CSV file"),
     "quote": (TEXT.replace("Zürich", '"Zürich', 1).encode(), {}, "line 2: "),
@@ -118,9 +118,7 @@ def test_codes_that_differ_are_different_classes(tmp_path, codes, classes):
 def test_one_number_in_two_forms_among_many_is_refused_or_told(tmp_path):
     codes = [*(str(code) for code in range(100)), *(f"0{code}" for code in range(1, 10))]
     text = "\n".join(["x,y", *(f"{row % 7},{code}" for row, code in enumerate(codes))])
-    message = (
-        r"the target 'y' is '1' and '01', one number or two codes; expected task.predict=numbe"
-    )
+    message = r"the target 'y' has '1' and '01', which may be one number or two codes; expected tas"
     with pytest.raises(MetalossError, match=message):
         task_of(tmp_path, text, drop=[])
     assert task_of(tmp_path, text, drop=[], predict=Predict.numbers).outputs == 1
@@ -157,7 +155,7 @@ def test_numbers_too_far_from_the_training_rows_are_refused(tmp_path):
     path.write_text("\n".join(["x,y", *rows]))
     picked = CSV(path=str(path), target="y").rows(0)
     rows[picked.test[0]] = "1e200,1.5"
-    message = r"^task=csv: inputs of test rows are too large or not finite, in the deviation of the"
+    message = r"^task=csv: inputs of test rows are too large or not finite after scaling by the tr"
     with pytest.raises(MetalossError, match=message):
         task_of(tmp_path, "\n".join(["x,y", *rows]), drop=[])
 
@@ -183,7 +181,7 @@ def test_a_class_without_training_rows_is_named(tmp_path):
         if 90 not in CSV(path=str(path), target="y").rows(seed).train:
             break
     message = (
-        r"^task.imbalance=2.0: class 's' has no training row; expected one or more of each class"
+        r"^task.imbalance=2.0: class 's' has no training rows; expected one or more of each class"
     )
     with pytest.raises(MetalossError, match=message):
         CSV(path=str(path), target="y", imbalance=2.0).build(seed)
@@ -197,6 +195,6 @@ def test_what_gives_no_input_is_said_in_one_line(tmp_path):
     (one,) = said
     shown = warnings.formatwarning(one.message, one.category, one.filename, one.lineno)
     assert shown == (
-        "metaloss:0: DataWarning: left out, as each is constant, empty, or a text that differs in "
-        "every training row: name, same\n"
+        "metaloss:0: DataWarning: left out, because each is constant, empty, or a text that "
+        "differs in every training row: name, same\n"
     )

@@ -129,7 +129,7 @@ def test_files_may_be_written_in_other_ways(files, write):
 
 def test_the_first_file_says_what_a_column_holds(files, write):
     columns = table(30, 1) | {"size": ["about 3"] * 29 + ["7.5"], "town": ["12"] * 30}
-    message = r"checked.csv: column 'size' holds numbers; 29 of 30 cells are none and count as mis"
+    message = r"checked.csv: column 'size' has numbers; 29 of 30 cells are something else and coun"
     with pytest.warns(DataWarning, match=message):
         task = build({**files, "trusted": write("checked.csv", columns)})
     assert not task.valid.inputs[:, 1:4].any()  # no town of the training rows
@@ -139,19 +139,19 @@ def test_the_first_file_says_what_a_column_holds(files, write):
 def test_columns_that_are_missing_or_unknown_are_named(files, write):
     columns = table(30, 1)
     trusted = {**files, "trusted": write("checked.csv", columns | {"more": ["1"] * 30})}
-    with pytest.warns(DataWarning, match=r"checked.csv: left out, as .*lacks them: more$"):
+    with pytest.warns(DataWarning, match=r"checked.csv: left out, because not in .*: more$"):
         build(trusted)
     del columns["town"]
     trusted = {**files, "trusted": write("checked.csv", columns)}
     assert refused(trusted) == (
         f"{trusted['trusted']}: no column town; expected the columns of {files['path']} "
-        "(task.drop=[town] leaves them out)"
+        "(or task.drop=[town])"
     )
     build(trusted, drop=["price", "town"])
     del columns["kind"]
     trusted = {**files, "trusted": write("checked.csv", columns)}
     assert refused(trusted).endswith(
-        f"no column kind, town; expected the columns of {files['path']}, the target among them"
+        f"no column kind, town; expected the columns of {files['path']}, with the target"
     )
 
 
@@ -192,7 +192,7 @@ def test_what_cannot_be_is_refused(files, write):
     empty = table(30, 1) | {"kind": [""] * 30}
     trusted = write("checked.csv", empty)
     assert refused({**files, "trusted": trusted}) == (
-        f"{trusted}: the target 'kind' is empty; expected targets"
+        f"{trusted}: the target 'kind' is empty; expected values"
     )
     prices = table(30, 1)
     prices["price"][4] = "dear"
@@ -208,12 +208,12 @@ def test_what_cannot_be_is_refused(files, write):
     )
     alone = {"path": files["path"]}
     assert "unknown column of" in refused(alone, trusted_column="king")
-    assert "column 'town' is 'Oslo' in line 2; expected whether" in refused(
+    assert "column 'town' is 'Oslo' in line 2; expected yes" in refused(
         alone, trusted_column="town"
     ).replace("Rome", "Oslo").replace("Bern", "Oslo")
     ones = write("ones.csv", table(60, 0) | {"checked": ["1"] * 60})
     assert refused({"path": ones}, trusted_column="checked") == (
-        f"{ones}: column 'checked' marks every row; expected some"
+        f"{ones}: column 'checked' marks every row; expected some rows"
     )
 
 
