@@ -1,1 +1,1 @@
-"""The one training loop and what keeps it honest."""
+"""The training loop, and everything that a run needs around it."""

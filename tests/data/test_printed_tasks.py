@@ -8,7 +8,7 @@ from metaloss.data.csv_task import CSV
 from metaloss.data.images.digits import Digits
 
 
-@pytest.mark.filterwarnings("ignore:left out, as each is constant:UserWarning")
+@pytest.mark.filterwarnings("ignore:left out, because each is constant:UserWarning")
 def test_a_table_says_what_became_of_each_column(tmp_path):
     lines = [
         f"n{row},{'' if row % 7 == 0 else row % 5},{'ab'[row % 2]},2024-01-{row % 20 + 1:02d},"

@@ -166,15 +166,15 @@ REFUSED = {
     "seeds": (_seeds, "rank 1 has another seed than rank 0"),
     "drifts": (_drifts, "rank 1 has another model than rank 0"),
     "loads": (_loads, "rank 1 has taken 1 steps, rank 0 0"),
-    "judged by one": (_judged_by_one, "rank 0 was given a meta_batch, rank 1 none"),
-    "wrapped": (_wrapped, "hand over the module inside (model.module)"),
+    "judged by one": (_judged_by_one, "rank 0 got a meta_batch, rank 1 none"),
+    "wrapped": (_wrapped, "pass the module inside (model.module)"),
     "centred": (
         lambda: _learner(net(_Centred()).double()).step(_pair(0, _ROWS)),
-        "depend on which rows a process sees",
+        "depend on which rows a process has",
     ),
     "compiled": (
         lambda: _learner(compile="trace"),
-        "compile=trace: steps in 2 processes are eager",
+        "compile=trace: steps in 2 processes cannot be compiled",
     ),
 }
 

@@ -160,22 +160,22 @@ REFUSED = {
     "steps": (_uneven(_batch(2), step=RANK), "rank 1 has taken 1 steps, rank 0 0"),
     "shapes": (
         _uneven(_batch(2, width=4 + RANK)),
-        "rank 1 was given inputs (B, 5) of torch.float32 on a cpu, rank 0 (B, 4)",
+        "rank 1 got inputs (B, 5) of torch.float32 on a cpu, rank 0 (B, 4)",
     ),
     "types": (
         _uneven(_batch(2, dtype=[torch.float32, torch.float64][RANK % 2])),
-        "rank 1 was given inputs (B, 4) of torch.float64",
+        "rank 1 got inputs (B, 4) of torch.float64",
     ),
     "counts": (
         _uneven(*[_batch(2)] * (1 + RANK)),
-        "rank 1 was given 2 training batches, rank 0 1",
+        "rank 1 got 2 training batches, rank 0 1",
     ),
     "judged": (
         _uneven(_batch(2), judge=None if RANK else _batch(2)),
-        "rank 0 was given a meta_batch, rank 1 none",
+        "rank 0 got a meta_batch, rank 1 none",
     ),
-    "few": (_uneven(_batch(int(RANK == 0))), "a batch has 1 rows in all: expected one or more"),
-    "centred": (lambda: _model(_Centred()), "depend on which rows a process sees"),
+    "few": (_uneven(_batch(int(RANK == 0))), "a batch has 1 rows in total: expected one or more"),
+    "centred": (lambda: _model(_Centred()), "depend on which rows a process has"),
     "noisy": (lambda: _model(_Noisy()), "draws random numbers outside of nn.Dropout"),
 }
 

@@ -138,7 +138,7 @@ def _searching():
 
 REFUSED = {
     "noisy": (lambda: {"model": _model(_Noisy())}, "draws random numbers outside of nn.Dropout"),
-    "centred": (lambda: {"model": _model(_Centred())}, "depend on which rows a process sees"),
+    "centred": (lambda: {"model": _model(_Centred())}, "depend on which rows a process has"),
     "others": (lambda: {"model": _model(seed=int(_RANK))}, "rank 1 has another model than rank 0"),
     "data": (lambda: {"task": _other_row()}, "rank 1 has another task than rank 0"),
     "small": (
@@ -149,8 +149,8 @@ REFUSED = {
         lambda: {"words": _searching()},
         "meta_optimizer=draws searches by itself",
     ),
-    "numbered": (lambda: {"words": ["device=cuda:0"]}, "takes a device of its own"),
-    "compiled": (lambda: {"words": ["compile=on"]}, "in several processes is eager"),
+    "numbered": (lambda: {"words": ["device=cuda:0"]}, "needs its own device"),
+    "compiled": (lambda: {"words": ["compile=on"]}, "in several processes cannot be compiled"),
     "settings": (lambda: {"words": [f"seed={_RANK}"]}, "rank 1 has another configuration"),
 }
 

@@ -63,5 +63,5 @@ def test_processes_that_do_not_know_each_other_are_refused(monkeypatch):
         monkeypatch.setenv(name, "1")
     monkeypatch.setenv("WORLD_SIZE", "2")
     monkeypatch.setenv("MASTER_ADDR", "127.0.0.1")
-    with pytest.raises(MetalossError, match="a launcher has started 2 processes, which do not"):
+    with pytest.raises(MetalossError, match="a launcher has started 2 processes, but there is no"):
         Peers(dict, {})

@@ -1,4 +1,4 @@
-"""Batches by number: of one run, of many together, of rows that do not fit the device.
+"""Batches by number: for one run, for many runs at once, and for rows that do not fit the device.
 
 May import ``compilation``.
 """

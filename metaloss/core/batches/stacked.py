@@ -14,10 +14,10 @@ from metaloss.types import Batch
 
 
 class StackedStream:
-    """Streams of one batch size as one: ``stream[i]`` is (N, B, ...), each member's own rows.
+    """The streams of N members as one: ``stream[i]`` is (N, B, ...), with each member's own rows.
 
     Args:
-        streams: One for each member; their rows may differ in number, not in shape.
+        streams: One for each member. The number of rows may differ, the shape may not.
 
     Raises:
         UnsupportedError: If the members' batches differ in shape.
@@ -31,14 +31,14 @@ class StackedStream:
         }
         if len(sizes) > 1 or len(shapes) > 1:
             raise UnsupportedError(
-                f"seeds={len(streams)}: the seeds' batches differ in shape (rows of a batch: "
+                f"seeds={len(streams)}: the batches of the seeds differ in size ("
                 f"{', '.join(map(str, sizes))}): train them one at a time"
             )
         self._streamed = any(stream.streamed for stream in streams)
-        if self._streamed:  # each member moves its own: only batches are stacked
+        if self._streamed:  # each member moves its own rows: only batches are stacked
             return
         rows = [stream.rows for stream in streams]
-        # A task of the user's own is the same for every seed: no need to hold it N times.
+        # A task from Python is the same for every seed: store it once.
         self._shared = all(row is rows[0] for row in rows)
         self._rows = rows[0] if self._shared else _side_by_side(rows)
 
@@ -55,14 +55,14 @@ class StackedStream:
             batch = Batch(self._rows.inputs[members, chosen], self._rows.targets[members, chosen])
         if not any(stream.augments for stream in self._streams):
             return batch
-        # Member by member, not vmapped: each task has a function of its own, of any kind.
+        # One member after the other, not vmapped: each task may have a different function.
         pairs = zip(self._streams, batch.inputs.unbind(), strict=True)
         inputs = [stream.augmented(inputs, number) for stream, inputs in pairs]
         return batch._replace(inputs=torch.stack(inputs))
 
 
 def _side_by_side(rows: list[Batch]) -> Batch:
-    """Stack the members' rows; what is added to shorter ones is never drawn."""
+    """Stack the rows of the members. Rows that pad shorter ones are never drawn."""
     longest = max(len(row.targets) for row in rows)
 
     def stacked(values: list[Tensor]) -> Tensor:

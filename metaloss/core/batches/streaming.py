@@ -1,4 +1,4 @@
-"""Rows that do not fit on the device: batches are gathered on the CPU, one ahead, and moved."""
+"""Rows that do not fit on the device: the next batch is gathered on the CPU and moved."""
 
 from __future__ import annotations
 
@@ -12,21 +12,21 @@ from torch import Tensor
 from metaloss.contracts import Task
 from metaloss.types import Batch
 
-# Rows that need more than this share of the device's free memory stay on the CPU.
+# Rows stay on the CPU if they need more than this share of the device's free memory.
 _SHARE = 0.5
 
 
 class StreamedInputs:
     """Batches of inputs by number: ``streamed(n)`` is ``inputs[indices(n)]`` on the device.
 
-    While batch n is used, a thread gathers batch n + 1 into pinned memory and sends it, so that
-    neither the device nor the loop waits. The numbers may come in any order; only the next one is
-    gathered ahead.
+    While batch n is used, a thread gathers batch n + 1 in pinned memory and copies it, so that
+    neither the device nor the loop waits. Batches may be read in any order; only the next number is
+    prepared in advance.
 
     Args:
         inputs: All rows, on the CPU.
-        indices: Which rows batch n has; on the CPU.
-        device: Where batches go.
+        indices: Returns the row numbers of batch n, on the CPU.
+        device: The device of the batches.
 
     Example:
         >>> streamed = StreamedInputs(torch.arange(4.0), lambda n: torch.tensor([n]), "cpu")
@@ -50,7 +50,7 @@ class StreamedInputs:
         return batch
 
     def _begin(self, number: int) -> tuple[int, Future[Tensor]]:
-        # Rows are chosen here and not in the thread: a stream remembers its epoch's order.
+        # Rows are chosen here, not in the thread, because a stream caches the order of its epoch.
         return number, self._pool.submit(self._gathered, self._indices(number))
 
     def _gathered(self, chosen: Tensor) -> Tensor:
@@ -58,16 +58,16 @@ class StreamedInputs:
 
 
 def sent(values: Tensor, device: torch.device) -> Tensor:
-    """Return values of the CPU on the device; a GPU is not waited for."""
+    """Copy values from the CPU to the device, without waiting for a GPU."""
     if device.type == "cuda":
         values = values.pin_memory()
     return values.to(device, non_blocking=True)
 
 
 def placed(task: Task, device: torch.device) -> Task:
-    """Return the task with its rows on the device; with ``stream`` decided.
+    """Return the task with its rows on the device and with ``stream`` set.
 
-    Inputs that are streamed stay on the CPU; targets never do.
+    Streamed inputs stay on the CPU. Targets are always moved.
     """
     stream = task.stream
     if stream is None:

@@ -1,4 +1,4 @@
-"""Batches as index draws from rows that live on the device, or are streamed to it."""
+"""Batches: random row numbers, and rows that are on the device or streamed to it."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ from metaloss.types import Batch
 class BatchStream:
     """An endless stream of batches, addressed by number: ``stream[i]``.
 
-    Every epoch is a fresh permutation, a function of (seed, purpose, epoch) alone, so that a
-    resumed run sees the rows that the uninterrupted one would have seen. The incomplete last batch
-    of an epoch is left out: shapes never change.
+    Every epoch is a new permutation that depends only on (seed, purpose, epoch), so that a resumed
+    run uses the same rows as an uninterrupted one. The incomplete last batch of an epoch is left
+    out, so that all batches have the same shape.
 
     Args:
         rows: All rows, on the device; or the inputs on the CPU, to be streamed.
-        size: Rows of a batch; a stream of fewer rows gives all of them each time.
+        size: Rows of a batch. If there are fewer rows, each batch has all of them.
         seed: The run's seed.
-        purpose: Tells streams over the same rows apart.
-        augment: What is done to the inputs of every batch, by a key of its own; see `Task`.
+        purpose: A name, different for each stream over the same rows.
+        augment: The augmentation of the inputs of a batch, with a key for each batch; see `Task`.
         stream_to: The device, if the inputs are to be streamed there.
 
     Example:
@@ -69,32 +69,32 @@ class BatchStream:
 
     @property
     def streamed(self) -> bool:
-        """Whether the inputs are on the CPU, and moved batch by batch."""
+        """Whether the inputs are on the CPU and moved batch by batch."""
         return self._streamed is not None
 
     @property
     def augments(self) -> bool:
-        """Whether batches differ from the rows that they are made of."""
+        """Whether batches are augmented."""
         return self._augment is not None
 
     def augmented(self, inputs: Tensor, number: int) -> Tensor:
-        """Return the inputs of batch ``number`` as training sees them."""
+        """Return the augmented inputs of batch ``number``."""
         if self._augment is None:
             return inputs
         purpose = f"augment/{self._purpose}"
         return self._augment(inputs, key_tensor(self._seed, purpose, number, device=inputs.device))
 
     def indices(self, number: int) -> Tensor:
-        """Return which rows batch ``number`` has, on the targets' device."""
+        """Return the row numbers of batch ``number`` on the device of the targets."""
         return self._drawn(number)[1]
 
     def _drawn(self, number: int) -> tuple[Tensor, Tensor]:
-        """Return which rows batch ``number`` has: on the CPU, and on the targets' device."""
+        """Return the row numbers of batch ``number``, on the CPU and on the targets' device."""
         epoch, place = divmod(number, self._count // self.size)
         if epoch not in self._orders:
             draw = generator(self._seed, f"batches/{self._purpose}", epoch)
             order = torch.randperm(self._count, generator=draw)
-            # Two epochs at most: streamed batches are drawn one ahead.
+            # Keep two epochs, because streamed batches are drawn one in advance.
             last = list(self._orders.items())[-1:]
             there = sent(order, self.rows.targets.device)
             self._orders = dict([*last, (epoch, (order, there))])
@@ -105,19 +105,19 @@ class BatchStream:
 
 @cache
 def in_one_launch(augment: CropFlipCutout) -> Compiled:
-    """Return the same augmentation as one program, shared by all streams of a process to its end.
+    """Return the augmentation as one program, which all streams of a process share.
 
-    On a GPU its forty small operations take longer to launch than to run.
+    On a GPU, launching its forty small operations takes longer than computing them.
     """
     return Compiled(augment)
 
 
-# Freed before modules are torn down: a CUDA graph complains otherwise.
+# Free it before modules are deleted; a CUDA graph raises an error otherwise.
 atexit.register(in_one_launch.cache_clear)
 
 
 def concatenated(first: Batch, second: Batch) -> Batch:
-    """Return the rows of both."""
+    """Return the rows of both batches."""
     return Batch(
         torch.cat((first.inputs, second.inputs)), torch.cat((first.targets, second.targets))
     )

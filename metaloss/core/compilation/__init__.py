@@ -1,4 +1,4 @@
-"""Pure functions as traced or compiled programs, and whether that pays.
+"""Pure functions as traced or compiled programs, and whether compilation is worthwhile.
 
 Imports no other room of ``core``.
 """

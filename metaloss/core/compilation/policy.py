@@ -1,4 +1,4 @@
-"""Whether a run's steps are compiled: decided before step 0, from the config and the model."""
+"""Decides before step 0 whether the steps of a run are compiled."""
 
 from __future__ import annotations
 
@@ -24,15 +24,15 @@ from metaloss.types import Batch, InnerState
 
 _LOGGER = logging.getLogger(__name__)
 
-# Compiling takes one to two minutes and saves a fifth of the time (ResNet-18) to two thirds (an
-# MLP): it pays for runs that would take this long without it.
+# Compiling takes one to two minutes and saves between a fifth of the time (ResNet-18) and two
+# thirds (an MLP). It is worthwhile for runs that take this many seconds without it.
 WORTH_SECONDS = 300.0
-# Seconds that a step takes at the least (plain, and one that φ moves after) and operations in a
-# second. Rough, and not measured on the machine at hand: the same run is decided alike wherever a
-# compiler works.
+# The shortest time of a step in seconds (a plain one, and one with a meta-step), and operations per
+# second. These are rough and do not depend on the machine, so that the same run is compiled on all
+# machines or on none.
 _LEAST_SECONDS = {"cpu": (1e-3, 8e-3), "cuda": (2e-3, 2e-2)}
 _RATE = {"cpu": 6e10, "cuda": 2e13}
-# In forward passes of the model: a plain step, and one that φ moves after.
+# In forward passes of the model: a plain step, and a step with a meta-step.
 _PASSES = (3, 9)
 
 
@@ -47,23 +47,25 @@ def choose(
     """Return ``on``, ``trace`` or ``off`` for a run.
 
     Args:
-        config: The run's; ``seeds`` of them go in one program.
+        config: The config of the run; its ``seeds`` are in one program.
         problem: The functions of an inner step.
-        schedule: The run's.
-        engine: The run's.
-        inner: A state to try the model at.
-        batch: A batch to try it on.
+        schedule: The schedule of the run.
+        engine: The engine of the run.
+        inner: A state to trace a step at.
+        batch: A batch to trace a step on.
 
     Raises:
-        MetalossError: If ``compile=on`` or ``compile=trace`` was asked for and cannot be.
+        MetalossError: If ``compile=on`` or ``compile=trace`` is not possible.
     """
     if config.compile is Compile.off:
         return Compile.off
     asked = f"compile={config.compile.value}"
     if isinstance(problem, ShardedProblem):
-        # A program cannot hold what processes exchange.
+        # A program cannot contain the communication of processes.
         if config.compile is not Compile.auto:
-            raise MetalossError(f"{asked}: a run in several processes is eager: use compile=off")
+            raise MetalossError(
+                f"{asked}: a run in several processes cannot be compiled: use compile=off"
+            )
         return Compile.off
     against = partial(obstacle, problem=problem, engine=engine, inner=inner, batch=batch)
     if config.compile is Compile.auto:
@@ -88,14 +90,14 @@ def expected_seconds(
     *,
     enough: float = float("inf"),
 ) -> float:
-    """Return roughly how long what a schedule plans takes when it is not compiled.
+    """Return roughly how many seconds a run takes without compilation.
 
     Args:
         steps: Training steps.
         operations: Floating-point operations of a forward pass over a batch.
-        schedule: When φ moves.
+        schedule: Determines which steps have a meta-step.
         device: ``cpu`` or ``cuda``.
-        enough: Seconds after which no more is counted.
+        enough: The count ends at this number of seconds.
     """
     plain, learning = (
         max(least, passes * operations / _RATE[device])
@@ -111,7 +113,7 @@ def expected_seconds(
 
 @torch.no_grad()
 def _operations(problem: InnerProblem, inner: InnerState, batch: Batch) -> float:
-    # In train mode, where a model's own randomness shows.
+    # In train mode, in which a model may draw random numbers.
     key = key_tensor(0, "probe", device=batch.targets.device)
     with FlopCounterMode(display=False) as counter:
         problem.predict(inner.params, inner.buffers, batch, key)
@@ -127,15 +129,15 @@ def obstacle(
     *,
     learns: bool,
 ) -> str | None:
-    """Return why steps cannot be compiled, None if they can.
+    """Return why steps cannot be compiled; None if they can.
 
     Args:
         kind: ``on`` or ``trace``, which needs no compiler.
         problem: The functions of an inner step.
-        engine: How φ moves, if it does.
-        inner: A state to try the model at.
-        batch: A batch to try it on.
-        learns: Whether φ ever moves.
+        engine: The engine, if φ is learned.
+        inner: A state to trace a step at.
+        batch: A batch to trace a step on.
+        learns: Whether there are meta-steps.
     """
     if learns and not engine.compiles:
         return "only the engines mixed and finite_difference can be compiled"
@@ -143,10 +145,9 @@ def obstacle(
         _operations(problem, inner, batch)
     if problem.model.foreign_randomness:
         return "the model draws random numbers outside of nn.Dropout"
-    # A step on forms alone, as it will be traced. Model and losses have run on numbers before
-    # (`check_outputs`, `LearnerStep.check`): what fails is an operation that needs them, such as a
-    # branch, a mask or numpy. The cause is told: `compile=on` and `trace` refuse the run with it,
-    # `auto` warns and runs eagerly.
+    # Trace a step with fake tensors. Model and losses have run on values before (`check_outputs`,
+    # `LearnerStep.check`), so an error comes from an operation that needs values, such as a branch,
+    # a mask or numpy. `compile=on` and `trace` raise an error, `auto` warns and runs eagerly.
     forms = FakeTensorMode(allow_non_fake_inputs=True)
     phi, key = dict(problem.loss.named_parameters()), torch.zeros((), dtype=torch.int64)
     given = (phi, inner, batch, key.to(batch.targets.device))
@@ -155,31 +156,31 @@ def obstacle(
             problem.step(*pytree.tree_map_only(Tensor, forms.from_tensor, given))
     except (RuntimeError, TypeError, NotImplementedError) as error:
         cause = getattr(error, "func", None) or str(error).strip().split("\n")[0]
-        return f"the model or a loss needs to see values, in {cause}"
+        return f"the model or a loss depends on values while it is traced, in {cause}"
     return _no_compiler(batch.targets.device) if kind is Compile.on else None
 
 
 def without_compiler(config: RunConfig) -> RunConfig:
-    """Return the config of a run to go on with: eager where its steps can no longer be compiled.
+    """Return the config of a resumed run, with ``compile=off`` if nothing can be compiled here.
 
-    A run may have been moved to another machine, or decided for ``compile=on`` by itself.
+    The run may have been moved to another machine.
     """
     device = "cuda" if config.device != "cpu" and torch.cuda.is_available() else "cpu"
     if config.compile is not Compile.on or not (reason := _no_compiler(torch.device(device))):
         return config
-    _LOGGER.warning("compile=on: the run goes on eagerly: %s", reason)
+    _LOGGER.warning("compile=on: the run continues without compilation: %s", reason)
     return replace(config, compile=Compile.off)
 
 
 @lru_cache
 def _no_compiler(device: torch.device) -> str | None:
-    """Return why nothing at all can be compiled on this machine, None if something can.
+    """Return why nothing can be compiled on this machine; None if compilation works.
 
-    Tried, not guessed: it takes a C++ compiler, Python's headers, a folder to write to.
+    A small function is compiled. This needs a C++ compiler, Python's headers and a cache folder.
     """
     try:
         Compiled(torch.neg)(torch.zeros(2, device=device))
-    except Exception as error:  # what is missing shows in as many ways as there are things
+    except Exception as error:  # many types of errors are possible
         error = error.__cause__ if isinstance(error.__cause__, Exception) else error
         cause = str(error).strip().split("\n")[0] or type(error).__name__
         return f"PyTorch's compiler does not work here ({cause})"

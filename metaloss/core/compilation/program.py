@@ -1,8 +1,8 @@
 """Pure functions of tensors as compiled programs: traced once for each form, then reused.
 
-A step holds backward passes, a forward-mode pass and functions of ours with derivatives of their
-own: more than the compiler's front end reads. A function is therefore traced below autograd, where
-all of these are plain operations on tensors, and the graph is handed to the compiler whole.
+A step has backward passes, a forward-mode pass and functions with derivatives of their own, which
+the front end of the compiler does not support. So a function is traced below autograd, where all of
+these are plain operations on tensors, and the compiler gets the whole graph.
 """
 
 from __future__ import annotations
@@ -30,12 +30,12 @@ from metaloss.errors import MetalossError
 
 
 class Program:
-    """One form of a function: its structure and shapes are fixed.
+    """A function for one structure and shape of its arguments.
 
     Args:
-        function: From tensors to a list of tensors and other leaves.
-        tensors: What it is traced on.
-        compiles: Hand the traced graph to the compiler; else it is run as it is.
+        function: A function from tensors to a list of tensors and other leaves.
+        tensors: The arguments to trace it with.
+        compiles: Whether to compile the traced graph, or to run it without the compiler.
     """
 
     def __init__(
@@ -52,30 +52,30 @@ class Program:
 
     def _compiled(self, tensors: Sequence[Tensor]) -> Callable[..., Any]:
         options = {
-            # CUDA graphs replay a whole program at the price of one launch.
+            # A CUDA graph runs a whole program with one launch.
             "triton.cudagraphs": self._copies,
             # A program without autograd is taken for inference, where the CPU's convolutions get
             # channels last: with their backward inside, each activation would be kept once in every
             # layout that some operation wants.
             "layout_optimization": tensors[0].is_cuda,
         }
-        # The compiler keeps what it made on the disk, for the next process too, but only where it
+        # The compiler caches its results on disk, also for other processes, but only if it
         # is told that no shape is symbolic.
         fake = FakeTensorMode(shape_env=ShapeEnv(), allow_non_fake_inputs=True)
         likes: list[Any] = [fake.from_tensor(tensor, static_shapes=True) for tensor in tensors]
         if self._copies:
-            # Graphs have memory of their own: what tracing took is of no use to them.
+            # CUDA graphs have their own memory: free what tracing has used.
             torch.cuda.empty_cache()
         with torch.no_grad(), _without_chatter(), tracing(TracingContext(fake)):
             compiled: Callable[..., Any] = torch._inductor.compile(self.graph, likes, options)
         return compiled
 
     def __call__(self, tensors: Sequence[Tensor]) -> Any:
-        """Return what the function returns."""
+        """Return the result of the function."""
         with torch.no_grad():
             found = self._run(*tensors)
             if self._copies:
-                # The next replay writes into the same memory.
+                # The next replay overwrites this memory.
                 found = _copied(found)
         leaves = [
             found[leaf.index] if isinstance(leaf, _Computed)
@@ -87,16 +87,16 @@ class Program:
 
 
 class Compiled:
-    """A pure function of pytrees, compiled at its first call for every structure and layout.
+    """A pure function of pytrees, compiled at the first call with each structure and layout.
 
     Args:
-        function: Tensors in its arguments are inputs; everything else in them decides the form,
+        function: Tensors in its arguments are inputs. Everything else is constant in a program
             and must be hashable.
         compiles: See `Program`.
 
     Attributes:
-        programs: By form: as many as were ever compiled.
-        seconds: What tracing and compiling have taken.
+        programs: All compiled programs, by structure and layout.
+        seconds: The time for tracing and compiling.
 
     Example:
         >>> double = Compiled(lambda tree, factor: {"twice": tree["x"] * factor})
@@ -131,7 +131,7 @@ class Compiled:
                     program = Program(flat, tensors, compiles=self._compiles)
             except MetalossError:
                 raise
-            except Exception as error:  # what cannot be traced fails in as many ways as there are
+            except Exception as error:  # many types of errors are possible
                 lines = str(error).strip().splitlines() or [type(error).__name__]
                 raise MetalossError(
                     "the step cannot be compiled: PyTorch fails to trace an operation or its "
@@ -143,7 +143,7 @@ class Compiled:
 
 
 def _copied(values: Sequence[Tensor]) -> list[Tensor]:
-    # Most are weights: copied in one launch instead of one each.
+    # Copy all, most of which are weights, with one launch.
     alike = [value for value in values if value.dtype is torch.float32]
     copies = iter(torch._foreach_mul(alike, 1.0) if alike else ())
     return [next(copies) if value.dtype is torch.float32 else value.clone() for value in values]
@@ -153,7 +153,7 @@ def _copied(values: Sequence[Tensor]) -> list[Tensor]:
 def _without_chatter() -> Iterator[None]:
     # With a CUDA compiler but no GPU, the first compilation in a process logs a warning.
     with _quiet("torch.utils.cpp_extension", logging.ERROR), warnings.catch_warnings():
-        # A user can do nothing about the first; the second is chosen by `tf32=`.
+        # A user cannot change the first; the second is set by `tf32=`.
         for message in (r"\s*Online softmax is disabled", "TensorFloat32 tensor cores"):
             warnings.filterwarnings("ignore", message, UserWarning)
         yield
@@ -161,7 +161,7 @@ def _without_chatter() -> Iterator[None]:
 
 @contextmanager
 def _quiet(name: str, level: int) -> Iterator[None]:
-    """Let a logger pass on only what is at least of a level."""
+    """Ignore messages of a logger below a level."""
     logger = logging.getLogger(name)
     before = logger.level
     logger.setLevel(level)
@@ -173,14 +173,14 @@ def _quiet(name: str, level: int) -> Iterator[None]:
 
 @dataclass(frozen=True)
 class _Computed:
-    """A result that the program computes: which of them."""
+    """The index of a result that the program computes."""
 
     index: int
 
 
 @dataclass(frozen=True)
 class _Given:
-    """A result that is one of the inputs, as it was: which of them."""
+    """The index of an input that is returned unchanged."""
 
     index: int
 
@@ -188,7 +188,7 @@ class _Given:
 def _flat(
     function: Callable[..., Any], leaves: Sequence[Any], structure: Any, *tensors: Tensor
 ) -> tuple[list[Any], Any]:
-    """Return the function's result as leaves and structure, from its tensors alone."""
+    """Return the leaves of the result as a function of tensors alone, and its structure."""
     given = iter(tensors)
     filled = [next(given) if isinstance(leaf, Tensor) else leaf for leaf in leaves]
     return pytree.tree_flatten(function(*pytree.tree_unflatten(filled, structure)))
@@ -197,7 +197,7 @@ def _flat(
 def _traced(
     function: Callable[..., tuple[list[Any], Any]], tensors: Sequence[Tensor]
 ) -> tuple[fx.GraphModule, list[Any], Any]:
-    """Return the graph of what is computed, and how the results are made of it."""
+    """Return the graph of the computed results, and where each result comes from."""
     structure: Any = None
 
     def tensors_of(*given: Tensor) -> list[Any]:
@@ -205,7 +205,7 @@ def _traced(
         leaves, structure = function(*given)
         return leaves
 
-    # Traced on shapes alone: nothing is computed, and tracing takes no memory of its own.
+    # Trace with fake tensors, which need no memory and no computation.
     with tracing(TracingContext(FakeTensorMode(allow_non_fake_inputs=True))):
         traced = make_fx(tensors_of, tracing_mode="fake")(*tensors)
     inputs = [node for node in traced.graph.nodes if node.op == "placeholder"]

@@ -1,4 +1,4 @@
-"""Several processes: how they are launched, and what they compare.
+"""Several processes: how they start, and how they check that they agree.
 
 May import ``storage``.
 """

@@ -1,4 +1,4 @@
-"""Whether the processes that train together hold the same, and compute the same of their rows."""
+"""Checks that all processes have the same values and compute the same results."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from metaloss.types import Batch, InnerState
 
 
 def check_same(ranks: Ranks, seen: Mapping[str, str]) -> None:
-    """Raise, in every process, unless what each holds by name has the same digest everywhere."""
+    """Raise in every process if a value with the same name has different digests."""
     first, *others = ranks.every(dict(seen))
     for rank, other in enumerate(others, 1):
         for name, digest in first.items():
             if other[name] != digest:
                 raise MetalossError(
-                    f"rank {rank} has another {name} than rank 0: every process must be given the "
-                    "same (seed what you build)"
+                    f"rank {rank} has another {name} than rank 0: every process must have the "
+                    "same (set a seed before you build it)"
                 )
 
 
@@ -30,18 +30,18 @@ def check_same(ranks: Ranks, seen: Mapping[str, str]) -> None:
 def check_rows(
     problem: ShardedProblem, state: InnerState, batch: Batch, key: Tensor, tolerance: float = 0.02
 ) -> None:
-    """Try the model on the first rows of a batch, as a whole and in shares.
+    """Compare the model on the first rows of a batch with the model on parts of these rows.
 
     Args:
-        problem: The problem in many processes.
-        state: What the model begins with.
+        problem: The problem in several processes.
+        state: The initial state of the model.
         batch: The whole batch.
-        key: Decides the dropout masks.
-        tolerance: How far both may differ, as a part of the largest value: rounding stays below
-            (convolutions in TF32 included), rows that depend on each other are far above.
+        key: Determines the dropout masks.
+        tolerance: The largest allowed difference, relative to the largest value. Rounding errors
+            are smaller (also of convolutions in TF32), errors of dependent rows are much larger.
 
     Raises:
-        UnsupportedError: In every process, if the shares give something else than the whole.
+        UnsupportedError: In every process, if the results differ.
     """
     ranks = problem.ranks
     refused = f"the model cannot be trained by {ranks.size} processes: %s; train it by one"
@@ -56,6 +56,6 @@ def check_rows(
     differ = any(bool((a - b).abs().max() > tolerance * a.abs().max()) for a, b in both)
     if ranks.any(differ):
         raise UnsupportedError(
-            refused % "its outputs or buffers depend on which rows a process sees (only "
-            "nn.BatchNorm and nn.Dropout may look across rows)"
+            refused % "its outputs or buffers depend on which rows a process has (only "
+            "nn.BatchNorm and nn.Dropout may use several rows)"
         )

@@ -1,4 +1,4 @@
-"""A run in many processes: who they are, and how they hear of each other's end."""
+"""A run in several processes: their ranks, and what happens if one of them ends."""
 
 from __future__ import annotations
 
@@ -18,20 +18,20 @@ from metaloss.errors import MetalossError
 from metaloss.inner.processes.group_references import release
 from metaloss.inner.processes.ranks import ALONE, LostRankError, Ranks, reason
 
-# What torchrun, and any launcher like it, sets.
+# Environment variables that torchrun and similar launchers set.
 _SET = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT")
-# A process that waits so long for another gives up: more than any evaluation or start of φ takes.
+# A process waits this long for another one: longer than any evaluation or start of φ.
 TIMEOUT = timedelta(minutes=10)
-# How long a process that lost another waits to be told why.
+# How long a process waits for the reason why another one ended.
 _PATIENCE = 3.0
 _joins = itertools.count()
 
 
 def launched() -> int:
-    """Return how many processes a launcher has started of this program, 1 without one.
+    """Return how many processes a launcher has started; 1 without a launcher.
 
     Raises:
-        MetalossError: If what it has set is no number.
+        MetalossError: If an environment variable of the launcher is not a number.
     """
     if dist.is_available() and dist.is_initialized():
         return dist.get_world_size()
@@ -39,64 +39,66 @@ def launched() -> int:
         return 1
     for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_PORT"):
         if not os.environ[name].isdecimal():
-            raise MetalossError(f"{name}={os.environ[name]!r}: a launcher sets a whole number")
+            raise MetalossError(
+                f"{name}={os.environ[name]!r}: expected an integer, as a launcher sets it"
+            )
     return int(os.environ["WORLD_SIZE"])
 
 
 def refuse_several(what: str, instead: str) -> None:
-    """Raise if a launcher has started several processes: what cannot be done in them.
+    """Raise if a launcher has started several processes.
 
     Raises:
-        MetalossError: With ``instead`` as the way out.
+        MetalossError: With ``instead`` as the alternative.
     """
     if launched() > 1:
-        raise MetalossError(f"{what} cannot be done by {launched()} processes: {instead}")
+        raise MetalossError(f"{what} is not possible in {launched()} processes: {instead}")
 
 
 def own_device(name: str, ranks: Ranks) -> str:
-    """Return the name of the device that this process takes where ``name`` was asked for.
+    """Return the device of this process for the option ``device=name``.
 
     Raises:
-        MetalossError: If one device is asked for by its number, or there are too few.
+        MetalossError: If ``name`` has a device number, or there are too few devices.
     """
     if ranks.size == 1 or name == "cpu" or (name == "auto" and not torch.cuda.is_available()):
         return name
     local = int(os.environ.get("LOCAL_RANK", ranks.rank))
     if name not in ("auto", "cuda"):
         raise MetalossError(
-            f"device={name}: each of {ranks.size} processes takes a device of its own; expected "
+            f"device={name}: each of {ranks.size} processes needs its own device; expected "
             "auto, cpu or cuda"
         )
     if local >= torch.cuda.device_count() > 0:
         raise MetalossError(
-            f"process {local} of this machine has no CUDA device, there are "
+            f"process {local} of this machine has no CUDA device, there are only "
             f"{torch.cuda.device_count()}: start as many processes, or use device=cpu"
         )
     return f"cuda:{local}"
 
 
 def present() -> Ranks:
-    """Return this process among those of the process group that the user made; alone without one.
+    """Return the rank of this process in the user's process group; a single rank without a group.
 
-    All of them must call it, and the user ends the group.
+    All processes must call it. The user ends the group.
 
     Raises:
-        MetalossError: If a launcher has started several processes and no group was made: they
-            would train apart without a word.
+        MetalossError: If a launcher has started several processes, but there is no group. They
+            would train independently.
     """
     size = launched()
     if size == 1:
         return ALONE
     if not dist.is_initialized():
         raise MetalossError(
-            f"a launcher has started {size} processes, which do not know each other: call "
+            f"a launcher has started {size} processes, but there is no process group: call "
             "torch.distributed.init_process_group() first (or start them without a launcher)"
         )
     return Ranks(rank=dist.get_rank(), size=size, words=_words())
 
 
 def _words() -> weakref.ReferenceType[dist.ProcessGroup] | None:
-    """Return a group that speaks between CPUs where the default one does not, always the same."""
+    """Return a group for communication between CPUs; the default group if it supports this."""
     group = dist.group.WORLD
     assert group is not None
     if "cpu" in {device.type for device in group._device_types}:
@@ -116,13 +118,13 @@ _others: weakref.WeakKeyDictionary[dist.ProcessGroup, weakref.ReferenceType[dist
 
 @contextmanager
 def joined(device: str, timeout: timedelta = TIMEOUT) -> Iterator[Ranks]:
-    """Yield this process among those that a launcher started; alone without one.
+    """Yield the rank of this process among those of a launcher; a single rank without one.
 
-    The first error or Ctrl-C is told to the other processes; an exception that another process has
-    told people of is marked ``quiet``.
+    The first error or Ctrl-C is sent to the other processes. An exception that another process
+    reports to the user is marked ``quiet``.
 
     Args:
-        device: As in the config: GPUs talk by NCCL, the rest by gloo.
+        device: The device of the config: NCCL is used for GPUs, gloo for CPUs.
         timeout: How long one process waits for another.
     """
     size = launched()
@@ -136,8 +138,8 @@ def joined(device: str, timeout: timedelta = TIMEOUT) -> Iterator[Ranks]:
         yield ranks
     except BaseException as error:
         _tell(store, ranks.rank, error)
-        # Hanging up lets the others know at once. NCCL would wait for them instead: there it is
-        # the end of the process.
+        # Ending the group informs the others at once. NCCL would wait for them, so that there the
+        # process must end.
         if not gpus:
             dist.destroy_process_group(ranks.process_group())
         raise
@@ -145,12 +147,12 @@ def joined(device: str, timeout: timedelta = TIMEOUT) -> Iterator[Ranks]:
 
 
 def _met(backend: str, size: int, timeout: timedelta) -> tuple[dist.Store, Ranks]:
-    """Return what all processes can write to, and this process among them.
+    """Return a store that all processes share, and the rank of this process.
 
-    Where the user's program has a process group, another one is made: the user's must outlive it.
+    If the user's program has a process group, a second group is made; the user's is not ended.
 
     Raises:
-        LostRankError: If the processes do not find each other.
+        LostRankError: If the processes cannot connect to each other.
     """
     name = f"metaloss/{next(_joins)}"
     try:
@@ -173,15 +175,15 @@ def _met(backend: str, size: int, timeout: timedelta) -> tuple[dist.Store, Ranks
 
 @functools.cache
 def _store(timeout: timedelta) -> dist.Store:
-    """Return what all processes can write to, as long as the launcher or process 0 lives."""
+    """Return a store that all processes share while the launcher or process 0 runs."""
     store: dist.Store = next(iter(dist.rendezvous("env://", timeout=timeout)))[0]
     return store
 
 
 def _tell(store: dist.Store, rank: int, error: BaseException) -> None:
-    """Write down why this process ends, or find out why another did.
+    """Store why this process ends, or read why another one did.
 
-    Sets ``error.quiet`` where people hear of it from another process.
+    Sets ``error.quiet`` if another process reports the error.
     """
     try:
         if isinstance(error, LostRankError):

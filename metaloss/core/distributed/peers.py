@@ -1,4 +1,4 @@
-"""The processes of a training loop of the user's own: each brings its rows to every step."""
+"""The processes of a user's training loop. Each has its own rows at every step."""
 
 from __future__ import annotations
 
@@ -22,25 +22,25 @@ from metaloss.inner.sharded import ShardedProblem
 from metaloss.types import Batch, InnerState
 
 Held = Mapping[str, Iterable[Tensor]]
-# The steps' batches, and the meta-batch where there is one.
+# The batches of the steps, and the meta-batch if there is one.
 Rows = tuple[tuple[Batch, ...], Batch | None]
 
 
 class Peers:
-    """This process among those that train one model in a loop of the user's own.
+    """The processes that train one model in a user's loop.
 
-    A step is that of one process on all rows, in the order of the ranks. All processes must hold
-    the same; what each holds is compared when they meet, and again after a process has written into
-    one of its tensors. In one process every method is trivial.
+    A step gives the result of one process on all rows, in the order of the ranks. The tensors must
+    be the same in all processes. They are compared at the first step, and again after a process has
+    changed one of them. In a single process, every method is trivial.
 
     Args:
-        held: Returns what must be the same everywhere: the current tensors, by a name for people.
+        held: Returns the tensors that must be the same everywhere, by a name for messages.
         settings: Plain values that must be the same everywhere, such as the seed.
-        compile: Whether the steps are compiled; in several processes they cannot be.
+        compile: Whether the steps are compiled, which is not possible in several processes.
 
     Raises:
-        MetalossError: In every process, if the processes differ in what they hold, or would compile
-            their steps; or if a launcher has started several and they have no process group.
+        MetalossError: In every process, if the tensors differ or the steps are to be compiled; or
+            if a launcher has started several processes that have no process group.
 
     Example:
         >>> peers = Peers(lambda: {"model": [torch.ones(2)]}, {"seed": 0})
@@ -58,10 +58,10 @@ class Peers:
     ) -> None:
         self.ranks = present()
         if self.ranks.size > 1 and compile is not Compile.off:
-            # What processes exchange is no operation that a program could hold.
+            # A program cannot contain the communication of processes.
             raise MetalossError(
-                f"compile={compile.value}: steps in {self.ranks.size} processes are eager: use "
-                "compile=off"
+                f"compile={compile.value}: steps in {self.ranks.size} processes cannot be "
+                "compiled: use compile=off"
             )
         self._held = held
         self._settings = {name: _described(value) for name, value in settings.items()}
@@ -70,29 +70,29 @@ class Peers:
         self.took()
 
     def problem(self, **parts: Any) -> InnerProblem:
-        """Return the inner problem of these parts, in all processes."""
+        """Return the inner problem in all processes."""
         if self.ranks.size == 1:
             return InnerProblem(**parts)
         return ShardedProblem(**parts, ranks=self.ranks)
 
     def whole(self, given: Callable[[], Rows], step: int) -> Rows:
-        """Return the batches of a step, and the one that judges, with the rows of all processes.
+        """Return the batches of a step and the meta-batch, with the rows of all processes.
 
         Args:
-            given: Returns this process's own. An error that it raises in one process is raised in
-                all.
-            step: How many steps were taken before.
+            given: Returns the batches of this process. If it raises an error in one process, all
+                processes raise it.
+            step: The number of steps so far.
 
         Raises:
-            MetalossError: In every process, if their batches do not fit each other, have fewer rows
-                than there are processes, or the processes no longer hold the same.
+            MetalossError: In every process, if the batches do not match, have fewer rows than there
+                are processes, or the tensors of the processes differ.
         """
         ranks = self.ranks
         size = dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
         if ranks.size != size:
             raise MetalossError(
-                f"there are {size} processes now, there were {ranks.size} when this was made: make "
-                "it after torch.distributed.init_process_group()"
+                f"there are {size} processes now, but {ranks.size} when this was made: make it "
+                "after torch.distributed.init_process_group()"
             )
         if size == 1:
             return given()
@@ -125,12 +125,12 @@ class Peers:
         return tuple(joined), self._joined(judge, [form for _, form in forms])
 
     def check(self, problem: InnerProblem, state: InnerState, batch: Batch, key: Tensor) -> None:
-        """Raise, in every process, if the model's work on a whole batch cannot be shared."""
+        """Raise in every process if a batch cannot be split over processes with this model."""
         if isinstance(problem, ShardedProblem):
             check_rows(problem, state, batch, key)
 
     def took(self) -> None:
-        """Remember what this process holds: call it after every step."""
+        """Store the versions of the tensors of this process. Call it after every step."""
         if self.ranks.size > 1:
             self._last = [(value, _version(value)) for value in self._tensors()]
 
@@ -153,7 +153,7 @@ class Peers:
         sizes = [form["rows"] for form in forms]
         if sum(sizes) < self.ranks.size:
             raise MetalossError(
-                f"a batch has {sum(sizes)} rows in all: expected one or more for each of "
+                f"a batch has {sum(sizes)} rows in total: expected one or more for each of "
                 f"{self.ranks.size} processes"
             )
         join = partial(_joined, self.ranks.joined, sizes=sizes)
@@ -164,13 +164,13 @@ def _joined(join: Callable[[Tensor, list[int]], Tensor], rows: Tensor, sizes: li
     shape = rows.shape[1:]
     if not shape.numel():
         return rows.new_empty(sum(sizes), *shape)
-    # As bytes: no backend knows all types.
+    # As bytes, because no backend supports all types.
     raw = rows.detach().contiguous().reshape(len(rows), shape.numel()).view(torch.uint8)
     return join(raw, sizes).view(rows.dtype).reshape(sum(sizes), *shape)
 
 
 def _form(batch: Batch) -> dict[str, Any]:
-    """Return what the batches of all processes are compared by; the number of rows may differ."""
+    """Return a description of a batch that must be the same in all processes."""
     inputs, targets = batch
     for name, value in (("inputs", inputs), ("targets", targets)):
         if not isinstance(value, Tensor) or value.layout is not torch.strided or not value.dim():
@@ -188,18 +188,18 @@ def _form(batch: Batch) -> dict[str, Any]:
 
 
 def _check_forms(forms: list[tuple[list[Any], Any]]) -> None:
-    """Raise unless the batches of all processes differ in nothing but their number of rows."""
+    """Raise if the batches of the processes differ in more than the number of rows."""
     (steps, judge), *others = forms
     for rank, (other_steps, other_judge) in enumerate(others, 1):
         if len(steps) != len(other_steps):
             raise MetalossError(
-                f"rank {rank} was given {len(other_steps)} training batches, rank 0 {len(steps)}: "
-                "every rank must be given as many"
+                f"rank {rank} got {len(other_steps)} training batches, rank 0 {len(steps)}: every "
+                "rank must get the same number"
             )
         if (judge is None) != (other_judge is None):
             has, has_not = (0, rank) if other_judge is None else (rank, 0)
             raise MetalossError(
-                f"rank {has} was given a meta_batch, rank {has_not} none: give one to every rank, "
+                f"rank {has} got a meta_batch, rank {has_not} none: give one to every rank, "
                 "or to none"
             )
         pairs = zip([*steps, judge or {}], [*other_steps, other_judge or {}], strict=True)
@@ -207,17 +207,17 @@ def _check_forms(forms: list[tuple[list[Any], Any]]) -> None:
             for name in (name for name in mine if name != "rows"):
                 if mine[name] != theirs[name]:
                     raise MetalossError(
-                        f"rank {rank} was given {name} {theirs[name]}, rank 0 {mine[name]}: only "
+                        f"rank {rank} got {name} {theirs[name]}, rank 0 {mine[name]}: only "
                         "the number of rows may differ"
                     )
 
 
 def _version(value: Tensor) -> tuple[int, int]:
-    """Return what changes when a tensor is written into, or given other memory."""
+    """Return a value that changes if a tensor is changed in place or gets other memory."""
     return 0 if value.is_inference() else value._version, value.data_ptr()
 
 
 def _described(value: object) -> str:
-    """Return what tells settings apart: not where in memory they are."""
+    """Return a text that identifies a setting and does not depend on its memory address."""
     text = repr(value) if is_dataclass(value) or isinstance(value, int | str) else ""
     return re.sub(r"0x[0-9a-f]+", "", f"{type(value).__qualname__} {text}")

@@ -1,4 +1,4 @@
-"""A learned loss in a loop of the user's own, and the meta-gradient alone.
+"""A learned loss in the user's own training loop, and the meta-gradient as a function.
 
 May import ``parts`` and what is below it.
 """

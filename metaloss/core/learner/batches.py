@@ -1,4 +1,4 @@
-"""The batches that users hand over in loops of their own."""
+"""The batches of a user's training loop."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ def as_batch(name: str, pair: Any) -> Batch:
     """Return (inputs, targets) as a batch.
 
     Args:
-        name: What it is, for the error.
+        name: The name of the batch, for messages.
         pair: A tuple or list of two; the inputs are a tensor (B, ...), or a tuple, list or
             dictionary of such tensors; the targets are a tensor.
 
     Raises:
-        MetalossError: If it is something else.
+        MetalossError: If ``pair`` is something else.
 
     Example:
         >>> import torch
@@ -31,30 +31,30 @@ def as_batch(name: str, pair: Any) -> Batch:
     """
     if not is_pair(pair):
         raise MetalossError(f"{name} is {_described(pair)}: expected (inputs, targets)")
-    # Tensors that were made under inference_mode take no part in a gradient; copies do.
+    # Tensors from inference_mode cannot be part of a gradient, but copies can.
     return Batch(*pytree.tree_map_only(Tensor, _ordinary, tuple(pair)))
 
 
 def as_batches(batch: Any) -> tuple[Batch, ...]:
-    """Return one batch, or K of them in a row, as a tuple of batches.
+    """Return one batch, or a list of K batches, as a tuple of batches.
 
     Raises:
         MetalossError: If it is neither.
     """
-    # A DataLoader's batch is a list as well: [inputs, targets].
+    # A batch of a DataLoader is a list too: [inputs, targets].
     if is_pair(batch):
         return (as_batch("batch", batch),)
     if isinstance(batch, list | tuple) and batch and all(map(is_pair, batch)):
         return tuple(as_batch("batch", pair) for pair in batch)
     if isinstance(batch, list | tuple) and not batch:
-        raise MetalossError("step() was given an empty list of batches")
+        raise MetalossError("step() got an empty list of batches; expected one or more")
     raise MetalossError(
         f"batch is {_described(batch)}: expected (inputs, targets), or a list of such pairs"
     )
 
 
 def given_rows(batch: Any, meta_batch: Any) -> tuple[tuple[Batch, ...], Batch | None]:
-    """Return the batches of a step, and the one that judges, None where nothing was given."""
+    """Return the batches of a step and the meta-batch; None without one."""
     judge = None if meta_batch is None else as_batch("meta_batch", meta_batch)
     return as_batches(batch), judge
 

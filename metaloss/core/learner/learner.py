@@ -35,38 +35,38 @@ _FORMS = 16  # of a model, such as with and without dropout, are kept ready
 
 
 class Learner:
-    """Trains a model and its loss together, one call a step; the loop stays yours.
+    """Trains a model and its loss together in your own loop, with one call for each step.
 
-    The model and the loss stay ordinary modules, and are used as they are at every step: after it
-    they hold the current weights, buffers and φ, and what you write into them is what the next step
-    starts from. What is frozen or set to evaluation mode, before or later, is obeyed as it is set.
-    No step is taken that leads to a number that is not finite (``guard``).
+    The model and the loss are ordinary modules. Each step uses them as they are: their current
+    weights, buffers and φ, frozen parameters, and modes. After a step they have the new values. A
+    step with a result that is not finite is not taken (``guard``).
 
-    Under torchrun every process gives its own rows (``init_process_group`` comes first), and a step
-    is that of one process on all of them, in the order of the ranks.
+    Under torchrun, every process passes its own rows (call ``init_process_group`` first). A step
+    gives the result of one process on all rows, in the order of the ranks.
 
-    A model is looked at before its first step, and again when parts, modes or what is trained have
-    changed: two forward passes find what it does beside computing, and before the loss moves its
-    derivatives are tried on a few rows. What cannot be right is refused.
+    Before the first step, and again when submodules, modes or trained parameters have changed, the
+    model is examined: two forward passes find its side effects, and before the first meta-step its
+    derivatives are tested on a few rows. A model that cannot be differentiated correctly is
+    refused.
 
     Args:
-        model: The base model, on its device.
+        model: The network, on its device.
         loss: The learned loss; moved to the model's device.
-        task_loss: ``(raw outputs, targets) -> scalar``: what the loss is judged by.
-        inner: How the model moves: an inner optimizer, or its registered name.
-        meta_optimizer: How the loss moves: an engine, or its registered name.
-        seed: Decides the dropout masks.
-        guard: ``"on"``: a step that is not finite leaves model and loss as they were, and the
-            losses returned say so (``taken``). ``"raise"``: it raises, for which every step waits
-            for the device. ``"off"``: nothing is checked.
-        compile: ``"on"``: compile the steps, at the first of every form: one to two minutes, again
-            for a last batch with fewer rows (``drop_last=True`` avoids it). ``"trace"``: rewrite
-            them in the same way, and run them without the compiler. What the loss or ``task_loss``
-            holds outside of tensors, such as a plain number, is then fixed at the first step: what
-            is to change belongs in a buffer, written in place.
+        task_loss: ``(raw outputs, targets) -> scalar``, which the meta-gradient is computed from.
+        inner: The optimizer of the model: an inner optimizer, or its registered name.
+        meta_optimizer: The engine that learns the loss, or its registered name.
+        seed: Determines the dropout masks.
+        guard: ``"on"``: a step that is not finite does not change model and loss, and the returned
+            losses have ``taken`` false. ``"raise"``: it raises an error, so that every step waits
+            for the device. ``"off"``: no check.
+        compile: ``"on"``: compile the steps. This takes one to two minutes at the first step, and
+            again for a batch of another size (use ``drop_last=True``). ``"trace"``: trace and
+            optimise the steps, but run them without the compiler. In both cases, plain numbers in
+            the loss or ``task_loss`` are constant after the first step; use a buffer, changed in
+            place, for values that change. ``"off"``: neither.
 
     Raises:
-        MetalossError: If the model has nothing to train or an argument is of the wrong kind.
+        MetalossError: If the model has no trainable parameters or an argument has the wrong type.
 
     Example:
         >>> from metaloss import MLPLoss
@@ -108,7 +108,7 @@ class Learner:
         if self._engine.lr_schedule is not RateSchedule.constant:
             raise MetalossError(
                 f"meta_optimizer.lr_schedule={self._engine.lr_schedule.name}: a loop of your own "
-                "has no known end to fall towards; expected constant"
+                "has no known number of steps; expected constant"
             )
         refuse_wrapped(model)
         refuse_wrapped(loss, "loss")
@@ -135,7 +135,7 @@ class Learner:
 
     @property
     def model(self) -> nn.Module:
-        """The base model."""
+        """The network."""
         return self._model
 
     @property
@@ -144,24 +144,26 @@ class Learner:
         return self._loss
 
     def step(self, batch: Pair | list[Pair], meta_batch: Pair | None = None) -> LearnerLosses:
-        """Move the model by one step, and then the loss.
+        """Take one step of the model, and then a meta-step of the loss.
 
         Args:
             batch: (inputs, targets), on the model's device; or a list of K such pairs: K steps,
-                and the loss moves by the gradient through all of them. The inputs may be a tuple,
-                list or dictionary of tensors.
-            meta_batch: The rows that judge the loss; None: the loss does not move.
+                and the meta-gradient goes through all of them. The inputs may be a tuple, list or
+                dictionary of tensors.
+            meta_batch: The batch for the task loss; None: no meta-step.
 
         Returns:
-            The losses seen, as tensors on the device; ``meta_task`` is NaN without a meta-batch.
+            The losses, as tensors on the device; ``meta_task`` is NaN without a meta-batch.
 
         Raises:
-            MetalossError: If a batch is none; if the model cannot be used, or not with this engine
-                (at the first step); if the step is to be compiled and cannot be.
+            MetalossError: If a batch is invalid; at the first step, if the model cannot be used
+                with this engine, or the step cannot be compiled.
             DivergedError: If the step is not finite, with ``guard="raise"``.
         """
         if torch.is_inference_mode_enabled():
-            raise MetalossError("step() under torch.inference_mode: nothing can be learned there")
+            raise MetalossError(
+                "step() under torch.inference_mode, which allows no gradients: call it outside"
+            )
         batches, judge = self._peers.whole(lambda: given_rows(batch, meta_batch), self._steps)
         keys = tuple(self._key("train", self._steps + k) for k in range(len(batches)))
         self._functional.refresh()
@@ -173,7 +175,7 @@ class Learner:
         take = self._step_of(phi, state, window, learns=learns)
         state, phi, outer, losses = take(phi, state, self._outer, window, learns)
         if self._guard is GuardMode.raise_ and not losses.taken:
-            raise DivergedError(f"step {self._steps}: it is not finite (guard=raise)")
+            raise DivergedError(f"step {self._steps}: a result is not finite (guard=raise)")
         if learns:
             write_back(self.loss, phi, {})
         write_back(self.model, state.params, state.buffers)
@@ -206,12 +208,12 @@ class Learner:
             total += float(metric(outputs, targets)) * len(targets)
             rows += len(targets)
         if not rows:
-            raise MetalossError("evaluate() was given no batches")
+            raise MetalossError("evaluate() got no batches; expected one or more")
         return total / rows
 
     def state_dict(self) -> dict[str, Any]:
-        """Return everything that :meth:`load_state_dict` needs; ``torch.load`` reads it safely."""
-        # Copies: the modules' own tensors are what the next step writes into.
+        """Return the state for :meth:`load_state_dict`; ``torch.load`` can read it safely."""
+        # Copies, because the next step changes the tensors of the modules.
         return {
             "model": copied(self.model.state_dict()),
             "attributes": self._functional.attributes(),
@@ -224,10 +226,10 @@ class Learner:
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go back to a state that :meth:`state_dict` returned.
+        """Restore a state from :meth:`state_dict`.
 
         Raises:
-            MetalossError: If it is another model's, loss's or optimizer's; nothing is changed then.
+            MetalossError: If it is of another model, loss or optimizer. Then nothing is changed.
         """
         self._functional.refresh()
         self._follow(self._functional.state()[0])
@@ -244,7 +246,7 @@ class Learner:
     def _step_of(
         self, phi: Tensors, state: InnerState, window: Window, *, learns: bool
     ) -> LearnerStep:
-        """Return the step for the model and loss as they are now; look at them if they are new."""
+        """Return the step for the current model and loss; examine them if they have changed."""
         numbers = self._compile is not Compile.off and fingerprint(self.model, numbers=True)
         steps = min(len(window.batches), 2)
         form = (self._functional.structure, fingerprint(self.loss), numbers, learns, steps)
@@ -252,7 +254,7 @@ class Learner:
             model = self._functional
             if model.traits is None:
                 model.examine(state.params, state.buffers, window.batches[0].inputs, window.keys[0])
-            problem = InnerProblem.of(self._problem)  # looks up anew what of φ is frozen
+            problem = InnerProblem.of(self._problem)  # finds again which parameters in φ are frozen
             if learns:
                 problem = fitted(problem, self._engine, phi, state, window)
             if self._peers.ranks.size > 1:
@@ -271,13 +273,13 @@ class Learner:
         return self._forms[form]
 
     def _follow(self, params: Tensors) -> None:
-        """Let the optimizer's state follow what is trained now."""
+        """Adapt the optimizer's state to the parameters that are trained now."""
         if not params:
             raise MetalossError("the model has no parameters that require a gradient")
         device = next(iter(params.values())).device
         if device != self._device:
             raise MetalossError(
-                f"the model was moved from {self._device} to {device}: make a new Learner there"
+                f"the model was moved from {self._device} to {device}: make a new Learner"
             )
         shapes = {name: value.shape for name, value in params.items()}
         if shapes == self._shapes and list(params) == self._trained:
@@ -288,7 +290,7 @@ class Learner:
         self._trained = list(params)
 
     def _held(self) -> dict[str, list[Tensor]]:
-        """Return what must be the same in all processes."""
+        """Return the tensors that must be the same in all processes."""
         modules = {"model": self.model, "loss": self.loss}
         return {name: [*one.parameters(), *one.buffers()] for name, one in modules.items()}
 

@@ -1,7 +1,7 @@
-"""The meta-gradient alone, as a pure function for users.
+"""The meta-gradient as a pure function.
 
-A run does not come here: its meta-gradient is computed by the engine's own ``meta_gradient``
-(``meta_optimizers/mixed.py`` and its siblings), which `metaloss.core.steps.step.meta_step` calls.
+A run does not use this module: its meta-gradient is computed by the engine's ``meta_gradient``
+(in ``meta_optimizers/mixed.py`` and others), which `metaloss.core.steps.step.meta_step` calls.
 """
 
 from __future__ import annotations
@@ -35,30 +35,30 @@ def meta_gradient(
 ) -> Tensors:
     """Return d(task loss)/dφ after K inner steps from the model's current weights.
 
-    This is the number alone, for loops and tests of one's own. In a run the same engines are called
-    by ``metaloss.core.steps.step``, and in a `Learner` by ``metaloss.core.learner.steps``.
+    This function is for your own loops and tests. In a run, the same engines are called by
+    ``metaloss.core.steps.step``, and in a `Learner` by ``metaloss.core.learner.steps``.
 
-    Pure: the model, its buffers, the loss and the global random state stay as they are, and the
-    inner optimizer begins with an empty state. Dropout masks are drawn with seed 0, the same at
-    every call and under every engine.
+    Nothing is changed: not the model, its buffers, the loss or the global random state. The inner
+    optimizer begins with an empty state. Dropout masks are drawn with seed 0, so that they are the
+    same at every call and with every engine.
 
     Args:
-        model: The base model, in train mode for the inner steps and the judgement.
+        model: The network; inner steps and task loss use train mode.
         loss: The learned loss, ``(raw outputs, targets) -> scalar``; φ is its parameters.
-        train_batches: K (inputs, targets) pairs, one an inner step, on the model's device.
-        meta_batch: (inputs, targets): the rows that judge φ.
-        inner: How θ moves: an inner optimizer, or its registered name.
+        train_batches: K (inputs, targets) pairs, one for each inner step, on the model's device.
+        meta_batch: (inputs, targets) for the task loss.
+        inner: The optimizer of θ: an inner optimizer, or its registered name.
         task_loss: ``(raw outputs, targets) -> scalar``.
-        engine: How the gradient is computed: a registered name, or an instance. All exact engines
-            return the same numbers.
+        engine: The engine, or its registered name. All exact engines return the same values.
 
     Returns:
-        One tensor for each of the loss's parameters, by name and of its shape.
+        One tensor for each parameter of the loss, by name and with its shape.
 
     Raises:
-        MetalossError: If there is nothing to differentiate (no batches, no φ, no θ), an argument
-            is of the wrong kind, or the engine is not known.
-        UnsupportedError: If the engine cannot differentiate this model; it names one that can.
+        MetalossError: If there are no batches, no φ or no θ, an argument has the wrong type, or the
+            engine is unknown.
+        UnsupportedError: If the engine cannot differentiate this model; the message names one that
+            can.
 
     Example:
         One step on φ·w² from w = 3, with φ = 1 and rate 0.1, ends at w' = 3 − 0.1·2·3·φ = 2.4, so

@@ -1,4 +1,4 @@
-"""What a `Learner` saves, and what is checked before any of it is put back."""
+"""The saved state of a `Learner`, and its checks."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from metaloss.errors import MetalossError
 
 
 def copied(state: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a dictionary with copies of its tensors."""
+    """Return a dictionary with copies of the tensors."""
     return {
         name: value.clone() if isinstance(value, Tensor) else value for name, value in state.items()
     }
@@ -21,7 +21,7 @@ def copied(state: Mapping[str, Any]) -> dict[str, Any]:
 def checked_state(
     state: Mapping[str, Any], model: nn.Module, loss: nn.Module, trained: list[str]
 ) -> None:
-    """Raise unless a saved state is one of this model and this loss."""
+    """Raise if a saved state does not belong to this model and loss."""
     for entry in ("model", "loss", "optimizer", "outer", "steps"):
         if entry not in state:
             raise MetalossError(
@@ -32,12 +32,12 @@ def checked_state(
         if odd := own.keys() ^ given.keys():
             whose = "state" if next(iter(sorted(odd))) in given else name
             raise MetalossError(
-                f"the state is another {name}'s: only the {whose} has {min(sorted(odd))!r}"
+                f"the state is of another {name}: only the {whose} has {min(sorted(odd))!r}"
             )
         for key, value in own.items():
             if isinstance(value, Tensor) and value.shape != given[key].shape:
                 raise MetalossError(
-                    f"the state is another {name}'s: {key!r} has shape {tuple(given[key].shape)}, "
+                    f"the state is of another {name}: {key!r} has shape {tuple(given[key].shape)}, "
                     f"expected {tuple(value.shape)}"
                 )
     if "trained" in state and list(state["trained"]) != trained:
@@ -57,7 +57,7 @@ def refilled(tree: Any, leaves: list[Tensor]) -> Any:
     own, spec = pytree.tree_flatten(tree)
     if len(own) != len(leaves) or any(a.shape != b.shape for a, b in zip(own, leaves, strict=True)):
         raise MetalossError(
-            f"the state has {len(leaves)} values, this learner needs {len(own)}, and of the same "
-            "shapes: it was made with another optimizer or model"
+            f"the state has {len(leaves)} values; expected {len(own)} with the shapes of this "
+            "learner: it was made with another optimizer or model"
         )
     return pytree.tree_unflatten([leaf.clone() for leaf in leaves], spec)

@@ -1,4 +1,4 @@
-"""The steps of a loop of the user's own, eager or compiled."""
+"""The steps of a `Learner`, eager or compiled."""
 
 from __future__ import annotations
 
@@ -25,10 +25,13 @@ from metaloss.types import Batch, InnerState, Tensors, Window
 
 
 class LearnerLosses(NamedTuple):
-    """What a step of a `Learner` saw, as tensors on the device (no host sync).
+    """The losses of a step of a `Learner`, as tensors on the device.
 
-    ``inner`` (K,), ``train_task`` (K,), ``meta_task`` (): see `metaloss.types.StepLosses`.
-    ``taken`` (), bool: whether the step was taken; None where nothing was checked.
+    Attributes:
+        inner: (K,), see `metaloss.types.StepLosses`.
+        train_task: (K,).
+        meta_task: ().
+        taken: (), bool: whether the step was taken; None without a guard.
     """
 
     inner: Tensor
@@ -38,7 +41,7 @@ class LearnerLosses(NamedTuple):
 
 
 class LearnerStepped(NamedTuple):
-    """What a step of a `Learner` came to. φ and the outer rule's state are as given if at rest."""
+    """The result of a step of a `Learner`. Without a meta-step, φ and its state are unchanged."""
 
     state: InnerState
     phi: Tensors
@@ -47,14 +50,14 @@ class LearnerStepped(NamedTuple):
 
 
 class LearnerStep:
-    """A step of a model alone, or of a model and then its loss.
+    """A step of a model, and perhaps a meta-step of its loss.
 
     Args:
         problem: The functions of an inner step.
-        engine: How φ moves.
-        guarded: Whether a step that is not finite is not taken.
-        compile: ``off``, ``trace`` or ``on``. Compiled, one step is one program; of several steps
-            in a row each is, and each step back.
+        engine: The engine.
+        guarded: Whether steps that are not finite are left out.
+        compile: ``off``, ``trace`` or ``on``. One step is one program; with several steps, each
+            step and each step of the backward pass is one program.
     """
 
     def __init__(
@@ -71,10 +74,11 @@ class LearnerStep:
             self._whole = Compiled(self._whole, compiles=compiles)
 
     def check(self, phi: Tensors, state: InnerState, batch: Batch, key: Tensor) -> None:
-        """Raise a MetalossError if steps from such a state are to be compiled and cannot be."""
+        """Raise a MetalossError if the steps are to be compiled, but cannot be."""
         if self._compile is Compile.off:
             return
-        # Eagerly first: a mistake of the user's own is told as what it is.
+        # Run it without the compiler first, so that an error in the user's code is reported as
+        # such.
         self._problem.step(phi, state, batch, key)
         reason = obstacle(self._compile, self._problem, self._engine, state, batch, learns=True)
         if reason:
@@ -83,7 +87,7 @@ class LearnerStep:
     def __call__(
         self, phi: Tensors, state: InnerState, outer: Any, window: Window, learns: bool
     ) -> LearnerStepped:
-        """Take the window's steps; if it ``learns``, move φ by the gradient through them."""
+        """Take the steps of the window, and a meta-step if it ``learns``."""
         run = self._in_parts if len(window.batches) > 1 else self._whole
         found: LearnerStepped = run(phi, state, outer, window, learns)
         return found
@@ -109,7 +113,7 @@ def _step(
         new, others = (found.inner, phi, outer), []
     if not guarded:
         return LearnerStepped(*new, LearnerLosses(*found.losses, None))
-    # Buffers may hold infinities.
+    # Buffers may be infinite.
     moved = floats((found.inner.params, found.inner.optimizer))
     ok = torch.isfinite(norm([*moved, found.losses.inner, *others]))
     kept = guards.choose(ok, new, (state, phi, outer))

@@ -1,4 +1,4 @@
-"""Whose fault an error is: what fails in a user's own code is told in one line that names it."""
+"""Errors in a user's code, in one line that names the code."""
 
 from __future__ import annotations
 
@@ -35,12 +35,12 @@ _HINT = "METALOSS_DEBUG=1 in the environment shows where"
 
 @contextmanager
 def told() -> Iterator[None]:
-    """Tell an error that a model, a loss or a function of the user's raises in one line.
+    """Replace an error of the user's model, loss or function by one line.
 
-    An error in our own code, with nobody else's on the way to it, stays what it is: a bug.
+    An error of metaloss itself, without user code in the traceback, is not changed.
 
     Raises:
-        MetalossError: In place of what was raised, which is its cause.
+        MetalossError: Instead of the original error, which is its cause.
     """
     try:
         yield
@@ -54,13 +54,13 @@ def told() -> Iterator[None]:
 
 
 def failed(whose: str, error: Exception) -> MetalossError:
-    """Return the one line that says what failed, and with which error."""
+    """Return one line with what failed and the error."""
     what = " ".join(str(error).split()) or "no message"
     return MetalossError(f"{whose} failed: {type(error).__name__}: {what} ({_HINT})")
 
 
 def blamed(error: BaseException) -> str | None:
-    """Return what failed, as a user knows it: a part of the model, the loss, a line of a file."""
+    """Return what failed: a submodule of the model, the loss, or a line of a file."""
     frames = list(_frames(error))
     modules = [
         frame.f_locals["self"]
@@ -80,7 +80,7 @@ def blamed(error: BaseException) -> str | None:
         code = own[-1].f_code
         return f"{Path(code.co_filename).name}, line {own[-1].f_lineno}, in {code.co_name}(),"
     if frames and isinstance(error, RuntimeError):
-        # Torch's own, of an operation that the model or the loss asked for earlier.
+        # An error in torch, from an earlier operation of the model or the loss.
         called = frames[-1].f_code.co_filename
         if not called.startswith(_OURS) or f"{os.sep}core{os.sep}" not in called:
             return "an operation of the model or the loss"
@@ -95,5 +95,5 @@ def _frames(error: BaseException) -> Iterator[FrameType]:
 
 
 def _is_users(file: str) -> bool:
-    """Return whether a file is neither ours, nor a library's, nor the command's."""
+    """Return whether a file is not part of metaloss, of a library or of the command."""
     return not file.startswith(("<", _OURS, *_LIBRARIES))

@@ -1,4 +1,4 @@
-"""Whether the parts of a run fit each other: said before anything is written."""
+"""Checks that the parts of a run fit each other, before anything is written."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from metaloss.types import Batch, InnerState, Link
 
 
 def check_fit(loss: LearnedLoss, task: Task, schedule: Schedule, config: RunConfig) -> None:
-    """Raise unless the loss fits the task, its start and the schedule."""
+    """Raise if the loss does not fit the task, its start or the schedule."""
     if loss.link is not task.link:
         raise MetalossError(
             f"the loss has link={loss.link.name}, the task {task.name} needs link={task.link.name}"
@@ -49,14 +49,15 @@ def check_fit(loss: LearnedLoss, task: Task, schedule: Schedule, config: RunConf
             if field.name in ("period", "unroll", "freeze_after")
         )
         raise MetalossError(
-            f"steps={config.steps}: the loss would never move with schedule={config.schedule.name} "
-            f"({options}): expected a window (period, unroll) that ends within the steps before "
-            "freeze_after, and with meta_batch=next a step more; or schedule=static"
+            f"steps={config.steps}: the loss would never be updated with "
+            f"schedule={config.schedule.name} ({options}): expected a window (period, unroll) that "
+            "ends before the last step and freeze_after (with meta_batch=next, a step earlier); or "
+            "schedule=static"
         )
 
 
 def _moves(schedule: Schedule, steps: int) -> bool:
-    """Return whether a plan moves φ; one that the next batch judges needs a plan after it."""
+    """Return whether a plan has a meta-step. With ``meta_batch=next`` it needs a plan after it."""
     waits = False
     for plan in schedule.plans(steps):
         if waits or (plan.meta_step and schedule.meta_batch is not MetaBatch.next):
@@ -66,7 +67,7 @@ def _moves(schedule: Schedule, steps: int) -> bool:
 
 
 def check_kinds(config: RunConfig, task: object, model: object, loss: object) -> None:
-    """Raise unless the user's own objects, and the engine, are of the kinds that a run needs."""
+    """Raise if one of the user's objects, or the engine, has the wrong type."""
     wanted = (
         ("task", task, Task, "metaloss.task_from_data(...)"),
         ("model", model, nn.Module, "a torch.nn.Module"),
@@ -81,7 +82,7 @@ def check_kinds(config: RunConfig, task: object, model: object, loss: object) ->
     if not isinstance(engine, OuterRule | SearchRule):
         raise MetalossError(
             f"meta_optimizer={config.meta_optimizer.name}: {type(engine).__name__} does not derive "
-            "from metaloss.meta_optimizers.outer.OuterRule, which moves φ along the meta-gradient, "
+            "from metaloss.meta_optimizers.outer.OuterRule, which updates φ by the meta-gradient, "
             "nor from metaloss.meta_optimizers.search.SearchRule"
         )
 
@@ -90,7 +91,7 @@ def check_kinds(config: RunConfig, task: object, model: object, loss: object) ->
 def check_outputs(
     model: FunctionalModel, loss: LearnedLoss, task: Task, device: torch.device
 ) -> None:
-    """Try model and loss on two rows, so that a misfit is told before anything is written."""
+    """Test model and loss on two rows, before anything is written."""
     params, buffers = model.state()
     params = {name: value.to(device) for name, value in params.items()}
     buffers = {name: value.to(device) for name, value in buffers.items()}
@@ -108,11 +109,11 @@ def check_outputs(
 
 
 def check_passes(model: FunctionalModel, state: InnerState, batch: Batch, judge: Batch) -> None:
-    """Try training passes on batches as a run has them; find out what they do beside computing.
+    """Test training passes on batches of a run, and find the side effects of the model.
 
     Args:
-        model: The base model.
-        state: A state to try it at.
+        model: The network.
+        state: A state to test it at.
         batch: A training batch.
         judge: A meta-batch.
     """
@@ -126,12 +127,12 @@ def check_passes(model: FunctionalModel, state: InnerState, batch: Batch, judge:
 
 @contextmanager
 def _told(what: str) -> Iterator[None]:
-    """Tell what a model of the user's fails on in one line; the cause goes with it."""
+    """Replace an error of the model by one line, with the error as its cause."""
     try:
         yield
     except MetalossError:
         raise
-    except Exception as error:  # a model may fail in any way
+    except Exception as error:  # a model may raise anything
         whose = blamed(error)
         if whose is not None:
             raise MetalossError(f"{failed(whose, error)}: it cannot take {what}") from error

@@ -1,4 +1,4 @@
-"""The user's own objects in place of registered parts, as a run's configuration names them."""
+"""The user's objects instead of registered parts, and their names in a config."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ CUSTOM = "custom"
 
 
 def with_custom(config: RunConfig, task: Any, model: Any, loss: Any) -> RunConfig:
-    """Say in the config which parts were handed over as objects."""
+    """Mark in the config which parts are objects from Python."""
     given = {"task": task, "model": model, "loss": loss}
     changes: dict[str, Any] = {
         name: Selected(name=CUSTOM, options={})
@@ -25,7 +25,7 @@ def with_custom(config: RunConfig, task: Any, model: Any, loss: Any) -> RunConfi
 
 
 def in_place_of_custom(folder: Path, task: Any, model: Any, loss: Any) -> list[str]:
-    """Return choices that a registry knows, to be replaced again, where the file says "custom".
+    """Return registered choices for parts that are "custom" in the file, to be replaced again.
 
     Raises:
         MetalossError: If the objects given are not those that the run was made with.
@@ -39,8 +39,8 @@ def in_place_of_custom(folder: Path, task: Any, model: Any, loss: Any) -> list[s
         name = chosen.get("name") if isinstance(chosen, dict) else chosen
         if name == CUSTOM and value is None:
             raise MetalossError(
-                f"--resume {folder}: the run was made with a {group} of your own: go on from "
-                f"Python, with metaloss.resume_run(folder, {group}=...)"
+                f"--resume {folder}: the run was made with a {group} of your own: continue it "
+                f"in Python, with metaloss.resume_run(folder, {group}=...)"
             )
         if name != CUSTOM and value is not None:
             raise MetalossError(

@@ -1,4 +1,4 @@
-"""The device, and code that must not touch anything global."""
+"""The device, random seeds and numerical settings of a run."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def resolve_device(name: str) -> torch.device:
     """Return the device for ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
 
     Raises:
-        MetalossError: If the name is malformed or the device is not there.
+        MetalossError: If the name is invalid or there is no such device.
     """
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -36,10 +36,7 @@ def resolve_device(name: str) -> torch.device:
 
 @contextmanager
 def seeded(seed: int, purpose: str, *indices: int) -> Iterator[None]:
-    """Give module constructors, which draw from torch's global CPU generator, a seed of their own.
-
-    The global state is put back afterwards.
-    """
+    """Seed torch's global CPU generator for module constructors, and restore it at the end."""
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(derive(seed, purpose, *indices))
         yield
@@ -47,7 +44,7 @@ def seeded(seed: int, purpose: str, *indices: int) -> Iterator[None]:
 
 @contextmanager
 def numerics(*, deterministic: bool, tf32: bool | None) -> Iterator[None]:
-    """Ask torch for deterministic algorithms, and for or against TF32, inside the block only."""
+    """Set deterministic algorithms and TF32 of torch inside the block."""
     before = torch.are_deterministic_algorithms_enabled()
     conv = torch.backends.cudnn.conv  # type: ignore[attr-defined]
     products: tuple[Any, ...] = (torch.backends.cuda.matmul, conv)
@@ -67,7 +64,7 @@ def numerics(*, deterministic: bool, tf32: bool | None) -> Iterator[None]:
 def check_deterministic(device: torch.device) -> None:
     """Raise if this process cannot be deterministic on the device.
 
-    cuBLAS reads its workspace's size from the environment, before CUDA starts.
+    cuBLAS reads the size of its workspace from the environment before CUDA starts.
     """
     name = "CUBLAS_WORKSPACE_CONFIG"
     if device.type == "cuda" and os.environ.get(name) not in (":4096:8", ":16:8"):

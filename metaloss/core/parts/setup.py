@@ -48,13 +48,13 @@ from metaloss.types import Batch, InnerState, Tensors, Window
 
 @dataclass(frozen=True, kw_only=True)
 class Setup:
-    """Everything that a trainer needs; nothing in it changes during a run.
+    """The parts of a run, which do not change during it.
 
     Attributes:
-        config: As asked for, with ``compile`` as it was decided.
+        config: The config of the run; ``compile`` is never ``auto``.
         ranks: The processes that train together.
-        search: How the loss is found before training, None where it is not searched for.
-        found: What the search came to.
+        search: The search that finds the loss before training; None without one.
+        found: The result of the search.
     """
 
     config: RunConfig
@@ -73,17 +73,17 @@ class Setup:
 
     @property
     def start_total(self) -> int:
-        """Steps that φ's start takes: none for a loss without φ, or with a given one."""
+        """The number of steps of φ's start: 0 for a loss without φ or with a given φ."""
         fits = not self.loss.given and any(p.requires_grad for p in self.loss.parameters())
         return self.start.total if fits else 0
 
     def numerics(self) -> AbstractContextManager[None]:
-        """Return the block in which the run's numbers are computed."""
+        """Return the context with the numerical settings of the run."""
         return numerics(deterministic=self.config.deterministic, tf32=self.config.tf32)
 
     def state(self, inner: InnerState, phi: Tensors) -> TrainState:
-        """Return the state that a phase begins with: nothing remembered, nothing measured."""
-        # φ's start is computed, and another machine may round it differently.
+        """Return the state at the beginning of a phase."""
+        # φ's start is computed, with different rounding on another machine.
         inner, phi = self.problem.broadcast((inner, phi))
         return TrainState(
             inner,
@@ -103,17 +103,17 @@ def prepare(
     loss: LearnedLoss | None = None,
     ranks: Ranks = ALONE,
 ) -> Setup:
-    """Build the parts that a config names, or take the user's own objects in their place.
+    """Build the parts that a config names, or use the user's objects instead.
 
     Args:
-        config: With ``seeds=N`` this is one of N runs that go together, seed ``config.seed``.
-        task: Instead of the config's; so with ``model`` and ``loss``.
-        model: See above.
-        loss: See above.
-        ranks: The processes that train together. They must not communicate in here.
+        config: The config. With ``seeds=N``, this is the run of seed ``config.seed``.
+        task: A task to use instead of that of the config.
+        model: A model to use instead.
+        loss: A loss to use instead.
+        ranks: The processes that train together. They must not communicate here.
 
     Raises:
-        MetalossError: If parts do not fit each other; nothing was written by then.
+        MetalossError: If parts do not fit each other; nothing is written before.
     """
     check_kinds(config, task, model, loss)
     device = resolve_device(own_device(config.device, ranks))
@@ -132,7 +132,7 @@ def prepare(
     module = weights("train", 0)
     refuse_wrapped(module)
     if schedule.offline_total():
-        weights("offline", 0)  # a model that cannot be reset says so before anything is written
+        weights("offline", 0)  # raises before anything is written if the model cannot be reset
     loss.to(device)
     autocast = torch.bfloat16 if config.precision is Precision.bf16 else None
     several = ranks.size > 1
@@ -162,7 +162,7 @@ def prepare(
     if several:
         problem = ShardedProblem.of(problem, ranks=ranks)
     compiles = choose(config, problem, schedule, engine, first, batch)
-    # A program must be a pure function: only our own augmentation is sure to be one.
+    # A program must be a pure function; only our own augmentation is known to be one.
     crops = task.augment
     if type(crops) is CropFlipCutout and compiles is Compile.on and device.type == "cuda":
         quick = replace(task, augment=in_one_launch(crops))
@@ -176,12 +176,12 @@ def prepare(
         device=device,
     )
     return Setup(
-        # Decided before step 0, and stored: a run that goes on is compiled as it was.
+        # Decided before step 0 and stored, so that a resumed run is compiled in the same way.
         config=replace(config, compile=compiles),
         task=task,
         model=module,
         loss=loss,
-        # What a search finds is not started anew.
+        # The loss that a search has found needs no start.
         start=Keep() if search is not None else config.start.options,
         schedule=schedule,
         engine=engine,
@@ -194,7 +194,7 @@ def prepare(
 
 
 def _first_window(schedule: Schedule, config: RunConfig, batch: Batch, judge: Batch) -> Window:
-    """Return a window of the length of the first that φ moves after, two steps at the most."""
+    """Return a window as long as the first one with a meta-step, but at most two steps."""
     plans = (plan for plan in schedule.plans(config.steps) if plan.meta_step)
     first = next(plans, None)
     length = 1 if first is None else min(first.unroll, 2)
@@ -205,7 +205,7 @@ def _first_window(schedule: Schedule, config: RunConfig, batch: Batch, judge: Ba
 def _own_rows(batch: Batch, ranks: Ranks) -> Batch:
     share = ranks.share(len(batch.targets))
     if not share.rows:
-        return batch  # too few for all processes, which are told of that where they meet
+        return batch  # too few rows for all processes; `check_processes` raises an error
     return Batch(*(value[share.first : share.first + share.rows] for value in batch))
 
 
@@ -244,20 +244,20 @@ def _step(
 
 
 def _train_meta_steps(schedule: Schedule, steps: int) -> int:
-    """Return how often φ moves in training: what the outer rate's schedule falls over."""
+    """Return the number of meta-steps in training, for ``meta_optimizer.lr_schedule``."""
     if not schedule.moves_in("train"):
         return 0
     return sum(plan.meta_step for plan in schedule.plans(steps) if plan.phase == "train")
 
 
 def build_loss(chosen: Selected, task: Task, seed: int) -> LearnedLoss:
-    """Make a loss by name, its parameters drawn from the seed."""
+    """Build a loss by name, with parameters drawn from the seed."""
     options = chosen.options
     if isinstance(options, TaskDependent):
         options = options.for_task(task)
     with seeded(seed, "loss"):
         loss = registry.get("loss", chosen.name).build(options, link=task.link)
-    # Set afterwards: a plugin's family need not take it as an argument.
+    # Set it afterwards, because the class of a plugin may not take it as an argument.
     loss.ignore_index = task.ignore_index
     if loss.family is None:
         loss.family = chosen.name

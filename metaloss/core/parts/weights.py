@@ -1,4 +1,4 @@
-"""Fresh weights, as often as a schedule asks for them."""
+"""Modules with new random weights."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from metaloss.errors import MetalossError
 
 @dataclass(frozen=True, kw_only=True)
 class Weights:
-    """Makes modules with fresh weights: ``weights(phase, number)``.
+    """Makes modules with new random weights: ``weights(phase, number)``.
 
     Attributes:
-        build: Makes a module; draws from torch's global generator, which is seeded for it.
+        build: Makes a module with torch's global generator, which is seeded before.
         seed: The run's seed.
-        given: A user's own module, whose current weights training begins with.
+        given: A user's module; training begins with its current weights.
     """
 
     build: Callable[[], nn.Module]
@@ -29,7 +29,7 @@ class Weights:
 
     @classmethod
     def of(cls, module: nn.Module, seed: int) -> Weights:
-        """Return the weights of a user's module: fresh ones by each part's own rule."""
+        """Return the weights of a user's module; new ones by ``reset_parameters``."""
         return cls(build=lambda: reset(copy.deepcopy(module)), seed=seed, given=module)
 
     def __call__(self, phase: str, number: int) -> nn.Module:
@@ -42,10 +42,10 @@ class Weights:
 
 @torch.no_grad()
 def reset(module: nn.Module) -> nn.Module:
-    """Draw all parameters of a module anew, by each part's ``reset_parameters``; return it.
+    """Draw all parameters of a module again by ``reset_parameters`` of each submodule; return it.
 
     Raises:
-        MetalossError: If a part owns parameters but has no such method.
+        MetalossError: If a submodule has parameters but no such method.
     """
     for name, part in module.named_modules():
         method = getattr(part, "reset_parameters", None)
@@ -53,8 +53,8 @@ def reset(module: nn.Module) -> nn.Module:
             method()
         elif any(True for _ in part.parameters(recurse=False)):
             raise MetalossError(
-                f"the model's part {name or 'itself'!r} ({type(part).__name__}) owns parameters "
-                "but has no reset_parameters(): offline learning needs fresh weights; give it one, "
-                "or use schedule=online or static"
+                f"the model's part {name or 'itself'!r} ({type(part).__name__}) has "
+                "parameters but no reset_parameters(): offline learning needs new weights; add "
+                "one, or use schedule=online or static"
             )
     return module

@@ -1,4 +1,4 @@
-"""Modules that are no plain model: wrapped, rewritten by a compiler, or without numbers yet."""
+"""Checks for modules that are wrapped, compiled or without values."""
 
 from __future__ import annotations
 
@@ -9,29 +9,29 @@ from torch.nn.parameter import is_lazy
 
 from metaloss.errors import MetalossError
 
-# By the names of their classes: what is not imported cannot be in a model. torch's own, and what
-# goes by the same names elsewhere. What they do around a forward pass (averaged gradients, weights
-# that are gathered) is not done where a model is called as a function of its weights.
+# Names of wrapper classes in torch and in other libraries, which need not be imported. What they do
+# around a forward pass (average gradients, gather weights) is not done when a model is called as a
+# function of its weights.
 _WRAPPERS = {
     "DistributedDataParallel",
     "DataParallel",
     "DeepSpeedEngine",
     "_FabricModule",
 }
-# Weights that are in pieces: nothing inside is whole.
+# Wrappers that split the weights.
 _SHARDED = {"FullyShardedDataParallel", "FSDPModule"}
-_SHARES = "under torchrun metaloss shares the rows itself"
+_SHARES = "under torchrun metaloss splits the rows itself"
 
 
 def refuse_wrapped(module: nn.Module, name: str = "model") -> None:
-    """Raise unless a module, and every part of it, is a plain one.
+    """Raise if a module or one of its submodules is wrapped, compiled or without values.
 
     Args:
-        module: What the user handed over.
-        name: What it is called in the message.
+        module: The user's module.
+        name: Its name in messages.
 
     Raises:
-        MetalossError: With the first part that is in the way, and what to hand over instead.
+        MetalossError: With the first such submodule, and what to pass instead.
 
     Example:
         >>> refuse_wrapped(nn.Sequential(nn.Linear(2, 2)))
@@ -52,12 +52,12 @@ model once on a batch first
             )
         if value.is_meta:
             raise MetalossError(
-                f"{place} is on the meta device, which holds no numbers: use "
-                f"{name}.to_empty(device=...) and give it its weights"
+                f"{place} is on the meta device, which has no values: use "
+                f"{name}.to_empty(device=...) and load its weights"
             )
         if "DTensor" in _names(value):
             raise MetalossError(
-                f"{place} is a DTensor, spread over processes: hand over a model with whole "
+                f"{place} is a DTensor, split over processes: pass a model with whole "
                 f"weights; {_SHARES}"
             )
 
@@ -67,27 +67,25 @@ def _refuse_part(part: nn.Module, place: str) -> None:
     wrapper = next((one for one in names if one in _WRAPPERS), None)
     if wrapper:
         raise MetalossError(
-            f"{place} is a {wrapper}: hand over the module inside ({place}.module); {_SHARES}"
+            f"{place} is a {wrapper}: pass the module inside ({place}.module); {_SHARES}"
         )
     sharded = next((one for one in names if one in _SHARDED), None)
     if sharded:
-        raise MetalossError(
-            f"{place} is a {sharded}: hand over a module that FSDP has not taken; {_SHARES}"
-        )
+        raise MetalossError(f"{place} is a {sharded}: pass the module before FSDP; {_SHARES}")
     if "OptimizedModule" in names:
         raise MetalossError(
-            f"{place} is compiled by torch.compile: hand over the module inside "
+            f"{place} is compiled by torch.compile: pass the module inside "
             f"({place}._orig_mod); Learner(compile=...) and compile=on compile whole steps"
         )
     if getattr(part, "_compiled_call_impl", None) is not None:
         raise MetalossError(
-            f"{place} was compiled in place by its compile(): hand over the module before that; "
+            f"{place} was compiled in place by its compile(): pass the module before that; "
             "Learner(compile=...) and compile=on compile whole steps"
         )
     if isinstance(part, torch.jit.ScriptModule):
         raise MetalossError(
-            f"{place} is a {type(part).__name__}, scripted or traced by torch.jit: hand over the "
-            "module that it was made of"
+            f"{place} is a {type(part).__name__}, scripted or traced by torch.jit: pass the "
+            "original module"
         )
     if isinstance(part, nn.SyncBatchNorm):
         _refuse_sync(part, place)
@@ -99,18 +97,18 @@ def _refuse_sync(part: nn.SyncBatchNorm, place: str) -> None:
     group = part.process_group
     if group is not None and dist.get_world_size(group) != dist.get_world_size():
         raise MetalossError(
-            f"{place} is a SyncBatchNorm over some of the processes: metaloss takes the statistics "
-            "of all rows; leave its process_group out"
+            f"{place} is a SyncBatchNorm over some of the processes, but metaloss uses the "
+            "statistics of all rows: make it without process_group"
         )
     if dist.get_world_size() == 1 and next(part.parameters(), torch.empty(0)).device.type == "cpu":
         raise MetalossError(
-            f"{place} is a SyncBatchNorm, which cannot work on a cpu: use nn.BatchNorm, whose "
-            "statistics are those of all processes"
+            f"{place} is a SyncBatchNorm, which does not work on a CPU: use nn.BatchNorm, which "
+            "has the statistics of all processes in metaloss"
         )
 
 
 def _place(name: str, module: nn.Module, path: str) -> str:
-    """Return how a part is reached in Python: ``model.body[0]``."""
+    """Return the Python expression for a submodule: ``model.body[0]``."""
     place = name
     for step in path.split(".") if path else ():
         place += f"[{step}]" if step.isdecimal() else f".{step}"

@@ -44,7 +44,7 @@ def _frozen():
         (lambda: make(meta_optimizer="mixt"), "unknown meta_optimizer 'mixt': did you mean 'mixed"),
         (
             lambda: make(meta_optimizer=Mixed(lr_schedule=RateSchedule.cosine)),
-            "lr_schedule=cosine: a loop of your own has no known end",
+            "lr_schedule=cosine: a loop of your own has no known number",
         ),
         (
             lambda: Learner(_frozen(), make_loss(), task_loss=F.cross_entropy),
@@ -60,8 +60,8 @@ def _frozen():
             lambda: make(nn.RReLU(), compile="trace").step(*batches(1)[0]),
             "compile=trace: the model draws random numbers outside of nn.Dropout",
         ),
-        (lambda: make().step([]), r"step\(\) was given an empty list"),
-        (lambda: make().evaluate([]), r"evaluate\(\) was given no batches"),
+        (lambda: make().step([]), r"step\(\) got an empty list"),
+        (lambda: make().evaluate([]), r"evaluate\(\) got no batches"),
     ],
 )
 def test_bad_arguments_are_refused(call, message):

@@ -112,7 +112,9 @@ def test_the_traceback_is_shown_to_who_asks(tmp_path, monkeypatch, capsys):
 def test_a_loss_that_would_never_move_is_refused(tmp_path, words, never):
     words = fast("schedule=online", *words, f"output={tmp_path / 'run'}")
     if never:
-        with pytest.raises(MetalossError, match=r"steps=8: the loss would never move .*unroll="):
+        with pytest.raises(
+            MetalossError, match=r"steps=8: the loss would never be updated .*unroll="
+        ):
             metaloss.train(words, task=blobs(), model=net())
         assert not (tmp_path / "run").exists()
     else:

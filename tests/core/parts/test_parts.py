@@ -65,7 +65,7 @@ def test_a_part_that_cannot_be_reset_is_named():
             super().__init__()
             self.scale = nn.Parameter(torch.ones(3))
 
-    with pytest.raises(MetalossError, match=r"the model's part '1' \(Own\) owns parameters but"):
+    with pytest.raises(MetalossError, match=r"the model's part '1' \(Own\) has parameters but"):
         reset(nn.Sequential(nn.Linear(4, 3), Own()))
     with pytest.raises(MetalossError, match=r"the model's part 'itself' \(Own\)"):
         reset(Own())

@@ -103,7 +103,7 @@ def _loaded():
         ((), {"model": net(outputs=4)}, r"returns outputs of shape \(2, 4\); the task blobs needs"),
         ((), {"model": nn.Linear(7, 3)}, r"cannot take inputs of shape \(B, 4\)"),
         ((), {"model": Blind()}, "the model has no parameters to train"),
-        (("schedule=offline",), {"model": Stubborn()}, r"Stubborn\) owns parameters but has no re"),
+        (("schedule=offline",), {"model": Stubborn()}, r"Stubborn\) has parameters but no re"),
         (
             ("schedule=online", "compile=on", "meta_optimizer=torchopt"),
             {},

@@ -39,7 +39,7 @@ def _fully_sharded(mesh):
 IN_A_GROUP = {
     "ddp": (
         lambda mesh: nn.parallel.DistributedDataParallel(_model()),
-        r"model is a DistributedDataParallel: hand over the module inside \(model.module\)",
+        r"model is a DistributedDataParallel: pass the module inside \(model.module\)",
     ),
     "ddp inside": (
         lambda mesh: nn.Sequential(nn.parallel.DistributedDataParallel(_model()), nn.ReLU()),
@@ -47,26 +47,26 @@ IN_A_GROUP = {
     ),
     "fsdp": (
         lambda mesh: FullyShardedDataParallel(_model(), device_id=torch.device("cpu")),
-        "model is a FullyShardedDataParallel: hand over a module that FSDP has not taken",
+        "model is a FullyShardedDataParallel: pass the module before FSDP",
     ),
-    "fully_shard": (_fully_sharded, r"model\[0\] is a FSDPModule: hand over a module"),
+    "fully_shard": (_fully_sharded, r"model\[0\] is a FSDPModule: pass the module"),
     "tensor parallel": (
         lambda mesh: parallelize_module(_model(), mesh, {"0": ColwiseParallel()}),
         r"model\[0\].weight is a DTensor",
     ),
     "sync": (
         lambda mesh: nn.SyncBatchNorm.convert_sync_batchnorm(_model()),
-        r"model\[1\] is a SyncBatchNorm, which cannot work on a cpu",
+        r"model\[1\] is a SyncBatchNorm, which does not work on a CPU",
     ),
 }
 BY_THEMSELVES = {
     "data parallel": (
         lambda: nn.DataParallel(_model()),
-        r"model is a DataParallel: hand over the module inside \(model.module\)",
+        r"model is a DataParallel: pass the module inside \(model.module\)",
     ),
     "compiled": (
         lambda: torch.compile(_model()),
-        r"model is compiled by torch.compile: hand over the module inside \(model._orig_mod\)",
+        r"model is compiled by torch.compile: pass the module inside \(model._orig_mod\)",
     ),
     "compiled inside": (
         lambda: nn.Sequential(torch.compile(_model())),

@@ -85,7 +85,7 @@ def test_what_cannot_be_resumed_says_why(tmp_path):
     before = {path: path.read_bytes() for path in (tmp_path / "run").rglob("*.*")}
     folder = tmp_path / "run"
     for given, message in (
-        ({}, "the run was made with a task of your own: go on from Python"),
+        ({}, "the run was made with a task of your own: continue it in Python"),
         ({"task": blobs()}, "the run was made with a model of your own"),
         (
             {"task": blobs(), "model": model(), "loss": metaloss.losses.MLPLoss()},
@@ -162,7 +162,10 @@ def test_a_compiled_run_goes_on_eagerly_where_there_is_no_compiler(tmp_path, mon
     caplog.set_level("WARNING", "metaloss")
     run = resume(tmp_path / "run")
     _no_compiler.cache_clear()
-    assert "the run goes on eagerly: PyTorch's compiler does not work here" in caplog.text
+    assert (
+        "the run continues without compilation: PyTorch's compiler does not work here"
+        in caplog.text
+    )
     assert run.summary.compile == "off"
     whole = metaloss.load_loss(tmp_path / "whole").state_dict()
     for name, value in run.loss.state_dict().items():

@@ -78,9 +78,13 @@ class Picking(nn.Module):
     [
         (("meta_optimizer=higher",), None, "only the engines mixed and finite_difference"),
         ((), net(Jitter()), r"the model draws random numbers outside of nn\.Dropout"),
-        ((), net(Branching()), ".*needs to see values, in aten._local_scalar_dense"),
-        (("schedule=static",), net(Outside()), ".*needs to see values, in "),
-        ((), net(Picking()), ".*needs to see values, in aten.nonzero"),
+        (
+            (),
+            net(Branching()),
+            ".*depends on values while it is traced, in aten._local_scalar_dense",
+        ),
+        (("schedule=static",), net(Outside()), ".*depends on values while it is traced, in "),
+        ((), net(Picking()), ".*depends on values while it is traced, in aten.nonzero"),
     ],
 )
 def test_what_cannot_be_compiled_is_refused_with_its_reason(words, model, message, asked):
@@ -96,7 +100,7 @@ def test_what_cannot_be_compiled_is_eager_if_nobody_asked(caplog):
     assert setup(*words, model=net(Branching())).config.compile is Compile.off
     (warning,) = caplog.messages
     assert warning.startswith("compile=auto: this long run is not compiled: ")
-    assert "needs to see values, in aten._local_scalar_dense" in warning
+    assert "depends on values while it is traced, in aten._local_scalar_dense" in warning
 
 
 def test_a_machine_without_a_compiler_runs_eagerly_and_says_why(monkeypatch, caplog):

@@ -1,4 +1,4 @@
-"""Rewritings of a traced graph: algebra, common subexpressions, aliasing.
+"""Optimisations of a traced graph: algebra, common subexpressions, aliasing.
 
 Imports nothing of ``core``.
 """

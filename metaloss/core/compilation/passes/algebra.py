@@ -1,7 +1,7 @@
-"""Removes products with zeros from a traced step, and puts chains of products in a cheaper order.
+"""Removes products with zeros from a traced step, and reorders chains of products.
 
-The results are the same but for rounding, as long as the weights are finite. A model's own code
-holds no such products: forward mode through its linear layers makes them.
+The results are the same up to rounding if the weights are finite. Such products come from
+forward-mode differentiation of linear layers.
 """
 
 from __future__ import annotations
@@ -18,26 +18,25 @@ aten = torch.ops.aten
 
 # Operations that return zeros for zeros.
 _SHAPES = (aten.alias, aten.detach, aten.expand, aten.permute, aten.t, aten.unsqueeze, aten.view)
-# Operations that only move numbers, and those that multiply all of them by one factor.
+# Operations that only rearrange values, and those that multiply all values by one factor.
 _MOVES = (aten.alias.default, aten.detach.default, aten.t.default)
 _SCALES = (aten.neg.default, aten.mul.Tensor, aten.div.Tensor)
 
 
 def simplify_products(graph: fx.Graph) -> None:
-    """Change a traced graph in place: remove products with zeros, shorten chains.
+    """Remove products with zeros from a traced graph, and reorder chains of products, in place.
 
     **Zeros**: forward mode multiplies the weights of a model's first layer with the tangent of its
-    inputs, which is zero, and adds that.
+    inputs, which is zero.
 
-    **Chains**: the direction of an online step in a linear layer's weights is a product itself,
-    s · δ'ᵀ x' of the batch that judged, and what is asked for is x times its transpose,
-    s · x (x'ᵀ δ'). Where a batch has fewer rows than the layer has units, s · (x x'ᵀ) δ' is less
-    work, and nothing of the weights' size is computed.
+    **Chains**: in an online step, the direction in the weights of a linear layer is a product, s ·
+    δ'ᵀ x', of the meta-batch, and forward mode computes s · x (x'ᵀ δ'). If a batch has fewer rows
+    than the layer has units, s · (x x'ᵀ) δ' is cheaper, and has no matrix of the weights' size.
 
-    What a model writes to in place is left alone.
+    Values that a model changes in place are not touched.
 
     Args:
-        graph: As `make_fx` leaves it: every node knows the form of its value.
+        graph: The result of `make_fx`; every node has the shape and type of its value.
     """
     written = Written(graph)
     _drop_zeros(graph, written)
@@ -68,8 +67,8 @@ def _drop_zeros(graph: fx.Graph, written: Written) -> None:
                     break
     graph.eliminate_dead_code()
     for node in products:
-        # A product that is still used, for example added to a bias, becomes a tensor of zeros,
-        # which is contiguous.
+        # A product that is still used, for example added to a bias, is replaced by a contiguous
+        # tensor of zeros.
         if node.users and _value(node).is_contiguous():
             value = _value(node)
             options: dict[str, Any] = {"dtype": value.dtype, "device": value.device}
@@ -93,7 +92,7 @@ def _alike(argument: Any, node: fx.Node) -> bool:
 
 
 def _shorten(graph: fx.Graph, outer: fx.Node, written: Written) -> None:
-    """Turn A (s · B C) into s · (A B) C where that is less work."""
+    """Replace A (s · B C) by s · (A B) C if that is cheaper."""
     node: Any
     left, node = outer.args
     passed: list[fx.Node] = []
@@ -103,7 +102,7 @@ def _shorten(graph: fx.Graph, outer: fx.Node, written: Written) -> None:
             return
         passed.append(node)
         node = carried
-    # Used elsewhere as well, or written to since it was computed.
+    # It has another use, or was changed in place after it was computed.
     read = [given for one in (*passed, node) for given in one.all_input_nodes]
     if len(node.users) > 1 or written.among(left, node, *read):
         return
@@ -127,7 +126,7 @@ def _shorten(graph: fx.Graph, outer: fx.Node, written: Written) -> None:
 
 
 def _carried(node: fx.Node) -> Any:
-    """Return which input a node moves or scales, None if it does something else."""
+    """Return the input that a node rearranges or scales; None for other nodes."""
     if node.target in _MOVES:
         return node.args[0]
     if node.target not in _SCALES:

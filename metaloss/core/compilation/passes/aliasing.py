@@ -1,4 +1,4 @@
-"""Which values of a traced graph are written to in place."""
+"""Which values of a traced graph are changed in place."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from torch.utils import _pytree as pytree
 
 aten = torch.ops.aten
 
-# Their running statistics are written to, though the declaration does not say so.
+# They change their running statistics, although their schema does not say so.
 _SILENT = (
     aten.native_batch_norm,
     aten.cudnn_batch_norm,
@@ -23,11 +23,11 @@ _RUNNING = ("running_mean", "running_var")
 
 
 class Written:
-    """Which values share their memory with something that is written to.
+    """Which values share their memory with a value that is changed in place.
 
     Args:
-        graph: As `make_fx` leaves it: every node knows the form of its value. Forms of views share
-            a memory as the views do, declared or not.
+        graph: The result of `make_fx`; every node has a meta value, and the meta values of views
+            share a storage.
     """
 
     def __init__(self, graph: fx.Graph) -> None:
@@ -47,12 +47,12 @@ class Written:
                         self._memory |= _places(value)
 
     def among(self, *values: Any) -> bool:
-        """Return whether any of some nodes is, or is a view of it."""
+        """Return whether any of the nodes is changed in place, or is a view of such a node."""
         return any(not self._memory.isdisjoint(_places(value)) for value in values)
 
 
 def memory(node: fx.Node) -> dict[int, int]:
-    """Return the places in memory that a node's value takes, and the bytes of each."""
+    """Return the storages of a node's value, and the bytes of each."""
     tensors = pytree.tree_leaves(node.meta.get("val"))
     strided = (one for one in tensors if isinstance(one, Tensor) and one.layout is torch.strided)
     return {one.untyped_storage()._cdata: one.untyped_storage().nbytes() for one in strided}
