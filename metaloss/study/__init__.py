@@ -1,1 +1,1 @@
-"""Comparisons, statistics and pictures, from journals alone."""
+"""Comparisons, statistics and plots of finished runs."""

@@ -1,4 +1,4 @@
-"""``metaloss compare``: rows over the same seeds, as a table and a picture."""
+"""``metaloss compare``: trains rows over the same seeds and writes tables and plots."""
 
 from __future__ import annotations
 
@@ -39,32 +39,30 @@ def compare(
     train: Train | None = None,
     console: Console | None = None,
 ) -> Comparison:
-    """Train what is missing of a study in ``out``, then compare its rows.
+    """Train the missing runs of a study in ``out``, then compare its rows.
 
-    Finished runs are reused if their configuration is the one asked for; anything else in their
-    place is an error. Unfinished runs go on from their checkpoints. After Ctrl-C the same call
-    goes on.
+    Finished runs are reused if they have the same config; anything else in their folder is an
+    error. Unfinished runs are resumed. After Ctrl-C, the same call continues.
 
-    Rows with settings to tune are tuned first, in every block by themselves: see
+    Rows with settings to tune are tuned first, separately in each block; see
     `metaloss.study.launch.tuning`.
 
     Args:
         study: Rows and seeds.
-        out: Runs lie in ``out/<row>/seed<k>``; ``table.csv``, ``table.json``, ``table.md``,
-            ``comparison.png`` and ``study.yaml`` beside them, and ``learned.csv`` and
-            ``learned.png`` where losses move while they train. With blocks each has such a folder
-            of its own, ``out/<block>``, and the tables are in ``out`` once more, together, with
-            every run's number in ``seeds.csv`` and a
-            summary over several blocks: ``summary.md``, ``summary.csv``, ``ranks.png`` and
-            ``overview.png``. Tuning runs lie in ``tuning/<row>/<setting>/seed<k>`` there;
-            ``out/tuning.csv`` is on all.
-        options: How.
+        out: The output folder. Runs are in ``out/<row>/seed<k>``, with ``table.csv``,
+            ``table.json``, ``table.md``, ``comparison.png`` and ``study.yaml`` in ``out``, and
+            ``learned.csv`` and ``learned.png`` if losses are learned during training. With blocks,
+            each has such a folder, ``out/<block>``, and ``out`` has the tables of all blocks, the
+            result of every run in ``seeds.csv``, and a summary: ``summary.md``, ``summary.csv``,
+            ``ranks.png`` and ``overview.png``. Tuning runs are in
+            ``tuning/<row>/<setting>/seed<k>``, and all their results in ``out/tuning.csv``.
+        options: How to train and compare.
         train: Trains one run; default: ``python -m metaloss train`` in a process of its own, here
             or on Ray.
-        console: Where people read.
+        console: The console for output.
 
     Raises:
-        MetalossError: For a wrong word, a folder with another run in it, or runs that failed.
+        MetalossError: For an invalid argument, a folder with another run, or failed runs.
         KeyboardInterrupt: After Ctrl-C.
     """
     options = options or Options()
@@ -76,7 +74,7 @@ def compare(
     )
     resolve = cache(compose)
     parts = _parts(study, out)
-    # Checked before hours of training.
+    # Check it before hours of training.
     trials = {name: plan_trials(part, folder, resolve) for name, (part, folder) in parts.items()}
     for part, folder in parts.values():
         check_finals(part, folder, resolve)
@@ -114,7 +112,7 @@ def compare(
 def _training(
     study: Study, options: Options, train: Train | None, console: Console
 ) -> Iterator[Callable[[Mapping[str, Sequence[Job]], str, str], None]]:
-    """Yield what trains the jobs of every block, and shows how they get on."""
+    """Yield a function that trains the jobs of every block and shows their progress."""
     with ExitStack() as entered:
         trainer = train or entered.enter_context(_trainer(options))
 
@@ -142,7 +140,7 @@ def _together(
     scores: Mapping[str, Sequence[Score]],
     console: Console,
 ) -> Comparison:
-    """Write what is on all blocks."""
+    """Write the results of all blocks together."""
     more = tuning_text.to_text(study, scores) if study.tuning_seeds else ""
     whole = write_blocks(study, found, out, console, more) if study.blocks else found[""]
     if study.tuning_seeds:
@@ -171,7 +169,7 @@ def _refuse_searches(jobs: Iterable[Job]) -> None:
 
 
 def _parts(study: Study, out: Path) -> dict[str, tuple[Study, Path]]:
-    """Return every block as a study of its own, with its folder, by name."""
+    """Return every block as a separate study, with its folder, by name."""
     if not study.blocks:
         return {"": (study, out)}
     return {block.name: (study.of_block(block), out / block.slug) for block in study.blocks}
@@ -184,20 +182,20 @@ def compare_folders(
     options: Options | None = None,
     console: Console | None = None,
 ) -> Comparison:
-    """Compare finished runs: those whose configs differ in the seed alone are one row.
+    """Compare finished runs. Runs whose configs differ only in the seed are one row.
 
     Args:
         folders: Run folders; unfinished ones are left out, with a note.
-        out: Where the tables and the picture go.
-        options: How; only ``reference`` and ``metric`` matter.
-        console: Where people read.
+        out: The folder of the tables and plots.
+        options: Only ``reference`` and ``metric`` are used.
+        console: The console for output.
 
     Raises:
-        MetalossError: If a folder holds no run, none has finished, or two are the same.
+        MetalossError: If a folder has no run, no run has finished, or two are the same.
     """
     if (out / "config.yaml").exists():
         raise MetalossError(
-            f"OUT={out} is a run's folder: name a folder for the table first, then the runs"
+            f"OUT={out} is the folder of a run: give a folder for the table first, then the runs"
         )
     groups, notes = groups_of_folders(folders)
     options = options or Options()
@@ -209,16 +207,16 @@ def compare_folders(
 
 @dataclass(frozen=True, kw_only=True)
 class Request:
-    """``metaloss compare`` as typed.
+    """The arguments of ``metaloss compare``.
 
     Attributes:
         out: The output folder.
-        words: ``KEY=VALUE`` words for every row; ``hydra/launcher=ray`` trains them on Ray.
+        words: ``KEY=VALUE`` arguments for every row; ``hydra/launcher=ray`` trains them on Ray.
         rows: ``"NAME: KEY=VALUE ..."`` each.
-        seeds: Such as ``0-4``; None: the study's, else 0.
-        study: A shipped study's name or a YAML file; its rows come first.
-        runs: Run folders to compare instead of training.
-        options: How.
+        seeds: For example ``0-4``; None: those of the study, or 0.
+        study: The name of a shipped study or a YAML file; its rows come first.
+        runs: Folders of runs to compare, without training.
+        options: How to train and compare.
     """
 
     out: Path
@@ -231,17 +229,19 @@ class Request:
 
 
 def run_request(request: Request, *, console: Console | None = None) -> Comparison:
-    """Do what ``metaloss compare`` was asked for.
+    """Run ``metaloss compare``.
 
-    Without rows and study, the ``study.yaml`` that an earlier call left in ``out`` is used.
+    Without rows and study, ``study.yaml`` of an earlier call in ``out`` is used.
 
     Raises:
-        MetalossError: For a request that cannot be met.
-        KeyboardInterrupt: After Ctrl-C; the same request goes on from there.
+        MetalossError: For invalid arguments or failed runs.
+        KeyboardInterrupt: After Ctrl-C; the same call continues.
     """
     if request.runs:
         if request.words or request.rows or request.seeds or request.study:
-            raise MetalossError("--runs compares finished runs: it takes no rows, seeds or words")
+            raise MetalossError(
+                "--runs compares finished runs: expected no rows, seeds or KEY=VALUE"
+            )
         return compare_folders(request.runs, request.out, options=request.options, console=console)
     executor, words = split_launcher(request.words)
     options = replace(request.options, executor=executor or request.options.executor)

@@ -1,4 +1,4 @@
-"""What a comparison leaves behind: tables and pictures as files, and what people read."""
+"""The output of a comparison: files with tables and plots, and text in the terminal."""
 
 from __future__ import annotations
 
@@ -22,16 +22,16 @@ from metaloss.study.tables.table import Group, Table, make_table, set_aside
 
 @dataclass(frozen=True, kw_only=True)
 class Finished:
-    """What a table is made of.
+    """The content of a table.
 
     Attributes:
         groups: Rows of finished runs.
-        notes: What was left out, and why.
-        choices: What the rows' settings are, and how they were chosen.
-        title: The picture's.
+        notes: Messages about runs that were left out.
+        choices: The tuned settings of the rows, and how they were chosen.
+        title: The title of the plot.
         reference: The row that the others are tested against; None: the first static one.
-        metric: What is compared; None: the task's own metric.
-        aside: Rows that are no rivals of the reference.
+        metric: The metric to compare; None: that of the task.
+        aside: Rows that are not rivals of the reference.
     """
 
     groups: Sequence[Group]
@@ -45,7 +45,7 @@ class Finished:
 
 @dataclass(frozen=True, kw_only=True)
 class Comparison:
-    """What came out. ``files``: what was written; ``notes``: what was left out, and why.
+    """The results. ``files``: the written files; ``notes``: messages about left out runs.
 
     ``tables``: one for each block, by name; a study without blocks has one without a name.
     """
@@ -61,10 +61,10 @@ class Comparison:
 
 
 def write_table(finished: Finished, out: Path, console: Console) -> Comparison:
-    """Write the table and the pictures of one block; print the table.
+    """Write the table and the plots of one block; print the table.
 
     Raises:
-        MetalossError: If the reference is no row, or the runs share no such metric.
+        MetalossError: If the reference is not a row, or not all runs have the metric.
     """
     groups, below = finished.groups, [*finished.choices, *finished.notes]
     table = make_table(
@@ -95,13 +95,13 @@ def write_table(finished: Finished, out: Path, console: Console) -> Comparison:
 def write_blocks(
     study: Study, found: Mapping[str, Comparison], out: Path, console: Console, more: str = ""
 ) -> Comparison:
-    """Write the tables of all blocks together, and what several of them say as a whole.
+    """Write the tables of all blocks, and a summary over several blocks.
 
     Args:
-        study: What was compared.
-        found: What came out of each block, by name.
+        study: The study.
+        found: The results of each block, by name.
         out: The folder.
-        console: Where people read.
+        console: The console for output.
         more: Markdown below the tables.
     """
     tables = {name: one.table for name, one in found.items()}
@@ -126,7 +126,7 @@ def write_blocks(
 def write_summary(
     summaries: Mapping[str, Summary], tables: Mapping[str, Table], out: Path
 ) -> list[Path]:
-    """Write what the blocks say together; without ``ranks.png`` if no two rows share two blocks."""
+    """Write the summary over the blocks. ``ranks.png`` needs two rows in two blocks."""
     files = [
         _write(out / "summary.md", summary_text.to_text(summaries)),
         _write(out / "summary.csv", to_csv(summary_text.numbers(summaries))),
@@ -146,6 +146,6 @@ def _write(path: Path, text: str) -> Path:
 
 
 def say_written(files: Sequence[Path], console: Console) -> None:
-    """Say which files were written."""
+    """Print the written files."""
     for path in files:
         console.print(f"wrote {path}", markup=False, highlight=False, soft_wrap=True)

@@ -82,7 +82,7 @@ def test_a_second_call_trains_nothing_and_writes_the_same_bytes(tmp_path, train,
     second = compare(STUDY, tmp_path, train=train, console=console)
     assert train.calls == []
     assert {file: file.read_bytes() for file in second.files} == before
-    assert "9 of 9 runs are here already" in console.file.getvalue()
+    assert "9 of 9 runs are finished already" in console.file.getvalue()
 
 
 @pytest.mark.usefixtures("no_picture")
@@ -159,7 +159,7 @@ def test_given_runs_are_compared_without_training(tmp_path, train, console):
     assert all(file.is_file() for file in found.files)
     learned = csv.DictReader(io.StringIO((tmp_path / "again" / "learned.csv").read_text()))
     assert {line["row"] for line in learned} == {"loss=mlp, schedule=online"}
-    with pytest.raises(MetalossError, match="it takes no rows, seeds or words"):
+    with pytest.raises(MetalossError, match="expected no rows, seeds or KEY"):
         run_request(Request(out=tmp_path, runs=folders, seeds="0"))
 
 

@@ -1,4 +1,4 @@
-"""How the runs of a study are started, tuned and watched.
+"""Starts, tunes and shows the runs of a study.
 
 May import ``spec``.
 """

@@ -1,4 +1,4 @@
-"""The runs that a study needs, and how far each of them has come."""
+"""The runs of a study, and the state of each."""
 
 from __future__ import annotations
 
@@ -24,15 +24,15 @@ from metaloss.errors import MetalossError
 from metaloss.meta_optimizers.search import SearchRule
 from metaloss.study.spec.spec import Row, Study
 
-# Settings that do not make another run of it: where it lies, who watches it, where it computes,
-# and how often it writes a checkpoint.
+# Options that do not change the results of a run: its folder, its trackers, its device and how
+# often it writes checkpoints.
 IGNORED = ("output", "tracker", "device", "compile", "checkpoint_every")
 
 Resolve = Callable[[tuple[str, ...]], RunConfig]
 
 
 class State(Enum):
-    """How far a run has come."""
+    """The state of a run."""
 
     missing = "missing"
     unfinished = "unfinished"
@@ -46,13 +46,13 @@ class Job:
     Attributes:
         row: The row's name.
         seed: The run's seed.
-        overrides: ``KEY=VALUE`` words that make the run, its seed among them.
-        folder: Where the run lies, or will.
-        config: The resolved configuration as plain data.
-        phases: Journal steps of each phase, in order. A loss without parameters, or with given
-            ones, skips the start.
-        cost: A rough measure of the time it takes: inner steps.
-        state: How far it has come.
+        overrides: The ``KEY=VALUE`` arguments of the run, with its seed.
+        folder: The folder of the run.
+        config: The resolved config as plain data.
+        phases: The number of steps of each phase, in order. The start has none for a loss without
+            parameters or with given ones.
+        cost: A rough measure of its duration, in inner steps.
+        state: Its state.
     """
 
     row: str
@@ -65,10 +65,10 @@ class Job:
     state: State
 
     def steps(self, row: JournalRow) -> int:
-        """Return the run's journal steps through all phases.
+        """Return the total number of steps of the run over all phases.
 
         Args:
-            row: Any row of its journal: it tells how many steps came before its phase.
+            row: Any row of its journal, which has the number of steps before its phase.
         """
         order = list(self.phases)
         left = order[order.index(row.phase) :]
@@ -76,16 +76,15 @@ class Job:
 
 
 def plan_jobs(study: Study, out: Path, *, resolve: Resolve = compose) -> list[Job]:
-    """Return every run of a study, in the order of rows and seeds; changes nothing.
+    """Return every run of a study, in the order of rows and seeds. Nothing is changed.
 
     Args:
-        study: What to compare, its rows' settings chosen.
-        out: Runs lie in ``out/<row>/seed<k>``.
-        resolve: Makes a configuration from words.
+        study: The study, with chosen settings.
+        out: Runs are in ``out/<row>/seed<k>``.
+        resolve: Returns the config of ``KEY=VALUE`` arguments.
 
     Raises:
-        MetalossError: If a word is wrong, or a folder holds a run with another configuration: it
-            is never silently reused.
+        MetalossError: If an argument is invalid, or a folder has a run with another config.
     """
     return [job for row in study.rows for job in plan_row(study, row, out / row.slug, resolve)]
 
@@ -113,10 +112,10 @@ def plan_row(study: Study, row: Row, folder: Path, resolve: Resolve = compose) -
 
 
 def config_of(study: Study, row: Row, resolve: Resolve = compose) -> RunConfig:
-    """Return a row's configuration with the study's first seed.
+    """Return the config of a row with the first seed of the study.
 
     Raises:
-        MetalossError: If a word is wrong.
+        MetalossError: If an argument is invalid.
     """
     try:
         return resolve(tuple(study.overrides(row, study.seeds[0])))
@@ -125,17 +124,18 @@ def config_of(study: Study, row: Row, resolve: Resolve = compose) -> RunConfig:
 
 
 def state_of(folder: Path, config: Mapping[str, Any]) -> State:
-    """Return how far the run in a folder has come.
+    """Return the state of the run in a folder.
 
     Raises:
-        MetalossError: If what lies there is no run, or a run with another configuration.
+        MetalossError: If the folder has something else, or a run with another config.
     """
     if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
         return State.missing
     if not (folder / CONFIG).is_file():
-        # Without a config only a run that was killed in its first moments is ours to replace.
+        # Without a config, only the folder of a run that was killed at its beginning may be
+        # replaced.
         if not folder.is_dir() or not has_nothing(folder):
-            raise MetalossError(f"{folder} exists and is no run's folder: move it away")
+            raise MetalossError(f"{folder} exists and is not the folder of a run: move it away")
         return State.unfinished
     found = read_file(folder / CONFIG)
     different = differences(config, found)
@@ -143,14 +143,14 @@ def state_of(folder: Path, config: Mapping[str, Any]) -> State:
         key, wanted, got = different[0]
         more = f" (and {len(different) - 1} more)" if len(different) > 1 else ""
         raise MetalossError(
-            f"{folder} was trained with {key}={got}, asked for is {key}={wanted}{more}: give "
+            f"{folder} was trained with {key}={got}; expected {key}={wanted}{more}: give "
             "another output folder, or delete this one"
         )
     return State.unfinished if read_summary(folder) is None else State.finished
 
 
 def can_resume(folder: Path) -> bool:
-    """Whether an unfinished run has a checkpoint to go on from."""
+    """Return whether an unfinished run has a checkpoint."""
     return any(any((folder / name).glob("*.pt")) for name in (CHECKPOINTS, "search"))
 
 
@@ -161,7 +161,7 @@ def clear(folder: Path) -> None:
 
 
 def differences(wanted: Mapping[str, Any], found: Mapping[str, Any]) -> list[tuple[str, Any, Any]]:
-    """Return (key, wanted, found) where two configurations differ in what a run is.
+    """Return (key, wanted, found) for each difference of two configs that changes results.
 
     A wanted ``auto`` matches what it was resolved to.
 
@@ -180,7 +180,7 @@ def differences(wanted: Mapping[str, Any], found: Mapping[str, Any]) -> list[tup
 
 
 def flatten(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Return a configuration with dotted keys, without what does not make a run what it is."""
+    """Return a config with dotted keys, without options that do not change the results."""
     flat: dict[str, Any] = {}
     for key, value in config.items():
         if not prefix and key in IGNORED:
@@ -193,7 +193,7 @@ def flatten(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def _same_file(key: str, wanted: Any, found: Any) -> bool:
-    """Return whether an option holds a path that an older version did not make absolute."""
+    """Return whether an option is a path that an older version did not make absolute."""
     if not (is_path(key) and isinstance(wanted, str) and isinstance(found, str)):
         return False
     return absolute_path(found) == absolute_path(wanted)
@@ -214,6 +214,6 @@ def _cost(config: RunConfig) -> int:
     if isinstance(search, SearchRule):
         candidates = search.generations * search.population
         return config.steps + candidates * (search.fitness_steps + 3 * search.local_steps)
-    # A step that learns costs about three plain ones (see Kemaev et al., arXiv 2505.00793).
+    # A step with a meta-step costs about three plain ones (see Kemaev et al., arXiv 2505.00793).
     plans = config.schedule.options.plans(config.steps)
     return sum(plan.unroll * (3 if plan.meta_step else 1) for plan in plans)

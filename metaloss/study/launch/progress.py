@@ -1,4 +1,4 @@
-"""What people see while a study trains: bars in a terminal, plain lines elsewhere."""
+"""The progress of a study: bars in a terminal, lines elsewhere."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ from metaloss.study.launch.jobs import Job, State
 
 
 class Display:
-    """One bar of finished runs and one for each that runs, read from their journals.
+    """A bar for finished runs, and one for each current run, from their journals.
 
     Args:
         jobs: Every run of the study.
-        console: Where to; bars only if it is a terminal.
-        what: What people call these runs.
-        split: Which metrics are shown: those on ``"test"`` or on ``"valid"`` rows.
+        console: The console for output; bars only in a terminal.
+        what: The name of these runs in messages.
+        split: The rows of the shown metrics, ``"test"`` or ``"valid"``.
     """
 
     def __init__(
@@ -58,7 +58,9 @@ class Display:
 
     def __enter__(self) -> Display:
         if self._finished:
-            self._console.print(f"{self._finished} of {self._total} {self._what} are here already")
+            self._console.print(
+                f"{self._finished} of {self._total} {self._what} are finished already"
+            )
         self._bars.start()
         return self
 
@@ -70,18 +72,18 @@ class Display:
     ) -> None:
         self._bars.stop()
         if isinstance(error, KeyboardInterrupt):
-            # Some may have ended after nobody listened any more.
+            # Some may have ended since the last update.
             self._finished = sum(read_summary(job.folder) is not None for job in self._jobs)
             self._console.print(
                 f"stopped: {self._finished} of {self._total} {self._what} are finished; "
-                "the same command goes on from here"
+                "the same command continues"
             )
 
     def started(self, job: Job) -> None:
         """Add a bar."""
         with self._lock:
             label = _label(job).ljust(self._width)
-            # How many steps there are is known from the first row on.
+            # The number of steps is known after the first row.
             bar = self._bars.add_task(label, total=None, numbers="")
             self._running[job.folder] = job, bar, time.monotonic()
 
@@ -104,7 +106,7 @@ class Display:
         )
 
     def look(self) -> None:
-        """Move the bars."""
+        """Update the bars."""
         if self._bars.disable:
             return
         with self._lock:

@@ -1,4 +1,4 @@
-"""Tuning before a comparison: each row gets the one of its settings that validates best."""
+"""Tuning before a comparison: each row gets its setting with the best validation metric."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from metaloss.study.spec.spec import TUNING_FOLDER, Study
 
 @dataclass(frozen=True, kw_only=True)
 class Trial:
-    """One setting of a row, tried over the tuning seeds.
+    """One setting of a row, tested over the tuning seeds.
 
     Attributes:
         row: The row's name.
-        setting: Its place among the row's settings, from 0.
-        words: What it adds to the row's words.
+        setting: Its index among the row's settings, from 0.
+        words: The arguments that it adds to those of the row.
         jobs: Its runs.
     """
 
@@ -33,14 +33,14 @@ class Trial:
 
 @dataclass(frozen=True, kw_only=True)
 class Score:
-    """What came out of a trial.
+    """The result of a trial.
 
     Attributes:
-        row, setting, words: Which trial.
-        n: Runs.
-        metric: What is judged by, such as ``"valid/error"``; empty if no run has such a metric.
-        mean: Its mean over the runs, at their end; None if one of them has no finite value.
-        diverged: Runs that diverged.
+        row, setting, words: The trial.
+        n: The number of runs.
+        metric: The validation metric, such as ``"valid/error"``; empty if no run has one.
+        mean: Its mean over the runs at the end; None if a run has no finite value.
+        diverged: The number of diverged runs.
         chosen: Whether the row gets this setting.
     """
 
@@ -55,20 +55,20 @@ class Score:
 
     @property
     def sound(self) -> bool:
-        """Whether no run diverged and each has a finite value."""
+        """Return whether no run has diverged and each has a finite value."""
         return self.mean is not None and not self.diverged
 
 
 def plan_trials(study: Study, out: Path, resolve: Resolve = compose) -> list[Trial]:
-    """Return the trials of all tuned rows of a study without blocks; changes nothing.
+    """Return the trials of all tuned rows of a study without blocks. Nothing is changed.
 
     Args:
-        study: What to compare.
-        out: Runs lie in ``out/tuning/<row>/<setting>/seed<k>``.
-        resolve: Makes a configuration from words.
+        study: The study.
+        out: Runs are in ``out/tuning/<row>/<setting>/seed<k>``.
+        resolve: Returns the config of ``KEY=VALUE`` arguments.
 
     Raises:
-        MetalossError: If a word is wrong, or a folder holds a run with another configuration.
+        MetalossError: If an argument is invalid, or a folder has a run with another config.
     """
     trials = []
     for row in study.rows:
@@ -82,25 +82,25 @@ def plan_trials(study: Study, out: Path, resolve: Resolve = compose) -> list[Tri
 
 
 def check_finals(study: Study, out: Path, resolve: Resolve = compose) -> None:
-    """Raise for what is wrong with the rows to compare, as far as it shows before the search."""
+    """Check the rows to compare, as far as possible before tuning."""
     settings = {row.name: row.tune for row in study.rows}
     for row in study.rows:
         if row.tuned_as is not None:
-            # One stands for all: the settings of a search set the same keys, as a rule.
+            # Check one setting only, because all settings usually have the same keys.
             config_of(study, row.with_words(settings[row.tuned_as][0]), resolve)
         elif not row.tune:
             plan_row(study, row, out / row.slug, resolve)
 
 
 def judge(trials: Sequence[Trial]) -> list[Score]:
-    """Return the trials' scores, of each row one of them chosen.
+    """Return the scores of the trials, with one chosen for each row.
 
-    Chosen is the best mean of the task's validation metric at the end of the runs. A setting with
-    more diverged runs is worse than one with fewer, one without a finite value worse still; of
-    equal ones the first listed is chosen.
+    This is the setting with the best mean validation metric at the end. A setting with more
+    diverged runs is worse than one with fewer, and one without a finite value is worst. Among equal
+    settings, the first is chosen.
 
     Args:
-        trials: Those of one block; their runs have finished.
+        trials: The trials of one block, with finished runs.
     """
     summaries = [[_summary(job) for job in trial.jobs] for trial in trials]
     every = [summary for some in summaries for summary in some]
@@ -115,7 +115,7 @@ def judge(trials: Sequence[Trial]) -> list[Score]:
 
 
 def settle(study: Study, scores: Sequence[Score]) -> Study:
-    """Return the study with the chosen settings among the words of its rows: nothing is tuned."""
+    """Return the study with the chosen settings added to its rows, and nothing to tune."""
     chosen = {score.row: score.words for score in scores if score.chosen}
     rows = tuple(row.with_words(chosen.get(row.tuned_as or row.name, ())) for row in study.rows)
     return replace(study, rows=rows, tuning_seeds=())

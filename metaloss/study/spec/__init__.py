@@ -1,4 +1,4 @@
-"""What a study asks for: its rows and settings, its file, and who trains its runs.
+"""The description of a study: rows, seeds, settings, its YAML file, and its executor.
 
 Imports no other room of ``study``.
 """

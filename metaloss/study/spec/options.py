@@ -1,4 +1,4 @@
-"""How a comparison trains: how many runs at once, and where."""
+"""The options of a comparison."""
 
 from __future__ import annotations
 
@@ -20,19 +20,19 @@ _CHOICE, _OPTION = "hydra/launcher", "hydra.launcher."
 
 @dataclass(frozen=True, kw_only=True)
 class Options:
-    """How to compare.
+    """The options of a comparison.
 
     Attributes:
-        jobs: Runs trained at the same time, each in a process of its own; None: two, or as
-            many as the executor has room for.
-        threads: Threads of each.
-        together: Seeds of a row in one process, as one vectorised program, where its parts allow;
-            None: as the study says. The numbers are those of separate runs, but for rounding.
-        reference: The row that the others are tested against; None: as the study says, else the
-            first static row.
-        metric: What is compared, such as ``"test/error"``; None: the task's own metric.
-        arguments: Further words for every ``metaloss train``, such as ``--plugin FILE.py``.
-        executor: What begins the runs; None: processes of this machine.
+        jobs: The number of runs at the same time, each in its own process; None: two, or as
+            many as the executor can run.
+        threads: The number of threads of each.
+        together: The number of seeds of a row in one vectorised program, if its parts support it;
+            None: as in the study. The results are those of separate runs, up to rounding.
+        reference: The row that the others are tested against; None: as in the study, or the first
+            static row.
+        metric: The metric to compare, such as ``"test/error"``; None: that of the task.
+        arguments: More arguments for every ``metaloss train``, such as ``--plugin FILE.py``.
+        executor: Starts the runs; None: processes of this machine.
     """
 
     jobs: int | None = None

@@ -1,4 +1,4 @@
-"""What a comparison is asked to do: rows, seeds, and what they share."""
+"""The content of a study: rows, seeds, blocks and common arguments."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 
 from metaloss.errors import MetalossError, unknown_name
 
-# The tuning runs lie in a folder of this name, beside the rows' folders.
+# The folder of the tuning runs, next to the folders of the rows.
 TUNING_FOLDER = "tuning"
 
 
@@ -24,7 +24,7 @@ class _Named:
 
     @property
     def slug(self) -> str:
-        """The name as a folder."""
+        """The name of the folder."""
         return re.sub(r"[^\w.]+", "-", self.name.lower()).strip("-.")
 
     def _check(self, where: str, words: Iterable[str]) -> None:
@@ -35,18 +35,18 @@ class _Named:
 
 @dataclass(frozen=True, kw_only=True)
 class Row(_Named):
-    """One line of the table: a name, and the ``KEY=VALUE`` words that make it what it is.
+    """One row of the table: a name and its ``KEY=VALUE`` arguments.
 
     Attributes:
-        name: What people read.
-        overrides: Its words.
-        tune: Settings, each a tuple of further words; in every block the one with the best
-            validation metric is added to the row's words.
-        tuned_as: The row whose chosen setting this one takes; None: none.
+        name: The name in tables and plots.
+        overrides: Its arguments.
+        tune: Settings, each a tuple of more arguments. In every block, the setting with the best
+            validation metric is added to the row.
+        tuned_as: The row whose chosen setting is used; None: none.
 
     Raises:
-        MetalossError: If the name is empty, a word is no ``KEY=VALUE`` or sets what the
-            comparison itself decides, or both ``tune`` and ``tuned_as`` are given.
+        MetalossError: If the name is empty, an argument is not ``KEY=VALUE`` or is set by the
+            comparison itself, or both ``tune`` and ``tuned_as`` are given.
     """
 
     name: str
@@ -64,22 +64,23 @@ class Row(_Named):
             raise MetalossError(f"{where}: has both tune and tuned_as: expected one of them")
 
     def with_words(self, words: Iterable[str]) -> Row:
-        """Return the row with further words, and nothing to tune."""
+        """Return the row with more arguments, and nothing to tune."""
         return Row(name=self.name, overrides=(*self.overrides, *words))
 
 
 @dataclass(frozen=True, kw_only=True)
 class Block(_Named):
-    """What the rows are trained on for one table, such as a task: a name and common words.
+    """A setting for all rows of one table, such as a task: a name and common arguments.
 
     Attributes:
-        name: What people read.
-        overrides: Words for every row; they win over the study's, and a row's own over them.
-        without: Names of rows that do not exist in this block.
+        name: The name in tables and plots.
+        overrides: Arguments for every row. They replace those of the study, and are replaced by
+            those of a row.
+        without: Names of rows that are not in this block.
 
     Raises:
-        MetalossError: If the name is empty, or a word is no ``KEY=VALUE`` or sets what the
-            comparison itself decides.
+        MetalossError: If the name is empty, or an argument is not ``KEY=VALUE`` or is set by the
+            comparison itself.
     """
 
     name: str
@@ -96,23 +97,23 @@ class Study:
     """Rows to train and compare over the same seeds.
 
     Attributes:
-        rows: The lines of the table, in order.
-        seeds: Every row is trained with each; rows are paired by them.
-        common: Words for every row; a row's own words win.
+        rows: The rows of the table, in order.
+        seeds: The seeds of every row; rows are paired by them.
+        common: Arguments for every row, replaced by those of a row.
         reference: The row that the others are tested against; None: the first static one.
-        description: One line for people: the picture's title.
-        blocks: What all rows are trained on, one after the other, such as several tasks; each has
-            a table and tests of its own. None: a single one, without a name.
-        together: Seeds of a row that are trained as one vectorised program, where its parts allow.
-        tuning_seeds: Seeds, none of them in ``seeds``, over which rows with ``tune`` are tuned.
-        groups: Names of blocks by label: they are summarized on their own, beside all blocks.
-        aside: Names of rows that are no rivals of the reference, such as its ablations: the tests
+        description: One line, the title of the plot.
+        blocks: For example several tasks; each has its own table and tests. None: a single block
+            without a name.
+        together: The number of seeds of a row in one vectorised program, if its parts support it.
+        tuning_seeds: Seeds for the tuning of rows with ``tune``, none of them in ``seeds``.
+        groups: Names of blocks by label. Each group has its own summary.
+        aside: Names of rows that are not rivals of the reference, such as its ablations. The tests
             of rivals are not corrected for them, and the summary over blocks leaves them out.
 
     Raises:
-        MetalossError: If there are no rows or seeds, a name or folder occurs twice, the reference
-            is no row, a group or ``aside`` names what is not there, or what is said about tuning
-            cannot be done or would be unequal.
+        MetalossError: If there are no rows or seeds, a name or folder occurs twice, the reference,
+            a group or ``aside`` has an unknown name, or the tuning is not possible or differs
+            between rows.
     """
 
     rows: tuple[Row, ...]
@@ -127,7 +128,7 @@ class Study:
     aside: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        """Check the whole."""
+        """Check the study."""
         if not self.rows:
             raise MetalossError('nothing to compare: give rows, such as --row "online: loss=mlp"')
         if not self.seeds:
@@ -139,7 +140,7 @@ class Study:
             _check_known("reference row", [self.reference], names)
         if not isinstance(self.together, int) or self.together < 1:
             raise MetalossError(f"together={self.together}: expected a number ≥ 1")
-        _check_words(self.common, "the common words")
+        _check_words(self.common, "the common arguments")
         _check_tuning(self)
         for block in self.blocks:
             _check_without(self, block)
@@ -150,7 +151,7 @@ class Study:
         _check_known("aside: row", self.aside, names)
 
     def of_block(self, block: Block) -> Study:
-        """Return one block as a study of its own."""
+        """Return one block as a separate study."""
         title = f"{self.description}: {block.name}" if self.description else block.name
         rows = tuple(row for row in self.rows if row.name not in block.without)
         tuned = any(row.tune for row in rows)
@@ -166,9 +167,9 @@ class Study:
         )
 
     def overrides(self, row: Row, seed: int) -> list[str]:
-        """Return the words of one run; a later word on the same key replaces an earlier one.
+        """Return the arguments of one run. A later one replaces an earlier one with the same key.
 
-        The study itself shows how its runs get on: they have no tracker unless one is asked for.
+        Runs have no tracker by default, because the study shows their progress.
         """
         words = ["tracker=[]", *self.common, *row.overrides, f"seed={seed}"]
         return list({word.partition("=")[0].lstrip("+"): word for word in words}.values())
@@ -187,7 +188,7 @@ def _check_apart(what: str, named: Sequence[Row] | Sequence[Block]) -> None:
     names, slugs = [one.name for one in named], [one.slug for one in named]
     for index, name in enumerate(names):
         if name in names[:index] or slugs[index] in slugs[:index]:
-            raise MetalossError(f"two {what} are called {name!r} (folder {slugs[index]!r})")
+            raise MetalossError(f"two {what} are named {name!r} (folder {slugs[index]!r})")
 
 
 def _check_known(what: str, names: Sequence[str], known: Sequence[str]) -> None:
@@ -199,7 +200,7 @@ def _check_known(what: str, names: Sequence[str], known: Sequence[str]) -> None:
 
 
 def _check_tuning(study: Study) -> None:
-    """Raise unless every tuned row has the same number of settings, and seeds to choose by."""
+    """Raise if tuned rows have different numbers of settings, or there are no tuning seeds."""
     tuned = {row.name: row for row in study.rows if row.tune}
     if study.tuning_seeds and not tuned:
         raise MetalossError("tuning seeds, but no row with settings to tune")
@@ -230,13 +231,13 @@ def _check_tuning(study: Study) -> None:
     both = sorted(set(study.seeds) & set(study.tuning_seeds))
     if both:
         raise MetalossError(
-            f"seed {both[0]} is in the study's seeds and in its tuning seeds: expected other "
-            "seeds to tune by than to compare by"
+            f"seed {both[0]} is in the study's seeds and in its tuning seeds: expected "
+            "different seeds for tuning"
         )
 
 
 def _check_without(study: Study, block: Block) -> None:
-    """Raise unless a block can do without the rows that it leaves out."""
+    """Raise if a block leaves out a row that it needs."""
     where = f"block {block.name!r}"
     kept = [row for row in study.rows if row.name not in block.without]
     for name in block.without:

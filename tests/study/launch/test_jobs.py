@@ -57,7 +57,7 @@ def test_a_run_with_another_config_is_never_reused(tmp_path, runs):
     job = plan_jobs(study(CE, seeds=(0,)), tmp_path)[0]
     runs.write_run(job.folder, [*job.overrides, "inner.lr=0.5"])
     with pytest.raises(
-        MetalossError, match=r"was trained with inner\.lr=0\.5, asked for is inner.lr=0.1"
+        MetalossError, match=r"was trained with inner\.lr=0\.5; expected inner.lr=0.1"
     ):
         plan_jobs(study(CE, seeds=(0,)), tmp_path)
 
@@ -65,9 +65,7 @@ def test_a_run_with_another_config_is_never_reused(tmp_path, runs):
 def test_a_run_of_another_part_says_so_first(tmp_path, runs):
     job = plan_jobs(study(CE, seeds=(0,)), tmp_path)[0]
     runs.write_run(job.folder, ["schedule=online", "loss=mlp", *COMMON, "tracker=[]", "seed=0"])
-    with pytest.raises(
-        MetalossError, match=r"loss\.name=mlp, asked for .*=cross_entropy \(and \d+"
-    ):
+    with pytest.raises(MetalossError, match=r"loss\.name=mlp; expected .*=cross_entropy \(and \d+"):
         plan_jobs(study(CE, seeds=(0,)), tmp_path)
 
 
@@ -85,7 +83,7 @@ def test_a_run_without_a_summary_is_unfinished(tmp_path, runs):
 def test_a_strangers_folder_is_left_alone(tmp_path):
     (tmp_path / "ce" / "seed0").mkdir(parents=True)
     (tmp_path / "ce" / "seed0" / "thesis.tex").touch()
-    with pytest.raises(MetalossError, match="is no run's folder"):
+    with pytest.raises(MetalossError, match="is not the folder of a run"):
         plan_jobs(study(CE, seeds=(0,)), tmp_path)
 
 

@@ -91,7 +91,7 @@ def test_the_same_call_again_trains_nothing_and_writes_the_same(tmp_path, whole,
     assert train.calls == []
     assert again.tables == found.tables
     assert {file: file.read_bytes() for file in before} == before
-    assert "8 of 8 tuning runs are here already" in console.file.getvalue()
+    assert "8 of 8 tuning runs are finished already" in console.file.getvalue()
 
 
 def test_other_seeds_change_the_final_runs_alone(tmp_path, whole, console, monkeypatch):
@@ -147,7 +147,7 @@ def test_a_search_without_a_sound_setting_is_noted(tmp_path, runs, console):
 def test_a_run_of_another_setting_is_never_reused(tmp_path, whole, console):
     _, train = whole
     lower = replace(CE, tune=(("inner.lr=0.02",), HIGH))
-    with pytest.raises(MetalossError, match=r"was trained with inner\.lr=0\.01, asked for"):
+    with pytest.raises(MetalossError, match=r"was trained with inner\.lr=0\.01; expected"):
         compare(replace(BLOCKS, rows=(lower, GCE, PLAIN)), tmp_path, train=train, console=console)
 
 

@@ -33,7 +33,7 @@ def test_a_cut_last_line_is_left_out_with_a_note(folder):
     path.write_bytes(path.read_bytes()[:-30])
     run = read_run(folder)
     assert run.journal == whole.journal[:-1]
-    assert any("the last line is cut or damaged" in note for note in run.notes)
+    assert any("the last line is incomplete or damaged" in note for note in run.notes)
 
 
 def test_damage_in_the_middle_costs_one_line(folder):
@@ -45,8 +45,8 @@ def test_damage_in_the_middle_costs_one_line(folder):
     run = read_run(folder)
     assert len(run.journal) == len(lines) - 2
     assert [note.rsplit(":", 1)[1] for note in run.notes] == [
-        " line 4 is cut or damaged; skipped",
-        " line 6 is cut or damaged; skipped",
+        " line 4 is incomplete or damaged; skipped",
+        " line 6 is incomplete or damaged; skipped",
     ]
 
 
@@ -95,7 +95,7 @@ def test_curves_whose_lengths_differ_are_skipped(folder):
 
 
 def test_a_folder_without_a_run_is_refused(tmp_path):
-    with pytest.raises(MetalossError, match=r"is no run's folder"):
+    with pytest.raises(MetalossError, match=r"is not the folder of a run"):
         read_run(tmp_path)
 
 

@@ -68,7 +68,7 @@ def test_a_rows_words_win_over_the_common_ones_and_the_seed_comes_last():
     [
         ({"rows": ()}, "nothing to compare"),
         ({"seeds": ()}, "no seeds"),
-        ({"rows": (Row(name="a b"), Row(name="A, b"))}, "two rows are called 'A, b'"),
+        ({"rows": (Row(name="a b"), Row(name="A, b"))}, "two rows are named 'A, b'"),
         ({"reference": "onlin"}, "unknown reference row 'onlin': did you mean 'online'"),
         ({"common": ("steps",)}, "expected KEY=VALUE"),
         ({"aside": ("onlin",)}, "unknown aside: row 'onlin': did you mean 'online'"),
