@@ -18,7 +18,7 @@ def predict(
         Path, typer.Option("--out", metavar="FILE.csv", help="Where to write the predictions.")
     ],
     force: Annotated[
-        bool, typer.Option("--force", help="Predict by a run that ended as diverged, too.")
+        bool, typer.Option("--force", help="Predict even if the run has diverged.")
     ] = False,
     plugin: Plugins = None,
 ) -> int:

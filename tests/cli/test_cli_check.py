@@ -70,4 +70,4 @@ def test_plot_names_its_files(cli, monkeypatch, tmp_path):
 def test_plot_of_no_run_is_one_line_and_2(cli, tmp_path):
     status, _, err = cli("plot", tmp_path)
     assert status == 2
-    assert err.startswith(f"metaloss: error: {tmp_path} is no run's folder")
+    assert err.startswith(f"metaloss: error: {tmp_path} is not the folder of a run")

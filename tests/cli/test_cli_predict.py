@@ -41,7 +41,7 @@ def test_what_is_wrong_is_said_in_one_line_and_nothing_is_written(run, tmp_path,
     assert "No such file or directory" in refused(run, new, "--out", out)
     new.write_text("x\n1\n")
     assert "no column z; expected the columns that the run" in refused(run, new, "--out", out)
-    assert "is no run's folder" in refused(tmp_path, new, "--out", out)
+    assert "is not the folder of a run" in refused(tmp_path, new, "--out", out)
     assert not out.exists()
     out.write_text("mine")
     assert refused(run, new, "--out", out).endswith("exists already: choose another file")
@@ -56,7 +56,7 @@ def test_a_run_that_diverged_must_be_forced(run, tmp_path, capsys):
     summary.write_text(json.dumps({**json.loads(content), "status": "diverged"}))
     try:
         assert main(["predict", str(run), str(new), "--out", str(out)]) == 2
-        assert "the run ended as diverged" in capsys.readouterr().err
+        assert "the run has diverged" in capsys.readouterr().err
         assert main(["predict", str(run), str(new), "--out", str(out), "--force"]) == 0
     finally:
         summary.write_text(content)

@@ -164,7 +164,7 @@ def test_of_two_runs_that_begin_in_one_folder_one_is_refused_and_the_other_is_wh
     for thread in threads:
         thread.join()
     (message,) = [one for one in ended if isinstance(one, str)]
-    assert "another run begins in it right now" in message or "is not empty" in message
+    assert "another run is just beginning in it" in message or "is not empty" in message
     assert endings(folder) == whole
 
 

@@ -147,7 +147,7 @@ REFUSED = {
     ),
     "searches": (
         lambda: {"words": _searching()},
-        "meta_optimizer=draws searches by itself",
+        "meta_optimizer=draws is a search",
     ),
     "numbered": (lambda: {"words": ["device=cuda:0"]}, "needs its own device"),
     "compiled": (lambda: {"words": ["compile=on"]}, "in several processes cannot be compiled"),

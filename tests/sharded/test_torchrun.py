@@ -92,7 +92,7 @@ def test_ctrl_c_reaches_every_process_and_is_answered_once(tmp_path):
         process.terminate()
         process.communicate()
     (line,) = said(err)
-    assert line.startswith("metaloss: interrupted: a checkpoint was written; go on with ")
+    assert line.startswith("metaloss: interrupted: a checkpoint was written; continue with ")
     assert list((tmp_path / "run" / "checkpoints").iterdir())
     assert not (tmp_path / "run" / "summary.json").exists()
 

@@ -1,4 +1,4 @@
-"""A run as users know it: begun, resumed, of many seeds, with its folder and summary.
+"""Runs: how they begin, are resumed and end, with their folder and summary.
 
 May import every other room but ``learner``.
 """

@@ -1,4 +1,4 @@
-"""A finished run, read back from its folder."""
+"""Loads a finished run from its folder."""
 
 from __future__ import annotations
 
@@ -19,23 +19,23 @@ from metaloss.losses.export import DESCRIPTION, load_loss
 
 
 def load_run(folder: str | Path, *, model: nn.Module | None = None, diverged: bool = False) -> Run:
-    """Return a finished run from its folder, wherever that was moved to.
+    """Return a finished run from its folder, which may have been moved.
 
     Args:
-        folder: The run's.
-        model: Your own model, where the run was made with it. It is not changed.
-        diverged: Return also a run that ended as diverged; its model predicts nonsense.
+        folder: The folder of the run.
+        model: Your own model, if the run was made with one. It is not changed.
+        diverged: Whether to return a run that has diverged; its predictions are useless.
 
     Raises:
-        MetalossError: If the folder holds no finished run, is damaged or of a newer version.
+        MetalossError: If the folder has no finished run, is damaged or of a newer version.
 
     Example:
         >>> import tempfile
         >>> from metaloss import train
         >>> run = train(["steps=5", "start.steps=5", "tracker=[]", f"output={tempfile.mkdtemp()}"])
         >>> again = load_run(run.folder)
-        >>> pictures = [[[[0.0] * 8] * 8]]
-        >>> again.predict(pictures).equals(run.predict(pictures))
+        >>> images = [[[[0.0] * 8] * 8]]
+        >>> again.predict(images).equals(run.predict(images))
         True
     """
     folder = Path(folder)
@@ -49,8 +49,8 @@ def load_run(folder: str | Path, *, model: nn.Module | None = None, diverged: bo
         raise MetalossError(f"{folder / SUMMARY} is of another version: {error}") from error
     if summary.status == "diverged" and not diverged:
         raise MetalossError(
-            f"{folder}: the run ended as diverged, and its model predicts nonsense; --force, or "
-            "diverged=True in Python, takes it all the same"
+            f"{folder}: the run has diverged, so that its predictions are useless; use --force, or "
+            "diverged=True in Python, to load it anyway"
         )
     trained = load_model(folder, load_pipeline(folder), model)
     loss = load_loss(folder) if (folder / DESCRIPTION).exists() else None
@@ -62,11 +62,11 @@ def predict_file(run: Run, rows: Path, out: Path) -> Any:
 
     Args:
         run: A finished run.
-        rows: A file as the task reads it.
-        out: A CSV file: where each row is from, and what :meth:`Run.predict` returns.
+        rows: A file in the format of the task.
+        out: A CSV file with the place of each row and the result of :meth:`Run.predict`.
 
     Raises:
-        MetalossError: If the rows cannot be read; nothing is written then.
+        MetalossError: If the rows cannot be read. Then nothing is written.
     """
     inputs, places = run.pipeline.read(rows)
     table = run.pipeline.predictions(outputs_for(run.folder, run.model, inputs))

@@ -1,4 +1,4 @@
-"""Runs from their folders to their results: a group, of which a single run is the smallest."""
+"""Trains the runs of a group, or a single run, and writes their results."""
 
 from __future__ import annotations
 
@@ -31,12 +31,12 @@ from metaloss.tracking.fanout import Fanout
 
 @dataclass(frozen=True, kw_only=True)
 class Before:
-    """Where a run goes on from.
+    """The place from which a run is resumed.
 
     Attributes:
-        content: A checkpoint's; None if training has not begun.
-        saved: A checkpoint's of the search before training, where there is one.
-        messages: What is to be said of it.
+        content: The content of a checkpoint; None if training has not begun.
+        saved: The content of a checkpoint of the search; None without one.
+        messages: Messages for the user.
     """
 
     content: Mapping[str, Any] | None = None
@@ -44,7 +44,7 @@ class Before:
     messages: Sequence[str] = ()
 
     def place(self, setup: Setup) -> tuple[int, str, int] | None:
-        """Return the step to go on from, its phase and the step in it; None if the run begins."""
+        """Return the step to resume from, its phase and the step in it; None for a new run."""
         if self.content is None:
             done = None if self.saved is None else len(self.saved["told"])
             return None if done is None else (done, "offline", done)
@@ -59,9 +59,9 @@ class Member:
     """A run of a group, or a single one.
 
     Attributes:
-        made: What it is made of.
-        before: Where it goes on from.
-        new: Whether its folder is still to be written.
+        made: The result of `made_of`.
+        before: The place to resume from.
+        new: Whether its folder must be written.
     """
 
     setup: Setup
@@ -73,7 +73,7 @@ class Member:
 
 
 def trackers_of(config: RunConfig, count: int, ranks: Ranks) -> list[Fanout]:
-    """Return every run's trackers: those that people watch listen to the first run alone."""
+    """Return the trackers of each run. Interactive trackers get only the first run."""
     watched = {name for name in config.tracker if _once(name)}
     others = {name: options for name, options in config.tracker.items() if name not in watched}
     configs = [config] + [replace(config, tracker=others)] * (count - 1)
@@ -90,11 +90,11 @@ def go(
     plugins: Mapping[str, str] | None,
     group: Path | None,
 ) -> list[Run]:
-    """Train the members to their ends, and write what remains of each.
+    """Train the members to the end, and write their results.
 
     Args:
-        members: They stand at the same place.
-        interrupt: Tells of Ctrl-C.
+        members: The runs, all at the same step.
+        interrupt: Whether Ctrl-C was pressed.
         plugins: SHA-256 by file name.
         group: The folder of a group; None for a single run.
     """
@@ -115,7 +115,7 @@ def go(
             loop.train(trainers, interrupt, group or first.folder)
         runs = []
         for one, trainer in zip(members, trainers, strict=True):
-            # A member's share of the time that all took together.
+            # The member's share of the total time.
             seconds = trainer.recorder.seconds() / len(members)
             run, files = write_results(trainer, one.folder, seconds)
             one.fanout.handle(RunFinished(summary=run.summary.as_dict(), files=files))
@@ -124,11 +124,11 @@ def go(
 
 
 def _opened(one: Member, plugins: Mapping[str, str] | None) -> tuple[Setup, Recorder]:
-    """Write what a member's folder begins with, or what changes in it; open its journal."""
+    """Write the first files of a member's folder, or update them; open its journal."""
     if one.new:
         setup = open_folder(one.setup, one.folder, plugins, one.made)
         return setup, open_recorder(setup, one.folder, one.fanout)
-    # Refuses a journal that does not fit the checkpoint: before anything is overwritten.
+    # Raises if the journal does not fit the checkpoint, before anything is overwritten.
     keep = one.before.content or one.before.saved
     recorder = open_recorder(one.setup, one.folder, one.fanout, keep)
     try:
@@ -148,7 +148,7 @@ def _announce(one: Member, setup: Setup, recorder: Recorder, group: Path | None)
 
 
 def _begin(members: Sequence[Member], trainers: Sequence[Trainer]) -> None:
-    """Put every trainer where its run stands; φ of many starts in one program where it can."""
+    """Restore or start every trainer. If possible, φ starts in one program for all."""
     if members[0].before.content is not None:
         for one, trainer in zip(members, trainers, strict=True):
             assert one.before.content is not None, "members stand at the same place"

@@ -1,4 +1,4 @@
-"""What a run begins with: its folder, its trackers, its first event."""
+"""The beginning of a run: its folder, its trackers, its first event."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ Made = Mapping[str, Any]
 
 
 def check_empty(folder: Path) -> None:
-    """Raise if a new run would write over something.
+    """Raise if a new run would overwrite files.
 
-    The files that a killed run leaves before its ``config.yaml`` do not count.
+    Files of a run that was killed before it wrote ``config.yaml`` are ignored.
     """
     try:
         taken = folder.exists() and (not folder.is_dir() or not has_nothing(folder))
@@ -43,10 +43,10 @@ def check_empty(folder: Path) -> None:
 
 @contextmanager
 def claimed(folder: Path, ranks: Ranks = ALONE) -> Iterator[None]:
-    """Make a new run's folder, and keep other runs from beginning in it while the block lasts.
+    """Make the folder of a new run, and lock it against other new runs inside the block.
 
     Raises:
-        MetalossError: If it is not empty, cannot be written, or another process has it.
+        MetalossError: If it is not empty, cannot be written, or is locked by another process.
     """
     if not ranks.leads:
         yield
@@ -59,7 +59,7 @@ def claimed(folder: Path, ranks: Ranks = ALONE) -> Iterator[None]:
         raise MetalossError(f"output={folder} cannot be written: {reason(error)}") from error
     try:
         _lock(number, folder)
-        # Another run may have begun in it before it was ours, and ended.
+        # Another run may have begun and ended in it before we had the lock.
         check_empty(folder)
         yield
     finally:
@@ -71,28 +71,28 @@ def _lock(number: int, folder: Path) -> None:
         fcntl.flock(number, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError as error:
         raise MetalossError(
-            f"output={folder}: another run begins in it right now: choose another folder"
+            f"output={folder}: another run is just beginning in it: choose another folder"
         ) from error
     except OSError:
-        pass  # a file system that locks no folders: the journal's own lock remains
+        pass  # a file system without locks for folders; the lock of the journal remains
 
 
 def open_folder(setup: Setup, folder: Path, plugins: Mapping[str, str] | None, made: Made) -> Setup:
-    """Write what a new run's folder begins with; return the setup that knows its folder."""
-    # One of many seeds can go on alone: its configuration is that of a single run.
+    """Write the first files of a new run's folder; return the setup with this folder."""
+    # One of many seeds can be resumed alone, so its config is that of a single run.
     setup = replace(setup, config=replace(setup.config, output=str(folder), seeds=1))
     if not setup.ranks.leads:
         return setup
     folder.mkdir(parents=True, exist_ok=True)
     write_json(folder / PLUGINS, dict(plugins or {}))
     write_json(folder / MADE_OF, made)
-    # Last: a folder with a configuration is a run that can go on.
+    # Last, because a folder with a config is a run that can be resumed.
     write_atomically(folder / CONFIG, to_yaml(setup.config).encode())
     return setup
 
 
 def reopen_folder(setup: Setup, folder: Path, plugins: Mapping[str, str] | None) -> None:
-    """Write what changes in a run's folder when the run goes on."""
+    """Update the folder of a run that is resumed."""
     if not setup.ranks.leads:
         return
     write_atomically(folder / CONFIG, to_yaml(setup.config).encode())
@@ -104,10 +104,10 @@ def reopen_folder(setup: Setup, folder: Path, plugins: Mapping[str, str] | None)
 
 
 def changed_plugins(folder: Path, plugins: Mapping[str, str] | None) -> list[str]:
-    """Return a message for each of the user's files that is not as it was in the run so far."""
+    """Return a message for each of the user's files that has changed since the run began."""
     before = {Path(path).name: found for path, found in read_json(folder / PLUGINS).items()}
     return [
-        f"the plugin {path} is not as it was when the run began (its SHA-256 differs)"
+        f"the plugin {path} has changed since the run began (its SHA-256 differs)"
         for path, found in (plugins or {}).items()
         if before.get(Path(path).name, found) != found
     ]
@@ -137,9 +137,9 @@ def started(
 def open_recorder(
     setup: Setup, folder: Path, fanout: Fanout, keep: Mapping[str, Any] | None = None
 ) -> Recorder:
-    """Return what keeps a run's numbers: files in process 0, nothing in the others.
+    """Return the recorder of a run: it writes files in process 0, and nothing in the others.
 
-    ``keep``: a checkpoint. All processes return when process 0 has its own.
+    ``keep``: a checkpoint. All processes wait until process 0 has its recorder.
     """
     if setup.ranks.leads:
         recorder = Recorder(folder, fanout.handle, keep)
@@ -150,9 +150,9 @@ def open_recorder(
 
 
 def open_trackers(config: RunConfig, ranks: Ranks = ALONE) -> Fanout:
-    """Make the trackers: before anything is written, since one may refuse its options.
+    """Make the trackers, before anything is written, because a tracker may refuse its options.
 
-    Of many processes, process 0 alone has any.
+    Only process 0 has trackers.
     """
     return Fanout(
         {
@@ -164,7 +164,7 @@ def open_trackers(config: RunConfig, ranks: Ranks = ALONE) -> Fanout:
 
 
 def default_folder(setups: Sequence[Setup]) -> str:
-    """Return a name for the folder of a run, or of a group: what it is, and when it began."""
+    """Return a name for the folder of a run or a group, with its parts and its start time."""
     config = setups[0].config
     parts = (setups[0].task.name, config.model.name, config.loss.name, config.schedule.name)
     more = f"-and-{len(setups) - 1}-more" if len(setups) > 1 else ""

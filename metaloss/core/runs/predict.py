@@ -1,4 +1,4 @@
-"""A trained model and rows that it has not seen."""
+"""Predictions of a trained model."""
 
 from __future__ import annotations
 
@@ -31,11 +31,11 @@ MODEL = "model.safetensors"
 def outputs_for(folder: Path, model: nn.Module, inputs: Tensor) -> Tensor:
     """Return a run's raw outputs (B, C, *) in evaluation mode, on the CPU.
 
-    They are computed as the run evaluates: on its device if that is here, in its precision, as many
-    rows at once. The run's own test rows, all together, give its own numbers to the last bit.
+    They are computed as in the evaluation of the run: on its device (if available), in its
+    precision, with the same block size. All test rows of the run give the same values, bit for bit.
 
     Args:
-        folder: The run's.
+        folder: The folder of the run.
         model: The trained model.
         inputs: (B, ...), encoded.
     """
@@ -53,7 +53,7 @@ def outputs_for(folder: Path, model: nn.Module, inputs: Tensor) -> Tensor:
 
 
 def load_model(folder: Path, pipeline: FittedPipeline, model: nn.Module | None) -> nn.Module:
-    """Return the trained model of a run; ``model``: the user's own, where it was made with one.
+    """Return the trained model of a run. ``model`` is the user's model, if the run has one.
 
     Raises:
         MetalossError: If the weights are missing or damaged, or do not fit the model.
@@ -78,7 +78,7 @@ def _built(folder: Path, pipeline: FittedPipeline) -> nn.Module:
         raise MetalossError(
             f"{folder}: the run trained a model of your own: metaloss.load_run(folder, model=...)"
         )
-    # A task or a loss of the user's own is not needed for a prediction.
+    # A prediction does not need the user's task or loss.
     stand_ins = {"task": "digits", "loss": "mlp"}
     own = [group for group in stand_ins if _name(content.get(group)) == CUSTOM]
     words = [f"{group}={stand_ins[group]}" for group in own]

@@ -1,4 +1,4 @@
-"""What is checked before many processes train one run."""
+"""Checks before several processes train one run."""
 
 from __future__ import annotations
 
@@ -14,29 +14,29 @@ from metaloss.core.storage.digests import digest
 from metaloss.errors import MetalossError, UnsupportedError
 from metaloss.inner.sharded import ShardedProblem
 
-# Largest difference between outputs of the whole batch and of its shares, as a fraction of the
-# largest output. Rounding stays below it (convolutions in TF32 included); rows that depend on each
-# other are far above.
+# The largest allowed difference between outputs of a batch and of its parts, relative to the
+# largest output. Rounding errors are smaller (also in TF32), errors of dependent rows are much
+# larger.
 _TOLERANCE = {Precision.fp32: 0.02, Precision.bf16: 0.1}
 
 
 def check_processes(setup: Setup, place: int | None = None) -> None:
-    """Raise, in every process, unless the processes can train this run.
+    """Raise in every process if the processes cannot train this run.
 
     Args:
-        setup: The run, as this process sees it.
-        place: The step that it goes on from, None if it begins.
+        setup: The run in this process.
+        place: The step that it is resumed from; None for a new run.
 
     Raises:
-        MetalossError: If the processes differ in what they are given, or a batch has too few rows.
-        UnsupportedError: If the run cannot be spread over processes; it says why.
+        MetalossError: If the processes have different inputs, or a batch has too few rows.
+        UnsupportedError: If the run cannot be split over processes; with the reason.
     """
     ranks = setup.ranks
     if ranks.size == 1:
         return
     if setup.search is not None:
         raise UnsupportedError(
-            f"meta_optimizer={setup.config.meta_optimizer.name} searches by itself and cannot be "
+            f"meta_optimizer={setup.config.meta_optimizer.name} is a search, which cannot be "
             f"done by {ranks.size} processes: search with one (and workers=N), then train with "
             "loss=load"
         )
@@ -54,7 +54,7 @@ def check_processes(setup: Setup, place: int | None = None) -> None:
 
 
 def _seen(setup: Setup) -> dict[str, str]:
-    """Return a digest of everything that must be the same in every process, by name."""
+    """Return digests of everything that must be the same in every process, by name."""
     task, module = setup.task, setup.problem.model
     rows = {
         f"{split}/{name}": values

@@ -1,4 +1,4 @@
-"""What a finished run leaves: the model, the learned loss, the summary."""
+"""The results of a finished run: the model, the learned loss, the summary."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ class Run:
     """A finished run.
 
     Attributes:
-        folder: Where its files are.
-        summary: What the run came to; ``summary.json`` holds the same.
+        folder: The folder with its files.
+        summary: The results of the run, as in ``summary.json``.
         model: The trained model, on the CPU.
-        loss: The learned loss, on the CPU; None where a run was loaded whose loss has no
+        loss: The learned loss, on the CPU; None for a loaded run whose loss has no
             registered name.
     """
 
@@ -52,27 +52,27 @@ class Run:
         """Return a DataFrame of predictions for new rows.
 
         Args:
-            rows: As the task's were before anything was fitted: a DataFrame with the columns of a
-                table, or an array or a tensor (B, ...).
+            rows: Rows in the form of the task's data: a DataFrame with the same columns, or an
+                array or tensor (B, ...).
 
         Returns:
             ``class`` and the probability ``p(NAME)`` of each class; or ``value``, in the units of
             the target.
 
         Raises:
-            MetalossError: If the rows lack a column, or are of another shape.
+            MetalossError: If a column is missing, or the shape is wrong.
         """
         return self.pipeline.predictions(self.outputs(rows))
 
     def journal(self) -> list[dict[str, Any]]:
-        """Return every journal line, oldest first."""
+        """Return all lines of the journal, oldest first."""
         return read_rows(self.folder / JOURNAL)
 
 
 def write_results(trainer: Trainer, folder: Path, seconds: float) -> tuple[Run, dict[str, Path]]:
     """Write the model, the loss and, last, the summary; return the run and its files by role.
 
-    ``seconds``: what the run took.
+    ``seconds``: the duration of the run.
     """
     setup, state = trainer.setup, trainer.state
     model = setup.problem.model.module_with(state.inner.params, state.inner.buffers)
@@ -101,21 +101,21 @@ def write_results(trainer: Trainer, folder: Path, seconds: float) -> tuple[Run, 
     if setup.ranks.leads:
         for path, content in contents.items():
             write_atomically(path, content)
-        # Last: a folder with a summary is a finished run.
+        # Last, because a folder with a summary is a finished run.
         write_json(folder / SUMMARY, summary.as_dict())
-    # No process says that the run is done before its files are there.
+    # All processes wait until the files are written.
     setup.ranks.any(False)
     return Run(folder=folder, summary=summary, model=model, loss=loss), files
 
 
 def export_run(folder: Path, out: Path) -> list[Path]:
-    """Copy a run's learned loss to a folder of its own; return the files written.
+    """Copy the learned loss of a run to another folder; return the files written.
 
-    A loss that is a formula is written down as well: ``criterion.py`` is the same loss for a
-    program without metaloss, ``formula.tex`` is for people.
+    If the loss is a formula, there are also ``criterion.py``, the same loss for programs without
+    metaloss, and ``formula.tex``.
 
     Raises:
-        MetalossError: If there is no whole loss in ``folder``, or ``out`` holds one already.
+        MetalossError: If there is no undamaged loss in ``folder``, or ``out`` has one already.
     """
     loss = load_loss(folder)
     contents = {name: (folder / name).read_bytes() for name in (WEIGHTS, DESCRIPTION)}

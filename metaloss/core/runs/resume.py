@@ -1,4 +1,4 @@
-"""Runs that go on: which of a folder's, from where, and whether they are still the same."""
+"""Resumes runs: which runs of a folder, from which step, and whether their parts have changed."""
 
 from __future__ import annotations
 
@@ -51,21 +51,20 @@ def resume_runs(
     model: nn.Module | None = None,
     loss: LearnedLoss | None = None,
 ) -> list[Run]:
-    """Go on with a run, or with the unfinished runs of a group; see :func:`metaloss.resume_run`.
+    """Resume a run, or the unfinished runs of a group; see :func:`metaloss.resume_run`.
 
     Args:
-        folder: The run's, or the group's.
-        changes: What replaces the configuration's ``steps``, ``tracker`` or ``device``; None does
-            not.
+        folder: The folder of the run or the group.
+        changes: New values of ``steps``, ``tracker`` or ``device``; None: unchanged.
         plugins: SHA-256 by file name.
-        task: The user's own objects, where the run was made with them (also model and loss).
-        model: As above.
-        loss: As above.
+        task: The user's task, if the run was made with one.
+        model: The user's model, likewise.
+        loss: The user's loss, likewise.
     """
     folder, many = Path(folder), is_group(Path(folder))
     changes = {name: value for name, value in changes.items() if value is not None}
     if many:
-        refuse_several(f"--resume {folder}", "go on with one of its seeds, or in one process")
+        refuse_several(f"--resume {folder}", "resume one of its seeds, or use one process")
     found = members_of(folder)
     if not found:
         raise MetalossError(f"--resume {folder}: there is no run in it (no config.yaml)")
@@ -80,10 +79,10 @@ def resume_runs(
     first = next(iter(configs.values()))
     with joined(first.device) as ranks, told():
         if ranks.size > 1:
-            # One process may have chosen to compile.
+            # A single process may have decided to compile.
             configs = {path: replace(one, compile=Compile.auto) for path, one in configs.items()}
         setups = [
-            # A model's frozen weights may have to be replaced.
+            # The frozen weights of the model may be replaced.
             prepare(one, task=task, model=copy.deepcopy(model), loss=loss, ranks=ranks)
             for one in configs.values()
         ]
@@ -104,13 +103,13 @@ def resume_runs(
                 before = replace(before, messages=messages)
                 members.append(replace(one, made=known, before=before))
             begun = members[0].before.place(setups[0])
-            # All processes have read the folder when this returns: process 0 may write in it.
+            # After this all processes have read the folder, so that process 0 may write in it.
             check_processes(setups[0], begun and begun[0])
             return go(members, interrupt, plugins, folder if many else None)
 
 
 def _config(source: Path, folder: Path, own: Mapping[str, Any]) -> RunConfig:
-    """Return the configuration of a run in ``folder`` as the one in ``source`` left it."""
+    """Return the config of a run in ``source``, with ``folder`` as its output."""
     words = in_place_of_custom(source, **own)
     config = without_compiler(compose(words, source / CONFIG))
     return replace(with_custom(config, **own), output=str(folder))
@@ -119,10 +118,10 @@ def _config(source: Path, folder: Path, own: Mapping[str, Any]) -> RunConfig:
 def _finished(
     folder: Path, found: Sequence[Path], steps: int | None, missing: Mapping[Path, int]
 ) -> list[Path]:
-    """Return the runs that are finished, unless more steps are asked for.
+    """Return the finished runs, unless there are more steps now.
 
     Raises:
-        MetalossError: If there is nothing left to do.
+        MetalossError: If all runs are finished.
     """
     done = {path: steps_of_finished(path) for path in found}
     done = {path: n for path, n in done.items() if n is not None and (steps is None or steps <= n)}
@@ -130,19 +129,19 @@ def _finished(
         most = max(number for number in done.values() if number is not None)
         which = "the run is" if found == [folder] else f"all {len(found)} runs in it are"
         raise MetalossError(
-            f"--resume {folder}: {which} finished, with {most} steps; to go on, ask for more: "
+            f"--resume {folder}: {which} finished, with {most} steps; to continue, use more steps: "
             f"steps={2 * max(most, 1)}"
         )
     return list(done)
 
 
 def _group(found: Sequence[Path]) -> Any:
-    """Return the first seed of a group and how many there are; None: of a run by itself."""
+    """Return the first seed of a group and the number of seeds; None for a single run."""
     return read_json(found[0] / MADE_OF).get("group")
 
 
 def _missing(folder: Path, found: Sequence[Path]) -> dict[Path, int]:
-    """Return the runs that a group was killed before making, with their seeds."""
+    """Return the runs that a killed group has not begun, with their seeds."""
     group = None if found == [folder] else _group(found)
     if group is None:
         return {}
@@ -151,17 +150,17 @@ def _missing(folder: Path, found: Sequence[Path]) -> dict[Path, int]:
 
 
 def _befores(folder: Path, setups: Mapping[Path, Setup]) -> dict[Path, Before]:
-    """Return where each run goes on from: the same place for all but those that ended early.
+    """Return the place from which each run is resumed: the same for all that have not ended early.
 
     Raises:
-        MetalossError: If there is no place that all of them saved.
+        MetalossError: If there is no step with a checkpoint of every run.
     """
     newest = {path: _newest(path, setup) for path, setup in setups.items()}
     places = [_steps_done(one.content) for one in newest.values()]
     begins = None in places
     if begins and any(places):
         raise MetalossError(
-            f"--resume {folder}: not every run in it has a checkpoint; go on with one at a time"
+            f"--resume {folder}: not every run in it has a checkpoint; resume one at a time"
         )
     if begins:
         return {path: replace(one, content=None) for path, one in newest.items()}
@@ -178,7 +177,7 @@ def _newest(path: Path, setup: Setup) -> Before:
     """Return a run's newest checkpoint, and that of its search.
 
     Raises:
-        MetalossError: If the run had got further than its start, and has none to go on from.
+        MetalossError: If training has begun, but there is no checkpoint.
     """
     content, messages = checkpoint.load_newest(path / CHECKPOINTS, setup.device)
     saved, more = search.load(path, setup.device) if setup.search else (None, [])
@@ -188,7 +187,7 @@ def _newest(path: Path, setup: Setup) -> Before:
     if any(row["phase"] != "start" and row["phase_step"] > 0 for row in rows):
         raise MetalossError(
             f"--resume {path}: its journal goes to step {rows[-1]['step']}, but there is no "
-            f"checkpoint to go on from; start a new run with --config {path / CONFIG} "
+            f"checkpoint; start a new run with --config {path / CONFIG} "
             "output=ANOTHER"
         )
     return Before(content=content, saved=saved, messages=messages)
@@ -217,17 +216,17 @@ def _ended_early(content: Mapping[str, Any] | None, setup: Setup) -> bool:
 
 
 def _steps_done(content: Mapping[str, Any] | None) -> int | None:
-    """Return how many steps were done when a checkpoint was written."""
+    """Return the number of steps before a checkpoint."""
     return None if content is None else int(sum(content["progress"]))
 
 
 def _as_it_was(
     setup: Setup, folder: Path, content: Mapping[str, Any] | None
 ) -> tuple[Mapping[str, Any], list[str]]:
-    """Give a run that goes on its frozen weights; return what it is made of, and messages.
+    """Restore the frozen weights of a resumed run; return the result of `made_of`, and messages.
 
     Raises:
-        MetalossError: If its rows, model or loss are not those that it was made with.
+        MetalossError: If its rows, model or loss have changed.
     """
     expected = (content or {}).get("made_of") or read_json(folder / MADE_OF)
     messages = compare(str(folder), setup, expected, content)

@@ -1,4 +1,4 @@
-"""Runs from their config to their folders: what ``metaloss train`` and ``metaloss.train`` do."""
+"""Trains runs: ``metaloss train`` and ``metaloss.train``."""
 
 from __future__ import annotations
 
@@ -37,25 +37,25 @@ def train(
     model: nn.Module | None = None,
     loss: LearnedLoss | None = None,
 ) -> Run | Any:  # a list for many seeds, whose attributes a union would refuse
-    """Train a model while learning its loss: what ``metaloss train`` does.
+    """Train a model and learn its loss, as ``metaloss train`` does.
 
-    With ``seeds=N`` this trains N runs that differ in their seed alone, in one vectorised program.
-    Each has the numbers that it would have alone, but for rounding, and a folder of its own:
-    ``output/seed0``, ``output/seed1`` and so on, from ``seed`` on.
+    With ``seeds=N`` this trains N runs that differ only in their seed, in one vectorised program.
+    Each has the same results as alone, up to rounding, and its own folder: ``output/seed0``,
+    ``output/seed1`` and so on, beginning with ``seed``.
 
     Args:
-        config: The command line's words (``["schedule=online", "inner.lr=0.1"]``) or a mapping of
-            the same keys (``{"schedule": "online", "inner.lr": 0.1}``).
+        config: The arguments of the command line (``["schedule=online", "inner.lr=0.1"]``), or a
+            mapping of the same keys (``{"schedule": "online", "inner.lr": 0.1}``).
         task: Your own data, from :func:`metaloss.task_from_data`, instead of a registered task.
-        model: Your own module; training begins with its current weights. It is not changed:
-            the trained one is in the result.
+        model: Your own module; training begins with its current weights. It is not changed; the
+            result has the trained copy.
         loss: Your own loss instead of a registered one. It is not changed either.
 
     Returns:
         The finished :class:`metaloss.Run`; with ``seeds=N``, N > 1, a list of N.
 
     Raises:
-        MetalossError: If the request cannot be met; nothing was written by then.
+        MetalossError: If an option is invalid or parts do not fit. Then nothing is written.
         UnsupportedError: If the parts cannot be vectorised over seeds.
 
     Example:
@@ -79,7 +79,7 @@ def train_seeds(
     model: nn.Module | None = None,
     loss: LearnedLoss | None = None,
 ) -> list[Run]:
-    """Do what :func:`train` does; return a list also of a single run."""
+    """Do the same as :func:`train`, but return a list for a single run too."""
     words = to_overrides(config) if isinstance(config, Mapping) else list(config)
     return train_runs(compose(words), task=task, model=model, loss=loss)
 
@@ -92,7 +92,7 @@ def train_runs(
     loss: LearnedLoss | None = None,
     plugins: Mapping[str, str] | None = None,
 ) -> list[Run]:
-    """Do the runs of a resolved config; see :func:`train`. ``plugins``: SHA-256 by file name."""
+    """Train the runs of a resolved config; see :func:`train`. ``plugins``: SHA-256 by file name."""
     config = with_custom(config, task, model, loss)
     seeds = range(config.seed, config.seed + config.seeds)
     many = len(seeds) > 1
@@ -141,13 +141,13 @@ def train_run(
     loss: LearnedLoss | None = None,
     plugins: Mapping[str, str] | None = None,
 ) -> Run:
-    """Do a single run; see :func:`train_runs`.
+    """Train a single run; see :func:`train_runs`.
 
     Raises:
-        MetalossError: Also if the config asks for many seeds.
+        MetalossError: Also if the config has several seeds.
     """
     if config.seeds > 1:
-        raise MetalossError(f"seeds={config.seeds}: expected seeds=1 here, which takes one run")
+        raise MetalossError(f"seeds={config.seeds}: expected seeds=1 for a single run")
     (run,) = train_runs(config, task=task, model=model, loss=loss, plugins=plugins)
     return run
 
@@ -163,27 +163,27 @@ def resume_run(
     model: nn.Module | None = None,
     loss: LearnedLoss | None = None,
 ) -> Run | Any:  # a list for many seeds, whose attributes a union would refuse
-    """Go on with a run from its newest checkpoint; it ends as if it had never stopped.
+    """Resume a run from its newest checkpoint, with the same results as without a stop.
 
-    The runs of a group (``seeds=N``) go on together, from the last place that all of them saved.
-    If they were stopped before they all had a checkpoint, they begin anew.
+    The runs of a group (``seeds=N``) are resumed together, from the last step with a checkpoint of
+    every run. If there is none, they begin again.
 
     Args:
-        folder: The run's folder, or a group's, which holds ``seed0``, ``seed1`` and so on.
+        folder: The folder of the run, or of a group with ``seed0``, ``seed1`` and so on.
         steps: Another number of training steps.
         tracker: Other trackers, their options by name.
         device: Another device.
         plugins: SHA-256 by file name, for the summary.
-        task: The user's own objects, where the run was made with them (also model and loss).
-        model: As above.
-        loss: As above.
+        task: Your own task, if the run was made with one.
+        model: Your own model, likewise.
+        loss: Your own loss, likewise.
 
     Returns:
-        The finished run; of a group a list of those that were not finished.
+        The finished run; for a group, a list of the runs that were not finished before.
 
     Raises:
-        MetalossError: If the folder holds no run, if it is finished already, or if there is no
-            place to go on from.
+        MetalossError: If the folder has no run, the run is finished already, or there is no
+            checkpoint.
     """
     changes = {"steps": steps, "tracker": tracker, "device": device}
     runs = resume_runs(folder, changes, plugins=plugins, task=task, model=model, loss=loss)
@@ -198,5 +198,5 @@ def resume_group(
     model: nn.Module | None = None,
     loss: LearnedLoss | None = None,
 ) -> list[Run]:
-    """Do what :func:`resume_run` does; return a list also of a single run."""
+    """Do the same as :func:`resume_run`, but return a list for a single run too."""
     return resume_runs(folder, {}, plugins=plugins, task=task, model=model, loss=loss)

@@ -1,4 +1,4 @@
-"""Whether many runs can be trained as one vectorised program."""
+"""Checks whether many runs can be trained as one vectorised program."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from metaloss.types import Tensors
 
 
 def check_together(setups: Sequence[Setup]) -> None:
-    """Raise unless runs can be done: a single one, or many as one program.
+    """Raise if a single run, or many runs as one program, cannot be trained.
 
     Raises:
-        MetalossError: If the search of a single run cannot be done.
+        MetalossError: If the search of a single run is not possible.
         UnsupportedError: See :func:`check_stackable`.
     """
     if len(setups) == 1:
@@ -30,26 +30,26 @@ def check_together(setups: Sequence[Setup]) -> None:
 
 
 def check_stackable(setups: Sequence[Setup]) -> None:
-    """Raise unless the runs can be one program: tried on steps that are thrown away.
+    """Raise if the runs cannot be one program, which is tested on a few steps.
 
     Raises:
-        UnsupportedError: If an engine, a model or a task does not allow it; it says why.
+        UnsupportedError: If an engine, a model or a task does not support it; with the reason.
     """
     first, count = setups[0], len(setups)
     alone = f"seeds={count}: %s: train the seeds one at a time"
     if first.search is not None:
         raise UnsupportedError(
-            alone % f"meta_optimizer={first.config.meta_optimizer.name} is a search of its own"
+            alone % f"meta_optimizer={first.config.meta_optimizer.name} is a search"
         )
     if first.schedule.learns and not first.engine.stacks:
         raise UnsupportedError(
-            alone % f"meta_optimizer={first.config.meta_optimizer.name} takes one run at a time "
-            "(mixed and finite_difference take many)"
+            alone % f"meta_optimizer={first.config.meta_optimizer.name} supports one run at a time "
+            "(mixed and finite_difference support many)"
         )
     if len({(setup.task.input_shape, setup.task.outputs) for setup in setups}) > 1:
         raise UnsupportedError(
-            alone % "their rows differ in shape, since each has training rows of its own "
-            "(task.split_seed=0 gives all the same)"
+            alone % "their rows differ in number, because each has its own split "
+            "(task.split_seed=0 gives all the same split)"
         )
     for setup in setups[1:]:
         for own, other in zip(_constants(first), _constants(setup), strict=True):
@@ -57,7 +57,7 @@ def check_stackable(setups: Sequence[Setup]) -> None:
                 raise UnsupportedError(
                     alone % "the model or the loss has fixed values that differ from seed to seed"
                 )
-    # One forward pass of its own: it is there that foreign randomness shows.
+    # A separate forward pass, which finds foreign randomness.
     params, buffers = first.problem.model.state()
     first.problem.predict(
         params, buffers, first.advance.streams["train"][0], first.advance.key("probe", 0)
@@ -77,10 +77,10 @@ def check_stackable(setups: Sequence[Setup]) -> None:
 
 
 def _telling(setup: Setup) -> Iterator[tuple[Plan, Progress]]:
-    """Yield steps that do all that a run's steps do.
+    """Yield steps of every kind in a run.
 
-    Those are the very first, and in each phase the first that φ moves after and the next one, which
-    may be what judges it.
+    These are the first step, and in each phase the first step with a meta-step and the next one,
+    whose batch may be the meta-batch.
     """
     schedule, progress = setup.schedule, setup.schedule.begins
     begun: set[str] = set()

@@ -1,4 +1,4 @@
-"""What a run comes to, as ``run.summary`` and in ``summary.json``."""
+"""The results of a run: ``run.summary`` and ``summary.json``."""
 
 from __future__ import annotations
 
@@ -21,36 +21,36 @@ _said: set[str] = set()
 
 @dataclass(frozen=True, kw_only=True)
 class Summary(Mapping[str, Any]):
-    """What a finished run came to.
+    """The results of a finished run.
 
     Attributes:
-        task: Name of the task; so with the next five. ``custom`` is an object of the user's own.
-        model: See above.
-        loss: See above.
-        schedule: See above.
-        start: See above.
-        meta_optimizer: See above.
+        task: The name of the task; ``custom`` for a user's object. So also the next five.
+        model: The name of the model.
+        loss: The name of the loss.
+        schedule: The name of the schedule.
+        start: The name of the start.
+        meta_optimizer: The name of the meta-optimizer.
         seed: The run's seed.
-        steps: Training steps that were taken.
-        seconds: What the run took, in all its processes; of many seeds trained together, a share.
-        train_seconds: What its training steps took, without evaluations.
+        steps: The number of training steps.
+        seconds: The duration of the run, also over restarts; for a group, a share of it.
+        train_seconds: The time of the training steps, without evaluations.
         compile: Whether the steps were compiled: ``on``, ``trace`` or ``off``.
-        compile_seconds: What compiling took.
-        search: What a search came to; None without one.
-        status: ``ok``, or ``diverged`` if the guard gave the run up.
-        guard_events: What the guard did: ``step``, ``reason`` and ``action`` of each time.
-        warnings: What was said when the run went on.
-        goal: ``min`` or ``max``: which metric is better.
+        compile_seconds: The time for compiling.
+        search: The results of a search; None without one.
+        status: ``ok``, or ``diverged`` if the guard ended the run.
+        guard_events: The actions of the guard, each with ``step``, ``reason`` and ``action``.
+        warnings: The warnings when the run was resumed.
+        goal: ``min`` or ``max``: whether a lower or a higher metric is better.
         metrics: The task's metric at the end, as ``valid/NAME`` and ``test/NAME``.
-        metrics_at_best_validation: The same at the best validation moment, and its ``step``.
-        metrics_of_a_constant: The same of the best constant prediction.
-        learned_nothing: Whether the run is no better than that.
+        metrics_at_best_validation: The same at the best validation metric, with its ``step``.
+        metrics_of_a_constant: The same for the best constant prediction.
+        learned_nothing: Whether the run is not better than a constant prediction.
         plugins: SHA-256 of the files given with ``--plugin``.
         rows: Digests of the training, validation and test rows.
         versions: Versions of metaloss, Python and the main libraries.
-        commit: The commit of the checkout that metaloss ran from; None outside of one.
-        device: Where it was trained.
-        processes: How many processes trained it.
+        commit: The git commit of metaloss; None if it is installed without git.
+        device: The device of the training.
+        processes: The number of processes of the training.
     """
 
     task: str
@@ -82,7 +82,7 @@ class Summary(Mapping[str, Any]):
     processes: int = 1
 
     def as_dict(self) -> dict[str, Any]:
-        """Return the content of ``summary.json``, without what does not concern this run."""
+        """Return the content of ``summary.json``, without entries that do not apply to this run."""
         every = {field.name: getattr(self, field.name) for field in fields(self)}
         left_out = {"search": None, "processes": 1}
         return {name: v for name, v in every.items() if name not in left_out or v != left_out[name]}
@@ -101,7 +101,7 @@ class Summary(Mapping[str, Any]):
 def _say_once(name: str) -> None:
     if name not in _said:
         _said.add(name)
-        message = f"run.summary[{name!r}] is now run.summary.{name}; the old way works until 0.3"
+        message = f"run.summary[{name!r}] is now run.summary.{name}; the old form works until 0.3"
         warnings.warn_explicit(message, FutureWarning, "metaloss", 0)
 
 
@@ -149,7 +149,7 @@ def summarize(trainer: Trainer, seconds: float, plugins: dict[str, str]) -> Summ
 
 
 def commit() -> str | None:
-    """Return the commit of the checkout that metaloss runs from, None outside of one."""
+    """Return the git commit of metaloss; None if it is installed without git."""
     folder = Path(metaloss.__file__).parent
     try:
         found = subprocess.run(

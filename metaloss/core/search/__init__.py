@@ -1,4 +1,4 @@
-"""How a loss is found without gradients: the loop, its candidates, its workers.
+"""Finds a loss without gradients: the loop of a search, its candidates, its workers.
 
 May import ``training`` and what is below it.
 """

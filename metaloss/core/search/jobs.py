@@ -1,4 +1,4 @@
-"""A group of candidates to judge, as plain data that any process can take."""
+"""A group of candidates to evaluate, as plain data for any process."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def judge_elsewhere(config: str, group: Group) -> list[Judged]:
 
 
 def candidate_loss(setup: Setup, options: Mapping[str, Any]) -> LearnedLoss:
-    """Return the run's loss with some options changed."""
+    """Return the loss of the run with some options changed."""
     if not options:
         return setup.loss
     chosen = setup.config.loss
@@ -61,7 +61,7 @@ def candidate_loss(setup: Setup, options: Mapping[str, Any]) -> LearnedLoss:
 
 @functools.lru_cache(maxsize=1)
 def _setup_of(config: str) -> Setup:
-    # Candidates are trained eagerly: a worker needs no compiler.
+    # Candidates are trained without compilation, so that a worker needs no compiler.
     return prepare(replace(compose([], json.loads(config)), tracker={}, compile=Compile.off))
 
 
@@ -75,7 +75,7 @@ def _moved(phi: Tensors, setup: Setup) -> Tensors:
 
 @contextmanager
 def _one_thread(device: torch.device) -> Iterator[None]:
-    # One thread, as in a worker: sums on several threads are rounded in another order.
+    # One thread, as in a worker, because sums on several threads are rounded differently.
     before = torch.get_num_threads()
     if device.type == "cpu":
         torch.set_num_threads(1)

@@ -1,4 +1,4 @@
-"""The offline phase by a search: generations of candidates, the best of which trains the model."""
+"""The offline phase of a search: generations of candidates. The best one trains the model."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ _FOLDER = "search"
 
 @dataclass(kw_only=True)
 class History:
-    """What a search was told, its table, the best candidate and the first loss: all that is saved.
+    """The state of a search: its results so far, its table, the best candidate and the first loss.
 
     ``first`` is the loss that the search began with, judged as its candidates are; None where its
     parameters mean nothing before they are searched for.
@@ -53,7 +53,7 @@ def load(folder: Path, device: torch.device) -> tuple[dict[str, Any] | None, lis
 
 
 def check_search(setup: Setup) -> None:
-    """Raise if a run's search cannot be done; nothing was written by then.
+    """Raise if the search of a run is not possible, before anything is written.
 
     Raises:
         MetalossError: If the search refuses the loss, its engine does not fit, or other processes
@@ -76,16 +76,16 @@ def check_search(setup: Setup) -> None:
 def find_loss(
     setup: Setup, recorder: Recorder, interrupt: Interrupt, saved: Mapping[str, Any] | None
 ) -> Setup:
-    """Search, or go on with a search; return the setup that trains with what was found.
+    """Run or resume a search; return the setup with the loss that was found.
 
     Args:
         setup: The run, with a search for its meta-optimizer.
-        recorder: Where numbers go; its folder gets ``search.csv``.
-        interrupt: Asked between groups of candidates.
+        recorder: Receives the results; its folder gets ``search.csv``.
+        interrupt: Checked between groups of candidates.
         saved: From :func:`load`.
 
     Raises:
-        MetalossError: If not one candidate could be trained.
+        MetalossError: If no candidate could be trained.
     """
     rule = setup.search
     assert rule is not None
@@ -115,8 +115,8 @@ def find_loss(
 def _begin(
     setup: Setup, workers: Workers, history: History, interrupt: Interrupt, folder: Path
 ) -> None:
-    """Judge the loss that the search begins with like its candidates, which have to beat it."""
-    hint = f"the search had just begun; start over with metaloss train --resume {folder}"
+    """Evaluate the first loss in the same way as the candidates, which must be better."""
+    hint = f"the search had just begun; begin again with metaloss train --resume {folder}"
     ((result,),) = workers.judge(grouped([Candidate()], 1), lambda: interrupt.check(hint))
     history.first = {
         "fitness": result.fitness,
@@ -129,14 +129,14 @@ def _begin(
 
 
 def _chosen(setup: Setup, history: History) -> dict[str, Any] | None:
-    """Return the loss to train with: the first, unless one found beats it and a constant's."""
+    """Return the best loss, if it is better than the first one and a constant; else the first."""
     assert setup.search is not None
     best, first = history.best, history.first
     if first is None or not math.isfinite(first["fitness"]):
         return best
     if best is None or not best["fitness"] < first["fitness"]:
         return first
-    # Among losses that are no better than a constant prediction the best is a matter of chance.
+    # Among losses that are not better than a constant prediction, the best one is random.
     return first if no_better_than_constant(setup, best["fitness"]) else best
 
 
@@ -148,10 +148,10 @@ def _generation(
     interrupt: Interrupt,
     folder: Path,
 ) -> None:
-    """Judge one generation, and tell the search."""
+    """Evaluate one generation, and give the results to the search."""
     assert setup.search is not None
     number = len(history.told)
-    hint = f"generation {number} was not finished; go on with metaloss train --resume {folder}"
+    hint = f"generation {number} was not finished; continue with metaloss train --resume {folder}"
     candidates = search.ask()
     new = [one for one in candidates if one.rejected is None and one.known is None]
     jobs = grouped(new, setup.search.group)
@@ -198,7 +198,7 @@ def _row(
 
 
 def _record(recorder: Recorder, history: History) -> None:
-    """Write the table, the journal's line and the checkpoint, in this order."""
+    """Write the table, a journal line and the checkpoint, in this order."""
     done = len(history.told)
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
@@ -239,7 +239,7 @@ def _history(saved: Mapping[str, Any] | None) -> History:
 
 
 def _with_found(setup: Setup, history: History, best: dict[str, Any]) -> Setup:
-    """Return the setup with the best loss in place of the one that the search began with."""
+    """Return the setup with the best loss instead of the first one."""
     loss = copy.deepcopy(candidate_loss(setup, best["options"]))
     with torch.no_grad():
         for name, value in loss.named_parameters():

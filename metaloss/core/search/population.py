@@ -1,4 +1,4 @@
-"""Many candidate losses judged together, as one vectorised program of base models."""
+"""Evaluates many candidate losses together, with one vectorised program of networks."""
 
 from __future__ import annotations
 
@@ -25,16 +25,16 @@ from metaloss.meta_optimizers.search import FitnessOf, SearchRule
 from metaloss.types import InnerState, ReplayStep, Tensors
 
 _ROWS_AT_ONCE = 1024
-# The purposes of the draws: the same weights and batches for every candidate of a search.
+# The purposes of the draws, the same weights and batches for every candidate of a search.
 _LOCAL, _FITNESS = "offline", "search"
 PHI = "phi"
-# Before this step even a good loss may be no better than a constant prediction.
+# Before this step, even a good loss may not be better than a constant prediction.
 FEWEST_STEPS = 50
 
 
 @dataclass(frozen=True, kw_only=True)
 class Judged:
-    """What became of a candidate: its fitness (lower is better), φ, and why it ended early."""
+    """The result of a candidate: its fitness (lower is better), φ, and why it ended early."""
 
     fitness: float
     phi: Tensors
@@ -43,9 +43,9 @@ class Judged:
 
 @dataclass(frozen=True, kw_only=True)
 class PopulationProblem(StackedProblem):
-    """Members that share batches and differ in their losses, of any structures.
+    """Members with the same batches and different losses, of any structure.
 
-    φ is one tensor (N, D) named ``"phi"``: each member's parameters in a row, zeros behind.
+    φ is one tensor (N, D) named ``"phi"``: each row has a member's parameters, followed by zeros.
 
     Attributes:
         losses: One for each member, or a single one that all share.
@@ -55,7 +55,7 @@ class PopulationProblem(StackedProblem):
     shares_batches: bool = True
 
     def learned_loss(self, phi: Tensors, outputs: Tensor, targets: Tensor) -> Tensor:
-        """Return every member's L_φ (N,): the model is vectorised, the small losses may not be."""
+        """Return L_φ of every member, (N,). Only the model is vectorised in any case."""
         if len(self.losses) == 1:
             loss = self.losses[0]
             return vmap(lambda row, out: _value(loss, row, out, targets))(phi[PHI], outputs)
@@ -66,13 +66,13 @@ class PopulationProblem(StackedProblem):
 def judge(
     setup: Setup, rule: SearchRule, losses: Sequence[LearnedLoss], phis: Sequence[Tensors]
 ) -> list[Judged]:
-    """Return the fitness of each candidate: all are trained together.
+    """Return the fitness of each candidate. All are trained together.
 
     Args:
-        setup: The run that the losses are for.
-        rule: How candidates are judged.
-        losses: Each candidate's loss; its own parameters are ignored.
-        phis: Each candidate's φ.
+        setup: The run.
+        rule: The options of the search.
+        losses: The loss of each candidate; its own parameters are ignored.
+        phis: φ of each candidate.
     """
     rows, problem = _problem(setup, losses, phis)
     if rule.local_steps and rows.shape[1]:
@@ -119,7 +119,7 @@ def _problem(
 def _locally_moved(
     setup: Setup, rule: SearchRule, problem: PopulationProblem, rows: Tensor
 ) -> Tensor:
-    """Move every φ along its meta-gradient, each meta-step from fresh weights."""
+    """Update every φ by its meta-gradient, with new weights at each meta-step."""
     engine = local_engine(rule)
     phi = {PHI: rows}
     outer = stack([engine.outer_init({PHI: row}) for row in rows])
@@ -136,7 +136,7 @@ def _locally_moved(
 def _trained(
     setup: Setup, rule: SearchRule, problem: PopulationProblem, rows: Tensor
 ) -> tuple[list[float], list[str | None]]:
-    """Train every member; end those early that are hopeless. Return fitness and reasons."""
+    """Train every member, and end bad ones early. Return fitness and reasons."""
     count = len(rows)
     fitness, ended = [math.inf] * count, [None] * count  # type: list[float], list[str | None]
     live = list(range(count))
@@ -181,7 +181,7 @@ def _hopeless(
 def _scores(
     setup: Setup, problem: PopulationProblem, state: InnerState, what: FitnessOf
 ) -> list[float]:
-    """Return every member's score on the validation rows, turned so that lower is better."""
+    """Return the score of every member on the validation rows; lower is better."""
     task, rows = setup.task, setup.task.valid
 
     def outputs_of(params: Tensors, buffers: Tensors, inputs: Tensor) -> Tensor:
@@ -195,7 +195,7 @@ def _scores(
     score = task.metric if what is FitnessOf.metric else task.task_loss
     sign = _sign(setup) if what is FitnessOf.metric else 1.0
     finite = outputs.flatten(1).isfinite().all(1).tolist()
-    # A metric that counts right answers does not see that an output is NaN.
+    # A metric such as accuracy may be finite although an output is NaN.
     return [
         sign * float(score(out, rows.targets)) if ok else math.inf
         for out, ok in zip(outputs, finite, strict=True)
@@ -203,7 +203,7 @@ def _scores(
 
 
 def no_better_than_constant(setup: Setup, fitness: float) -> bool:
-    """Return whether a fitness is no better than that of the best constant prediction."""
+    """Return whether a fitness is not better than that of the best constant prediction."""
     assert setup.search is not None
     if setup.search.fitness is FitnessOf.metric:
         return learned_nothing(fitness, constant_metric(setup.task) * _sign(setup))
@@ -223,15 +223,15 @@ def _some(
 
 
 def _copies(state: InnerState, count: int) -> InnerState:
-    # Copies, since forward mode refuses views that share memory with themselves.
+    # Copies, because forward mode does not support views that overlap.
     return pytree.tree_map(lambda leaf: leaf.expand(count, *leaf.shape).clone(), state)
 
 
 def local_engine(rule: SearchRule) -> OuterRule:
-    """Return the engine that moves the candidates' parameters.
+    """Return the engine that learns the parameters of the candidates.
 
     Raises:
-        MetalossError: If it is none, or takes one run at a time only.
+        MetalossError: If it is not an engine, or does not support several runs at once.
     """
     part = registry.get("meta_optimizer", rule.local_engine)
     if not issubclass(part.cls, OuterRule) or not part.cls.stacks:

@@ -1,4 +1,4 @@
-"""The only place where θ and φ move: the state, a step, its guard, its compiled form.
+"""The training step, which alone changes θ and φ: its state, its guard, and its compiled form.
 
 May import ``batches`` and ``compilation``.
 """

@@ -1,4 +1,4 @@
-"""One segment of a run: which rows a plan's steps see, and the step itself."""
+"""One segment of a run: the batches of a plan, and the step itself."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from metaloss.types import Batch, InnerState, Window
 
 
 class Place(NamedTuple):
-    """Which batch: a stream's purpose, and the number in it."""
+    """The place of a batch: the purpose of its stream, and its number."""
 
     purpose: str
     number: int
@@ -34,15 +34,15 @@ class Stream(Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class Advance:
-    """``(state, plan, progress) -> state``, without a host sync.
+    """``(state, plan, progress) -> state``, without waiting for the device.
 
     Attributes:
-        step: What is done to the state.
-        schedule: Where the meta-batches come from.
-        streams: Training batches by phase, meta-batches as ``"meta/" + phase``.
-        fresh: Fresh θ, buffers and optimizer state, by phase and number.
+        step: The function that changes the state.
+        schedule: Determines the meta-batches.
+        streams: Training batches by phase; meta-batches by ``"meta/" + phase``.
+        fresh: New θ, buffers and optimizer state, by phase and number.
         seed: The run's seed.
-        device: Where everything lives.
+        device: The device of all tensors.
     """
 
     step: Step | CompiledStep
@@ -53,25 +53,25 @@ class Advance:
     device: torch.device
 
     def __call__(self, state: TrainState, plan: Plan, progress: Progress) -> TrainState:
-        """Return the state after the plan's steps; a bad segment changes nothing but the guard."""
+        """Return the state after the plan's steps. A bad segment changes only the guard."""
         return self.step(self.begun(state, plan, progress), self.window(plan, progress), plan)
 
     @property
     def compile_seconds(self) -> float:
-        """Seconds that were spent on compiling so far."""
+        """The time for compiling so far, in seconds."""
         return self.step.compile_seconds
 
     def joined(self, states: Sequence[TrainState]) -> TrainState:
-        """Return the states of all runs that go together as one: of one run, as it is."""
+        """Return the states of all runs as one; the state itself for a single run."""
         (state,) = states
         return state
 
     def member(self, states: TrainState, index: int) -> TrainState:
-        """Return one run's state out of what :meth:`joined` returned."""
+        """Return the state of one run from the result of :meth:`joined`."""
         return states
 
     def begun(self, state: TrainState, plan: Plan, progress: Progress) -> TrainState:
-        """Return the state that the plan begins with: fresh weights where it says so."""
+        """Return the state that the plan begins with, with new weights if it resets them."""
         if not plan.reset:
             return state
         state = state._replace(inner=self.fresh(plan.phase, _number(plan, progress)), pending=None)
@@ -80,20 +80,20 @@ class Advance:
         return state
 
     def window(self, plan: Plan, progress: Progress) -> Window:
-        """Return the batches and keys of the plan's steps, and those that judge them."""
+        """Return the batches and keys of the plan's steps, and the meta-batch and its key."""
         return window(self.places(plan, progress), self.streams, self.key)
 
     def places(self, plan: Plan, progress: Progress) -> list[Place]:
-        """Return where the batches of the plan's steps are, and, last, the one that judges."""
+        """Return the places of the plan's batches, followed by that of the meta-batch."""
         number = _number(plan, progress)
         first = number * plan.unroll if plan.phase == "offline" else number
         steps = [Place(plan.phase, k) for k in range(first, first + plan.unroll)]
-        # If nothing is judged here, the last place repeats the first one.
+        # Without a meta-batch, the last place is that of the first batch.
         judged = plan.meta_step and not waits(self.schedule, plan)
         return [*steps, Place(f"meta/{plan.phase}", number) if judged else steps[0]]
 
     def key(self, purpose: str, number: int) -> Tensor:
-        """Return what decides the dropout masks on a batch."""
+        """Return the key that determines the dropout masks of a batch."""
         return key_tensor(self.seed, f"dropout/{purpose}", number, device=self.device)
 
 
@@ -102,7 +102,7 @@ def window(
     streams: Mapping[str, Stream],
     key: Callable[[str, int], Tensor],
 ) -> Window:
-    """Return the batches and keys at some places, the last of them the one that judges."""
+    """Return the batches and keys at the places. The last one is the meta-batch."""
     batches, keys = [], []
     for place in places[:-1]:
         batches.append(streams[place.purpose][place.number])

@@ -17,7 +17,7 @@ from metaloss.types import Window
 
 
 class Programs:
-    """Runs functions of a problem as programs, each compiled by itself at its first use.
+    """Runs functions of a problem as programs, each compiled at its first use.
 
     Args:
         problem: The functions of an inner step.
@@ -42,13 +42,13 @@ class Programs:
 
 
 class CompiledStep:
-    """A `Step` as one program for each of a schedule's few plans.
+    """A `Step` as one program for each kind of plan of the schedule.
 
-    An unroll of many steps would be one program of many times the size. There the inner step, the
-    judgement and the step back are programs of their own, run as often as needed.
+    An unroll of many steps would be a very large program. So there the inner step, the task loss
+    and the backward step are separate programs, which are run repeatedly.
 
     Args:
-        step: What is done.
+        step: The step to compile.
         compiles: See `Program`.
     """
 
@@ -63,7 +63,7 @@ class CompiledStep:
         if plan.unroll > 1:
             return self._in_parts(state, window, plan)
         if plan.meta_step and waits(self._step.schedule, plan) and state.pending is None:
-            # Occurs once, at the very beginning, where nothing waits to be judged yet.
+            # Occurs once at the beginning, when there are no steps yet to compute the task loss of.
             return self._step(state, window, plan)
         new: TrainState = self.whole(state, window, plan)
         return new
@@ -80,7 +80,7 @@ class CompiledStep:
 
     @property
     def engine(self) -> OuterRule:
-        """How φ moves."""
+        """The engine."""
         return self._step.engine
 
     def eager(self) -> Step:
@@ -88,5 +88,5 @@ class CompiledStep:
         return self._step
 
     def on(self, problem: InnerProblem) -> CompiledStep:
-        """Return the same step on another problem, with programs of its own."""
+        """Return the same step on another problem, with separate programs."""
         return CompiledStep(self._step.on(problem), compiles=self._compiles)

@@ -1,8 +1,8 @@
-"""No silent NaN: every step is checked on the device, and a bad one is not taken.
+"""Checks every step on the device, and leaves out bad ones.
 
-A step is bad if a number in it is not finite, if the update is far larger than usual *and* large
-beside the weights, or if the task loss on the training batch is far above its usual size and above
-that of a constant prediction. "Usual" is the running median over good steps.
+A step is bad if a value is not finite, if the update is much larger than usual *and* large compared
+with the weights, or if the task loss on the training batch is much larger than usual and larger
+than that of a constant prediction. "Usual" means the running median over good steps.
 """
 
 from __future__ import annotations
@@ -18,18 +18,18 @@ from metaloss.inner.norms import norm
 from metaloss.losses.targets import readable
 from metaloss.types import Tensors
 
-# Wide on purpose: a healthy step that is refused costs more than a bad one that is seen later.
+# Wide limits, because refusing a good step is worse than finding a bad one later.
 UPDATE_LIMIT = 20.0
 UPDATE_SHARE = 0.1  # of ‖θ‖: smaller updates are never bad
 LOSS_LIMIT = 10.0
-MEMORY = 64  # good steps that a median looks back on
-WARM_UP = 10  # good steps before medians are believed
+MEMORY = 64  # number of good steps in a median
+WARM_UP = 10  # good steps before medians are used
 
 T = TypeVar("T")
 
 
 class GuardState(NamedTuple):
-    """What the checks remember, on the device.
+    """The memory of the checks, on the device.
 
     ``updates`` and ``losses`` (MEMORY,): a ring of past good steps, NaN where unused; ``seen`` ():
     good steps so far; ``bad`` (): bad steps since they were last read; ``constant`` (): task loss
@@ -59,7 +59,7 @@ def check(
     losses: Tensor,
     others: list[Tensor],
 ) -> tuple[Tensor, GuardState]:
-    """Judge one segment of steps; no host sync.
+    """Check one segment of steps, without waiting for the device.
 
     Args:
         guard: The memory.

@@ -1,4 +1,4 @@
-"""Segments of many runs that differ in their seed alone, as one vectorised program."""
+"""Segments of many runs that differ only in their seed, as one vectorised program."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ class StackedAdvance:
     """``(states, plan, progress) -> states`` for many members at once; see `Advance`.
 
     Args:
-        members: Each run's own: their streams, fresh weights and keys.
-        tried: Only to see whether it can be done: nothing is compiled.
+        members: The `Advance` of each run, with its streams, new weights and keys.
+        tried: Whether this is only a test, without compilation.
     """
 
     def __init__(self, members: Sequence[Advance], *, tried: bool = False) -> None:
@@ -66,5 +66,5 @@ class StackedAdvance:
 
 
 def together(members: Sequence[Advance]) -> Advance | StackedAdvance:
-    """Return what advances all of some runs: a single run goes as it is."""
+    """Return the `Advance` of all runs together; of a single run, its own."""
     return members[0] if len(members) == 1 else StackedAdvance(members)

@@ -1,4 +1,4 @@
-"""Everything that changes in a run, as one value."""
+"""The state of a run."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from metaloss.types import InnerState, ReplayStep, StoredStep, Tensors
 
 
 class Pending(NamedTuple):
-    """Steps that wait for the next training batch to judge them (``meta_batch=next``).
+    """Steps whose task loss is computed on the next training batch (``meta_batch=next``).
 
-    ``passed`` (), bool: whether the guard let them pass. Steps that did not pass move no φ.
+    ``passed`` (), bool: whether the guard accepted them. Otherwise there is no meta-step.
     """
 
     steps: tuple[StoredStep | ReplayStep, ...]
@@ -35,7 +35,7 @@ class Meter(NamedTuple):
 
 
 class TrainState(NamedTuple):
-    """θ with its optimizer, φ with its own, what waits to be judged, the guard's memory."""
+    """θ, φ and their optimizer states, steps before their meta-step, and the guard's memory."""
 
     inner: InnerState
     phi: Tensors
@@ -46,7 +46,7 @@ class TrainState(NamedTuple):
 
 
 class Snapshot(NamedTuple):
-    """What the guard goes back to."""
+    """A state that the guard can restore."""
 
     inner: InnerState
     phi: Tensors
@@ -54,5 +54,5 @@ class Snapshot(NamedTuple):
 
 
 def snapshot(state: TrainState) -> Snapshot:
-    """Return what the guard would need; values are never mutated, so that nothing is copied."""
+    """Return the part of the state that the guard needs. Values are never changed in place."""
     return Snapshot(state.inner, state.phi, state.outer)

@@ -1,7 +1,7 @@
-"""What one segment does to the state: the only place where θ or φ moves.
+"""The training step: the only place where θ and φ are changed.
 
-The same code serves offline and online, because a schedule only decides; one run or many at once,
-because a problem may be stacked.
+The same code is used offline and online, because the schedule only makes plans, and for one or many
+runs, because a problem may be stacked.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from metaloss.types import (
 
 
 class InnerStepped(NamedTuple):
-    """What K inner steps came to: see `Unrolled`. ``losses.meta_task`` is NaN."""
+    """The result of K inner steps; see `Unrolled`. ``losses.meta_task`` is NaN."""
 
     inner: InnerState
     records: list[StoredStep | ReplayStep]
@@ -42,7 +42,7 @@ class InnerStepped(NamedTuple):
 
 
 class MetaStepped(NamedTuple):
-    """What K inner steps and a step of φ came to. ``size`` (): norm of the meta-gradient."""
+    """The result of K inner steps and a meta-step. ``size`` (): norm of the meta-gradient."""
 
     inner: InnerState
     phi: Tensors
@@ -57,10 +57,10 @@ class Step:
 
     Attributes:
         problem: The functions of an inner step.
-        engine: How φ moves.
-        schedule: Whether the next batch judges.
+        engine: The engine.
+        schedule: Determines whether the next batch is the meta-batch.
         guarded: Whether steps are checked.
-        meta_totals: Meta-steps of each phase, for the outer rate's schedule.
+        meta_totals: The number of meta-steps of each phase, for ``meta_optimizer.lr_schedule``.
     """
 
     problem: InnerProblem
@@ -106,10 +106,11 @@ class Step:
     def _take(
         self, state: TrainState, window: Window, plan: Plan
     ) -> tuple[TrainState, StepLosses, Tensor | None]:
-        """Take the steps, and move φ if the plan says so."""
+        """Take the steps, and a meta-step if the plan has one."""
         size = judged = forward = None
         if state.pending is not None:
-            # The next step takes the batch that judges the last ones: one pass serves both.
+            # The meta-batch of the last steps is the batch of the next one: one forward pass for
+            # both.
             forward = self.problem.forward(state.inner, window.batches[0], window.keys[0])
             state, judged, size = self._judge_pending(state, window, forward, plan.phase)
         if plan.meta_step and not waits(self.schedule, plan):
@@ -130,9 +131,9 @@ class Step:
     def _judge_pending(
         self, state: TrainState, window: Window, forward: Forward, phase: str
     ) -> tuple[TrainState, Tensor, Tensor]:
-        """Judge the last steps by the next training batch, with its own step's dropout mask.
+        """Compute the task loss of the last steps on the next batch, with that step's dropout mask.
 
-        ``forward`` is the pass over that batch, which its own step goes on with.
+        ``forward`` is the forward pass over that batch, which its own step uses too.
         """
         pending, batch, key = state.pending, window.batches[0], window.keys[0]
         assert pending is not None
@@ -152,7 +153,7 @@ class Step:
         return guards.choose(ok, new, old, self.problem.vmap_members)
 
     def _measured(self, meter: Meter, losses: StepLosses, size: Tensor | None) -> Meter:
-        """Add a segment's losses to the sums; what was not measured does not count."""
+        """Add the losses of a segment to the sums, without NaN."""
         measured = size is not None
         if size is None:
             size = torch.zeros_like(losses.meta_task)
@@ -181,7 +182,7 @@ def inner_step(
     keeps: Callable[[int], bool],
     forward: Forward | None = None,
 ) -> InnerStepped:
-    """Move θ by K inner steps, with φ at rest; see `take_steps`."""
+    """Take K inner steps without a meta-step; see `take_steps`."""
     taken = take_steps(problem, phi, inner, unroll, keeps, forward)
     unjudged = torch.full_like(taken.inner[..., 0], float("nan"))
     return InnerStepped(taken.state, taken.records, StepLosses(taken.inner, taken.task, unjudged))
@@ -197,7 +198,7 @@ def meta_step(
     phase: str,
     total: int,
 ) -> MetaStepped:
-    """Move θ by the K inner steps of a window, then φ by the gradient through them."""
+    """Take the K inner steps of a window, then a meta-step by the gradient through them."""
     result = engine.meta_gradient(problem, phi, inner, window)
     phi, outer, size = move_phi(problem, engine, phi, result.gradient, outer, phase, total)
     return MetaStepped(result.state, phi, outer, result.losses, size)
@@ -212,14 +213,14 @@ def move_phi(
     phase: str,
     total: int,
 ) -> tuple[Tensors, Any, Tensor]:
-    """Return φ, the outer rule's state and the gradient's norm; frozen parameters stay.
+    """Return φ, the state of the update rule and the gradient's norm. Frozen parameters stay.
 
     Args:
         problem: The functions of an inner step, of one run or of many.
-        engine: How φ moves.
+        engine: The engine.
         phi: φ by name.
         gradient: d(task loss)/dφ by name.
-        outer: The outer rule's state.
+        outer: The state of the update rule.
         phase: ``"offline"`` or ``"train"``.
         total: Meta-steps of the phase; see `OuterRule.outer_step`.
     """
@@ -238,8 +239,8 @@ def move_phi(
 
 
 def waits(schedule: Schedule, plan: Plan) -> bool:
-    """Return whether the steps of a plan are judged by the next training batch."""
-    # An offline meta-step ends with a reset: no batch follows that could judge it.
+    """Return whether the meta-batch of a plan is the next training batch."""
+    # After an offline meta-step the weights are reset, so that no batch follows.
     return schedule.meta_batch is MetaBatch.next and plan.phase == "train"
 
 

@@ -1,4 +1,4 @@
-"""What is written: whole files or none, digests, the journal, checkpoints.
+"""Files of a run: atomic writes, digests, the journal, checkpoints.
 
 Imports no other room of ``core``.
 """

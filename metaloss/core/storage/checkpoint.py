@@ -1,4 +1,4 @@
-"""Checkpoints: atomic, rotated, checked, and nothing in them is ever executed."""
+"""Checkpoints with a checksum. Reading one executes no code."""
 
 from __future__ import annotations
 
@@ -33,15 +33,15 @@ def save(folder: Path, number: int, content: dict[str, Any]) -> Path:
 def load_newest(
     folder: Path, device: torch.device, upto: int | None = None
 ) -> tuple[dict[str, Any] | None, list[str]]:
-    """Return the newest whole checkpoint, or None, and a message for each damaged one.
+    """Return the newest undamaged checkpoint, or None, and a message for each damaged one.
 
     Args:
-        folder: Where checkpoints are.
-        device: Where their tensors go.
+        folder: The folder of the checkpoints.
+        device: The device of the tensors.
         upto: Leave out checkpoints with a higher number than this.
 
     Raises:
-        MetalossError: If a whole checkpoint was written by a newer version of the format.
+        MetalossError: If a checkpoint has another format version.
     """
     messages = []
     paths = sorted(folder.glob("*.pt"), reverse=True)
@@ -65,7 +65,7 @@ def load_newest(
 
 
 class _DamagedError(Exception):
-    """The file is not what was written."""
+    """The file is damaged."""
 
 
 def _load(path: Path, device: torch.device) -> dict[str, Any]:

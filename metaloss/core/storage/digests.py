@@ -1,4 +1,4 @@
-"""Whether tensors are the same, without keeping them."""
+"""Digests of tensors, to compare them without keeping them."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor
 
-# Rows that are copied off a device at once.
+# Number of rows that are copied from the device at once.
 _ROWS = 8192
 
 
 def digest(values: Iterable[Tensor]) -> str:
-    """Return the SHA-256 of tensors: their shapes, types and numbers, bit by bit.
+    """Return the SHA-256 of the shapes, types and bits of tensors.
 
     Example:
         >>> digest([torch.zeros(3)]) == digest([torch.zeros(3)])

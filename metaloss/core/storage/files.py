@@ -1,4 +1,4 @@
-"""Files that are whole or not there."""
+"""Atomic writes of files."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from metaloss.errors import MetalossError
 
 
 def write_atomically(path: Path, content: bytes) -> None:
-    """Write a file so that a kill at any moment leaves the old one or the new one, whole.
+    """Write a file so that, after a crash at any moment, it is completely the old or the new one.
 
     Raises:
         MetalossError: If it cannot be written: a full disk, a quota, a folder that is read-only.
@@ -35,7 +35,7 @@ def _write(path: Path, content: bytes) -> None:
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
-    # The rename itself must survive a power cut.
+    # The rename must be on the disk too.
     folder = os.open(path.parent, os.O_RDONLY)
     try:
         os.fsync(folder)
@@ -44,7 +44,7 @@ def _write(path: Path, content: bytes) -> None:
 
 
 def reason(error: OSError) -> str:
-    """Return what the system says of an error, without the names of files.
+    """Return the system's message for an error, without the names of files.
 
     Example:
         >>> reason(OSError(28, "No space left on device", "a/file"))
@@ -61,12 +61,12 @@ def write_json(path: Path, value: Mapping[str, Any]) -> None:
 def to_json(value: Mapping[str, Any]) -> bytes:
     """Return an object as indented JSON; see :func:`without_nan`."""
     text = json.dumps(without_nan(value), indent=2, ensure_ascii=False, allow_nan=False)
-    # What UTF-8 does not hold, half a pair of surrogates, is escaped.
+    # Lone surrogates, which UTF-8 cannot encode, are escaped.
     return text.encode("utf-8", "backslashreplace") + b"\n"
 
 
 def without_nan(value: Any) -> Any:
-    """Return a JSON value with None for the numbers that JSON has no word for (NaN, infinities)."""
+    """Return a JSON value with None for NaN and infinities, which JSON does not have."""
     if isinstance(value, Mapping):
         return {name: without_nan(one) for name, one in value.items()}
     if isinstance(value, list | tuple):
@@ -75,7 +75,7 @@ def without_nan(value: Any) -> Any:
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """Return a JSON object, an empty one if the file is missing or damaged."""
+    """Return a JSON object from a file; an empty one if the file is missing or damaged."""
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):

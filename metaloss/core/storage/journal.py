@@ -1,4 +1,4 @@
-"""The truth about a run: one JSON object a line, flushed, readable after a kill."""
+"""The journal of a run: one JSON object per line, readable after a crash."""
 
 from __future__ import annotations
 
@@ -16,24 +16,23 @@ from metaloss.errors import MetalossError
 
 
 class Journal:
-    """An append-only file of JSON lines that can be cut back to a checkpoint.
+    """An append-only file of JSON lines that can be truncated to the size at a checkpoint.
 
-    A line is on the disk whole or not at all: one that does not fit is taken back.
+    If a line does not fit on the disk, its first part is removed again.
 
     Args:
-        path: The file; made if it is not there.
-        keep: Bytes to keep of an existing file, as :meth:`position` gave them; None keeps all.
+        path: The file; it is created if it does not exist.
+        keep: Number of bytes to keep of an existing file, from :meth:`position`; None: all.
 
     Raises:
-        MetalossError: If the file cannot be written, or is shorter than ``keep``. A run without
-            its journal must stop.
+        MetalossError: If the file cannot be written, or is shorter than ``keep``.
     """
 
     def __init__(self, path: Path, *, keep: int | None = None) -> None:
         self._path = path
         try:
             self._file = path.open("ab", buffering=0)
-            # Freed by the system when the process ends, however it ends.
+            # The system releases the lock when the process ends.
             fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
             self._file.close()
@@ -58,23 +57,23 @@ class Journal:
             )
 
     def write(self, row: Mapping[str, Any]) -> None:
-        """Append one object; numbers that JSON has no word for are written as null."""
+        """Append one object. NaN and infinities are written as null."""
         line = json.dumps(without_nan(row), allow_nan=False).encode() + b"\n"
         before = self._file.tell()
         try:
             while line:
                 line = line[self._file.write(line) :]
         except OSError as error:
-            # A part of a line that did not fit may be there.
+            # The first part of the line may be in the file.
             with suppress(OSError):
                 self._file.truncate(before)
             raise self._failed(error) from error
 
     def position(self) -> int:
-        """Return the size so far, in bytes, after making sure that it is on the disk.
+        """Write everything to the disk and return the size in bytes.
 
         Raises:
-            MetalossError: If it cannot be, or the file was removed or moved meanwhile.
+            MetalossError: If this fails, or the file was removed or moved.
         """
         try:
             if not os.path.samestat(os.fstat(self._file.fileno()), self._path.stat()):

@@ -1,6 +1,6 @@
-"""A run's folder on the disk: where its files are, what is finished, how its rows are read.
+"""The folder of a run: its files, whether it is finished, and its journal.
 
-A folder may be damaged, or a run may be writing into it: what is whole is read.
+A folder may be damaged, or a run may be writing into it. Damaged parts are skipped.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ PLUGINS, MADE_OF, CHECKPOINTS = "plugins.json", "made_of.json", "checkpoints"
 
 @dataclass(frozen=True, kw_only=True)
 class JournalRow:
-    """One logged step. ``numbers`` by name; those that were not finite are NaN."""
+    """One logged step. ``numbers`` by name; NaN if they were not finite."""
 
     step: int
     phase: str
@@ -46,17 +46,16 @@ class CurvesRow:
 
 @dataclass(frozen=True, kw_only=True)
 class RunFolder:
-    """What could be read of a run.
+    """The readable content of a run's folder.
 
     Attributes:
         path: The folder.
-        config: ``config.yaml`` as plain data, without the run's own ``output``; empty if it
-            could not be read.
+        config: ``config.yaml`` as plain data, without ``output``; empty if it cannot be read.
         journal: The logged steps, in order.
         curves: The learned loss over time.
         summary: ``summary.json``; None if the run has not finished.
         link: The loss's link (``"softmax"``, ...) from ``loss.json``; None before there is one.
-        notes: What was skipped, and why: one line each.
+        notes: A line for each skipped part, with the reason.
     """
 
     path: Path
@@ -72,11 +71,11 @@ class RunFolder:
         return sorted({name for row in self.journal for name in row.numbers})
 
     def series(self, name: str, *, phase: str | None = None) -> tuple[np.ndarray, np.ndarray]:
-        """Return steps (N,) and values (N,) of one number, NaN where it was not finite.
+        """Return steps (N,) and values (N,) of one number; NaN if it was not finite.
 
         Args:
             name: For example ``"test/error"``.
-            phase: With a phase only its rows, and steps counted within it.
+            phase: Return only rows of this phase, with steps counted within it.
         """
         points = [
             (row.step if phase is None else row.phase_step, row.numbers[name])
@@ -95,25 +94,25 @@ class RunFolder:
 
 
 def is_group(folder: Path) -> bool:
-    """Return whether a folder holds the folders of many seeds, and is no run's itself."""
+    """Return whether a folder has the folders of many seeds, and is not itself a run."""
     return not (folder / CONFIG).is_file() and bool(members_of(folder))
 
 
 def members_of(folder: Path) -> list[Path]:
-    """Return the run in a folder, the runs of a group in it, or nothing."""
+    """Return the folder of a run, or those of the runs of a group; empty if there is none."""
     if (folder / CONFIG).is_file():
         return [folder]
     return [path for path in sorted(folder.glob("seed*")) if (path / CONFIG).is_file()]
 
 
 def steps_of_finished(folder: Path) -> int | None:
-    """Return how many training steps a finished run took; None if it is not finished."""
+    """Return the number of training steps of a finished run; None if it is not finished."""
     summary = read_summary(folder)
     return None if summary is None else int(summary.get("steps", 0))
 
 
 def has_nothing(folder: Path) -> bool:
-    """Return whether no run has begun in a folder that exists."""
+    """Return whether a folder exists in which no run has begun."""
     return all(path.name in (PLUGINS, MADE_OF) or _temporary(path) for path in folder.iterdir())
 
 
@@ -122,11 +121,11 @@ def _temporary(path: Path) -> bool:
 
 
 def is_busy(folder: Path) -> bool:
-    """Return whether a process trains the run in a folder right now."""
+    """Return whether a process is training the run in a folder."""
     for path in (folder, folder / JOURNAL):
         try:
             number = os.open(path, os.O_RDONLY)
-        except OSError:  # there is nothing yet
+        except OSError:  # no journal yet
             continue
         try:
             fcntl.flock(number, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -140,14 +139,16 @@ def is_busy(folder: Path) -> bool:
 
 
 def read_run(path: Path) -> RunFolder:
-    """Read a run's folder. A killed run's last journal line may be cut: it is left out, noted.
+    """Read the folder of a run. An incomplete last line of the journal is skipped, with a note.
 
     Raises:
         MetalossError: If there is no run at ``path``.
     """
     known = (CONFIG, JOURNAL, SUMMARY)
     if not any((path / name).is_file() for name in known):
-        raise MetalossError(f"{path} is no run's folder: it holds none of {', '.join(known)}")
+        raise MetalossError(
+            f"{path} is not the folder of a run: expected one of {', '.join(known)}"
+        )
     notes: list[str] = []
     return RunFolder(
         path=path,
@@ -178,7 +179,7 @@ def read_summary(path: Path, notes: list[str] | None = None) -> dict[str, Any] |
 
 
 def last_row(path: Path) -> JournalRow | None:
-    """Return a journal's last whole row without reading all of it: cheap while a run writes."""
+    """Return the last complete row of a journal without reading the whole file."""
     try:
         with (path / JOURNAL).open("rb") as file:
             size = file.seek(0, 2)
@@ -214,12 +215,12 @@ def _link(path: Path) -> str | None:
 def read_rows(
     path: Path, parse: Callable[[dict[str, Any]], Any] = dict, notes: list[str] | None = None
 ) -> list[Any]:
-    """Return the whole lines of a journal, none if there is no file.
+    """Return the complete lines of a journal; empty if there is no file.
 
     Args:
         path: A run's ``journal.jsonl`` or ``curves.jsonl``.
-        parse: What is made of a line's object; a line on which it fails is damaged.
-        notes: Takes a line for each that is cut or damaged, and left out.
+        parse: Converts the object of a line; if it fails, the line is damaged.
+        notes: Gets a message for each line that is incomplete or damaged.
     """
     try:
         lines = path.read_bytes().splitlines()
@@ -232,12 +233,12 @@ def read_rows(
         except (ValueError, TypeError, KeyError, AttributeError):
             where = "the last line" if number == len(lines) else f"line {number}"
             if notes is not None:
-                notes.append(f"{path}: {where} is cut or damaged; skipped")
+                notes.append(f"{path}: {where} is incomplete or damaged; skipped")
     return rows
 
 
 def _growing(rows: Iterable[Any]) -> list[Any]:
-    """Put rows in order: steps written again, after a kill, replace those written before it."""
+    """Sort the rows. Steps that were written again after a crash replace earlier ones."""
     kept: list[Any] = []
     for row in rows:
         while kept and kept[-1].step > row.step:

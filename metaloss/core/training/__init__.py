@@ -1,4 +1,4 @@
-"""The one loop over training steps, what it records, and how it recovers.
+"""The training loop: its steps, its records, and how it recovers from bad steps.
 
 May import ``parts`` and what is below it.
 """

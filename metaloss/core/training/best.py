@@ -1,4 +1,4 @@
-"""The best validation moment of a run."""
+"""The best validation metric of a run."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from metaloss.types import InnerState
 
 @dataclass(kw_only=True)
 class Best:
-    """The best validation moment so far.
+    """The best evaluation so far, by the validation metric.
 
     Attributes:
-        metrics: All metrics of that moment; None before the first.
+        metrics: All metrics of that evaluation; None before the first.
         step: The training step.
-        waited: Moments since then.
-        inner: Its θ, kept only where training goes back to it.
+        waited: The number of evaluations since then.
+        inner: Its θ, if training restores it at the end.
     """
 
     metrics: dict[str, float] | None = None

@@ -1,4 +1,4 @@
-"""The learned loss as a picture: ℓ(t, p) over p, for each target value."""
+"""Curves of the learned loss: ℓ(t, p) over p, for each target value."""
 
 from __future__ import annotations
 

@@ -44,9 +44,9 @@ def evaluate(
 
 @torch.no_grad()
 def constant_metric(task: Task, split: str = "valid") -> float:
-    """Return a split's metric of the best constant prediction of the training targets.
+    """Return the metric of a split for the best constant prediction of the training targets.
 
-    NaN where no constant is known: a metric of the user's own may take other outputs.
+    NaN if no constant is known, because a user's metric may need other outputs.
     """
     rows: Batch = getattr(task, split)
     try:
@@ -59,20 +59,20 @@ def constant_metric(task: Task, split: str = "valid") -> float:
 
 
 def constant_metrics(task: Task) -> dict[str, float]:
-    """Return the metric of the best constant prediction on the splits that a run is judged on."""
+    """Return the metrics of the best constant prediction on the evaluated splits."""
     return {f"{name}/{task.metric_name}": constant_metric(task, name) for name in ("valid", "test")}
 
 
 def is_chance(metrics: Mapping[str, float], constants: Mapping[str, float], task: Task) -> bool:
-    """Return whether what a run ends with is no better than a constant prediction on test rows.
+    """Return whether a run is not better than a constant prediction on the test rows.
 
-    Neither by the metric nor by the task loss: the most frequent class can be the best answer to an
-    imbalanced task, and a confident model can have a high task loss and few errors.
+    It must be better neither by the metric nor by the task loss: the most frequent class can be the
+    best prediction of an imbalanced task, and a model with few errors can have a high task loss.
 
     Args:
-        metrics: The run's last metrics.
+        metrics: The last metrics of the run.
         constants: From :func:`constant_metrics`.
-        task: What the run learned.
+        task: The task of the run.
     """
     name = f"test/{task.metric_name}"
     return learned_nothing(metrics[name], constants[name], task.goal) and learned_nothing(
@@ -91,10 +91,10 @@ def _constant_outputs(task: Task) -> Tensor:
     if not _has_columns(task):
         counted = targets[targets != task.ignore_index]
         shares = torch.bincount(counted, minlength=task.outputs) / len(counted)
-        # A class that never occurs has log 0: far below the others, and finite.
+        # A class without rows has log 0; use a finite value far below the others.
         return shares.clamp(min=1e-12).log().view(1, -1, *[1] * (targets.dim() - 1))
     if targets.dim() < 2 or targets.shape[1] != task.outputs:
-        # A task loss of the user's own, for which outputs are no predictions of the targets.
+        # A user's task loss, for which the outputs may not be predictions of the targets.
         return fitted_outputs(targets.cpu(), task.outputs, task.task_loss)
     mean = targets.float().transpose(0, 1).flatten(1).mean(1)
     if task.link is Link.softmax:

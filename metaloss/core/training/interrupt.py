@@ -1,4 +1,4 @@
-"""Ctrl-C, taken between two segments, where the state is whole."""
+"""Ctrl-C between two segments, when the state is complete."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import Any
 
-# What asks a program to end. Clusters send the last three before they take a machine away; a
-# terminal that is closed sends SIGHUP.
+# Signals that ask a program to end. Clusters send the last three before they stop a machine; a
+# terminal sends SIGHUP when it is closed.
 ENDING = tuple(
     getattr(signal, name)
     for name in ("SIGINT", "SIGTERM", "SIGHUP", "SIGUSR1")
@@ -20,14 +20,13 @@ _ALWAYS = (signal.SIGINT, signal.SIGTERM)
 
 
 class Interrupt:
-    """While entered, the first Ctrl-C (or another of `ENDING`) is only remembered.
+    """Inside the block, the first Ctrl-C (or other signal of `ENDING`) is only stored.
 
-    A second signal of the same kind acts at once. One of another kind does not count as a second:
-    if a whole group of processes is ended, a run may receive one directly and one from the process
-    that began it.
+    A second signal of the same kind acts at once. A signal of another kind is not a second one: if
+    a group of processes is ended, a run may receive one directly and one from its parent process.
 
-    Outside of the main thread, where Python allows no signal handlers, nothing is caught; nor is
-    what the program ignores (``nohup``) or has a handler of its own for (SIGHUP and SIGUSR1).
+    Nothing is caught outside of the main thread, where Python allows no signal handlers. Signals
+    that the program ignores (``nohup``) or handles itself (SIGHUP and SIGUSR1) are not caught.
 
     Args:
         anywhere: Asks all processes of a run whether one of them was interrupted.
@@ -47,12 +46,12 @@ class Interrupt:
         _put_back(self._before)
 
     def heard(self) -> bool:
-        """Return whether any process of the run was asked to stop; all ask at the same step."""
+        """Return whether any process of the run got a signal. All must call it at the same step."""
         self.asked = self._anywhere(self.asked)
         return self.asked
 
     def check(self, hint: str) -> None:
-        """Raise KeyboardInterrupt, saying how to go on, if it was asked for."""
+        """Raise KeyboardInterrupt with a message how to continue, if there was a signal."""
         if self.asked:
             raise KeyboardInterrupt(hint)
 
@@ -65,7 +64,7 @@ class Interrupt:
 
 @contextmanager
 def endings_as_ctrl_c() -> Iterator[None]:
-    """Raise KeyboardInterrupt at any of `ENDING` while the block lasts, as Ctrl-C does anyway.
+    """Inside the block, raise KeyboardInterrupt at any signal of `ENDING`, as at Ctrl-C.
 
     Example:
         >>> with endings_as_ctrl_c():
@@ -89,7 +88,7 @@ def _interrupt(number: int, frame: FrameType | None) -> None:
 def _caught(
     handler: Callable[[int, FrameType | None], None], numbers: Sequence[int] = ENDING
 ) -> dict[int, Any]:
-    """Set a handler for what asks a program to end; return the handlers before."""
+    """Set a handler for the signals of `ENDING`; return the previous handlers."""
     if threading.current_thread() is not threading.main_thread():
         return {}
     free = (signal.SIG_DFL, _interrupt)

@@ -1,4 +1,4 @@
-"""What is done about a run that goes wrong: restore, restart the loss, give up. Never silently."""
+"""What the guard does with a failing run: restore a state, restart the loss, or give up."""
 
 from __future__ import annotations
 
@@ -10,21 +10,21 @@ from metaloss.core.steps.state import Snapshot, TrainState, snapshot
 
 # A model this close to the best constant prediction, or worse, has learned nothing.
 _NOTHING_LEARNED = 0.02
-# Share of training that a model is given to learn something, again after every rung.
+# A model must learn something in this share of the training steps, counted again after each action.
 _PATIENCE = 0.25
 
 
 @dataclass(kw_only=True)
 class Ladder:
-    """Snapshots to go back to, and the rungs that were taken.
+    """States that can be restored, and the actions so far.
 
     Attributes:
-        learns: Whether φ moves at all in this run; a static run goes straight to the end.
+        learns: Whether φ is learned; otherwise the only action is to give up.
         good: The state at the last journal line without a bad step.
         start: The state at the start of the phase.
-        events: The rungs taken, for the summary.
-        since: Training step of the last rung, from which patience is counted.
-        diverged: Whether the run was given up.
+        events: The actions, for the summary.
+        since: The training step of the last action.
+        diverged: Whether the guard gave up.
     """
 
     learns: bool
@@ -35,22 +35,22 @@ class Ladder:
     diverged: bool = False
 
     def phase_begins(self, state: TrainState) -> None:
-        """Remember the state that a phase starts from."""
+        """Store the state at the start of a phase."""
         self.good = self.start = snapshot(state)
 
     def all_well(self, state: TrainState) -> None:
-        """Remember a state that no bad step led to."""
+        """Store a state without bad steps before it."""
         self.good = snapshot(state)
 
     def is_due(self, done: int, steps: int) -> bool:
-        """Whether a learning run has had the time to show that it learns something."""
+        """Return whether a run has had enough steps to learn something."""
         return self.learns and done >= min(self.since + _PATIENCE * steps, steps)
 
     def next_rung(self, *, phi_moves: bool) -> str:
-        """Return ``"restore"``, ``"imitate"`` or ``"give up"``: each is taken once a run."""
+        """Return ``"restore"``, ``"imitate"`` or ``"give up"``, each once in a run."""
         taken = {event["action"] for event in self.events}
         if self.learns:
-            # Where φ is frozen, a smaller η would change nothing.
+            # If φ is frozen, a smaller η changes nothing.
             if "restore" not in taken and phi_moves and "imitate" not in taken:
                 return "restore"
             if "imitate" not in taken:
@@ -59,12 +59,12 @@ class Ladder:
 
 
 def learned_nothing(seen: float, constant: float, goal: str = "min") -> bool:
-    """Return whether a number is no better than a constant prediction's.
+    """Return whether a metric is not better than that of a constant prediction.
 
     Args:
         seen: The validation metric, or the validation task loss.
-        constant: The same of the best constant prediction; NaN if it is not known, and nothing is
-            said then.
+        constant: The same for the best constant prediction; NaN if not known. Then the result is
+            false.
         goal: ``"min"`` or ``"max"``.
 
     Example:
@@ -74,7 +74,7 @@ def learned_nothing(seen: float, constant: float, goal: str = "min") -> bool:
     if math.isnan(constant):
         return False
     margin = _NOTHING_LEARNED * abs(constant)
-    # Not "seen >= bound": what is not a number has learned nothing either.
+    # Not "seen >= bound", because a run with NaN has learned nothing either.
     if goal == "min":
         return not seen < constant - margin
     return not seen > constant + margin

@@ -1,4 +1,4 @@
-"""The one loop over training steps: of a single run, or of many in one vectorised program."""
+"""The training loop of a single run, or of many runs in one vectorised program."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from metaloss.core.training.trainer import Trainer
 
 
 def train(trainers: Sequence[Trainer], interrupt: Interrupt, folder: Path) -> None:
-    """Train runs that stand at the same place to their ends.
+    """Train runs that are at the same step to the end.
 
-    A run that ends early leaves the others to go on.
+    If a run ends early, the others continue.
 
     Args:
-        trainers: The runs: one, or those of a group.
-        interrupt: Is asked after every step.
-        folder: The run's, or the group's.
+        trainers: The trainer of each run.
+        interrupt: Checked after every step.
+        folder: The folder of the run or group.
 
     Raises:
-        KeyboardInterrupt: If it was asked for; every run has written a checkpoint by then.
+        KeyboardInterrupt: After Ctrl-C. Every run has written a checkpoint before.
     """
     live = _unfinished(trainers)
     if live:
@@ -37,7 +37,7 @@ def train(trainers: Sequence[Trainer], interrupt: Interrupt, folder: Path) -> No
             compiled = (advance.compile_seconds - compiled) / count
             seconds = (time.perf_counter() - began) / count - compiled
             due = live[0].is_due(plan)
-            # Views of every run's values cost time: made only where somebody looks at them.
+            # Views of each run's values take time, so they are made only if they are used.
             looks = due or count == 1
             for index, one in enumerate(live):
                 state = advance.member(states, index) if looks else one.state
@@ -56,7 +56,7 @@ def train(trainers: Sequence[Trainer], interrupt: Interrupt, folder: Path) -> No
                 for one in trainers:
                     one.save()
                 interrupt.check(
-                    f"a checkpoint was written; go on with metaloss train --resume {folder}"
+                    f"a checkpoint was written; continue with metaloss train --resume {folder}"
                 )
         live = _unfinished(live)
     for one in trainers:

@@ -1,4 +1,4 @@
-"""What a run is made of: its rows, model and loss, so that it does not go on with others."""
+"""Checks that a run is resumed with the same rows, model and loss."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ from metaloss.types import Batch
 
 SPLITS = ("train", "valid", "test")
 _CALLED = {"train": "training", "valid": "validation", "test": "test"}
-# Another machine may round scaled rows differently. Other rows differ far more.
+# Another machine may round scaled rows differently. Different rows differ much more.
 _ROUNDING = 1e-5
 _PROBE_ROWS, _PROBE_TOLERANCE = 8, 1e-3
 _SKETCHED = 2**16
 
 
 def made_of(setup: Setup) -> dict[str, Any]:
-    """Return plain values that tell a run's rows, model and loss from others."""
+    """Return plain values that identify the rows, the model and the loss of a run."""
     task, config = setup.task, setup.config
     rows = {split: getattr(task, split) for split in SPLITS}
     return {
@@ -53,7 +53,7 @@ def made_of(setup: Setup) -> dict[str, Any]:
 
 
 def sketches(setup: Setup) -> dict[str, list[Tensor]]:
-    """Return a number for each row (inputs, targets) of each split: what rounding hardly moves."""
+    """Return a number for each row (inputs, targets) of each split, not sensitive to rounding."""
     return {
         split: [_sketch(values)[0] for values in getattr(setup.task, split)] for split in SPLITS
     }
@@ -62,16 +62,16 @@ def sketches(setup: Setup) -> dict[str, list[Tensor]]:
 def compare(
     folder: str, setup: Setup, expected: Mapping[str, Any], saved: Mapping[str, Any] | None
 ) -> list[str]:
-    """Return what is to be said of how a run is made now.
+    """Compare a run with its beginning, and return messages.
 
     Args:
-        folder: The run's, for messages.
+        folder: The folder of the run, for messages.
         setup: The run as it is now.
-        expected: What `made_of` returned when it began; empty for a run of an older version.
-        saved: Its checkpoint; None if it begins anew.
+        expected: The result of `made_of` when it began; empty for a run of an older version.
+        saved: Its checkpoint; None if it begins again.
 
     Raises:
-        MetalossError: If the rows, the model or the loss are others.
+        MetalossError: If the rows, the model or the loss have changed.
     """
     if not expected:
         return [
@@ -115,11 +115,11 @@ def compare(
 
 
 def fixed_values(setup: Setup, *, begins: bool) -> dict[str, Any]:
-    """Return what a run depends on beside its state: the model's frozen parameters.
+    """Return the values outside of the state of a run: the frozen parameters of the model.
 
     Args:
         setup: The run.
-        begins: Whether the weights are still needed that training begins with.
+        begins: Whether to include the initial weights of training.
     """
     own = begins and setup.config.model.name == CUSTOM
     return {
@@ -130,7 +130,7 @@ def fixed_values(setup: Setup, *, begins: bool) -> dict[str, Any]:
 
 @torch.no_grad()
 def restore_fixed(setup: Setup, saved: Mapping[str, Any]) -> None:
-    """Give a setup, whose model is its own, the values that :func:`fixed_values` returned."""
+    """Write the result of :func:`fixed_values` into the model of a setup, which has a copy."""
     if saved["begins"] is not None:
         write_back(setup.model, *saved["begins"])
     write_back(setup.model, saved["frozen"], {})
@@ -155,7 +155,7 @@ def _structure(module: nn.Module, *, whole: bool) -> dict[str, str]:
         )
         for name, value in values
     }
-    if not whole:  # what a registered part is made of is in the configuration
+    if not whole:  # a registered part is described by the config
         return lines
     for name, part in module.named_modules():
         text = f"{type(part).__qualname__}({part.extra_repr()})"
@@ -170,7 +170,7 @@ def _without_addresses(text: str) -> str:
 
 
 def _beginnings(setup: Setup) -> dict[str, str]:
-    """Return digests of the numbers that the user's own objects begin with."""
+    """Return digests of the initial values of the user's objects."""
     found, config = {}, setup.config
     if config.model.name == CUSTOM:
         inner = setup.advance.fresh("train", 0)
@@ -183,20 +183,20 @@ def _beginnings(setup: Setup) -> dict[str, str]:
 
 @torch.no_grad()
 def _probed(function: Callable[[Tensor, Tensor], Tensor], setup: Setup) -> float | None:
-    """Return what a function gives for fixed outputs of a few rows, None where it takes none."""
+    """Return the result of a function for fixed outputs of a few rows; None if it fails."""
     targets = setup.task.valid.targets[:_PROBE_ROWS]
     places = targets.shape[2:] if targets.is_floating_point() else targets.shape[1:]
     shape = (len(targets), setup.task.outputs, *places)
     outputs = torch.arange(math.prod(shape), device=targets.device).sin().reshape(shape)
     try:
         value = float(function(outputs, targets))
-    except Exception:  # the user's function may fail in any way; a run says so itself
+    except Exception:  # the user's function may raise anything, which is reported elsewhere
         return None
     return value if math.isfinite(value) else None
 
 
 def _with_plain_numbers(loss: nn.Module) -> Callable[[Tensor, Tensor], Tensor]:
-    """Return the loss with a φ that is the same for every object of its form."""
+    """Return the loss with a fixed φ, the same for all losses of its form."""
     phi = {
         name: (0.1 * torch.arange(value.numel(), device=value.device).sin()).reshape(value.shape)
         for name, value in loss.named_parameters()
@@ -205,7 +205,7 @@ def _with_plain_numbers(loss: nn.Module) -> Callable[[Tensor, Tensor], Tensor]:
 
 
 def _other(then: Any, now: Any) -> bool:
-    """Return whether two values of `made_of` differ; numbers by more than rounding."""
+    """Return whether two values of `made_of` differ by more than rounding."""
     if isinstance(then, float) or isinstance(now, float):
         if then is None or now is None or isinstance(then, str) or isinstance(now, str):
             return False
@@ -243,7 +243,7 @@ def _sketch(values: Tensor) -> tuple[Tensor, Tensor]:
     blocks = [block.cpu().double() for block in rows.split(8192)]
     sums = torch.cat([block @ weights for block in blocks])
     scales = torch.cat([block.abs() @ weights for block in blocks])
-    # If there are very many rows, several share a number.
+    # If there are very many rows, several rows share a number.
     size = -(-len(sums) // _SKETCHED)
     pads = (0, -len(sums) % size)
     folded = [nn.functional.pad(one, pads).reshape(-1, size) for one in (sums, scales)]

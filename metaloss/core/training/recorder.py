@@ -1,4 +1,4 @@
-"""Where a run's numbers go: the journal first, then whoever listens."""
+"""Writes the journal of a run and sends events to trackers."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ class Recorder:
 
     Args:
         folder: The run's folder.
-        emit: Takes events; must not raise.
-        keep: The checkpoint that the run goes on from: ``files``, what :meth:`positions` returned,
-            ``seconds``, which the run had taken, and ``warnings``; None for a new run.
+        emit: Receives events; must not raise.
+        keep: The checkpoint to resume from, with ``files``, the result of :meth:`positions`,
+            ``seconds``, the duration so far, and ``warnings``; None for a new run.
 
     Attributes:
-        warnings: What was told of a run that went on, for its summary.
+        warnings: The warnings when a run was resumed, for its summary.
     """
 
     def __init__(
@@ -46,7 +46,7 @@ class Recorder:
         try:
             self._curves = Journal(folder / CURVES, keep=positions[1])
         except BaseException:
-            # Otherwise its lock would keep the run from going on in this process.
+            # Otherwise its lock would prevent a resumed run in this process.
             self._journal.close()
             raise
         self._emit = emit
@@ -54,13 +54,13 @@ class Recorder:
         self.warnings: list[str] = list(keep.get("warnings", ()))
 
     def log(self, step: int, phase: str, phase_step: int, numbers: Mapping[str, float]) -> None:
-        """Write one journal line and tell the trackers."""
+        """Write one journal line and send it to the trackers."""
         place = {"step": step, "phase": phase, "phase_step": phase_step}
         self._journal.write({**place, **numbers, "time/seconds": round(self.seconds(), 3)})
         self._emit(Logged(**place, numbers=numbers))  # type: ignore[arg-type]
 
     def curves(self, step: int, phase: str, loss: LearnedLoss, phi: Tensors) -> None:
-        """Write the learned loss as it is now."""
+        """Write the current curves of the learned loss."""
         grid, curves = loss_curves(loss, phi)
         self._curves.write({"step": step, "phase": phase, "grid": grid, "curves": curves})
         self._emit(LossCurves(step=step, phase=phase, grid=grid, curves=curves))
@@ -68,20 +68,20 @@ class Recorder:
     def table(
         self, step: int, name: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]
     ) -> None:
-        """Tell the trackers of a table as it is now."""
+        """Send the current rows of a table to the trackers."""
         plain = tuple(tuple(row) for row in rows)
         self._emit(Table(step=step, name=name, columns=tuple(columns), rows=plain))
 
     def seconds(self) -> float:
-        """Return the seconds that the run has taken, in all its processes."""
+        """Return the duration of the run in seconds, also before it was resumed."""
         return time.perf_counter() - self._began
 
     def notice(self, step: int, message: str, level: str = "warning") -> None:
-        """Tell people something; ``level``: info, warning or error."""
+        """Send a message to the trackers; ``level``: info, warning or error."""
         self._emit(Noticed(step=step, message=message, level=level))
 
     def warn(self, place: tuple[int, str, int], message: str) -> None:
-        """Write a warning into the journal and the summary, and tell people.
+        """Write a warning into the journal and the summary, and send it to the trackers.
 
         Args:
             place: The step, the phase and its step.
@@ -93,7 +93,7 @@ class Recorder:
         self.notice(place[0], message)
 
     def positions(self) -> list[int]:
-        """Return how much of both files is on the disk."""
+        """Return the sizes of both files on the disk."""
         return [self._journal.position(), self._curves.position()]
 
     def close(self) -> None:
@@ -103,7 +103,7 @@ class Recorder:
 
 
 class Quiet(Recorder):
-    """Writes nothing and tells nobody: in all processes of a run but the first."""
+    """A recorder that does nothing, for all processes of a run except the first."""
 
     def __init__(self, folder: Path) -> None:
         self.folder, self._began = folder, time.perf_counter()
@@ -112,7 +112,7 @@ class Quiet(Recorder):
         self._emit = lambda event: None
 
     def curves(self, step: int, phase: str, loss: LearnedLoss, phi: Tensors) -> None:
-        """Do nothing: the curves need not even be computed."""
+        """Do nothing, without computing the curves."""
 
 
 class _Nowhere(Journal):
@@ -133,7 +133,7 @@ class _Nowhere(Journal):
 
 
 def read_meter(meter: Meter, bad: torch.Tensor) -> tuple[dict[str, float], int]:
-    """Return the means since the last line and the number of bad steps: the one host sync."""
+    """Return the means since the last line and the number of bad steps; waits for the device."""
     values = torch.cat((meter.sums, meter.counts, bad.reshape(1).to(meter.sums.dtype))).tolist()
     numbers = {
         name: total / count

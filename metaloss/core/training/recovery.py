@@ -1,4 +1,4 @@
-"""What the trainer does when the guard saw something: which rung, and the state after it."""
+"""What a trainer does after bad steps: the action, and the state after it."""
 
 from __future__ import annotations
 
@@ -24,16 +24,16 @@ _WHOSE_FAULT = " (if it is so with schedule=static too, it is not the learned lo
 
 
 class Recovery:
-    """Looks at a run whenever numbers are logged, and mends it by the ladder.
+    """Checks a run whenever it is logged, and recovers it.
 
     Args:
         setup: The parts.
-        recorder: Where people are told.
-        ladder: The snapshots, and the rungs taken so far.
+        recorder: Receives messages.
+        ladder: The stored states, and the actions so far.
 
     Attributes:
         constants: The metrics of the best constant prediction, by name.
-        chance: Whether the run's end is no better than they are; False before its end.
+        chance: Whether the finished run is not better than these; False before the end.
     """
 
     def __init__(self, setup: Setup, recorder: Recorder, ladder: Ladder) -> None:
@@ -49,17 +49,17 @@ class Recovery:
         bad: int,
         metrics: Mapping[str, float] | None,
     ) -> TrainState:
-        """Return the state to go on with: the given one if all is well.
+        """Return the state to continue with: the given one if nothing is wrong.
 
         Args:
-            state: The state now.
-            plan: What was done last.
-            progress: How far the run is.
-            bad: Bad steps since the last look.
-            metrics: What an evaluation has just found, None if there was none.
+            state: The current state.
+            plan: The last plan.
+            progress: The progress of the run.
+            bad: The number of bad steps since the last check.
+            metrics: The metrics of an evaluation at this step; None without one.
 
         Raises:
-            DivergedError: If something is wrong and the guard is to raise.
+            DivergedError: If something is wrong with ``guard=raise``.
         """
         config = self._setup.config
         if config.guard is GuardMode.off:
@@ -67,8 +67,8 @@ class Recovery:
         reason = f"{bad} bad steps since the last line" if bad else ""
         done = progress.train
         due = metrics is not None and self.ladder.is_due(done, config.steps)
-        # A run too short to have been looked at before has learned nothing: it is told so at its
-        # end, but nothing diverged.
+        # A run that is too short for an earlier check may have learned nothing, but has not
+        # diverged. There is a message at its end.
         due = due and not (done >= config.steps and not self.ladder.events)
         if not reason and due and metrics is not None and self._dead(metrics):
             reason = f"no better than a constant prediction after {done} steps"
@@ -83,9 +83,9 @@ class Recovery:
     def climb(
         self, state: TrainState, plan: Plan, progress: Progress, reason: str, back: Snapshot
     ) -> TrainState:
-        """Take the next rung, with ``back`` as the state to go back to; return the new state."""
+        """Do the next action, with ``back`` as the state to restore; return the new state."""
         action = self.ladder.next_rung(phi_moves=self._setup.schedule.moves_in(plan.phase))
-        # At the very end nothing that is restored could still be trained.
+        # At the end, a restored state could not be trained any more.
         if plan.phase == "train" and progress.train >= self._setup.config.steps:
             action = "give up"
         if action == "give up":
@@ -101,7 +101,7 @@ class Recovery:
         return state
 
     def compare(self, metrics: Mapping[str, float], step: int) -> None:
-        """Say it if a run that was not given up ends no better than a constant prediction."""
+        """Warn if a run ends not better than a constant prediction, but has not diverged."""
         task = self._setup.task
         self.chance = bool(metrics) and is_chance(metrics, self.constants, task)
         if self.chance and not self.ladder.diverged:
@@ -113,10 +113,10 @@ class Recovery:
             )
 
     def _dead(self, metrics: Mapping[str, float]) -> bool:
-        """Whether neither the metric nor the task loss beats a constant's on validation.
+        """Return whether validation metric and task loss are both not better than a constant's.
 
-        Both, since the most frequent class can be the best answer to an imbalanced task, and a
-        confident model can have a high task loss and few errors.
+        Both, because the most frequent class can be the best prediction of an imbalanced task, and
+        a model with few errors can have a high task loss.
         """
         task = self._setup.task
         metric = metrics[f"valid/{task.metric_name}"]

@@ -1,4 +1,4 @@
-"""A trainer's state as a checkpoint's content, and back."""
+"""Converts the state of a trainer to the content of a checkpoint, and back."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from metaloss.types import Batch, ReplayStep, StoredStep
 if TYPE_CHECKING:
     from metaloss.core.training.trainer import Trainer
 
-# torch.load(weights_only=True) takes no classes: trees are stored as their leaves, and rebuilt
-# over a template of the same structure.
+# torch.load(weights_only=True) allows no classes, so trees are stored as lists of leaves and
+# rebuilt with a template of the same structure.
 
 
 def pack_run(trainer: Trainer) -> dict[str, Any]:
-    """Return everything that the rest of a run depends on."""
+    """Return everything that is needed to resume a run."""
     offline, train = trainer.progress.offline, trainer.progress.train
     best, schedule = trainer.best, trainer.setup.schedule
     return {
@@ -34,7 +34,7 @@ def pack_run(trainer: Trainer) -> dict[str, Any]:
         "best_inner": pack_tree(best.inner),
         "metrics": trainer.metrics,
         "train_seconds": trainer.train_seconds,
-        # Training begins after the offline phase, from weights that only the user may have.
+        # Training begins after the offline phase with the weights of the user's model.
         "fixed": fixed_values(trainer.setup, begins=schedule.offline_total() > 0 and not train),
         "seconds": trainer.recorder.seconds(),
         "warnings": trainer.recorder.warnings,
@@ -43,7 +43,7 @@ def pack_run(trainer: Trainer) -> dict[str, Any]:
 
 
 def unpack_run(trainer: Trainer, content: Mapping[str, Any]) -> None:
-    """Give a trainer what :func:`pack_run` returned."""
+    """Restore a trainer from the result of :func:`pack_run`."""
     trainer.progress = Progress(offline=content["progress"][0], train=content["progress"][1])
     template = trainer.state
     trainer.state = unpack_state(content["state"], template)
@@ -77,7 +77,7 @@ def pack_state(state: TrainState) -> dict[str, Any]:
 
 
 def unpack_state(content: dict[str, Any], template: TrainState) -> TrainState:
-    """Return the state that :func:`pack_state` was given."""
+    """Return the state from the result of :func:`pack_state`."""
     values = _unpack(content["values"], template)
     pending = None
     if content["pending"] is not None:
@@ -111,7 +111,7 @@ def pack_ladder(ladder: Ladder) -> dict[str, Any]:
 
 
 def unpack_ladder(content: dict[str, Any], template: TrainState, learns: bool) -> Ladder:
-    """Return the ladder that :func:`pack_ladder` was given."""
+    """Return the ladder from the result of :func:`pack_ladder`."""
     return Ladder(
         learns=learns,
         good=_unpack(content["good"], template),

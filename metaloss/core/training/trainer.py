@@ -1,4 +1,4 @@
-"""A run between two segments: what is logged, evaluated, saved and mended."""
+"""Logs, evaluates, saves and recovers a run between two segments."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ from metaloss.types import Tensors
 
 
 class Trainer:
-    """Takes a setup from its start, or from a checkpoint, to its end; `loop.train` advances it.
+    """Trains a run from its start, or from a checkpoint, to its end; `loop.train` calls it.
 
     Args:
         setup: The parts.
-        folder: The run's folder, where checkpoints go.
-        recorder: Where numbers go.
-        interrupt: Tells of Ctrl-C while φ starts.
-        made: What `made_of` said when the run began; None: what it says now.
+        folder: The folder of the run, for checkpoints.
+        recorder: Receives all results.
+        interrupt: Checked for Ctrl-C during φ's start.
+        made: The result of `made_of` when the run began; None: the current one.
     """
 
     def __init__(
@@ -60,7 +60,7 @@ class Trainer:
         self.recovery = Recovery(setup, recorder, ladder)
 
     def begin(self, phi: Tensors | None = None) -> None:
-        """Log the start, and write the first checkpoint. ``phi``: its start, else found here."""
+        """Log the start, and write the first checkpoint. ``phi``: the started φ, or None."""
         setup = self.setup
         if phi is None:
             phi = setup.start.begin(
@@ -78,12 +78,12 @@ class Trainer:
     def report(self, step: int, numbers: Any) -> None:
         """Log the progress of φ's start."""
         self._interrupt.check(
-            f"no checkpoint yet; start over with metaloss train --resume {self._folder}"
+            f"no checkpoint yet; begin again with metaloss train --resume {self._folder}"
         )
         self.recorder.log(step, "start", step, numbers)
 
     def say_what_takes_long(self) -> None:
-        """Tell people why nothing moves for a while, or why it moves slowly."""
+        """Send a message if the first steps take long, or if all steps are slow."""
         if self.setup.config.compile is Compile.on:
             message = "compiling the steps: up to two minutes"
             self.recorder.notice(self.step, message, level="info")
@@ -95,13 +95,13 @@ class Trainer:
             )
 
     def next_plan(self) -> Plan | None:
-        """Return what comes next, None at the end."""
+        """Return the next plan; None at the end."""
         if self.ladder.diverged or self._stopped_early():
             return None
         return self.setup.schedule.plan(self.progress, self.setup.config.steps)
 
     def is_due(self, plan: Plan) -> bool:
-        """Return whether the state after a plan will be looked at: logged, evaluated or saved."""
+        """Return whether the state after a plan is logged, evaluated or saved."""
         last = self.progress.steps_in(plan.phase)
         now = self.progress.after(plan).steps_in(plan.phase)
         every = (
@@ -110,13 +110,13 @@ class Trainer:
         return self._is_last(plan.phase, now) or any(_crossed(last, now, n) for n in every)
 
     def took(self, plan: Plan, state: TrainState, seconds: float, compiled: float = 0.0) -> None:
-        """Take the state after a plan, and do what is due.
+        """Store the state after a plan; log, evaluate and save it if necessary.
 
         Args:
-            plan: What was done.
-            state: What came of it.
-            seconds: What it took.
-            compiled: What compiling took before, not counted in ``seconds``.
+            plan: The plan.
+            state: The state after it.
+            seconds: Its duration.
+            compiled: The time for compiling before, which is not part of ``seconds``.
         """
         if compiled:
             self.compile_seconds += compiled
@@ -132,7 +132,7 @@ class Trainer:
             self._record(plan, before)
 
     def end(self) -> None:
-        """Settle on the weights and metrics that the run ends with."""
+        """Set the final weights and metrics."""
         if self.ladder.diverged:
             self.metrics = self._evaluate()
         if self.setup.schedule.early_stopping and self.best.inner is not None:
@@ -142,7 +142,7 @@ class Trainer:
 
     @property
     def ladder(self) -> Ladder:
-        """What the guard goes back to, and the rungs taken."""
+        """The states that the guard can restore, and its actions."""
         return self.recovery.ladder
 
     def _is_last(self, phase: str, place: int) -> bool:
@@ -159,7 +159,7 @@ class Trainer:
         is_last = self._is_last(plan.phase, now)
         at_end, ends_offline = (is_last and plan.phase == name for name in ("train", "offline"))
         evaluates = _crossed(last, now, config.eval_every) or at_end
-        # The offline phase's last numbers must not be counted with the first ones of training.
+        # The last losses of the offline phase must not be averaged with the first ones of training.
         if evaluates or ends_offline or _crossed(last, now, config.log_every):
             self._log(plan, evaluates)
         if ends_offline and not self.ladder.diverged:
@@ -171,7 +171,7 @@ class Trainer:
         began = time.perf_counter()
         numbers, bad = read_meter(self.state.meter, self.state.guard.bad)
         if plan.phase == "train":
-            # On CUDA the reading above waits for the steps that were only queued until then.
+            # On CUDA, the line above waits for steps that are only queued.
             self.train_seconds += time.perf_counter() - began
         self.state = self.state._replace(meter=Meter.fresh(self.setup.device))
         if evaluates:
@@ -191,15 +191,15 @@ class Trainer:
         splits = {"valid": task.valid, "test": task.test}
         found = evaluate(self.setup.problem.model, self.state.inner, task, splits)
         values = torch.stack([value.double() for value in found.values()])
-        # What follows (early stopping, the guard's ladder) is decided by these numbers.
+        # Early stopping and the guard use these metrics.
         values = self.setup.problem.broadcast(values)
         return dict(zip(found, values.tolist(), strict=True))
 
     def _train_begins(self) -> None:
-        """Evaluate the weights that training begins with: step 0 of the learning curve."""
+        """Evaluate the initial weights of training: step 0 of the learning curve."""
         if self.setup.schedule.offline_total():
-            # The first step of training does the same, and the guard's snapshot needs it too. The
-            # outer state begins anew, with the η of training.
+            # The first step of training does the same, and the guard needs it too. The state of the
+            # update rule begins again, with the η of training.
             inner = self.setup.advance.fresh("train", 0)
             self.state = self.setup.state(inner, self.state.phi)
         self.ladder.phase_begins(self.state)
@@ -235,18 +235,18 @@ class Trainer:
     # ------------------------------------------------------------------------- checkpoints
 
     def save(self) -> None:
-        """Write a checkpoint of everything that the rest of the run depends on."""
+        """Write a checkpoint."""
         if self.setup.ranks.leads:
             content = {**pack_run(self), "made_of": self.made, "sketches": self._sketches}
             checkpoint.save(self._folder / "checkpoints", self.step, content)
 
     def restore(self, content: Mapping[str, Any]) -> None:
-        """Go back to a checkpoint."""
+        """Restore a checkpoint."""
         unpack_run(self, content)
 
 
 def _words(plan: Plan) -> str:
-    kind = "a step with a moving loss" if plan.meta_step else "a step with the loss at rest"
+    kind = "a step with a meta-step" if plan.meta_step else "a step without a meta-step"
     return f"{kind}, phase {plan.phase}"
 
 

@@ -211,10 +211,10 @@ def test_folders_that_do_not_serve_are_refused_in_one_line(trained, tmp_path):
         shutil.copytree(trained[0].folder, folder)
 
     folder.mkdir()
-    assert refused().startswith("RUN is no run's folder")
+    assert refused().startswith("RUN is not the folder of a run")
     fresh()
     edited(folder, "summary.json", lambda content: content.update(status="diverged"))
-    assert "the run ended as diverged" in refused()
+    assert "the run has diverged" in refused()
     assert load_run(folder, diverged=True).summary.status == "diverged"
     (folder / "summary.json").unlink()
     assert refused() == "RUN: the run is not finished (no summary.json)"

@@ -105,7 +105,7 @@ def test_a_run_that_lost_its_checkpoints_is_not_started_over_in_silence(tmp_path
     for path in (tmp_path / "checkpoints").iterdir():
         path.unlink()
     before = (tmp_path / "journal.jsonl").read_bytes()
-    with pytest.raises(MetalossError, match="there is no checkpoint to go on from; start a new"):
+    with pytest.raises(MetalossError, match="there is no checkpoint; start a new"):
         resume(tmp_path)
     assert (tmp_path / "journal.jsonl").read_bytes() == before
 

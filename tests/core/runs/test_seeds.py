@@ -175,7 +175,7 @@ def test_a_stopped_group_goes_on_without_those_that_had_ended_early(tmp_path):
 
 def test_engines_that_take_one_run_at_a_time_say_so(tmp_path):
     words = fast(*WORDS, "schedule=online", "meta_optimizer=higher", "seeds=2")
-    with pytest.raises(UnsupportedError, match="meta_optimizer=higher takes one run at a time"):
+    with pytest.raises(UnsupportedError, match="meta_optimizer=higher supports one run at a time"):
         metaloss.train_seeds([*words, f"output={tmp_path / 'run'}"])
     assert not (tmp_path / "run").exists()
 
@@ -276,7 +276,7 @@ def test_rows_of_different_shapes_are_refused(tmp_path):
     )
     shapes = {prepare(compose([*words, f"seed={seed}"])).task.input_shape for seed in range(8)}
     assert len(shapes) > 1
-    with pytest.raises(UnsupportedError, match=r"differ in shape, .*task\.split_seed=0 gives all"):
+    with pytest.raises(UnsupportedError, match=r"differ in number, .*task\.split_seed=0 gives all"):
         metaloss.train_seeds([*words, "seeds=8"])
     assert not (tmp_path / "run").exists()
     assert len(metaloss.train_seeds([*words, "seeds=2", "task.split_seed=0"])) == 2

@@ -141,7 +141,7 @@ def test_a_search_that_finds_nothing_says_so_and_keeps_its_table(tmp_path):
         (["meta_optimizer.local_engine=draws"], "expected an engine that takes many losses"),
         (["meta_optimizer.local_engine=mixd"], "did you mean 'mixed'"),
         (["meta_optimizer.workers=0"], "workers=0: expected a number ≥ 1, or ray"),
-        (["meta_optimizer.workers=two"], "workers=two: expected a number"),
+        (["meta_optimizer.workers=2.5"], "workers=2.5: expected a number"),
         (["meta_optimizer.workers=2"], "a task, model or loss of your own cannot be sent"),
         (
             ["meta_optimizer.address=localhost"],
@@ -160,7 +160,7 @@ def test_what_a_search_cannot_do_is_refused_before_anything_is_written(tmp_path,
 
 def test_many_seeds_at_once_are_refused(tmp_path):
     words = [*WORDS, "seeds=2", f"output={tmp_path / 'group'}", "tracker=[]"]
-    with pytest.raises(MetalossError, match="meta_optimizer=draws is a search of its own"):
+    with pytest.raises(MetalossError, match="meta_optimizer=draws is a search: train"):
         metaloss.train_seeds(words, task=blobs(), model=model())
     assert not (tmp_path / "group").exists()
 
