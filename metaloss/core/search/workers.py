@@ -11,7 +11,7 @@ from concurrent.futures import FIRST_COMPLETED, Future, wait
 from contextlib import contextmanager
 
 from metaloss.allocator import keep_freed_memory
-from metaloss.core.execution.executor import Executor, ExecutorOptions, LostError, find
+from metaloss.core.execution.executor import Executor, ExecutorOptions, LostError, find, names
 from metaloss.core.execution.processes import Processes
 from metaloss.core.parts.setup import Setup
 from metaloss.core.search.jobs import Group, judge_elsewhere, judge_group
@@ -110,6 +110,11 @@ def executor_options(rule: SearchRule) -> ExecutorOptions:
     if rule.workers.isdigit():
         return Processes(count=int(rule.workers))
     given = {} if rule.address is None else {"address": rule.address}
+    if rule.workers not in names():
+        raise MetalossError(
+            f"meta_optimizer.workers={rule.workers}: expected a number ≥ 1 or an executor "
+            f"({', '.join(names())})"
+        )
     try:
         return find(rule.workers, f"meta_optimizer.workers={rule.workers}")(**given)
     except TypeError as error:

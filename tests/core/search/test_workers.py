@@ -75,6 +75,10 @@ def test_what_cannot_judge_is_told_before_a_search_begins(near):
         executor_options(Rule(workers="ray"))
     with pytest.raises(MetalossError, match=r"^meta_optimizer\.workers=near has no address$"):
         executor_options(Rule(workers="near", address="10.0.0.1"))
+    with pytest.raises(
+        MetalossError, match=r"workers=two: expected a number ≥ 1 or an executor \("
+    ):
+        executor_options(Rule(workers="two"))
     with pytest.raises(MetalossError, match=r"address=x with workers=2: expected workers"):
         Rule(workers="2", address="x")
 
