@@ -18,9 +18,9 @@ from .small import Layer, batch, seeded
     [
         (
             lambda self: setattr(self, "norms", [nn.BatchNorm1d(8, affine=False)]),
-            "keeps a BatchNorm1d in the plain list 'norms'",
+            "has a BatchNorm1d in the plain list 'norms'",
         ),
-        (lambda self: self.register_buffer("mean", None), "makes or removes 'mean'"),
+        (lambda self: self.register_buffer("mean", None), "adds or removes 'mean'"),
     ],
 )
 def test_state_that_the_model_does_not_know_of_is_refused(build, message):
@@ -64,7 +64,9 @@ def test_a_buffer_of_two_names_that_a_pass_makes_two_of_is_refused(name):
     learner = metaloss.Learner(
         model, Scaled().double(), task_loss=F.cross_entropy, inner=SGD(lr=0.5)
     )
-    with pytest.raises(MetalossError, match=r"model's 'one' is 'two' as well.*two tensors of the"):
+    with pytest.raises(
+        MetalossError, match=r"model's 'one' and 'two' are one tensor, and its forward"
+    ):
         learner.step(batch(0))
     assert model.one is model.two
     # The way out that it names.

@@ -51,7 +51,7 @@ def test_a_launcher_is_known_by_all_that_it_sets(launched):
 
 def test_what_a_launcher_has_set_wrong_is_told_in_one_line(launched):
     launched.setenv("WORLD_SIZE", "two")
-    with pytest.raises(MetalossError, match="WORLD_SIZE='two': a launcher sets a whole number"):
+    with pytest.raises(MetalossError, match="WORLD_SIZE='two': expected an integer, as a launcher"):
         processes.launched()
 
 
@@ -77,9 +77,9 @@ def test_each_process_takes_the_gpu_of_its_number(launched):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("train", "seeds=2", "output=x"), "seeds=2 cannot be done by 3 processes"),
-        (("train", "--multirun", "seed=0,1"), "--multirun cannot be done by 3 processes"),
-        (("compare", "out"), "compare cannot be done by 3 processes"),
+        (("train", "seeds=2", "output=x"), "seeds=2 is not possible in 3 processes"),
+        (("train", "--multirun", "seed=0,1"), "--multirun is not possible in 3 processes"),
+        (("compare", "out"), "compare is not possible in 3 processes"),
     ],
 )
 def test_commands_of_many_runs_are_refused(launched, capsys, tmp_path, arguments, message):

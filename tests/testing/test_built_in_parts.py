@@ -30,7 +30,7 @@ CHECKED_ELSEWHERE = {
     ("loss", "load"),
     ("loss", "logit_adjusted"),
     *(("task", name) for name in ("mnist", "fashion_mnist", "cifar10", "cifar100", "svhn")),
-    *(("task", name) for name in ("csv", "california_housing", "communities_crime")),
+    *(("task", name) for name in ("csv", "images", "california_housing", "communities_crime")),
 }
 
 BUILT_IN = [

@@ -36,7 +36,7 @@ def test_a_step_that_is_not_finite_is_not_taken(where):
     unguarded = learner_of(net(nn.Tanh()), guard="off")
     assert unguarded.step(given["batch"], given["meta_batch"]).taken is None
     strict = learner_of(net(nn.Tanh()), guard="raise")
-    with pytest.raises(DivergedError, match=r"step 0: it is not finite \(guard=raise\)"):
+    with pytest.raises(DivergedError, match=r"step 0: a result is not finite \(guard=raise\)"):
         strict.step(given["batch"], given["meta_batch"])
 
 
@@ -48,7 +48,7 @@ def test_a_state_that_is_refused_changes_nothing():
     frozen = net(nn.Tanh())
     frozen[0].requires_grad_(False)
     states = {
-        "another model's": other.state_dict(),
+        "the state is of another model": other.state_dict(),
         "another optimizer or model": adam.state_dict(),
         "other parameters frozen": learner_of(frozen).state_dict(),
         "no entry 'outer'": {k: v for k, v in learner.state_dict().items() if k != "outer"},

@@ -29,6 +29,7 @@ def test_the_folder_holds_what_is_promised(run):
         "config.yaml",
         "plugins.json",
         "made_of.json",
+        "pipeline.json",
         "journal.jsonl",
         "curves.jsonl",
         "model.safetensors",

@@ -17,7 +17,7 @@ def test_ctrl_c_writes_a_checkpoint_and_the_run_goes_on(words, tmp_path):
     # After the start, which is traced and asks once, in the middle of training.
     task = interrupting(at=1 + 18 if learns else 8)
     before = signal.getsignal(signal.SIGINT)
-    with pytest.raises(KeyboardInterrupt, match=r"go on with:? metaloss train --resume"):
+    with pytest.raises(KeyboardInterrupt, match=r"continue with metaloss train --resume"):
         train(tmp_path / "run", *words, task=task)
     assert signal.getsignal(signal.SIGINT) is before
     assert len(list((tmp_path / "run/checkpoints").iterdir())) in (1, 2)

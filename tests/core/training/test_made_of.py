@@ -209,5 +209,5 @@ def test_another_content_of_a_plugin_is_said(tmp_path):
     assert same.summary.warnings == []
     other = resume_run(tmp_path, steps=6, plugins={"/elsewhere/mine.py": "b" * 64})
     (warning,) = other.summary.warnings
-    assert "the plugin /elsewhere/mine.py is not as it was when the run began" in warning
+    assert "the plugin /elsewhere/mine.py has changed since the run began" in warning
     assert resume_run(tmp_path, steps=8).summary.warnings == [warning], "it stays said"

@@ -110,7 +110,12 @@ def test_a_run_is_the_run_of_the_command_line(tmp_path, train, plugin):
             ],
             check=True,
             stdout=log,
-            env={**os.environ, "OMP_NUM_THREADS": "2", "OMP_WAIT_POLICY": "PASSIVE"},
+            env={
+                **os.environ,
+                "OMP_NUM_THREADS": "2",
+                "MKL_NUM_THREADS": "2",
+                "OMP_WAIT_POLICY": "PASSIVE",
+            },
         )
     assert train(words, tmp_path / "warm", resume=False) == "ok"
     found = {}
