@@ -29,6 +29,8 @@ LEFT_OUT = {
     "--study": "takes hours; what came out is written down beside it",
     "meta_optimizer=gp": "takes an hour; what came out is written down beside it",
     "houses.csv": "is about a file of the reader's",
+    "new.csv": "is about a file of the reader's",
+    "task.trusted=": "is about files of the reader's",
     "book.txt": "is about a file of the reader's",
 }
 
