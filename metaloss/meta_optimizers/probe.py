@@ -141,8 +141,7 @@ class Probe:
     def _fault(self, method: Tangents, *, precise: bool, judges_rough: bool) -> str | None:
         tolerance = _TOLERANCE[precise]
         if precise and method is Tangents.differences:
-            # FiniteDifference itself is no more precise, and torch's backward pass of
-            # CrossMapLRN2d differs from its forward pass by 1e-5.
+            # FiniteDifference is no more precise; torch's own CrossMapLRN2d is 1e-5 off.
             tolerance *= 10
         narrow = self.problem.model.narrow or self._half is not None
         if not precise and (method is Tangents.differences or narrow):

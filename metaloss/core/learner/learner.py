@@ -46,8 +46,7 @@ class Learner:
 
     Before the first step, and again when submodules, modes or trained parameters have changed, the
     model is examined: two forward passes find its side effects, and before the first meta-step its
-    derivatives are tested on a few rows. A model that cannot be differentiated correctly is
-    refused.
+    derivatives are tested on a few rows. A model without correct derivatives is refused.
 
     Args:
         model: The network, on its device.
