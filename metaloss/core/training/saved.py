@@ -1,59 +1,72 @@
-"""Converts the state of a trainer to the content of a checkpoint, and back."""
+"""Converts what moves in a run to the content of a checkpoint, and back."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 from torch.utils import _pytree as pytree
 
 from metaloss.contracts import Progress
+from metaloss.core.parts.setup import Setup
 from metaloss.core.steps.guard import GuardState
 from metaloss.core.steps.state import Meter, Pending, Snapshot, TrainState
 from metaloss.core.training.best import Best
 from metaloss.core.training.ladder import Ladder
 from metaloss.core.training.made_of import fixed_values
+from metaloss.core.training.recorder import Recorder
+from metaloss.core.training.recovery import Recovery
 from metaloss.types import Batch, ReplayStep, StoredStep
-
-if TYPE_CHECKING:
-    from metaloss.core.training.trainer import Trainer
 
 # torch.load(weights_only=True) allows no classes, so trees are stored as lists of leaves and
 # rebuilt with a template of the same structure.
 
 
-def pack_run(trainer: Trainer) -> dict[str, Any]:
+class Saved(Protocol):
+    """What a checkpoint reads of a run in training, and what it restores."""
+
+    setup: Setup
+    recorder: Recorder
+    recovery: Recovery
+    progress: Progress
+    state: TrainState
+    best: Best
+    metrics: dict[str, float]
+    train_seconds: float
+
+
+def pack_run(run: Saved) -> dict[str, Any]:
     """Return everything that is needed to resume a run."""
-    offline, train = trainer.progress.offline, trainer.progress.train
-    best, schedule = trainer.best, trainer.setup.schedule
+    offline, train = run.progress.offline, run.progress.train
+    best, schedule = run.best, run.setup.schedule
     return {
         "progress": [offline, train],
-        "state": pack_state(trainer.state),
-        "ladder": pack_ladder(trainer.ladder),
+        "state": pack_state(run.state),
+        "ladder": pack_ladder(run.recovery.ladder),
         "best": [best.metrics, best.step, best.waited],
         "best_inner": pack_tree(best.inner),
-        "metrics": trainer.metrics,
-        "train_seconds": trainer.train_seconds,
+        "metrics": run.metrics,
+        "train_seconds": run.train_seconds,
         # Training begins after the offline phase with the weights of the user's model.
-        "fixed": fixed_values(trainer.setup, begins=schedule.offline_total() > 0 and not train),
-        "seconds": trainer.recorder.seconds(),
-        "warnings": trainer.recorder.warnings,
-        "files": trainer.recorder.positions(),
+        "fixed": fixed_values(run.setup, begins=schedule.offline_total() > 0 and not train),
+        "seconds": run.recorder.seconds(),
+        "warnings": run.recorder.warnings,
+        "files": run.recorder.positions(),
     }
 
 
-def unpack_run(trainer: Trainer, content: Mapping[str, Any]) -> None:
-    """Restore a trainer from the result of :func:`pack_run`."""
-    trainer.progress = Progress(offline=content["progress"][0], train=content["progress"][1])
-    template = trainer.state
-    trainer.state = unpack_state(content["state"], template)
-    learns = trainer.setup.schedule.learns
-    trainer.recovery.ladder = unpack_ladder(content["ladder"], template, learns)
+def unpack_run(run: Saved, content: Mapping[str, Any]) -> None:
+    """Restore a run from the result of :func:`pack_run`."""
+    run.progress = Progress(offline=content["progress"][0], train=content["progress"][1])
+    template = run.state
+    run.state = unpack_state(content["state"], template)
+    learns = run.setup.schedule.learns
+    run.recovery.ladder = unpack_ladder(content["ladder"], template, learns)
     metrics, step, waited = content["best"]
     inner = unpack_tree(content["best_inner"], template.inner)
-    trainer.best = Best(metrics=metrics, step=step, waited=waited, inner=inner)
-    trainer.metrics = content["metrics"]
-    trainer.train_seconds = content["train_seconds"]
+    run.best = Best(metrics=metrics, step=step, waited=waited, inner=inner)
+    run.metrics = content["metrics"]
+    run.train_seconds = content["train_seconds"]
 
 
 def pack_state(state: TrainState) -> dict[str, Any]:
