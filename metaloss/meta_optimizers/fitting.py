@@ -10,6 +10,7 @@ import torch
 
 from metaloss import registry
 from metaloss.errors import UnsupportedError
+from metaloss.inner.dispatch import dispatch_kept
 from metaloss.inner.problem import InnerProblem, Tangents
 from metaloss.meta_optimizers.outer import OuterRule
 from metaloss.meta_optimizers.probe import Probe
@@ -110,7 +111,8 @@ def _trouble(engine: OuterRule, probe: Probe, state: InnerState, window: Window)
         meta_batch=cut(window.meta_batch),
     )
     try:
-        found = engine.meta_gradient(probe.problem, probe.phi, state, small)
+        with dispatch_kept():
+            found = engine.meta_gradient(probe.problem, probe.phi, state, small)
     except Exception as error:  # PyTorch raises many types
         return f"it fails: {said(error)}"
     finite = all(bool(torch.isfinite(value).all()) for value in found.gradient.values())

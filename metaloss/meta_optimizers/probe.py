@@ -25,11 +25,12 @@ import torch
 from torch import Tensor
 from torch.utils import _pytree as pytree
 
+from metaloss.inner.dispatch import dispatch_kept
 from metaloss.inner.gradients import gradient_of, reached_by
 from metaloss.inner.keys import generator
 from metaloss.inner.norms import norm
 from metaloss.inner.problem import InnerProblem, Tangents
-from metaloss.meta_optimizers.probe_rows import double, few, finite, said
+from metaloss.meta_optimizers.probe_rows import double, few, finite, runs, said
 from metaloss.meta_optimizers.products import hvp_and_mixed_vjp, outputs_along
 from metaloss.types import InnerState, StoredStep, Tensors, Window
 
@@ -72,7 +73,7 @@ class Probe:
         # A batch may have NaN, which the guard handles.
         batch = pytree.tree_map_only(Tensor, finite, window.batches[0])
         small, buffers, key = few(batch), state.buffers, window.keys[0]
-        if _runs(lambda: problem.predict(state.params, buffers, small, key)):
+        if runs(lambda: problem.predict(state.params, buffers, small, key)):
             batch = small
         away, drawn = (_random(state.params, purpose) for purpose in ("probe/at", "probe/v"))
         curves = len(window.batches) > 1
@@ -92,7 +93,7 @@ class Probe:
         if method is Tangents.differences and (half := self._half) is not None:
             # θ ± εv is rounded to θ, or to a few rounding steps from it.
             return f"weights in {str(half).removeprefix('torch.')} have too few digits for it"
-        if not _runs(lambda: self._pulled):
+        if not runs(lambda: self._pulled):
             return None
         wide = self._wide
         in_wide_alone = self.only_wide or method is Tangents.differences
@@ -159,6 +160,7 @@ class Probe:
             return f"no {_WORDS[method]}: {said(error)}"
         return None
 
+    @dispatch_kept()
     def _jacobian_gap(self, method: Tangents, precise: bool) -> float:
         """Return |⟨u, J v⟩ − ⟨Jᵀu, v⟩|, relative to the lengths of the vectors."""
         problem, step, direction = self.problem, self.step, self._direction
@@ -174,6 +176,7 @@ class Probe:
         scale = max(float(cotangent.norm() * moved.norm()) / cotangent.numel() ** 0.5, abs(back))
         return abs(ahead - back) / scale if scale else 0.0
 
+    @dispatch_kept()
     def _curvature_gap(self, method: Tangents, precise: bool) -> float:
         """Return the relative error of H v."""
         problem, step, direction = self.problem, self.step, self._direction
@@ -257,7 +260,7 @@ class Probe:
         step = pytree.tree_map_only(Tensor, double, self.step)
         phi, drawn = pytree.tree_map(double, (self.phi, self.drawn))
         wide = replace(self, step=step, phi=phi, drawn=drawn)
-        return wide if _runs(lambda: wide._slopes(step.state.params)) else None
+        return wide if runs(lambda: wide._slopes(step.state.params)) else None
 
 
 _WORDS = {
@@ -272,14 +275,6 @@ def _gap(one: Tensors, other: Tensors, noise: float) -> float:
     """Return the distance of two vectors relative to the length of the second."""
     scale = float(norm(other.values())) + noise
     return float(norm([one[name] - other[name] for name in other])) / scale if scale else 0.0
-
-
-def _runs(function: Callable[[], Any]) -> bool:
-    try:
-        function()
-    except Exception:  # a model may raise anything
-        return False
-    return True
 
 
 def _random(like: Tensors, purpose: str) -> Tensors:

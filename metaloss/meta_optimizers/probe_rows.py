@@ -1,11 +1,15 @@
-"""The rows that derivatives are tested on, and messages of errors."""
+"""The rows that derivatives are tested on, and what becomes of errors."""
 
 from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor
 from torch.utils import _pytree as pytree
 
+from metaloss.inner.dispatch import dispatch_kept
 from metaloss.types import Batch
 
 # BatchNorm needs more than one.
@@ -16,6 +20,16 @@ def said(error: Exception) -> str:
     """Return the first line of an error's message, without its full stop."""
     lines = str(error).strip().splitlines() or [type(error).__name__]
     return lines[0][:160].rstrip(". ")
+
+
+def runs(function: Callable[[], Any]) -> bool:
+    """Return whether a function raises no error."""
+    try:
+        with dispatch_kept():
+            function()
+    except Exception:  # a model may raise anything
+        return False
+    return True
 
 
 def few(batch: Batch) -> Batch:

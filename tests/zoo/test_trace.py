@@ -65,3 +65,12 @@ def test_what_pytorch_cannot_trace_is_said_in_one_short_line(name, capfd):
     assert "\n" not in str(said.value)
     assert len(str(said.value)) < 300
     assert "fake_tensor" not in capfd.readouterr().err
+
+
+def test_a_failed_trace_leaves_the_next_one_alone():
+    """PyTorch prints the tensor in its error, and holds a guard of its dispatcher for that long."""
+    with pytest.raises(MetalossError, match="cannot be compiled"):
+        same_steps("quantile", "trace")
+    same_steps(FEW[0], "trace")
+    with pytest.raises(MetalossError, match="the model or a loss depends on values"):
+        same_steps("boolean mask", "trace")

@@ -16,6 +16,7 @@ from metaloss.config import Compile, RunConfig
 from metaloss.contracts import Schedule
 from metaloss.core.compilation.program import Compiled
 from metaloss.errors import MetalossError
+from metaloss.inner.dispatch import dispatch_kept
 from metaloss.inner.keys import key_tensor
 from metaloss.inner.problem import InnerProblem
 from metaloss.inner.sharded import ShardedProblem
@@ -152,7 +153,7 @@ def obstacle(
     phi, key = dict(problem.loss.named_parameters()), torch.zeros((), dtype=torch.int64)
     given = (phi, inner, batch, key.to(batch.targets.device))
     try:
-        with forms:
+        with dispatch_kept(), forms:
             problem.step(*pytree.tree_map_only(Tensor, forms.from_tensor, given))
     except (RuntimeError, TypeError, NotImplementedError) as error:
         cause = getattr(error, "func", None) or str(error).strip().split("\n")[0]

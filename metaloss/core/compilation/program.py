@@ -27,6 +27,7 @@ from torch.utils import _pytree as pytree
 from metaloss.core.compilation.passes.algebra import simplify_products
 from metaloss.core.compilation.passes.cse import merge_repeated
 from metaloss.errors import MetalossError
+from metaloss.inner.dispatch import dispatch_kept
 
 
 class Program:
@@ -127,7 +128,10 @@ class Compiled:
             began = time.perf_counter()
             flat = partial(_flat, self._function, leaves, structure)
             try:
-                with _quiet("torch._subclasses.fake_tensor", logging.CRITICAL):
+                with (
+                    dispatch_kept(),
+                    _quiet("torch._subclasses.fake_tensor", logging.CRITICAL),
+                ):
                     program = Program(flat, tensors, compiles=self._compiles)
             except MetalossError:
                 raise

@@ -1,0 +1,49 @@
+"""An error inside PyTorch leaves its dispatcher as it was."""
+
+import pytest
+import torch
+
+from metaloss.inner.dispatch import dispatch_kept
+
+PYTHON = torch._C.DispatchKey.Python
+
+
+def excluded():
+    return torch._C._dispatch_tls_is_dispatch_key_excluded(PYTHON)
+
+
+def fails_with_a_guard():
+    """Do what torch.Tensor.__repr__ does: hold a guard in a local variable."""
+    with torch._C._DisableTorchDispatch():
+        guard = torch._C._DisableFuncTorch()
+        raise RuntimeError(f"an error under {type(guard).__name__}")
+
+
+def test_guards_that_outlive_an_error_do_not_change_the_dispatcher():
+    with pytest.raises(RuntimeError, match="an error under"), dispatch_kept():
+        fails_with_a_guard()
+    assert not excluded()
+
+
+def test_the_error_and_its_causes_arrive_unchanged():
+    with pytest.raises(ValueError, match="second") as said, dispatch_kept():
+        try:
+            fails_with_a_guard()
+        except RuntimeError as error:
+            raise ValueError("second") from error
+    assert "an error under" in str(said.value.__cause__)
+    del said
+    assert not excluded()
+
+
+def test_torch_still_has_the_fault_that_this_is_for():
+    """If this fails, the module metaloss.inner.dispatch is no longer needed."""
+    try:
+        try:
+            fails_with_a_guard()
+        except RuntimeError as error:
+            kept = error
+        del kept
+        assert excluded()
+    finally:
+        torch._C._dispatch_tls_set_dispatch_key_excluded(PYTHON, False)
