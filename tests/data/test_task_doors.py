@@ -1,39 +1,19 @@
 """What no task can hold is refused where it comes in, in one line."""
 
-import itertools
-
 import numpy as np
 import pytest
 import torch
 from torch.nn import functional as F
-from torch.utils.data import (
-    BatchSampler,
-    DataLoader,
-    Dataset,
-    DistributedSampler,
-    IterableDataset,
-    RandomSampler,
-    TensorDataset,
-    get_worker_info,
-)
 
-from metaloss.data import TaskOptions, materialize, task_from_data
+from metaloss.data import TaskOptions, task_from_data
 from metaloss.data.images.digits import Digits
 from metaloss.data.targets.kinds import check_task
 from metaloss.data.targets.metrics import error_rate
 from metaloss.errors import MetalossError
 
-X = torch.randn(60, 4, generator=torch.Generator().manual_seed(0))
-Y = torch.arange(60) % 3
-PAIRS = TensorDataset(X, Y)
+from .three_classes import X, Y, error_of
+
 DENSE = "; expected dense tensors of real numbers"
-
-
-def error_of(*rows, **options):
-    with pytest.raises(MetalossError) as error:
-        task_from_data(*rows, options=TaskOptions(**options) if options else None)
-    assert "\n" not in str(error.value)
-    return str(error.value)
 
 
 def marked(label, share=20):
@@ -216,108 +196,3 @@ def test_arrays_of_other_byte_orders_and_strides_are_taken():
     plain = task_from_data((X, Y))
     for array in (X.numpy().astype(">f4"), np.ascontiguousarray(X.numpy()[::-1])[::-1]):
         assert torch.equal(task_from_data((array, Y)).train.inputs, plain.train.inputs)
-
-
-# ------------------------------------------------------------------------------------------- rows
-
-
-class Stream(IterableDataset):
-    """Every row in each worker; shared out among workers; or with a length that lies."""
-
-    def __init__(self, *, shared=False):
-        self.shared = shared
-
-    def __iter__(self):
-        worker = get_worker_info() if self.shared else None
-        rows = range(60) if worker is None else range(worker.id, 60, worker.num_workers)
-        return ((X[row], int(Y[row])) for row in rows)
-
-
-class Sized(Stream):
-    def __len__(self):
-        return 100
-
-
-class Endless(Stream):
-    def __iter__(self):
-        return ((X[row % 60], int(Y[row % 60])) for row in itertools.count())
-
-
-class Once(Stream):
-    def __init__(self):
-        self.rows = iter(list(zip(X, Y.tolist(), strict=True)))
-
-    def __iter__(self):
-        return self.rows
-
-
-class Long(Dataset):
-    def __len__(self):
-        return 80
-
-    def __getitem__(self, row):
-        return X[row], Y[row]
-
-
-@pytest.mark.parametrize("shared", [False, True])
-@pytest.mark.parametrize("batch_size", [7, 60])
-def test_no_row_comes_twice_out_of_a_loader_with_workers(shared, batch_size):
-    loader = DataLoader(Stream(shared=shared), batch_size=batch_size, num_workers=2, drop_last=True)
-    task = task_from_data(loader)
-    rows = torch.cat([task.train.inputs, task.valid.inputs])
-    assert len(rows) == 60
-    assert {tuple(row.tolist()) for row in rows} == {tuple(row.tolist()) for row in X}
-
-
-def test_rows_without_an_end_are_refused(monkeypatch):
-    monkeypatch.setattr(materialize, "_MOST_ROWS", 1000)
-    message = "train: the iterable gives more than 1,000 rows; expected one "
-    message += "that ends (or the rows as a pair of tensors)"
-    assert error_of(Endless()) == message
-    assert error_of(DataLoader(Endless(), num_workers=2)) == message
-
-
-def test_lengths_that_lie_and_used_up_iterators_are_refused():
-    message = "train: the iterable gives 60 rows, but its length is 100; expected equal"
-    assert error_of(Sized()).startswith(message)
-    message = "train: the dataset fails at row 60: IndexError: index 60 is out of bounds for"
-    assert error_of(Long()).startswith(message)
-    rows = Once()
-    assert error_of(rows, rows) == "valid is empty: expected at least one row"
-
-
-SAMPLERS = {
-    "distributed": (
-        lambda: DataLoader(PAIRS, sampler=DistributedSampler(PAIRS, 2, 0)),
-        "train: got a loader with a DistributedSampler, which gives each process other "
-        "rows; expected its dataset",
-    ),
-    "replacement": (
-        lambda: DataLoader(PAIRS, sampler=RandomSampler(X, replacement=True)),
-        "train: got a loader that draws rows more than once; expected its dataset",
-    ),
-    "endless": (
-        lambda: DataLoader(PAIRS, sampler=itertools.cycle(range(60))),
-        "train: got a loader that draws rows more than once; expected its dataset",
-    ),
-    "batches": (
-        lambda: DataLoader(
-            PAIRS,
-            batch_size=None,
-            sampler=BatchSampler(RandomSampler(X, replacement=True), 7, False),
-        ),
-        "train: got a loader that draws rows more than once; expected its dataset",
-    ),
-}
-
-
-@pytest.mark.parametrize("case", SAMPLERS)
-def test_samplers_that_repeat_or_withhold_rows_are_refused(case):
-    make, message = SAMPLERS[case]
-    assert error_of(make()) == message
-
-
-def test_a_sampler_may_pick_whole_batches():
-    sampler = BatchSampler(RandomSampler(X), 7, drop_last=False)
-    task = task_from_data(DataLoader(PAIRS, batch_size=None, sampler=sampler))
-    assert len(task.train.inputs) + len(task.valid.inputs) == 60
