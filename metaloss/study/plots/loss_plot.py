@@ -55,9 +55,9 @@ class LossOverTime:
         return any(not np.allclose(c, c[:1], rtol=1e-6, atol=1e-9) for c in self.curves.values())
 
 
-def loss_over_time(run: RunFolder) -> LossOverTime | None:
-    """Return a run's loss at a few moments of training; of the offline phase if frozen then."""
-    moments = (_moments(run, phase) for phase in ("train", "offline"))
+def loss_over_time(run: RunFolder, *, most: int = MOST_CURVES) -> LossOverTime | None:
+    """Return a run's loss at ``most`` moments of training; of the offline phase if frozen then."""
+    moments = (_moments(run, phase, most) for phase in ("train", "offline"))
     found = [one for one in moments if one is not None]
     return next((one for one in found if one.moves), found[0] if found else None)
 
@@ -159,13 +159,13 @@ def _limits(shown: list[np.ndarray], *, usual: float) -> tuple[float, float]:
     return low - room, high + room
 
 
-def _moments(run: RunFolder, phase: str) -> LossOverTime | None:
+def _moments(run: RunFolder, phase: str, most: int) -> LossOverTime | None:
     rows = [row for row in run.curves if row.phase == phase]
     rows = [row for row in rows if _alike(row, rows[-1])]
     if not rows:
         return None
     offset, softmax = run.phase_start(phase), run.link == "softmax"
-    chosen = [rows[index] for index in pick(len(rows), MOST_CURVES)]
+    chosen = [rows[index] for index in pick(len(rows), most)]
     shown = [reduced(row, softmax=softmax) for row in chosen]
     return LossOverTime(
         steps=np.array([float(row.step - offset) for row in chosen]),

@@ -6,7 +6,6 @@ import math
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -15,6 +14,7 @@ from matplotlib.figure import Figure
 from metaloss.core.storage.run_folder import PHASES, RunFolder, read_run
 from metaloss.errors import MetalossError
 from metaloss.study.plots.loss_plot import loss_figure
+from metaloss.study.plots.panels import events_of, name_of, panels_of, title_of
 from metaloss.study.plots.style import (
     FAINT,
     SLATE,
@@ -33,13 +33,6 @@ from metaloss.study.plots.style import (
     thin,
 )
 
-_HIDDEN = ("rate", "time")
-_TITLES = {
-    "task_loss": "task loss",
-    "loss": "learned loss",
-    "gradient_norm": "norm of the meta-gradient",
-    "misfit": "start: misfit to the task loss",
-}
 _STEPS = {"train": "training step", "offline": "offline meta-step", "start": "step of the start"}
 _ACTIONS = {
     "restore": "restored the last good state",
@@ -67,7 +60,7 @@ def plot_run(folder: Path, out: Path | None = None) -> list[Path]:
     """
     run = read_run(folder)
     with styled():
-        figures = {"learning.png": _learning(run), "loss.png": loss_figure(run, _name(run))}
+        figures = {"learning.png": _learning(run), "loss.png": loss_figure(run, name_of(run))}
         files = [
             save(figure, (out or folder) / name)
             for name, figure in figures.items()
@@ -79,7 +72,7 @@ def plot_run(folder: Path, out: Path | None = None) -> list[Path]:
 
 
 def _learning(run: RunFolder) -> Figure | None:
-    panels = _panels(run)
+    panels = panels_of(run)
     if not panels:
         return None
     rows, columns = math.ceil(len(panels) / 2), min(2, len(panels))
@@ -87,13 +80,13 @@ def _learning(run: RunFolder) -> Figure | None:
     top = 0.95 if remarks else 0.75
     height = top + 2.4 * rows - 0.15
     figure = new_figure(9 if columns > 1 else 6, height)
-    heading(figure, _name(run), remarks, VIOLET)
+    heading(figure, name_of(run), remarks, VIOLET)
     for index, (quantity, names) in enumerate(panels.items()):
         row, column = divmod(index, 2)
         left, width = ((0.06, 0.56)[column], 0.33) if columns > 1 else (0.1, 0.74)
         bottom = 1 - (top + 2.4 * row + 1.6) / height
         axes = figure.add_axes((left, bottom, width, 1.6 / height))
-        axes.set_title(_TITLES.get(quantity, quantity.replace("_", " ")))
+        axes.set_title(title_of(quantity))
         _panel(axes, run, names)
     return figure
 
@@ -126,21 +119,6 @@ def _panel(axes: Axes, run: RunFolder, names: Sequence[str]) -> None:
     end_labels(axes, right, list(last.values()))
 
 
-def _panels(run: RunFolder) -> dict[str, list[str]]:
-    """Return the names that share a panel, by quantity: the metric first, then the losses."""
-    order, known = list(SPLITS), list(_TITLES)
-    panels: dict[str, list[str]] = {}
-    for name in run.names():
-        split, _, quantity = name.partition("/")
-        if quantity and split not in _HIDDEN and np.isfinite(run.series(name)[1]).any():
-            panels.setdefault(quantity, []).append(name)
-    for names in panels.values():
-        splits = {name: name.partition("/")[0] for name in names}
-        names.sort(key=lambda name: [*order, splits[name]].index(splits[name]))
-    ranks = {quantity: known.index(quantity) if quantity in known else -1 for quantity in panels}
-    return {quantity: panels[quantity] for quantity in sorted(panels, key=lambda q: (ranks[q], q))}
-
-
 def _mark_phases(axes: Axes, run: RunFolder) -> None:
     low, high = axes.get_xlim()
     for phase in ("start", "offline"):
@@ -165,7 +143,7 @@ def _mark_phases(axes: Axes, run: RunFolder) -> None:
 def _mark_guard(axes: Axes, run: RunFolder, *, offset: int) -> None:
     low, high = axes.get_xlim()
     above: Style = {"transform": axes.get_xaxis_transform(), "color": VIOLET, "clip_on": False}
-    for event in _events(run):
+    for event in events_of(run):
         step = event.get("step")
         if isinstance(step, int | float) and low <= step - offset <= high:
             axes.axvline(step - offset, color=VIOLET, linewidth=1, linestyle=(0, (1, 1.5)))
@@ -179,26 +157,9 @@ def _remarks(run: RunFolder) -> str:
         words.append("not finished")
     elif run.summary.get("status") != "ok":
         words.append(str(run.summary.get("status")))
-    counts = Counter(str(event.get("action", "acted")) for event in _events(run))
+    counts = Counter(str(event.get("action", "acted")) for event in events_of(run))
     done = [
         _ACTIONS.get(action, action) + (f" ×{count}" if count > 1 else "")
         for action, count in counts.items()
     ]
     return "   ".join([*words, *([f"▼ guard: {', '.join(done)}"] if done else [])])
-
-
-def _name(run: RunFolder) -> str:
-    parts = [
-        str(chosen["name"])
-        for group in ("task", "model", "loss", "schedule")
-        if isinstance(chosen := run.config.get(group), dict) and "name" in chosen
-    ]
-    if "seed" in run.config:
-        parts.append(f"seed {run.config['seed']}")
-    return " · ".join(parts) or run.path.name
-
-
-def _events(run: RunFolder) -> list[dict[str, Any]]:
-    events = (run.summary or {}).get("guard_events")
-    listed = events if isinstance(events, list) else []
-    return [event for event in listed if isinstance(event, dict)]

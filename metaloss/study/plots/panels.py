@@ -1,0 +1,57 @@
+"""What the journal of a run holds, in the order in which pictures and reports show it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from metaloss.core.storage.run_folder import RunFolder
+from metaloss.study.plots.style import SPLITS
+
+_HIDDEN = ("rate", "time")
+_TITLES = {
+    "task_loss": "task loss",
+    "loss": "learned loss",
+    "gradient_norm": "norm of the meta-gradient",
+    "misfit": "start: misfit to the task loss",
+}
+
+
+def title_of(quantity: str) -> str:
+    """Return the title of a panel."""
+    return _TITLES.get(quantity, quantity.replace("_", " "))
+
+
+def panels_of(run: RunFolder) -> dict[str, list[str]]:
+    """Return the names that share a panel, by quantity: the metric first, then the losses."""
+    order, known = list(SPLITS), list(_TITLES)
+    panels: dict[str, list[str]] = {}
+    for name in run.names():
+        split, _, quantity = name.partition("/")
+        if quantity and split not in _HIDDEN and np.isfinite(run.series(name)[1]).any():
+            panels.setdefault(quantity, []).append(name)
+    for names in panels.values():
+        splits = {name: name.partition("/")[0] for name in names}
+        names.sort(key=lambda name: [*order, splits[name]].index(splits[name]))
+    ranks = {quantity: known.index(quantity) if quantity in known else -1 for quantity in panels}
+    return {quantity: panels[quantity] for quantity in sorted(panels, key=lambda q: (ranks[q], q))}
+
+
+def name_of(run: RunFolder) -> str:
+    """Return what a run is called: its task, model, loss, schedule and seed."""
+    parts = [
+        str(chosen["name"])
+        for group in ("task", "model", "loss", "schedule")
+        if isinstance(chosen := run.config.get(group), dict) and "name" in chosen
+    ]
+    if "seed" in run.config:
+        parts.append(f"seed {run.config['seed']}")
+    return " · ".join(parts) or run.path.name
+
+
+def events_of(run: RunFolder) -> list[dict[str, Any]]:
+    """Return what the guard did, each with its step, reason and action."""
+    events = (run.summary or {}).get("guard_events")
+    listed = events if isinstance(events, list) else []
+    return [event for event in listed if isinstance(event, dict)]
