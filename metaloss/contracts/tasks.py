@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import Any, Self
 
 from torch import Tensor
@@ -68,6 +68,8 @@ class Task:
             they would take more than half of the device's free memory.
         pipeline: What was fitted on the training rows, for predictions of new rows. None: rows
             are inputs as they are.
+        origins: Where the rows of ``train``, ``valid`` and ``test`` come from, in words such as
+            ``"drawn from pets.csv"``; empty: not known.
 
     Example:
         >>> import torch
@@ -94,25 +96,29 @@ class Task:
     stream: bool | None = None
     ignore_index: int = -100
     pipeline: Pipeline | None = None
+    origins: Mapping[str, str] = field(default_factory=dict)
 
     def __str__(self) -> str:
         """Return five lines: what the task is, its rows, inputs, targets and metric."""
         shape = ", ".join(map(str, self.input_shape))
         made_of = f": {self.pipeline}" if self.pipeline and str(self.pipeline) else ""
-        trusted, test = f"{len(self.valid.targets)} trusted", f"{len(self.test.targets)} to test"
-        if self.test is self.valid:
-            test = "the same to test"
+        train, trusted = self._part("train", "to train"), self._part("valid", "trusted")
+        test = "the same to test" if self.test is self.valid else self._part("test", "to test")
         better = {"min": "lower", "max": "higher"}[self.goal]
         return "\n".join(
             [
                 f"{self.name}: {self.description or 'no description'}",
-                f"rows: {len(self.train.targets)} to train, {trusted}, {test}",
+                f"rows: {train}, {trusted}, {test}",
                 f"inputs: ({shape}) {str(self.train.inputs.dtype).removeprefix('torch.')}{made_of}",
                 f"targets: {self._targets()}",
                 f"metric: {self.metric_name}, {better} is better; task loss of the best constant "
                 f"prediction: {self.constant_loss:.4g}",
             ]
         )
+
+    def _part(self, part: str, use: str) -> str:
+        origin = self.origins.get(part)
+        return f"{len(getattr(self, part).targets)} {use}" + (f" ({origin})" if origin else "")
 
     def _targets(self) -> str:
         """Return the classes with the number of training rows of each, or the form of values."""

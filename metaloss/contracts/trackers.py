@@ -21,6 +21,7 @@ class RunStarted:
         goal: Whether lower (``"min"``) or higher (``"max"``) values of the metric are better.
         resumed_from: The step that a resumed run goes on from, else None.
         group: The common name of runs that were started together; None for a single run.
+        task: What was read, in a few lines: rows, columns, classes, what judges.
     """
 
     config: Mapping[str, Any]
@@ -30,6 +31,7 @@ class RunStarted:
     goal: str
     resumed_from: int | None = None
     group: str | None = None
+    task: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -13,7 +13,7 @@ from metaloss.data.checks import whole
 from metaloss.data.corruptions import NoiseKind
 from metaloss.data.inputs import Inputs
 from metaloss.data.number_source import TableSource
-from metaloss.data.source import Table
+from metaloss.data.source import Table, origins_of
 from metaloss.data.tables.columns import check_differ
 from metaloss.data.tables.form import CSVForm
 from metaloss.data.tables.parts import marked_rows, read_rows
@@ -124,8 +124,15 @@ class CSV(TableSource, CSVForm, ClassOptions, ValueOptions):
             forms=rows.forms,
             name=Path(self.path).stem,
             classes=rows.target.classes,
-            about=_about(self.target, rows.target, len(text.lines) - len(target.rows)),
+            about=self._about(text, target, rows.target),
+            origins=self._places(),
         )
+
+    def _places(self) -> dict[str, str]:
+        origins = origins_of(self.path, self.trusted, self.test)
+        if self.trusted_column:
+            origins["valid"] = f"marked in column {self.trusted_column}"
+        return origins
 
     def problem(self, table: Table) -> Problem:
         """Return the problem of classes or of values."""
@@ -147,6 +154,18 @@ class CSV(TableSource, CSVForm, ClassOptions, ValueOptions):
     def check_test(self, inputs: Tensor) -> None:
         """Raise if all inputs are the same in all test rows."""
         check_differ(self.title, inputs)
+
+    def _about(self, text: TextTable, first: Target, target: Target) -> str:
+        """Return what is predicted, and the rows and columns that are left out."""
+        lost, unnamed = len(text.lines) - len(first.rows), "" in text.names
+        if target.classes is None:
+            about = f"{self.target} from the other columns; mse: in units of its training variance"
+        else:
+            shown = ", ".join(target.classes[:10]) + (", ..." if len(target.classes) > 10 else "")
+            about = f"{self.target} ({shown}) from the other columns; error: share of wrong classes"
+        parts = [about, *([f"{lost} rows without a target left out"] if lost else [])]
+        columns = [*self.drop, *(["columns without a name"] if unnamed else [])]
+        return "; ".join([*parts, *([f"left out: {', '.join(columns)}"] if columns else [])])
 
     def _check_names(self, text: TextTable) -> None:
         known = [name for name in text.names if name]
@@ -170,12 +189,3 @@ class CSV(TableSource, CSVForm, ClassOptions, ValueOptions):
                     f"task.{option}: the target {self.target!r} has numbers; expected classes (use "
                     "task.predict=classes)"
                 )
-
-
-def _about(name: str, target: Target, lost: int) -> str:
-    if target.classes is None:
-        about = f"{name} from the other columns; mse: in units of its training variance"
-    else:
-        shown = ", ".join(target.classes[:10]) + (", ..." if len(target.classes) > 10 else "")
-        about = f"{name} ({shown}) from the other columns; error: share of wrong classes"
-    return f"{about}; {lost} rows without a target left out" if lost else about

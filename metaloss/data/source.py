@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from types import MappingProxyType
 from typing import Any, ClassVar, NamedTuple
 
@@ -34,6 +35,7 @@ class Table(NamedTuple):
         about: The task's description; None: that of the source.
         classes: The names of the classes; None: their numbers.
         forms: The types of the columns of a table.
+        origins: Where the rows of a split come from, in words.
     """
 
     inputs: Any
@@ -43,6 +45,7 @@ class Table(NamedTuple):
     about: str | None = None
     classes: list[str] | None = None
     forms: Mapping[str, Any] = MappingProxyType({})
+    origins: Mapping[str, str] = MappingProxyType({})
 
     def picked(self, rows: np.ndarray) -> Any:
         """Return the inputs of some rows."""
@@ -150,6 +153,7 @@ class RowSource(TaskSource, Checked):
             constant_loss=kind.constant_loss(train.targets, problem.outputs),
             description=table.about or self.about,
             augment=self.augmentation(),
+            origins=self._origins(table),
             pipeline=FittedPipeline(
                 inputs=inputs,
                 link=kind.link,
@@ -159,6 +163,13 @@ class RowSource(TaskSource, Checked):
                 scaling=scaling,
             ),
         )
+
+    def _origins(self, table: Table) -> dict[str, str]:
+        origins = dict(table.origins)
+        wrong = f"{self.label_noise:.3g} of the targets made wrong" if self.label_noise else ""
+        for part in ("train", "valid") if self.noisy_validation else ("train",):
+            origins[part] = "; ".join(one for one in (origins.get(part, ""), wrong) if one)
+        return origins
 
     def _rows(self, table: Table, problem: Problem, seed: int) -> Split:
         strata = problem.strata(table.targets)
@@ -213,6 +224,18 @@ class RowSource(TaskSource, Checked):
 
     def _seed(self, seed: int) -> int:
         return seed if self.split_seed is None else self.split_seed
+
+
+def origins_of(path: str, trusted: str, test: str) -> dict[str, str]:
+    """Return where rows come from, in words; without a place of their own, they are drawn.
+
+    Example:
+        >>> origins_of("all.csv", "checked.csv", "")
+        {'train': 'all.csv', 'valid': 'checked.csv', 'test': 'drawn from all.csv'}
+    """
+    places = {"train": path, "valid": trusted, "test": test}
+    drawn = f"drawn from {Path(path).name}"
+    return {part: Path(place).name if place else drawn for part, place in places.items()}
 
 
 def _rng(seed: int, purpose: str) -> np.random.Generator:

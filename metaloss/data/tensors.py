@@ -157,6 +157,7 @@ def task_from_data(
         constant_loss=_constant_loss(kind, parts["train"].targets, outputs, options),
         description=options.description,
         ignore_index=options.ignore_index,
+        origins={} if valid is not None else {"valid": "drawn from the training rows"},
     )
 
 

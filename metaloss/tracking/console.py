@@ -119,6 +119,8 @@ class Console(Tracker):
         self._folder = event.folder
         begins = "goes on" if event.resumed_from is not None else "begins"
         self._print(Text(f"{event.name} {begins}: {event.folder}"))
+        if event.task and event.resumed_from is None:
+            self._print(Text(event.task))
         self._bars = Bars(self._progress, self._get_time)
         done = event.resumed_from or 0
         width = max((len(name) for name in event.totals), default=0)

@@ -14,7 +14,7 @@ from typing import Any
 from metaloss import registry
 from metaloss.compose import to_dict, to_yaml
 from metaloss.config import RunConfig
-from metaloss.contracts import RunStarted
+from metaloss.contracts import MetaBatch, RunStarted
 from metaloss.core.parts.setup import Setup
 from metaloss.core.storage.files import read_json, reason, write_atomically, write_json
 from metaloss.core.storage.run_folder import CONFIG, MADE_OF, PLUGINS, SUMMARY, has_nothing
@@ -131,7 +131,21 @@ def started(
         goal=setup.task.goal,
         resumed_from=resumed_from,
         group=group,
+        # Without the line on the metric: the results show it.
+        task="\n".join([*str(setup.task).splitlines()[:4], _judge(setup)]),
     )
+
+
+def _judge(setup: Setup) -> str:
+    """Return in one line which rows the learned loss is judged by, and which train the network."""
+    schedule, task = setup.schedule, setup.task
+    count, trains = len(task.valid.targets), schedule.train_on.name != "train"
+    use = "train the network" if trains else "do not train the network"
+    if not schedule.learns:
+        return f"judge: none, the loss is fixed; the {count} trusted rows {use}"
+    if schedule.meta_batch is MetaBatch.validation:
+        return f"judge: the {count} trusted rows move the learned loss; they {use}"
+    return f"judge: training rows move the learned loss; the {count} trusted rows {use}"
 
 
 def open_recorder(

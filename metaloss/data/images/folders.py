@@ -19,7 +19,7 @@ from metaloss.data.images.picture_inputs import (
 from metaloss.data.images.picture_rows import PictureRows
 from metaloss.data.inputs import Inputs
 from metaloss.data.scaling import fit_channels
-from metaloss.data.source import Table
+from metaloss.data.source import Table, origins_of
 from metaloss.data.splits import Split, split_rest
 from metaloss.data.targets.problems import ClassProblem, Problem
 from metaloss.data.targets.shared_classes import check_shared_classes
@@ -97,6 +97,7 @@ class ImageFolders(PictureRows):
             name=Path(self.path).absolute().name,
             classes=classes,
             forms={"pictures": form},
+            origins=origins_of(self.path, self.trusted, self.test),
         )
 
     def problem(self, table: Table) -> Problem:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
 from typing import Any, Self
 
 import numpy as np
@@ -27,11 +27,13 @@ class TableEncoder:
         transformer: The fitted transformer of scikit-learn: for numbers, gaps and texts.
         order: The position in its result of each of the D inputs, in the order of the columns.
         names: The names of the D inputs.
+        left_out: The columns without inputs, with the reason; empty if the encoder was stored.
     """
 
     transformer: ColumnTransformer
     order: np.ndarray
     names: list[str]
+    left_out: Mapping[str, str] = field(default_factory=dict)
 
     def __call__(self, columns: pd.DataFrame) -> np.ndarray:
         """Return the inputs (n, D) of n rows."""
@@ -42,6 +44,12 @@ class TableEncoder:
     def columns(self) -> list[str]:
         """The columns that have inputs."""
         return list(self.transformer.feature_names_in_)
+
+    @property
+    def gaps(self) -> list[str]:
+        """The columns of numbers that have an input for missing cells."""
+        steps = {name: columns for name, _, columns in self.transformer.transformers_}
+        return list(steps.get("gaps", ()))
 
     @property
     def texts(self) -> dict[str, list[str]]:
@@ -62,7 +70,7 @@ class TableEncoder:
             for name, median, mean, deviation in zip(columns, *found, strict=True):
                 fitted[name] = {"median": float(median), "mean": float(mean)}
                 fitted[name]["deviation"] = float(deviation)
-        for name in steps["gaps"][1] if "gaps" in steps else ():
+        for name in self.gaps:
             fitted[name]["gaps"] = True
         for name, texts in self.texts.items():
             fitted[name]["texts"] = texts
@@ -88,7 +96,7 @@ class TableEncoder:
         return cls._of(transformer)
 
     @classmethod
-    def _of(cls, transformer: ColumnTransformer) -> Self:
+    def _of(cls, transformer: ColumnTransformer, left_out: Mapping[str, str] | None = None) -> Self:
         """Return the encoder of a fitted transformer."""
         made: list[tuple[str, str]] = []
         for step, fitted, columns in transformer.transformers_:
@@ -99,10 +107,13 @@ class TableEncoder:
                     made.append((name, f"{name} is missing" if step == "gaps" else name))
         places = {name: place for place, name in enumerate(transformer.feature_names_in_)}
         order = np.argsort([places[column] for column, _ in made], kind="stable")
-        return cls(transformer=transformer, order=order, names=[made[one][1] for one in order])
+        names = [made[one][1] for one in order]
+        return cls(transformer=transformer, order=order, names=names, left_out=left_out or {})
 
 
-def fit_columns(train: pd.DataFrame, *, most: int = 50) -> TableEncoder:
+def fit_columns(
+    train: pd.DataFrame, *, most: int = 50, parts: Collection[str] = ()
+) -> TableEncoder:
     """Return an encoding of a table as numbers, fitted on training rows.
 
     Numbers are standardised. A missing number is replaced by the median; if training rows have
@@ -113,6 +124,8 @@ def fit_columns(train: pd.DataFrame, *, most: int = 50) -> TableEncoder:
     Args:
         train: The training rows: columns of float64 with NaN for missing values, or of text.
         most: The most texts of a column that get an input; the most frequent ones are used.
+        parts: Columns that were computed from others: no warning if one is left out, and no input
+            for its missing cells.
 
     Raises:
         MetalossError: If no column is left.
@@ -127,23 +140,28 @@ def fit_columns(train: pd.DataFrame, *, most: int = 50) -> TableEncoder:
     """
     numbers = [name for name in train if train[name].dtype == np.float64]
     scaled = [name for name in numbers if train[name].nunique() > 1]
-    gaps = [name for name in numbers if train[name].isna().any() and train[name].notna().any()]
+    gaps = [
+        name
+        for name in numbers
+        if train[name].isna().any() and train[name].notna().any() and name not in parts
+    ]
     texts = {
         name: kept for name in train if name not in numbers and (kept := _kept(train[name], most))
     }
-    left_out = [name for name in train if name not in {*scaled, *gaps, *texts}]
-    if len(left_out) == train.shape[1]:
+    without = [name for name in train if name not in {*scaled, *gaps, *texts}]
+    if len(without) == train.shape[1]:
         raise MetalossError(
             f"expected a column to learn from: each of {', '.join(train)} is constant, empty, or "
             "a text that differs in every training row"
         )
+    left_out = {name: _useless(train[name]) for name in without if name not in parts}
     if left_out:
         warn(
             f"left out, because each is constant, empty, or a text that differs in every training "
             f"row: {', '.join(left_out)}"
         )
     transformer = _transformer(scaled, gaps, texts)
-    return TableEncoder._of(transformer.fit(train.drop(columns=left_out)))
+    return TableEncoder._of(transformer.fit(train.drop(columns=without)), left_out)
 
 
 def check_differ(title: str, inputs: Tensor) -> None:
@@ -179,6 +197,13 @@ def _transformer(
         ("texts", encoder, list(texts)),
     ]
     return ColumnTransformer([step for step in steps if step[2]])
+
+
+def _useless(column: pd.Series) -> str:
+    """Return why a column has no inputs."""
+    if column.isna().all():
+        return "empty"
+    return "constant" if column.nunique() == 1 else "a text that differs in every row"
 
 
 def _kept(column: pd.Series, most: int) -> list[str]:

@@ -15,10 +15,14 @@ from metaloss.data.inputs import Inputs
 from metaloss.data.scaling import as_float32
 from metaloss.data.tables.cells import Decimal, Thousands
 from metaloss.data.tables.columns import TableEncoder, fit_columns
+from metaloss.data.tables.date_parts import part_names, with_date_parts
 from metaloss.data.tables.form import CSVForm
 from metaloss.data.tables.reader import read_csv
 from metaloss.data.tables.text_table import ColumnForm, TextTable
 from metaloss.errors import MetalossError
+
+# The most columns that a description lists.
+_SHOWN = 30
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,7 +63,15 @@ class TableInputs(Inputs):
         }
         names = [one.name for one in fields(CSVForm)]
         plain = CSVForm(**{name: getattr(form, name) for name in names})
-        return cls(encoder=fit_columns(train, most=most), forms=forms, form=plain)
+        whole = with_date_parts(train, forms)
+        parts = [name for name in whole if name not in train]
+        encoder = fit_columns(whole, most=most, parts=parts)
+        return cls(encoder=encoder, forms=forms, form=plain)
+
+    @property
+    def columns(self) -> list[str]:
+        """The columns that are read: those with inputs."""
+        return [name for name in self.encoder.columns if name in self.forms]
 
     def __str__(self) -> str:
         """Return each column with what became of it.
@@ -69,18 +81,23 @@ class TableInputs(Inputs):
             >>> str(TableInputs.fitted(CSVForm(), rows, {}))
             'age (numbers, with gaps), town (2 texts)'
         """
-        texts, fitted = self.encoder.texts, self.encoder.to_dict()["columns"]
+        encoder, texts, gaps = self.encoder, self.encoder.texts, self.encoder.gaps
         shown = []
-        for name in self.encoder.columns:
-            what = f"{len(texts[name])} texts" if name in texts else self.forms[name].kind
-            gaps = ", with gaps" if fitted[name].get("gaps") else ""
-            shown.append(f"{name} ({what}{gaps})")
-        left_out = [name for name in self.forms if name not in fitted]
-        return ", ".join(shown) + (f"; left out: {', '.join(left_out)}" if left_out else "")
+        for name in self.columns:
+            what = self.forms[name].kind
+            if what == "dates":
+                count = sum(one in encoder.columns for one in part_names(name))
+                what = f"date: {count + 1} numbers"
+            elif name in texts:
+                what = f"{len(texts[name])} texts"
+            shown.append(f"{name} ({what}{', with gaps' if name in gaps else ''})")
+        left_out = [f"{name} ({reason})" for name, reason in encoder.left_out.items()]
+        lists = [_some(shown), *([f"left out: {_some(left_out)}"] if left_out else [])]
+        return "; ".join(lists)
 
     def __call__(self, rows: pd.DataFrame) -> np.ndarray:
         """Return (n, D) float32."""
-        return as_float32(self.encoder(rows))
+        return as_float32(self.encoder(with_date_parts(rows, self.forms)))
 
     def read(self, path: Path) -> tuple[pd.DataFrame, dict[str, list]]:
         """Return the columns of a CSV file, and the line of each row."""
@@ -104,7 +121,7 @@ class TableInputs(Inputs):
 
     def _columns(self, text: TextTable) -> pd.DataFrame:
         """Return the columns that give an input; say what was not known of them before."""
-        names = self.encoder.columns
+        names = self.columns
         lacking = [name for name in names if name not in text.names]
         if lacking:
             raise MetalossError(
@@ -112,8 +129,10 @@ class TableInputs(Inputs):
                 f"learned from: {', '.join(names)}"
             )
         columns = text.columns(names, self.forms)
-        texts = self.encoder.texts
+        texts, gaps = self.encoder.texts, self.encoder.gaps
         for name in names:
+            if name in gaps:
+                continue  # an input marks its missing cells, as in training
             if name in texts:
                 lost, what = ~columns[name].isin(texts[name]), "hold a text without an input"
             else:
@@ -131,7 +150,7 @@ class TableInputs(Inputs):
         form = {**asdict(self.form), "decimal": self.form.decimal.value}
         return {
             "form": {**form, "thousands": self.form.thousands.value},
-            "forms": {name: asdict(self.forms[name]) for name in self.encoder.columns},
+            "forms": {name: asdict(self.forms[name]) for name in self.columns},
             **self.encoder.to_dict(),
         }
 
@@ -145,6 +164,12 @@ class TableInputs(Inputs):
             forms={name: ColumnForm(**one) for name, one in content["forms"].items()},
             form=CSVForm(**form),
         )
+
+
+def _some(texts: list[str]) -> str:
+    """Return texts as a list; of many, the first ones and how many more there are."""
+    more = len(texts) - _SHOWN
+    return ", ".join(texts[:_SHOWN]) + (f" and {more} more" if more > 0 else "")
 
 
 def _cells(column: pd.Series) -> list[str]:

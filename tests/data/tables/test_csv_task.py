@@ -34,9 +34,8 @@ def test_text_makes_classes(write):
     source = CSV(path=write(rows), target="buys", drop=["income"])
     task, picked = source.build(0), source.rows(0)
     assert (task.name, task.link, task.outputs) == ("people", Link.softmax, 2)
-    assert (
-        task.description == "buys (no, yes) from the other columns; error: share of wrong classes"
-    )
+    about = "buys (no, yes) from the other columns; error: share of wrong classes; left out: income"
+    assert task.description == about
     for part in PARTS:
         expected = [int(rows[row]["buys"] == "yes") for row in getattr(picked, part)]
         assert getattr(task, part).targets.tolist() == expected
