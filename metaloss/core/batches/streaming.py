@@ -76,7 +76,8 @@ def placed(task: Task, device: torch.device) -> Task:
     def part(rows: Batch) -> Batch:
         return Batch(rows.inputs if stream else rows.inputs.to(device), rows.targets.to(device))
 
-    train, valid, test = part(task.train), part(task.valid), part(task.test)
+    train, valid = part(task.train), part(task.valid)
+    test = valid if task.test is task.valid else part(task.test)
     return replace(task, stream=stream, train=train, valid=valid, test=test)
 
 
