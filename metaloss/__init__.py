@@ -25,6 +25,7 @@ _HOMES = {
     "MLPLoss": "metaloss.losses.mlp",
     "MetalossError": "metaloss.errors",
     "Mixed": "metaloss.meta_optimizers.mixed",
+    "ParamGroups": "metaloss.inner.optimizers.param_groups",
     "RMSprop": "metaloss.inner.optimizers.rmsprop",
     "Run": "metaloss.core.runs.results",
     "Scaled": "metaloss.losses.scaled",
@@ -60,6 +61,7 @@ if TYPE_CHECKING:
     from metaloss.data.tensors import TaskOptions, task_from_data
     from metaloss.errors import MetalossError
     from metaloss.inner.optimizers.adam import Adam, AdamW
+    from metaloss.inner.optimizers.param_groups import ParamGroups
     from metaloss.inner.optimizers.rmsprop import RMSprop
     from metaloss.inner.optimizers.sgd import SGD
     from metaloss.losses.base import LearnedLoss
@@ -87,6 +89,7 @@ __all__ = [
     "MLPLoss",
     "MetalossError",
     "Mixed",
+    "ParamGroups",
     "RMSprop",
     "Run",
     "Scaled",

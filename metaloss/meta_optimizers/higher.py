@@ -99,7 +99,11 @@ class _DifferentiableRule(higher.optim.DifferentiableOptimizer):
         }
         optimizer = group["problem"].optimizer
         new, group["carried"] = optimizer.update(given, group["carried"], params)
-        group["params"] = [new[name] for name in params]
+        # The gradient of the next step is that at its own θ. If a parameter that does not move
+        # were the same tensor, its gradient would also go through the steps before.
+        group["params"] = [
+            new[name].clone() if new[name] is old else new[name] for name, old in params.items()
+        ]
 
 
 higher.register_optim(_Rule, _DifferentiableRule)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from functools import partial
 from typing import Any
 
 import torch
@@ -11,27 +12,30 @@ from torch.utils import _pytree as pytree
 
 from metaloss import registry
 from metaloss.config import Compile, GuardMode
-from metaloss.contracts import InnerOptimizer
 from metaloss.core.distributed.peers import Peers
-from metaloss.core.learner.batches import Pair, as_batch, given_rows
+from metaloss.core.learner.batches import Pair, given_rows
+from metaloss.core.learner.evaluation import mean_over_rows
+from metaloss.core.learner.forms import Forms
+from metaloss.core.learner.optimizer_state import (
+    Inner,
+    OptimizerState,
+    Rates,
+    as_groups,
+    rates_given,
+)
 from metaloss.core.learner.state import checked_state, copied, refilled
-from metaloss.core.learner.steps import LearnerLosses, LearnerStep
+from metaloss.core.learner.steps import LearnerLosses
 from metaloss.core.parts.wrapped import refuse_wrapped
 from metaloss.errors import DivergedError, MetalossError, known_name
 from metaloss.inner.keys import key_tensor
 from metaloss.inner.model.functional import FunctionalModel
-from metaloss.inner.model.modules import fingerprint
+from metaloss.inner.model.modules import duplicate
 from metaloss.inner.model.write_back import write_back
-from metaloss.inner.optimizers.idle import Parked, park, taken_up
 from metaloss.inner.optimizers.rates import RateSchedule
 from metaloss.inner.problem import InnerProblem
-from metaloss.inner.sharded import ShardedProblem
 from metaloss.losses.base import LearnedLoss
-from metaloss.meta_optimizers.fitting import fitted
 from metaloss.meta_optimizers.outer import OuterRule
 from metaloss.types import InnerState, Tensors, Window
-
-_FORMS = 16  # of a model, such as with and without dropout, are kept ready
 
 
 class Learner:
@@ -52,7 +56,9 @@ class Learner:
         model: The network, on its device.
         loss: The learned loss; moved to the model's device.
         task_loss: ``(raw outputs, targets) -> scalar``, which the meta-gradient is computed from.
-        inner: The optimizer of the model: an inner optimizer, or its registered name.
+        inner: The optimizer of the model: an inner optimizer, its registered name, `ParamGroups`,
+            or an optimizer or scheduler of ``torch.optim``, which is translated: SGD, Adam, AdamW
+            or RMSprop that has taken no step, and any scheduler that depends on the step alone.
         meta_optimizer: The engine that learns the loss, or its registered name.
         seed: Determines the dropout masks.
         guard: ``"on"``: a step that is not finite does not change model and loss, and the returned
@@ -63,6 +69,8 @@ class Learner:
             optimise the steps, but run them without the compiler. In both cases, plain numbers in
             the loss or ``task_loss`` are constant after the first step; use a buffer, changed in
             place, for values that change. ``"off"``: neither.
+        ema: The decay of an exponential moving average of the weights, in [0, 1), such as 0.999;
+            0: none. It equals that of ``torch.optim.swa_utils``; see :meth:`ema_model`.
 
     Raises:
         MetalossError: If the model has no trainable parameters or an argument has the wrong type.
@@ -83,11 +91,12 @@ class Learner:
         loss: LearnedLoss,
         *,
         task_loss: Callable[[Tensor, Tensor], Tensor],
-        inner: InnerOptimizer | str = "sgd",
+        inner: Inner = "sgd",
         meta_optimizer: OuterRule | str = "mixed",
         seed: int = 0,
         guard: GuardMode | str = "on",
         compile: Compile | str = Compile.off,
+        ema: float = 0.0,
     ) -> None:
         self._model, self._loss = model, loss
         self._engine: OuterRule = registry.as_part(
@@ -97,13 +106,6 @@ class Learner:
             option="meta_optimizer",
             example="Mixed(lr=0.003)",
         )
-        optimizer = registry.as_part(
-            "inner",
-            inner,
-            InnerOptimizer,  # type: ignore[type-abstract]
-            option="inner",
-            example="SGD(lr=0.1)",
-        )
         if self._engine.lr_schedule is not RateSchedule.constant:
             raise MetalossError(
                 f"meta_optimizer.lr_schedule={self._engine.lr_schedule.name}: a loop of your own "
@@ -111,24 +113,22 @@ class Learner:
             )
         refuse_wrapped(model)
         refuse_wrapped(loss, "loss")
-        self._compile = Compile(known_name("compile", compile, ["off", "trace", "on"]))
+        compile = Compile(known_name("compile", compile, ["off", "trace", "on"]))
+        optimizer = as_groups(inner, model, ema)
         settings = {"seed": seed, "inner": optimizer, "meta_optimizer": self._engine}
-        self._peers = Peers(self._held, settings, self._compile)
+        self._peers = Peers(self._held, settings, compile)
         shared = self._peers.ranks.size > 1
         self._functional = FunctionalModel(model, live=True, shared=shared)
-        params, _ = self._functional.state()
-        if not params:
-            raise MetalossError("the model has no parameters that require a gradient")
-        self._device = next(iter(params.values())).device
-        loss.to(self._device)
+        self._inner = OptimizerState(optimizer, rates_given(inner), self._functional.state()[0])
+        loss.to(self._inner.device)
         self._problem = InnerProblem(
             model=self._functional, loss=loss, task_loss=task_loss, optimizer=optimizer
         )
         self._guard = GuardMode[known_name("guard", guard, ["on", "off", "raise"])]
-        self._forms: dict[Any, LearnerStep] = {}
-        self._optimizer = self._problem.optimizer.init(params)
-        self._trained, self._parked = list(params), Parked()
-        self._shapes = {name: value.shape for name, value in params.items()}
+        guarded = self._guard is not GuardMode.off
+        self._forms = Forms(
+            self._problem, self._engine, self._peers, guarded=guarded, compile=compile
+        )
         self._outer = self._engine.outer_init(self._phi())
         self._seed, self._steps = seed, 0
 
@@ -167,48 +167,85 @@ class Learner:
         keys = tuple(self._key("train", self._steps + k) for k in range(len(batches)))
         self._functional.refresh()
         params, buffers = self._functional.state()
-        self._follow(params)
-        state, phi = InnerState(params, buffers, self._optimizer), self._phi()
+        self._inner.follow(params)
+        optimizer = self._inner.before(self._steps, len(batches))
+        state, phi = InnerState(params, buffers, optimizer), self._phi()
         window = Window(batches, keys, judge or batches[0], self._key("meta", self._steps))
         learns = judge is not None
-        take = self._step_of(phi, state, window, learns=learns)
+        take = self._forms.step(phi, state, window, learns=learns)
         state, phi, outer, losses = take(phi, state, self._outer, window, learns)
         if self._guard is GuardMode.raise_ and not losses.taken:
             raise DivergedError(f"step {self._steps}: a result is not finite (guard=raise)")
         if learns:
             write_back(self.loss, phi, {})
         write_back(self.model, state.params, state.buffers)
-        self._optimizer, self._outer = state.optimizer, outer
+        self._inner.after(state.optimizer)
+        self._outer = outer
         self._steps += len(batches)
         self._peers.took()
         return losses
+
+    def set_lr(self, lr: Rates | Callable[[int], Rates]) -> None:
+        """Set the learning rate of the model's optimizer, from the next step on.
+
+        Compiled steps are not compiled again. If the optimizer has a ``schedule``, this is the rate
+        that the schedule begins with.
+
+        Args:
+            lr: A number ≥ 0; a list with one for each group; or a function of the number of steps
+                so far (0 for the first step) that returns one of these. A function is not part of
+                :meth:`state_dict`: set it again before a saved learner goes on.
+
+        Raises:
+            MetalossError: If a rate is negative or not finite, or there is not one for each group.
+
+        Example:
+            >>> from metaloss import MLPLoss
+            >>> model = nn.Linear(3, 2)
+            >>> learner = Learner(model, MLPLoss(), task_loss=nn.functional.cross_entropy)
+            >>> learner.set_lr(lambda step: 0.1 * min(1, (step + 1) / 500))  # a warm-up
+        """
+        self._inner.set_lr(lr)
+
+    def ema_model(self) -> nn.Module:
+        """Return a copy of the model with the moving averages of its weights (``ema``).
+
+        Buffers, such as BatchNorm's statistics, are those of the model. Parameters that were never
+        trained are too.
+
+        Raises:
+            MetalossError: If the learner was made without ``ema``.
+        """
+        copy = duplicate(self.model)
+        write_back(copy, self._inner.mean, {})
+        return copy
 
     @torch.no_grad()
     def evaluate(
         self,
         batches: Iterable[Pair],
         metric: Callable[[Tensor, Tensor], Tensor] | None = None,
+        *,
+        ema: bool = False,
     ) -> float:
         """Return the mean over rows of a metric, by default the task loss, in evaluation mode.
 
         Args:
             batches: (inputs, targets) pairs, such as a ``DataLoader``.
             metric: ``(raw outputs, targets) -> scalar``, a mean over rows.
+            ema: Whether to use the moving averages of the weights.
         """
         metric = metric or self._problem.task_loss
         self._functional.refresh()
         params, buffers = self._functional.state()
-        total, rows = 0.0, 0
-        for pair in batches:
-            inputs, targets = pytree.tree_map_only(
-                Tensor, lambda value: value.to(self._device), as_batch("a batch", pair)
-            )
-            outputs, _ = self._functional(params, buffers, inputs, train=False)
-            total += float(metric(outputs, targets)) * len(targets)
-            rows += len(targets)
-        if not rows:
-            raise MetalossError("evaluate() got no batches; expected one or more")
-        return total / rows
+        if ema:
+            params |= self._inner.mean
+        return mean_over_rows(
+            partial(self._functional, params, buffers, train=False),
+            batches,
+            metric,
+            self._inner.device,
+        )
 
     def state_dict(self) -> dict[str, Any]:
         """Return the state for :meth:`load_state_dict`; ``torch.load`` can read it safely."""
@@ -217,9 +254,7 @@ class Learner:
             "model": copied(self.model.state_dict()),
             "attributes": self._functional.attributes(),
             "loss": copied(self.loss.state_dict()),
-            "optimizer": pytree.tree_leaves(self._optimizer),
-            "trained": list(self._trained),
-            "parked": {name: copied(own) for name, own in self._parked.items()},
+            **self._inner.saved(),
             "outer": pytree.tree_leaves(self._outer),
             "steps": self._steps,
         }
@@ -231,62 +266,16 @@ class Learner:
             MetalossError: If it is of another model, loss or optimizer. Then nothing is changed.
         """
         self._functional.refresh()
-        self._follow(self._functional.state()[0])
-        checked_state(state, self.model, self.loss, self._trained)
-        optimizer = refilled(self._optimizer, state["optimizer"])
+        self._inner.follow(self._functional.state()[0])
+        checked_state(state, self.model, self.loss, self._inner.trained)
+        optimizer = self._inner.restored(state)
         outer = refilled(self._outer, state["outer"])
         self.model.load_state_dict(state["model"])
         self.loss.load_state_dict(state["loss"])
         write_back(self.model, {}, state.get("attributes", {}))
-        self._optimizer, self._outer = optimizer, outer
-        self._parked = {name: copied(own) for name, own in state.get("parked", {}).items()}
+        self._inner.restore(optimizer)
+        self._outer = outer
         self._steps = state["steps"]
-
-    def _step_of(
-        self, phi: Tensors, state: InnerState, window: Window, *, learns: bool
-    ) -> LearnerStep:
-        """Return the step for the current model and loss; examine them if they have changed."""
-        numbers = self._compile is not Compile.off and fingerprint(self.model, numbers=True)
-        steps = min(len(window.batches), 2)
-        form = (self._functional.structure, fingerprint(self.loss), numbers, learns, steps)
-        if form not in self._forms:
-            model = self._functional
-            if model.traits is None:
-                model.examine(state.params, state.buffers, window.batches[0].inputs, window.keys[0])
-            problem = InnerProblem.of(self._problem)  # finds again which parameters in φ are frozen
-            if learns:
-                problem = fitted(problem, self._engine, phi, state, window)
-            if self._peers.ranks.size > 1:
-                problem = ShardedProblem.of(problem, ranks=self._peers.ranks)
-                self._peers.check(problem, state, window.batches[0], window.keys[0])
-            step = LearnerStep(
-                problem,
-                self._engine,
-                guarded=self._guard is not GuardMode.off,
-                compile=self._compile,
-            )
-            step.check(phi, state, window.batches[0], window.keys[0])
-            if len(self._forms) == _FORMS:
-                self._forms.pop(next(iter(self._forms)))
-            self._forms[form] = step
-        return self._forms[form]
-
-    def _follow(self, params: Tensors) -> None:
-        """Adapt the optimizer's state to the parameters that are trained now."""
-        if not params:
-            raise MetalossError("the model has no parameters that require a gradient")
-        device = next(iter(params.values())).device
-        if device != self._device:
-            raise MetalossError(
-                f"the model was moved from {self._device} to {device}: make a new Learner"
-            )
-        shapes = {name: value.shape for name, value in params.items()}
-        if shapes == self._shapes and list(params) == self._trained:
-            return
-        self._shapes = shapes
-        self._parked |= park(self._optimizer, self._trained)
-        self._optimizer = taken_up(self._problem.optimizer, self._optimizer, params, self._parked)
-        self._trained = list(params)
 
     def _held(self) -> dict[str, list[Tensor]]:
         """Return the tensors that must be the same in all processes."""
@@ -297,4 +286,4 @@ class Learner:
         return {name: value.detach().clone() for name, value in self.loss.named_parameters()}
 
     def _key(self, purpose: str, number: int) -> Tensor:
-        return key_tensor(self._seed, f"dropout/{purpose}", number, device=self._device)
+        return key_tensor(self._seed, f"dropout/{purpose}", number, device=self._inner.device)

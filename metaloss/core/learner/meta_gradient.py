@@ -11,8 +11,9 @@ from collections.abc import Callable, Sequence
 from torch import Tensor, nn
 
 from metaloss import registry
-from metaloss.contracts import GradientMetaOptimizer, InnerOptimizer
+from metaloss.contracts import GradientMetaOptimizer
 from metaloss.core.learner.batches import Pair, as_batch
+from metaloss.core.learner.optimizer_state import Inner, OptimizerState, as_groups, rates_given
 from metaloss.core.parts.wrapped import refuse_wrapped
 from metaloss.errors import MetalossError
 from metaloss.inner.keys import key_tensor
@@ -29,7 +30,7 @@ def meta_gradient(
     train_batches: Sequence[Pair],
     meta_batch: Pair,
     *,
-    inner: InnerOptimizer | str,
+    inner: Inner,
     task_loss: Callable[[Tensor, Tensor], Tensor],
     engine: GradientMetaOptimizer | str = "mixed",
 ) -> Tensors:
@@ -47,7 +48,7 @@ def meta_gradient(
         loss: The learned loss, ``(raw outputs, targets) -> scalar``; φ is its parameters.
         train_batches: K (inputs, targets) pairs, one for each inner step, on the model's device.
         meta_batch: (inputs, targets) for the task loss.
-        inner: The optimizer of θ: an inner optimizer, or its registered name.
+        inner: The optimizer of θ, as for `Learner`.
         task_loss: ``(raw outputs, targets) -> scalar``.
         engine: The engine, or its registered name. All exact engines return the same values.
 
@@ -86,13 +87,6 @@ def meta_gradient(
         option="engine",
         example="Mixed()",
     )
-    optimizer = registry.as_part(
-        "inner",
-        inner,
-        InnerOptimizer,  # type: ignore[type-abstract]
-        option="inner",
-        example="SGD(lr=0.01)",
-    )
     batches = tuple(as_batch("train_batches", pair) for pair in train_batches)
     if not batches:
         raise MetalossError("train_batches is empty: expected one or more (inputs, targets) pairs")
@@ -107,6 +101,7 @@ def meta_gradient(
     params, buffers = functional.state(model)
     if not params:
         raise MetalossError("the model has no parameters that require a gradient")
+    optimizer = as_groups(inner, model)
     problem = InnerProblem(model=functional, loss=loss, task_loss=task_loss, optimizer=optimizer)
     device = next(iter(params.values())).device
     window = Window(
@@ -115,7 +110,8 @@ def meta_gradient(
         as_batch("meta_batch", meta_batch),
         key_tensor(0, "dropout/meta", 0, device=device),
     )
-    state = InnerState(params, buffers, optimizer.init(params))
+    begun = OptimizerState(optimizer, rates_given(inner), params).before(0, len(batches))
+    state = InnerState(params, buffers, begun)
     functional.examine(params, buffers, batches[0].inputs, window.keys[0])
     if isinstance(chosen, OuterRule):
         problem = fitted(problem, chosen, phi, state, window)

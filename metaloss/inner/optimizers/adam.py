@@ -58,7 +58,7 @@ class Adam(Rated):
         """Return the parameters and state after one step."""
         step = state["step"]
         rate = self.rate(step)
-        grads, decayed = self._decay(grads, params, rate)
+        grads, decayed = self._decay(self.clipped(grads), params, rate)
         first = {n: self.beta1 * state["first"][n] + (1 - self.beta1) * g for n, g in grads.items()}
         second = {
             n: self.beta2 * state["second"][n] + (1 - self.beta2) * g * g for n, g in grads.items()
@@ -82,9 +82,7 @@ class Adam(Rated):
     def _decay(
         self, grads: Tensors, params: Tensors, rate: torch.Tensor
     ) -> tuple[Tensors, Tensors]:
-        if self.weight_decay:
-            grads = {name: g + self.weight_decay * params[name] for name, g in grads.items()}
-        return grads, params
+        return self.with_decay(grads, params), params
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -108,4 +106,7 @@ class AdamW(Adam):
         self, grads: Tensors, params: Tensors, rate: torch.Tensor
     ) -> tuple[Tensors, Tensors]:
         shrink = 1 - rate * self.weight_decay
-        return grads, {n: (params[n] * shrink).to(params[n].dtype) for n in grads}
+        return grads, {
+            n: (params[n] * shrink).to(params[n].dtype) if self.decays(params[n]) else params[n]
+            for n in grads
+        }

@@ -5,13 +5,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from metaloss.errors import MetalossError
-from metaloss.inner.optimizers.base import InnerOptimizer
 from metaloss.types import Tensors
 
 # For each parameter: its entries in the optimizer's state, and its number of steps.
@@ -73,11 +73,11 @@ def park(state: Any, names: list[str]) -> Parked:
     return parked
 
 
-def taken_up(optimizer: InnerOptimizer, state: Any, params: Tensors, parked: Parked) -> Any:
+def taken_up(init: Callable[[Tensors], Any], state: Any, params: Tensors, parked: Parked) -> Any:
     """Return an optimizer's state for ``params``: the parked entries, and new ones for the others.
 
     Args:
-        optimizer: The optimizer.
+        init: Returns the optimizer's state before the first step.
         state: Its state so far, for other parameters.
         params: θ by name.
         parked: The result of `park`. Entries of another shape are not used.
@@ -89,7 +89,7 @@ def taken_up(optimizer: InnerOptimizer, state: Any, params: Tensors, parked: Par
         and all(v.shape == value.shape for k, v in parked[name].items() if k != _COUNT)
     }
     step, taken = state["step"], {}
-    for key, value in optimizer.init(params).items():
+    for key, value in init(params).items():
         if key == "step":
             taken[key] = step
         elif key == "idle":

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from dataclasses import dataclass, field
 from enum import Enum
+from typing import Any, Self
 
 import torch
 from torch import Tensor
 
 from metaloss.errors import check_range
+from metaloss.inner.norms import norm
 from metaloss.inner.optimizers.base import InnerOptimizer
+from metaloss.types import Tensors
 
 
 class RateSchedule(Enum):
@@ -21,6 +25,21 @@ class RateSchedule(Enum):
     multistep = "multistep"
     cosine = "cosine"
     linear = "linear"
+
+
+def clipped(grads: Tensors, largest: float) -> Tensors:
+    """Return gradients that are scaled to a norm of at most ``largest``; 0: no limit.
+
+    Example:
+        >>> clipped({"w": torch.tensor([3.0, 4.0])}, 1.0)
+        {'w': tensor([0.6000, 0.8000])}
+    """
+    if not largest or not grads:
+        return grads
+    # In single precision at least: a sum of squares soon overflows float16.
+    wide = [g if g.dtype is torch.float64 else g.float() for g in grads.values()]
+    scale = (largest / (norm(wide) + 1e-6)).clamp(max=1.0)
+    return {name: (g * scale).to(g.dtype) for name, g in grads.items()}
 
 
 def share_left(schedule: RateSchedule, step: Tensor, period: int) -> Tensor:
@@ -42,11 +61,15 @@ def share_left(schedule: RateSchedule, step: Tensor, period: int) -> Tensor:
 
 @dataclass(frozen=True, kw_only=True)
 class Rated(InnerOptimizer):
-    """An inner optimizer with a learning rate schedule.
+    """An inner optimizer with a learning rate schedule, weight decay and gradient clipping.
 
     The rate is computed in float64 from the optimizer's step counter. The schedules equal
     ``StepLR``, ``MultiStepLR``, ``CosineAnnealingLR`` and ``LinearLR`` of ``torch.optim``, with one
     step for each training step.
+
+    With ``clip``, the gradient in θ is multiplied by min(1, clip / (norm + 1e-6)) before anything
+    else, as ``torch.nn.utils.clip_grad_norm_`` does; the norm is that of all parameters together.
+    Meta-gradients go through this factor too.
 
     Raises:
         MetalossError: If an option is out of range.
@@ -78,6 +101,13 @@ class Rated(InnerOptimizer):
         default=0.0, metadata={"help": "rate at the minimum (schedule=cosine, linear)"}
     )
     weight_decay: float = field(default=0.0, metadata={"help": "weight decay, ≥ 0"})
+    bias_decay: bool = field(
+        default=True,
+        metadata={"help": "decay biases and norms too: parameters of at most one dimension"},
+    )
+    clip: float = field(
+        default=0.0, metadata={"help": "largest norm of the gradient, ≥ 0; 0: no clipping"}
+    )
 
     def __post_init__(self) -> None:
         """Check the ranges."""
@@ -85,12 +115,16 @@ class Rated(InnerOptimizer):
             value = getattr(self, option)
             check_range(f"inner.{option}", value, value > 0, "a positive number")
         check_range("inner.weight_decay", self.weight_decay, self.weight_decay >= 0, "a number ≥ 0")
+        check_range("inner.clip", self.clip, self.clip >= 0, "a number ≥ 0")
         holds = all(mark >= 1 for mark in self.milestones)
         check_range("inner.milestones", self.milestones, holds, "steps ≥ 1")
 
     def rate(self, step: Tensor) -> Tensor:
         """Return the learning rate of step number ``step`` (0-d int64, from 0), 0-d float64."""
-        base = torch.full((), self.lr, dtype=torch.float64, device=step.device)
+        lr: Any = self.lr
+        if not isinstance(lr, Tensor):
+            lr = torch.full((), lr, dtype=torch.float64, device=step.device)
+        base: Tensor = lr
         if self.schedule is RateSchedule.step:
             return base * self.decay ** torch.div(step, self.step_size, rounding_mode="floor")
         if self.schedule is RateSchedule.multistep:
@@ -99,3 +133,27 @@ class Rated(InnerOptimizer):
         if self.schedule is RateSchedule.constant:
             return base
         return self.lr_min + (base - self.lr_min) * share_left(self.schedule, step, self.period)
+
+    def at(self, lr: Tensor) -> Self:
+        """Return this optimizer with a tensor as ``lr``: 0-d, float64, on the device of θ.
+
+        A compiled program then has the rate as an input, so that it can change between steps.
+        """
+        found = copy.copy(self)
+        object.__setattr__(found, "lr", lr)
+        return found
+
+    def clipped(self, grads: Tensors) -> Tensors:
+        """Return the gradients, scaled to a norm of at most ``clip``."""
+        return clipped(grads, self.clip)
+
+    def decays(self, param: Tensor) -> bool:
+        """Return whether weight decay applies to a parameter."""
+        return self.weight_decay > 0 and (self.bias_decay or param.dim() > 1)
+
+    def with_decay(self, grads: Tensors, params: Tensors) -> Tensors:
+        """Return the gradients plus the weight decay, where it is part of the gradient."""
+        return {
+            name: g + self.weight_decay * params[name] if self.decays(params[name]) else g
+            for name, g in grads.items()
+        }

@@ -58,8 +58,7 @@ class RMSprop(Rated):
         step = state["step"]
         rate = self.rate(step)
         new_state: dict[str, Any] = {"step": step + 1}
-        if self.weight_decay:
-            grads = {name: g + self.weight_decay * params[name] for name, g in grads.items()}
+        grads = self.with_decay(self.clipped(grads), params)
         square = {
             n: self.alpha * state["square"][n] + (1 - self.alpha) * g * g for n, g in grads.items()
         }

@@ -59,8 +59,7 @@ class SGD(Rated):
         step = state["step"]
         rate = self.rate(step)
         new_state: dict[str, Any] = {"step": step + 1}
-        if self.weight_decay:
-            grads = {name: g + self.weight_decay * params[name] for name, g in grads.items()}
+        grads = self.with_decay(self.clipped(grads), params)
         if self.momentum:
             old = state["momentum"]
             # As in torch.optim, the first gradient is not dampened.

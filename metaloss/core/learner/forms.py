@@ -1,0 +1,75 @@
+"""The steps of a `Learner`, one for each form that its model and loss have had."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from metaloss.config import Compile
+from metaloss.core.distributed.peers import Peers
+from metaloss.core.learner.steps import LearnerStep
+from metaloss.inner.model.modules import fingerprint
+from metaloss.inner.problem import InnerProblem
+from metaloss.inner.sharded import ShardedProblem
+from metaloss.meta_optimizers.fitting import fitted
+from metaloss.meta_optimizers.outer import OuterRule
+from metaloss.types import InnerState, Tensors, Window
+
+_MOST = 16  # forms of a model, such as with and without dropout, are kept ready
+
+
+class Forms:
+    """Returns the step for a model and loss as they are, and examines them if they have changed.
+
+    Args:
+        problem: The functions of an inner step, with the user's own model.
+        engine: The engine.
+        peers: The processes.
+        guarded: Whether steps that are not finite are left out.
+        compile: See `LearnerStep`.
+    """
+
+    def __init__(
+        self,
+        problem: InnerProblem,
+        engine: OuterRule,
+        peers: Peers,
+        *,
+        guarded: bool,
+        compile: Compile,
+    ) -> None:
+        self._problem, self._engine, self._peers = problem, engine, peers
+        self._guarded, self._compile = guarded, compile
+        self._known: dict[Any, LearnerStep] = {}
+
+    def step(self, phi: Tensors, state: InnerState, window: Window, *, learns: bool) -> LearnerStep:
+        """Return the step for the current model and loss.
+
+        Raises:
+            MetalossError: If the model cannot be used with the engine, or not be compiled.
+        """
+        model, loss = self._problem.model, self._problem.loss
+        numbers = self._compile is not Compile.off and fingerprint(model.module, numbers=True)
+        steps = min(len(window.batches), 2)
+        form = (model.structure, fingerprint(loss), numbers, learns, steps)
+        if form not in self._known:
+            if len(self._known) == _MOST:
+                self._known.pop(next(iter(self._known)))
+            self._known[form] = self._examined(phi, state, window, learns=learns)
+        return self._known[form]
+
+    def _examined(
+        self, phi: Tensors, state: InnerState, window: Window, *, learns: bool
+    ) -> LearnerStep:
+        batch, key, model = window.batches[0], window.keys[0], self._problem.model
+        if model.traits is None:
+            model.examine(state.params, state.buffers, batch.inputs, key)
+        # Made anew, because it finds which parameters in φ are frozen.
+        problem = InnerProblem.of(self._problem)
+        if learns:
+            problem = fitted(problem, self._engine, phi, state, window)
+        if self._peers.ranks.size > 1:
+            problem = ShardedProblem.of(problem, ranks=self._peers.ranks)
+            self._peers.check(problem, state, batch, key)
+        step = LearnerStep(problem, self._engine, guarded=self._guarded, compile=self._compile)
+        step.check(phi, state, batch, key)
+        return step

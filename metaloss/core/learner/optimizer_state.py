@@ -1,0 +1,187 @@
+"""The inner optimizer of a user's model: its groups, its state and its rates."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.optim.lr_scheduler import LRScheduler
+from torch.utils import _pytree as pytree
+
+from metaloss import registry
+from metaloss.contracts import InnerOptimizer
+from metaloss.core.learner.state import copied, refilled
+from metaloss.core.learner.torch_optim import rates_of, refuse_scheduler, translated
+from metaloss.errors import MetalossError
+from metaloss.inner.optimizers.groups import Groups
+from metaloss.inner.optimizers.idle import Parked
+from metaloss.inner.optimizers.param_groups import ParamGroups
+from metaloss.inner.optimizers.rates import RateSchedule
+from metaloss.types import Tensors
+
+# What ``inner=`` may be.
+Inner = InnerOptimizer | ParamGroups | torch.optim.Optimizer | LRScheduler | str
+# A rate for all groups, or one for each.
+Rates = float | Sequence[float]
+
+
+def as_groups(inner: Inner, model: nn.Module, ema: float = 0.0) -> Groups:
+    """Return the optimizer of a model's parameters.
+
+    Args:
+        inner: An inner optimizer, its registered name, `ParamGroups`, or an optimizer or scheduler
+            of ``torch.optim``.
+        model: The model.
+        ema: See `Groups`.
+
+    Raises:
+        MetalossError: If it is something else, or does not fit the model.
+    """
+    if not 0 <= ema < 1:
+        raise MetalossError(f"ema={ema}: expected a number in [0, 1), such as 0.999")
+    if isinstance(inner, LRScheduler):
+        refuse_scheduler(inner)
+        inner = inner.optimizer
+    if isinstance(inner, torch.optim.Optimizer):
+        found = translated(inner, model)
+    elif isinstance(inner, ParamGroups):
+        found = inner.on(model)
+    else:
+        one: InnerOptimizer = registry.as_part(
+            "inner",
+            inner,
+            InnerOptimizer,  # type: ignore[type-abstract]
+            option="inner",
+            example="SGD(lr=0.1)",
+        )
+        found = Groups(names=(None,), optimizers=(one,))
+    return Groups(names=found.names, optimizers=found.optimizers, clip=found.clip, ema=ema)
+
+
+def rates_given(inner: Inner) -> Callable[[int], Rates] | None:
+    """Return the rates of a scheduler of ``torch.optim`` as a function of the step; else None."""
+    return rates_of(inner) if isinstance(inner, LRScheduler) else None
+
+
+class OptimizerState:
+    """The state of θ's optimizer for the parameters that are trained now, and its rates.
+
+    Args:
+        optimizer: See `as_groups`.
+        function: See `rates_given`.
+        params: θ by name.
+
+    Raises:
+        MetalossError: If there are no parameters.
+    """
+
+    def __init__(
+        self, optimizer: Groups, function: Callable[[int], Rates] | None, params: Tensors
+    ) -> None:
+        self.optimizer, self._function = optimizer, function
+        self.device = _device_of(params)
+        self._state = self.optimizer.init(params)
+        self.trained, self._parked = list(params), Parked()
+        self._shapes = {name: value.shape for name, value in params.items()}
+
+    @property
+    def mean(self) -> Tensors:
+        """The moving average of θ by name.
+
+        Raises:
+            MetalossError: If there is none.
+        """
+        if not self.optimizer.ema:
+            raise MetalossError("this Learner has no moving average: make it with ema=0.999")
+        return dict(self._state["mean"]["ema"])
+
+    def follow(self, params: Tensors) -> None:
+        """Adapt the state to the parameters that are trained now.
+
+        Raises:
+            MetalossError: If there are none, or if they were moved to another device.
+        """
+        device = _device_of(params)
+        if device != self.device:
+            raise MetalossError(
+                f"the model was moved from {self.device} to {device}: make a new Learner"
+            )
+        shapes = {name: value.shape for name, value in params.items()}
+        if shapes == self._shapes and list(params) == self.trained:
+            return
+        self._shapes = shapes
+        self._parked |= self.optimizer.park(self._state, self.trained)
+        self._state = self.optimizer.taken_up(self._state, params, self._parked)
+        self.trained = list(params)
+
+    def before(self, first: int, steps: int) -> Any:
+        """Return the state for some steps and their rates; ``first`` is the first step's number."""
+        if self._function is None:
+            return self._state
+        rates = [self._spread(self._function(first + k)) for k in range(steps)]
+        old = self._state["lr"]
+        return {**self._state, "lr": torch.tensor(rates, dtype=old.dtype, device=old.device)}
+
+    def after(self, state: Any) -> None:
+        """Store the state after these steps."""
+        self._state = {**state, "lr": state["lr"][-1:]}
+
+    def set_lr(self, lr: Rates | Callable[[int], Rates]) -> None:
+        """Set the rates, or a function of the step that returns them; see `Learner.set_lr`."""
+        if callable(lr):
+            for one in self.optimizer.optimizers:
+                schedule = getattr(one, "schedule", RateSchedule.constant)
+                if schedule is not RateSchedule.constant:
+                    raise MetalossError(
+                        f"set_lr() got a function, but the optimizer has schedule={schedule.name}: "
+                        "expected one of the two"
+                    )
+            self._spread(lr(0))
+            self._function = lr
+            return
+        old = self._state["lr"]
+        rates = torch.tensor([self._spread(lr)], dtype=old.dtype, device=old.device)
+        self._function, self._state = None, {**self._state, "lr": rates}
+
+    def saved(self) -> dict[str, Any]:
+        """Return entries for ``Learner.state_dict``."""
+        return {
+            "optimizer": pytree.tree_leaves(self._state),
+            "trained": list(self.trained),
+            "parked": {name: copied(own) for name, own in self._parked.items()},
+        }
+
+    def restored(self, state: dict[str, Any]) -> Any:
+        """Return what `restore` needs, from a state dict.
+
+        Raises:
+            MetalossError: If it is of another optimizer or model.
+        """
+        parked = {name: copied(own) for name, own in state.get("parked", {}).items()}
+        return refilled(self._state, state["optimizer"]), parked
+
+    def restore(self, found: Any) -> None:
+        """Go on from the result of `restored`."""
+        self._state, self._parked = found
+
+    def _spread(self, rates: Rates) -> list[float]:
+        """Return one rate for each group."""
+        count = len(self.optimizer.optimizers)
+        many = isinstance(rates, Sequence | Tensor) and not (
+            isinstance(rates, Tensor) and rates.dim() == 0
+        )
+        found = [float(one) for one in rates] if many else [float(rates)] * count  # type: ignore
+        if len(found) != count or not all(math.isfinite(one) and one >= 0 for one in found):
+            raise MetalossError(
+                f"lr={rates}: expected a number ≥ 0, or one for each of {count} groups"
+            )
+        return found
+
+
+def _device_of(params: Tensors) -> torch.device:
+    if not params:
+        raise MetalossError("the model has no parameters that require a gradient")
+    return next(iter(params.values())).device
