@@ -13,7 +13,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from metaloss.compose import compose
 from metaloss.contracts import Candidate
 from metaloss.core.parts.setup import prepare
-from metaloss.core.search.jobs import grouped, judge_group
+from metaloss.core.search.groups import evaluate_group, grouped
 from metaloss.losses import MLPLoss
 from metaloss.losses.taylor import Taylor
 
@@ -244,7 +244,7 @@ def population(size: int, steps: int, rounds: int) -> dict[str, Any]:
     def judged(name: str, group: int) -> Call:
         def call() -> object:
             jobs = grouped(candidates, group)
-            fitnesses[name] = [one.fitness for job in jobs for one in judge_group(setup, job)]
+            fitnesses[name] = [one.fitness for job in jobs for one in evaluate_group(setup, job)]
             return fitnesses[name]
 
         return call

@@ -6,8 +6,9 @@ Shape letters: B rows of a batch, C outputs (classes, or numbers to predict), K 
 
 from __future__ import annotations
 
+import warnings
 from enum import Enum
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from torch import Tensor
 
@@ -69,13 +70,23 @@ class ReplayStep(NamedTuple):
     key: Tensor
 
 
-class Judgement(NamedTuple):
+class MetaPass(NamedTuple):
     """A meta-batch, its dropout key, ∇_θ of the task loss on it, and the buffers before it."""
 
     batch: Batch
     key: Tensor
     adjoint: Tensors
     buffers: Tensors
+
+
+if not TYPE_CHECKING:  # with a __getattr__, any name would pass the type checker
+
+    def __getattr__(name: str) -> Any:
+        if name == "Judgement":
+            message = "Judgement is now called MetaPass; the old name works until metaloss 0.3"
+            warnings.warn(message, FutureWarning, stacklevel=2)
+            return MetaPass
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 class Window(NamedTuple):

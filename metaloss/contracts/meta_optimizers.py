@@ -18,7 +18,7 @@ class MetaOptimizer:
 class GradientMetaOptimizer(MetaOptimizer, ABC):
     """An engine: a method that computes the meta-gradient d(task loss)/dφ.
 
-    Derive from `metaloss.meta_optimizers.outer.OuterRule`, which adds the update rule of φ.
+    Derive from `metaloss.meta_optimizers.engine.Engine`, which adds the update rule of φ.
 
     Attributes:
         exact: Whether the result is the derivative itself, and not an approximation of it.

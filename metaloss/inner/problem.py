@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, fields
 from enum import Enum
@@ -183,7 +184,7 @@ class InnerProblem:
             return self.learned_loss(phi, outputs, step.batch.targets)
         return self.sample_loss(phi, outputs, step.batch.targets, step.sample.rows)
 
-    def judgement(self, outputs: Tensor, targets: Tensor) -> Tensor:
+    def task_loss_of(self, outputs: Tensor, targets: Tensor) -> Tensor:
         """Return the scalar task loss."""
         return self.task_loss(outputs, targets)
 
@@ -226,13 +227,13 @@ class InnerProblem:
             loss = self.learned_loss(phi, forward.outputs, batch.targets)
         grads = {name: value for name, value in _pull(loss, forward).items() if value is not None}
         with torch.no_grad():
-            task = self.judgement(forward.outputs.detach(), batch.targets)
+            task = self.task_loss_of(forward.outputs.detach(), batch.targets)
             # A model may write into its parameters: the update begins from the new values.
             begun = {name: leaf.detach() for name, leaf in forward.leaves.items()}
             params, optimizer = self.update(grads, state.optimizer, begun)
         return Stepped(InnerState(params, forward.buffers, optimizer), grads, loss.detach(), task)
 
-    def judge(
+    def task_gradient(
         self, state: InnerState, batch: Batch, key: Tensor, forward: Forward | None = None
     ) -> tuple[Tensors, Tensor]:
         """Return ∇_θ of the task loss on a meta-batch, and the task loss. Buffers do not change.
@@ -240,13 +241,21 @@ class InnerProblem:
         If ``forward`` is given, its graph is kept for another backward pass.
         """
         if forward is None and self.programs is not None:
-            judged: tuple[Tensors, Tensor] = self.programs(InnerProblem.judge, state, batch, key)
-            return judged
+            found: tuple[Tensors, Tensor] = self.programs(
+                InnerProblem.task_gradient, state, batch, key
+            )
+            return found
         again = forward is not None
         forward = forward or self.forward(state, batch, key)
         with torch.enable_grad():
-            loss = self.judgement(forward.outputs, batch.targets)
+            loss = self.task_loss_of(forward.outputs, batch.targets)
         return filled(_pull(loss, forward, again=again), forward.leaves), loss.detach()
+
+    def judge(self, *given: Any) -> tuple[Tensors, Tensor]:
+        """Call :meth:`task_gradient`; this is its name before metaloss 0.2."""
+        message = "judge is now called task_gradient; the old name works until metaloss 0.3"
+        warnings.warn(message, FutureWarning, stacklevel=2)
+        return self.task_gradient(*given)
 
 
 def _pull(loss: Tensor, forward: Forward, *, again: bool = False) -> dict[str, Tensor | None]:

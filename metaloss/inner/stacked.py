@@ -79,10 +79,10 @@ class StackedProblem(InnerProblem):
         estimate = vmap(super().sample_loss, in_dims=(0, 0, axis, axis))
         return estimate(phi, outputs, targets, rows)
 
-    def judgement(self, outputs: Tensor, targets: Tensor) -> Tensor:
+    def task_loss_of(self, outputs: Tensor, targets: Tensor) -> Tensor:
         """Return every member's task loss (N,)."""
         rows = None if self.shares_batches else 0
-        return vmap(super().judgement, in_dims=(0, rows))(outputs, targets)
+        return vmap(super().task_loss_of, in_dims=(0, rows))(outputs, targets)
 
 
 def stack(trees: list[Any]) -> Any:

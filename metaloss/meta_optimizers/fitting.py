@@ -12,7 +12,7 @@ from metaloss import registry
 from metaloss.errors import UnsupportedError
 from metaloss.inner.dispatch import dispatch_kept
 from metaloss.inner.problem import InnerProblem, Tangents
-from metaloss.meta_optimizers.outer import OuterRule
+from metaloss.meta_optimizers.engine import Engine
 from metaloss.meta_optimizers.probe import Probe
 from metaloss.meta_optimizers.probe_rows import few, said
 from metaloss.meta_optimizers.reverse_unroll import ReverseUnroll
@@ -29,7 +29,7 @@ _SAID = {
 
 
 def fitted(
-    problem: InnerProblem, engine: OuterRule, phi: Tensors, state: InnerState, window: Window
+    problem: InnerProblem, engine: Engine, phi: Tensors, state: InnerState, window: Window
 ) -> InnerProblem:
     """Return the problem with derivatives that are right for its model and loss.
 
@@ -78,7 +78,7 @@ def fitted(
     )
 
 
-def _first_right(probes: Sequence[Probe], engine: OuterRule) -> tuple[Tangents | None, str | None]:
+def _first_right(probes: Sequence[Probe], engine: Engine) -> tuple[Tangents | None, str | None]:
     """Return the cheapest method that is right, and what was wrong with the first one."""
     first = None
     if engine.exact and (fault := probes[0].loss_fault()) is not None:
@@ -101,7 +101,7 @@ def _works(name: str, probes: Sequence[Probe], state: InnerState, window: Window
     return _trouble(engine, probe, state, window) is None
 
 
-def _trouble(engine: OuterRule, probe: Probe, state: InnerState, window: Window) -> str | None:
+def _trouble(engine: Engine, probe: Probe, state: InnerState, window: Window) -> str | None:
     """Return why an engine fails for a window of a few rows; None if it does not."""
     rows = len(probe.step.batch.targets)
     cut = few if rows < len(window.batches[0].targets) else Batch._make

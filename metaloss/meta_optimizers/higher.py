@@ -10,14 +10,14 @@ import torch
 from torch import Tensor, nn
 
 from metaloss.inner.problem import InnerProblem, Tangents
+from metaloss.meta_optimizers.engine import Engine
 from metaloss.meta_optimizers.graph import through_graph
-from metaloss.meta_optimizers.outer import OuterRule
 from metaloss.meta_optimizers.refusals import refused_politely
 from metaloss.types import Batch, InnerState, MetaGradient, Tensors, Window
 
 
 @dataclass(frozen=True, kw_only=True)
-class Higher(OuterRule):
+class Higher(Engine):
     """Exact meta-gradient: autograd through inner steps in ``higher.innerloop_ctx``.
 
     higher patches a small module that has θ and calls the network as a function. So tied weights,

@@ -98,10 +98,10 @@ class Probe:
         wide = self._wide
         in_wide_alone = self.only_wide or method is Tangents.differences
         if wide is None or not in_wide_alone:
-            found = self._fault(method, precise=False, judges_rough=wide is None)
+            found = self._fault(method, precise=False, with_rough=wide is None)
             if found is not None or wide is None:
                 return found
-        return wide._fault(method, precise=True, judges_rough=False)
+        return wide._fault(method, precise=True, with_rough=False)
 
     def loss_fault(self) -> str | None:
         """Return what is wrong with the loss's mixed derivative in z and φ; None if it is right."""
@@ -139,7 +139,7 @@ class Probe:
             return f"the loss's derivative in φ differs from finite differences by {min(gaps):.0%}"
         return None
 
-    def _fault(self, method: Tangents, *, precise: bool, judges_rough: bool) -> str | None:
+    def _fault(self, method: Tangents, *, precise: bool, with_rough: bool) -> str | None:
         tolerance = _TOLERANCE[precise]
         if precise and method is Tangents.differences:
             # FiniteDifference is no more precise; torch's own CrossMapLRN2d is 1e-5 off.
@@ -153,8 +153,8 @@ class Probe:
                 return f"{_WORDS[method]} differ from reverse mode by {_percent(gap)}"
             if self.curves and method is not Tangents.differences:
                 gap = self._curvature_gap(method, precise)
-                judges = precise or judges_rough
-                if judges and not gap <= (tolerance * 100 if precise else _ROUGH):
+                compared = precise or with_rough
+                if compared and not gap <= (tolerance * 100 if precise else _ROUGH):
                     return f"{_WORDS[method]} of second order are wrong by {_percent(gap)}"
         except Exception as error:  # PyTorch raises many types
             return f"no {_WORDS[method]}: {said(error)}"

@@ -17,11 +17,11 @@ from metaloss.errors import check_range
 from metaloss.inner.gradients import filled
 from metaloss.inner.problem import InnerProblem
 from metaloss.inner.steps import as_replay_steps, take_steps
-from metaloss.meta_optimizers.outer import OuterRule
+from metaloss.meta_optimizers.engine import Engine
 from metaloss.types import (
     InnerState,
-    Judgement,
     MetaGradient,
+    MetaPass,
     ReplayStep,
     StepLosses,
     StoredStep,
@@ -38,7 +38,7 @@ class Checkpointing(Enum):
 
 
 @dataclass(frozen=True, kw_only=True)
-class ReverseUnroll(OuterRule):
+class ReverseUnroll(Engine):
     r"""An engine that stores the θ_k of the unroll and differentiates it one step at a time.
 
     Let θ' = U(g, θ) be the update with g = ∇_θ L_φ(θ), v = ∇ L_task(θ') and ḡ = (∂U/∂g)ᵀ v. The
@@ -105,7 +105,7 @@ class ReverseUnroll(OuterRule):
         unroll = as_replay_steps(window.batches, window.keys)
         keeps = partial(self.keeps, unroll=len(unroll))
         state, records, inner, train_task = take_steps(problem, phi, state, unroll, keeps)
-        adjoint, meta_task = problem.judge(state, window.meta_batch, window.meta_key)
+        adjoint, meta_task = problem.task_gradient(state, window.meta_batch, window.meta_key)
         gradient = self._walk(problem, phi, records, adjoint, state.buffers)
         return MetaGradient(gradient, state, StepLosses(inner, train_task, meta_task))
 
@@ -114,10 +114,10 @@ class ReverseUnroll(OuterRule):
         problem: InnerProblem,
         phi: Tensors,
         steps: Sequence[StoredStep | ReplayStep],
-        judgement: Judgement,
+        meta_pass: MetaPass,
     ) -> Tensors:
         """Return d(task loss)/dφ through steps that were taken already, from their records."""
-        return self._walk(problem, phi, list(steps), judgement.adjoint, judgement.buffers)
+        return self._walk(problem, phi, list(steps), meta_pass.adjoint, meta_pass.buffers)
 
     def _walk(
         self,

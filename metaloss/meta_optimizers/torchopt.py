@@ -11,14 +11,14 @@ from torch import Tensor
 from metaloss.contracts import InnerOptimizer
 from metaloss.inner.gradients import reached_by
 from metaloss.inner.problem import InnerProblem, Tangents
+from metaloss.meta_optimizers.engine import Engine
 from metaloss.meta_optimizers.graph import through_graph
-from metaloss.meta_optimizers.outer import OuterRule
 from metaloss.meta_optimizers.refusals import refused_politely
 from metaloss.types import Batch, InnerState, MetaGradient, Tensors, Window
 
 
 @dataclass(frozen=True, kw_only=True)
-class TorchOpt(OuterRule):
+class TorchOpt(Engine):
     """Exact meta-gradient: autograd through inner steps of a torchopt transformation.
 
     The inner optimizer becomes a ``torchopt.base.GradientTransformation``, so that the results

@@ -17,7 +17,7 @@ from metaloss.errors import MetalossError
 from metaloss.study.launch.jobs import Job, plan_jobs
 from metaloss.study.launch.launch import ProcessTrainer, Train, train_missing
 from metaloss.study.launch.progress import Display
-from metaloss.study.launch.tuning import Score, check_finals, judge, plan_trials, settle
+from metaloss.study.launch.tuning import Score, check_finals, plan_trials, score_settings, settle
 from metaloss.study.outputs import Comparison, Finished, say_written, write_blocks, write_table
 from metaloss.study.spec.options import Options, split_launcher
 from metaloss.study.spec.spec import Study
@@ -86,7 +86,7 @@ def compare(
                 name: [job for one in some for job in one.jobs] for name, some in trials.items()
             }
             run(tried, "tuning runs", "valid")
-        scores = {name: judge(some) for name, some in trials.items()}
+        scores = {name: score_settings(some) for name, some in trials.items()}
         jobs = {
             name: plan_jobs(settle(part, scores[name]), folder, resolve=resolve)
             for name, (part, folder) in parts.items()

@@ -7,7 +7,7 @@ from dataclasses import replace
 import torch
 
 from metaloss.errors import UnsupportedError
-from metaloss.meta_optimizers.outer import OuterRule
+from metaloss.meta_optimizers.engine import Engine
 from metaloss.testing.base import (
     Checks,
     nothing_changes,
@@ -37,7 +37,7 @@ class MetaOptimizerChecks(Checks):
 
         The tolerance is 1e-6 for an engine with ``exact=True``, else 2e-2.
         """
-        engine: OuterRule = self.made()
+        engine: Engine = self.made()
         for case in tiny_problems():
             expected = case.differences()
             size = max(float(value.abs().max()) for value in expected.values())
@@ -61,8 +61,8 @@ class MetaOptimizerChecks(Checks):
             require_close(tuple(result.state), tuple(expected), f"{case.name}: the state")
             require_close(result.losses.inner, inner, f"{case.name}: the learned losses")
             require_close(result.losses.train_task, task, f"{case.name}: the task losses")
-            judged = case.judged(case.phi)
-            require_close(result.losses.meta_task, judged, f"{case.name}: the judgement")
+            meta_task = case.meta_task(case.phi)
+            require_close(result.losses.meta_task, meta_task, f"{case.name}: the task loss")
 
     def test_nothing_changes(self) -> None:
         """Arguments and global state do not change; a second call gives the same result."""
@@ -109,15 +109,13 @@ class MetaOptimizerChecks(Checks):
         message = "a model without second derivatives"
         require_close(found, expected, message, rtol=0, atol=0.02 * size)
 
-    def test_the_outer_step_goes_downhill(self) -> None:
+    def test_the_meta_step_goes_downhill(self) -> None:
         """The update of φ has a negative inner product with the gradient; arguments stay."""
         engine, case = self.made(), next(tiny_problems())
-        require(
-            isinstance(engine, OuterRule), "an engine must derive from OuterRule, which updates φ"
-        )
+        require(isinstance(engine, Engine), "an engine must derive from Engine, which updates φ")
         gradient = engine.meta_gradient(case.problem, case.phi, case.state, case.window).gradient
-        state = engine.outer_init(case.phi)
-        with nothing_changes("outer_step()", case.phi, gradient, state):
-            new, _ = engine.outer_step(case.phi, gradient, state, phase="train", total=10)
+        state = engine.rule_init(case.phi)
+        with nothing_changes("rule_step()", case.phi, gradient, state):
+            new, _ = engine.rule_step(case.phi, gradient, state, phase="train", total=10)
         down = sum(float(((new[k] - case.phi[k]) * gradient[k]).sum()) for k in gradient)
         require(down < 0, f"the step has inner product {down:.3g} with the gradient")

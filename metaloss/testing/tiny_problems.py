@@ -40,20 +40,20 @@ class TinyProblem:
             task.append(stepped.task)
         return state, torch.stack(inner), torch.stack(task)
 
-    def judged(self, phi: Tensors) -> Tensor:
+    def meta_task(self, phi: Tensors) -> Tensor:
         """Return the task loss on the meta-batch after the steps."""
         state, _, _ = self.plain(phi)
-        return self.problem.judge(state, self.window.meta_batch, self.window.meta_key)[1]
+        return self.problem.task_gradient(state, self.window.meta_batch, self.window.meta_key)[1]
 
     def differences(self, epsilon: float = 1e-5) -> Tensors:
-        """Return the derivative of `judged` in φ by central differences."""
+        """Return the derivative of `meta_task` in φ by central differences."""
         gradient = {name: torch.zeros_like(value) for name, value in self.phi.items()}
         for name, value in self.phi.items():
             for place in range(value.numel()):
                 step = torch.zeros_like(value)
                 step.view(-1)[place] = epsilon
-                ahead = self.judged({**self.phi, name: value + step})
-                behind = self.judged({**self.phi, name: value - step})
+                ahead = self.meta_task({**self.phi, name: value + step})
+                behind = self.meta_task({**self.phi, name: value - step})
                 gradient[name].view(-1)[place] = (ahead - behind) / (2 * epsilon)
         return gradient
 

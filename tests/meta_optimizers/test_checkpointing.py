@@ -15,7 +15,7 @@ from metaloss.inner.stacked import StackedProblem, member, stack
 from metaloss.meta_optimizers.finite_difference import FiniteDifference
 from metaloss.meta_optimizers.mixed import Mixed
 from metaloss.meta_optimizers.reverse_unroll import Checkpointing
-from metaloss.types import Judgement, ReplayStep, StoredStep
+from metaloss.types import MetaPass, ReplayStep, StoredStep
 
 ENGINES = {"mixed": Mixed, "finite_difference": FiniteDifference}
 UNROLLS = [1, 2, 3, 10, 11]
@@ -87,11 +87,11 @@ def test_steps_that_were_judged_later_are_taken_again(engines, unroll, case, dis
             taken = StoredStep(state, batch, key, stepped.grads)
             kept.append(taken if engine.keeps(index, unroll) else ReplayStep(batch, key))
         state = stepped.state
-    adjoint, _ = problem.judge(state, window.meta_batch, window.meta_key)
-    judgement = Judgement(window.meta_batch, window.meta_key, adjoint, state.buffers)
+    adjoint, _ = problem.task_gradient(state, window.meta_batch, window.meta_key)
+    meta_pass = MetaPass(window.meta_batch, window.meta_key, adjoint, state.buffers)
     before = {engine: list(kept) for engine, kept in records.items()}
     expected, found = (
-        engine.gradient_back(problem, phi, records[engine], judgement) for engine in engines
+        engine.gradient_back(problem, phi, records[engine], meta_pass) for engine in engines
     )
     assert distance(found, expected) == 0
     assert_identical(found, expected)

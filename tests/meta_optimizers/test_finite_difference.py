@@ -54,7 +54,7 @@ def test_absolute_epsilon_is_the_relative_one_times_the_norm(case, distance):
     """ḡ of one step of plain SGD is −α ∇L_task(θ')."""
     asked = case("norm_dropout", "sgd", 1)
     after = asked.answer(Mixed()).state
-    slope, _ = asked.problem.judge(after, asked.window.meta_batch, asked.window.meta_key)
+    slope, _ = asked.problem.task_gradient(after, asked.window.meta_batch, asked.window.meta_key)
     length = 0.2 * float(torch.stack([value.norm() for value in slope.values()]).norm())
     relative = asked.answer(FiniteDifference(epsilon=0.05))
     absolute = asked.answer(FiniteDifference(epsilon=0.05 / length, relative=False))

@@ -145,8 +145,8 @@ def test_a_scaled_loss_moves_like_the_learning_rate(exact, case):
     one = {"scale": torch.ones((), dtype=torch.float64)}
     result = exact.meta_gradient(problem, one, asked.state, asked.window)
     meta = asked.window.meta_batch
-    after, _ = problem.judge(result.state, meta, asked.window.meta_key)
-    before, _ = problem.judge(asked.state, asked.window.batches[0], asked.window.keys[0])
+    after, _ = problem.task_gradient(result.state, meta, asked.window.meta_key)
+    before, _ = problem.task_gradient(asked.state, asked.window.batches[0], asked.window.keys[0])
     product = sum((after[name] * before[name]).sum() for name in after)
     assert abs(product) > 1e-3
     torch.testing.assert_close(result.gradient["scale"], -0.2 * product, rtol=1e-10, atol=0)

@@ -3,7 +3,6 @@
 import pytest
 import torch
 from torch import nn
-from torch.autograd.function import once_differentiable
 
 from metaloss.errors import UnsupportedError
 from metaloss.meta_optimizers.finite_difference import FiniteDifference
@@ -11,33 +10,7 @@ from metaloss.meta_optimizers.higher import Higher
 from metaloss.meta_optimizers.mixed import Mixed
 from metaloss.meta_optimizers.torchopt import TorchOpt
 
-
-class NoForwardMode(torch.autograd.Function):
-    @staticmethod
-    def forward(x):
-        return x.sin()
-
-    @staticmethod
-    def setup_context(ctx, inputs, output):
-        ctx.save_for_backward(*inputs)
-
-    @staticmethod
-    def backward(ctx, slope):
-        (x,) = ctx.saved_tensors
-        return slope * x.cos()
-
-
-class Once(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx, x):
-        ctx.save_for_backward(x)
-        return x.sin()
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx, slope):
-        (x,) = ctx.saved_tensors
-        return slope * x.cos()
+from ..operators import SineOnce, SineSetup
 
 
 class With(nn.Module):
@@ -60,7 +33,7 @@ def bag(x):
 
 
 @pytest.mark.parametrize("unroll", [1, 2])
-@pytest.mark.parametrize("function", [NoForwardMode.apply, Once.apply, lambda x: torch.cdist(x, x)])
+@pytest.mark.parametrize("function", [SineSetup.apply, SineOnce.apply, lambda x: torch.cdist(x, x)])
 def test_mixed_refuses_what_has_no_forward_mode(function, unroll, case):
     model = With(function)
     model.head = nn.LazyLinear(3)
@@ -70,7 +43,7 @@ def test_mixed_refuses_what_has_no_forward_mode(function, unroll, case):
 
 
 @pytest.mark.parametrize("engine", [TorchOpt(), Higher()])
-@pytest.mark.parametrize("function", [Once.apply, bag])
+@pytest.mark.parametrize("function", [SineOnce.apply, bag])
 def test_unrolls_refuse_what_has_no_double_backward(engine, function, case):
     name = type(engine).__name__.lower()
     with pytest.raises(UnsupportedError, match=f"^meta_optimizer={name} needs double backward"):
@@ -78,7 +51,7 @@ def test_unrolls_refuse_what_has_no_double_backward(engine, function, case):
 
 
 @pytest.mark.parametrize("unroll", [1, 3])
-@pytest.mark.parametrize("function", [NoForwardMode.apply, Once.apply])
+@pytest.mark.parametrize("function", [SineSetup.apply, SineOnce.apply])
 def test_finite_difference_does_what_the_others_refuse(function, unroll, case, distance):
     got = case(With(function), "momentum", unroll).answer(FiniteDifference(epsilon=1e-4))
     same = case(With(torch.sin), "momentum", unroll).answer(Mixed())
@@ -87,7 +60,7 @@ def test_finite_difference_does_what_the_others_refuse(function, unroll, case, d
 
 @pytest.mark.parametrize("engine", [TorchOpt(), Higher()])
 def test_unrolls_need_no_forward_mode(engine, case, distance):
-    got = case(With(NoForwardMode.apply), "momentum", 3).answer(engine)
+    got = case(With(SineSetup.apply), "momentum", 3).answer(engine)
     same = case(With(torch.sin), "momentum", 3).answer(Mixed())
     assert distance(got.gradient, same.gradient) < 1e-9
 

@@ -21,7 +21,7 @@ from metaloss.meta_optimizers.finite_difference import FiniteDifference
 from metaloss.meta_optimizers.fitting import fitted
 from metaloss.meta_optimizers.mixed import Mixed
 from metaloss.meta_optimizers.reverse_unroll import Checkpointing
-from metaloss.types import Judgement
+from metaloss.types import MetaPass
 
 from .conftest import CLASSES, FEATURES, ROWS
 
@@ -155,9 +155,9 @@ def test_steps_that_are_judged_later_have_the_same_rows(checkpointing, asked, di
     unroll = as_replay_steps(window.batches, window.keys)
     keeps = partial(engine.keeps, unroll=5)
     state, records, _, _ = take_steps(problem, one.phi, one.state, unroll, keeps)
-    adjoint, _ = problem.judge(state, window.meta_batch, window.meta_key)
-    judgement = Judgement(window.meta_batch, window.meta_key, adjoint, state.buffers)
-    later = engine.gradient_back(problem, one.phi, records, judgement)
+    adjoint, _ = problem.task_gradient(state, window.meta_batch, window.meta_key)
+    meta_pass = MetaPass(window.meta_batch, window.meta_key, adjoint, state.buffers)
+    later = engine.gradient_back(problem, one.phi, records, meta_pass)
     assert distance(later, one.answer(engine).gradient) == 0
     assert distance(later, one.answer(Mixed(rows=0.25)).gradient) == 0
 

@@ -60,7 +60,7 @@ def _steps(words, count=10):
             state = setup.advance(state, plan, progress)
             progress = progress.after(plan)
         assert int(state.guard.bad) == 0
-        values = {"phi": state.phi, "outer": state.outer, **state.inner._asdict()}
+        values = {"phi": state.phi, "outer": state.rule, **state.inner._asdict()}
     return {
         f"{name} {index}": leaf
         for name, tree in values.items()

@@ -116,8 +116,8 @@ class Silent(Mixed):
             return MetaGradient(zeros, new, StepLosses(losses[None], losses[None], losses))
 
 
-@specimen(MetaOptimizerChecks, "test_the_outer_step_goes_downhill", "inner product")
+@specimen(MetaOptimizerChecks, "test_the_meta_step_goes_downhill", "inner product")
 class Climbing(Mixed):
-    def outer_step(self, phi, gradient, state, *, phase, total):
+    def rule_step(self, phi, gradient, state, *, phase, total):
         uphill = {name: -g for name, g in gradient.items()}
-        return super().outer_step(phi, uphill, state, phase=phase, total=total)
+        return super().rule_step(phi, uphill, state, phase=phase, total=total)

@@ -20,7 +20,7 @@ from metaloss.inner.dispatch import dispatch_kept
 from metaloss.inner.keys import key_tensor
 from metaloss.inner.problem import InnerProblem
 from metaloss.inner.sharded import ShardedProblem
-from metaloss.meta_optimizers.outer import OuterRule
+from metaloss.meta_optimizers.engine import Engine
 from metaloss.types import Batch, InnerState
 
 _LOGGER = logging.getLogger(__name__)
@@ -41,7 +41,7 @@ def choose(
     config: RunConfig,
     problem: InnerProblem,
     schedule: Schedule,
-    engine: OuterRule,
+    engine: Engine,
     inner: InnerState,
     batch: Batch,
 ) -> Compile:
@@ -124,7 +124,7 @@ def _operations(problem: InnerProblem, inner: InnerState, batch: Batch) -> float
 def obstacle(
     kind: Compile,
     problem: InnerProblem,
-    engine: OuterRule,
+    engine: Engine,
     inner: InnerState,
     batch: Batch,
     *,

@@ -45,8 +45,8 @@ class Peers:
     Example:
         >>> peers = Peers(lambda: {"model": [torch.ones(2)]}, {"seed": 0})
         >>> batch = Batch(torch.ones(4, 2), torch.ones(4))
-        >>> batches, judge = peers.whole(lambda: ((batch,), None), step=0)
-        >>> peers.ranks.size, batches[0] is batch, judge
+        >>> batches, meta_batch = peers.whole(lambda: ((batch,), None), step=0)
+        >>> peers.ranks.size, batches[0] is batch, meta_batch
         (1, True, None)
     """
 
@@ -100,9 +100,9 @@ class Peers:
 
         def seen() -> tuple[int, bool, Any]:
             own.append(given())
-            batches, judge = own[0]
+            batches, meta_batch = own[0]
             forms = [_form(batch) for batch in batches]
-            return step, self._touched(), (forms, None if judge is None else _form(judge))
+            return step, self._touched(), (forms, None if meta_batch is None else _form(meta_batch))
 
         found = ranks.together(seen)
         for rank, (place, _, _) in enumerate(found):
@@ -115,14 +115,14 @@ class Peers:
             self._compare()
         forms = [form for _, _, form in found]
         _check_forms(forms)
-        batches, judge = own[0]
+        batches, meta_batch = own[0]
         joined = [
             self._joined(batch, [steps[place] for steps, _ in forms])
             for place, batch in enumerate(batches)
         ]
-        if judge is None:
+        if meta_batch is None:
             return tuple(joined), None
-        return tuple(joined), self._joined(judge, [form for _, form in forms])
+        return tuple(joined), self._joined(meta_batch, [form for _, form in forms])
 
     def check(self, problem: InnerProblem, state: InnerState, batch: Batch, key: Tensor) -> None:
         """Raise in every process if a batch cannot be split over processes with this model."""
@@ -189,20 +189,20 @@ def _form(batch: Batch) -> dict[str, Any]:
 
 def _check_forms(forms: list[tuple[list[Any], Any]]) -> None:
     """Raise if the batches of the processes differ in more than the number of rows."""
-    (steps, judge), *others = forms
-    for rank, (other_steps, other_judge) in enumerate(others, 1):
+    (steps, meta_batch), *others = forms
+    for rank, (other_steps, other_meta_batch) in enumerate(others, 1):
         if len(steps) != len(other_steps):
             raise MetalossError(
                 f"rank {rank} got {len(other_steps)} training batches, rank 0 {len(steps)}: every "
                 "rank must get the same number"
             )
-        if (judge is None) != (other_judge is None):
-            has, has_not = (0, rank) if other_judge is None else (rank, 0)
+        if (meta_batch is None) != (other_meta_batch is None):
+            has, has_not = (0, rank) if other_meta_batch is None else (rank, 0)
             raise MetalossError(
                 f"rank {has} got a meta_batch, rank {has_not} none: give one to every rank, "
                 "or to none"
             )
-        pairs = zip([*steps, judge or {}], [*other_steps, other_judge or {}], strict=True)
+        pairs = zip([*steps, meta_batch or {}], [*other_steps, other_meta_batch or {}], strict=True)
         for mine, theirs in pairs:
             for name in (name for name in mine if name != "rows"):
                 if mine[name] != theirs[name]:

@@ -55,8 +55,8 @@ def as_batches(batch: Any) -> tuple[Batch, ...]:
 
 def given_rows(batch: Any, meta_batch: Any) -> tuple[tuple[Batch, ...], Batch | None]:
     """Return the batches of a step and the meta-batch; None without one."""
-    judge = None if meta_batch is None else as_batch("meta_batch", meta_batch)
-    return as_batches(batch), judge
+    meta = None if meta_batch is None else as_batch("meta_batch", meta_batch)
+    return as_batches(batch), meta
 
 
 def is_pair(value: Any) -> bool:

@@ -10,8 +10,8 @@ from metaloss.core.learner.steps import LearnerStep
 from metaloss.inner.model.modules import fingerprint
 from metaloss.inner.problem import InnerProblem
 from metaloss.inner.sharded import ShardedProblem
+from metaloss.meta_optimizers.engine import Engine
 from metaloss.meta_optimizers.fitting import fitted
-from metaloss.meta_optimizers.outer import OuterRule
 from metaloss.types import InnerState, Tensors, Window
 
 _MOST = 16  # forms of a model, such as with and without dropout, are kept ready
@@ -31,7 +31,7 @@ class Forms:
     def __init__(
         self,
         problem: InnerProblem,
-        engine: OuterRule,
+        engine: Engine,
         peers: Peers,
         *,
         guarded: bool,

@@ -34,7 +34,7 @@ from metaloss.inner.model.write_back import write_back
 from metaloss.inner.optimizers.rates import RateSchedule
 from metaloss.inner.problem import InnerProblem
 from metaloss.losses.base import LearnedLoss
-from metaloss.meta_optimizers.outer import OuterRule
+from metaloss.meta_optimizers.engine import Engine
 from metaloss.types import InnerState, Tensors, Window
 
 
@@ -92,17 +92,17 @@ class Learner:
         *,
         task_loss: Callable[[Tensor, Tensor], Tensor],
         inner: Inner = "sgd",
-        meta_optimizer: OuterRule | str = "mixed",
+        meta_optimizer: Engine | str = "mixed",
         seed: int = 0,
         guard: GuardMode | str = "on",
         compile: Compile | str = Compile.off,
         ema: float = 0.0,
     ) -> None:
         self._model, self._loss = model, loss
-        self._engine: OuterRule = registry.as_part(
+        self._engine: Engine = registry.as_part(
             "meta_optimizer",
             meta_optimizer,
-            OuterRule,  # type: ignore[type-abstract]
+            Engine,  # type: ignore[type-abstract]
             option="meta_optimizer",
             example="Mixed(lr=0.003)",
         )
@@ -129,7 +129,7 @@ class Learner:
         self._forms = Forms(
             self._problem, self._engine, self._peers, guarded=guarded, compile=compile
         )
-        self._outer = self._engine.outer_init(self._phi())
+        self._rule = self._engine.rule_init(self._phi())
         self._seed, self._steps = seed, 0
 
     @property
@@ -163,24 +163,24 @@ class Learner:
             raise MetalossError(
                 "step() under torch.inference_mode, which allows no gradients: call it outside"
             )
-        batches, judge = self._peers.whole(lambda: given_rows(batch, meta_batch), self._steps)
+        batches, meta = self._peers.whole(lambda: given_rows(batch, meta_batch), self._steps)
         keys = tuple(self._key("train", self._steps + k) for k in range(len(batches)))
         self._functional.refresh()
         params, buffers = self._functional.state()
         self._inner.follow(params)
         optimizer = self._inner.before(self._steps, len(batches))
         state, phi = InnerState(params, buffers, optimizer), self._phi()
-        window = Window(batches, keys, judge or batches[0], self._key("meta", self._steps))
-        learns = judge is not None
+        window = Window(batches, keys, meta or batches[0], self._key("meta", self._steps))
+        learns = meta is not None
         take = self._forms.step(phi, state, window, learns=learns)
-        state, phi, outer, losses = take(phi, state, self._outer, window, learns)
+        state, phi, rule, losses = take(phi, state, self._rule, window, learns)
         if self._guard is GuardMode.raise_ and not losses.taken:
             raise DivergedError(f"step {self._steps}: a result is not finite (guard=raise)")
         if learns:
             write_back(self.loss, phi, {})
         write_back(self.model, state.params, state.buffers)
         self._inner.after(state.optimizer)
-        self._outer = outer
+        self._rule = rule
         self._steps += len(batches)
         self._peers.took()
         return losses
@@ -255,7 +255,7 @@ class Learner:
             "attributes": self._functional.attributes(),
             "loss": copied(self.loss.state_dict()),
             **self._inner.saved(),
-            "outer": pytree.tree_leaves(self._outer),
+            "outer": pytree.tree_leaves(self._rule),
             "steps": self._steps,
         }
 
@@ -269,12 +269,12 @@ class Learner:
         self._inner.follow(self._functional.state()[0])
         checked_state(state, self.model, self.loss, self._inner.trained)
         optimizer = self._inner.restored(state)
-        outer = refilled(self._outer, state["outer"])
+        rule = refilled(self._rule, state["outer"])
         self.model.load_state_dict(state["model"])
         self.loss.load_state_dict(state["loss"])
         write_back(self.model, {}, state.get("attributes", {}))
         self._inner.restore(optimizer)
-        self._outer = outer
+        self._rule = rule
         self._steps = state["steps"]
 
     def _held(self) -> dict[str, list[Tensor]]:

@@ -19,8 +19,8 @@ from metaloss.errors import MetalossError
 from metaloss.inner.keys import key_tensor
 from metaloss.inner.model.functional import FunctionalModel
 from metaloss.inner.problem import InnerProblem
+from metaloss.meta_optimizers.engine import Engine
 from metaloss.meta_optimizers.fitting import fitted
-from metaloss.meta_optimizers.outer import OuterRule
 from metaloss.types import InnerState, Tensors, Window
 
 
@@ -113,6 +113,6 @@ def meta_gradient(
     begun = OptimizerState(optimizer, rates_given(inner), params).before(0, len(batches))
     state = InnerState(params, buffers, begun)
     functional.examine(params, buffers, batches[0].inputs, window.keys[0])
-    if isinstance(chosen, OuterRule):
+    if isinstance(chosen, Engine):
         problem = fitted(problem, chosen, phi, state, window)
     return chosen.meta_gradient(problem, phi, state, window).gradient

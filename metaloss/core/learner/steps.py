@@ -20,7 +20,7 @@ from metaloss.errors import MetalossError
 from metaloss.inner.norms import norm
 from metaloss.inner.problem import InnerProblem
 from metaloss.inner.steps import as_replay_steps
-from metaloss.meta_optimizers.outer import OuterRule
+from metaloss.meta_optimizers.engine import Engine
 from metaloss.types import Batch, InnerState, Tensors, Window
 
 
@@ -45,7 +45,7 @@ class LearnerStepped(NamedTuple):
 
     state: InnerState
     phi: Tensors
-    outer: Any
+    rule: Any
     losses: LearnerLosses
 
 
@@ -61,7 +61,7 @@ class LearnerStep:
     """
 
     def __init__(
-        self, problem: InnerProblem, engine: OuterRule, *, guarded: bool, compile: Compile
+        self, problem: InnerProblem, engine: Engine, *, guarded: bool, compile: Compile
     ) -> None:
         self._problem, self._engine, self._compile = problem, engine, compile
         step = partial(_step, engine, guarded)
@@ -85,36 +85,36 @@ class LearnerStep:
             raise MetalossError(f"compile={self._compile.value}: {reason}: use compile=off")
 
     def __call__(
-        self, phi: Tensors, state: InnerState, outer: Any, window: Window, learns: bool
+        self, phi: Tensors, state: InnerState, rule: Any, window: Window, learns: bool
     ) -> LearnerStepped:
         """Take the steps of the window, and a meta-step if it ``learns``."""
         run = self._in_parts if len(window.batches) > 1 else self._whole
-        found: LearnerStepped = run(phi, state, outer, window, learns)
+        found: LearnerStepped = run(phi, state, rule, window, learns)
         return found
 
 
 def _step(
-    engine: OuterRule,
+    engine: Engine,
     guarded: bool,
     problem: InnerProblem,
     phi: Tensors,
     state: InnerState,
-    outer: Any,
+    rule: Any,
     window: Window,
     learns: bool,
 ) -> LearnerStepped:
     found: MetaStepped | InnerStepped
     if learns:
-        found = meta_step(problem, engine, phi, state, outer, window, "train", 0)
-        new, others = (found.inner, found.phi, found.outer), floats((found.phi, found.outer))
+        found = meta_step(problem, engine, phi, state, rule, window, "train", 0)
+        new, others = (found.inner, found.phi, found.rule), floats((found.phi, found.rule))
     else:
         unroll = as_replay_steps(window.batches, window.keys)
         found = inner_step(problem, phi, state, unroll, keeps=lambda _: False)
-        new, others = (found.inner, phi, outer), []
+        new, others = (found.inner, phi, rule), []
     if not guarded:
         return LearnerStepped(*new, LearnerLosses(*found.losses, None))
     # Buffers may be infinite.
     moved = floats((found.inner.params, found.inner.optimizer))
     ok = torch.isfinite(norm([*moved, found.losses.inner, *others]))
-    kept = guards.choose(ok, new, (state, phi, outer))
+    kept = guards.choose(ok, new, (state, phi, rule))
     return LearnerStepped(*kept, LearnerLosses(*found.losses, ok))

@@ -17,7 +17,7 @@ from metaloss.errors import MetalossError
 from metaloss.inner.keys import key_tensor
 from metaloss.inner.model.functional import FunctionalModel
 from metaloss.losses.base import LearnedLoss
-from metaloss.meta_optimizers.outer import OuterRule
+from metaloss.meta_optimizers.engine import Engine
 from metaloss.meta_optimizers.search import SearchRule
 from metaloss.starts.keep import refuse_loaded
 from metaloss.types import Batch, InnerState, Link
@@ -79,10 +79,10 @@ def check_kinds(config: RunConfig, task: object, model: object, loss: object) ->
     if isinstance(model, nn.Module):
         refuse_wrapped(model)
     engine = config.meta_optimizer.options
-    if not isinstance(engine, OuterRule | SearchRule):
+    if not isinstance(engine, Engine | SearchRule):
         raise MetalossError(
             f"meta_optimizer={config.meta_optimizer.name}: {type(engine).__name__} does not derive "
-            "from metaloss.meta_optimizers.outer.OuterRule, which updates φ by the meta-gradient, "
+            "from metaloss.meta_optimizers.engine.Engine, which updates φ by the meta-gradient, "
             "nor from metaloss.meta_optimizers.search.SearchRule"
         )
 
@@ -108,21 +108,23 @@ def check_outputs(
     loss(outputs.to(like.dtype), task.train.targets[: len(outputs)].to(device))
 
 
-def check_passes(model: FunctionalModel, state: InnerState, batch: Batch, judge: Batch) -> None:
+def check_passes(
+    model: FunctionalModel, state: InnerState, batch: Batch, meta_batch: Batch
+) -> None:
     """Test training passes on batches of a run, and find the side effects of the model.
 
     Args:
         model: The network.
         state: A state to test it at.
         batch: A training batch.
-        judge: A meta-batch.
+        meta_batch: A meta-batch.
     """
     key = key_tensor(0, "check", device=batch.targets.device)
     with _told(f"a training batch of {len(batch.targets)} rows"):
         model.examine(state.params, state.buffers, batch.inputs, key)
-    if len(judge.targets) != len(batch.targets):
-        with _told(f"a meta-batch of {len(judge.targets)} rows"), torch.no_grad():
-            model(state.params, state.buffers, judge.inputs, key=key)
+    if len(meta_batch.targets) != len(batch.targets):
+        with _told(f"a meta-batch of {len(meta_batch.targets)} rows"), torch.no_grad():
+            model(state.params, state.buffers, meta_batch.inputs, key=key)
 
 
 @contextmanager

@@ -36,9 +36,9 @@ from metaloss.inner.problem import InnerProblem
 from metaloss.inner.processes.ranks import ALONE, Ranks
 from metaloss.inner.sharded import ShardedProblem
 from metaloss.losses.base import LearnedLoss
+from metaloss.meta_optimizers.engine import Engine
 from metaloss.meta_optimizers.fitting import fitted
 from metaloss.meta_optimizers.mixed import Mixed
-from metaloss.meta_optimizers.outer import OuterRule
 from metaloss.meta_optimizers.search import SearchRule
 from metaloss.schedules.offline import Offline
 from metaloss.schedules.searched import Searched
@@ -63,7 +63,7 @@ class Setup:
     loss: LearnedLoss
     start: Start
     schedule: Schedule
-    engine: OuterRule
+    engine: Engine
     problem: InnerProblem
     advance: Advance
     device: torch.device
@@ -88,7 +88,7 @@ class Setup:
         return TrainState(
             inner,
             phi,
-            self.engine.outer_init(phi) if self.schedule.learns else None,
+            self.engine.rule_init(phi) if self.schedule.learns else None,
             None,
             GuardState.fresh(self.device, self.task.constant_loss),
             Meter.fresh(self.device),
@@ -154,11 +154,13 @@ def prepare(
     engine = Mixed() if search is not None else config.meta_optimizer.options
     streams = _streams(config, task, schedule, device)
     first = fresh("train", 0)
-    batch, judge = (streams[name][0] for name in ("train", "meta/train"))
-    check_passes(functional, first, _own_rows(batch, ranks), _own_rows(judge, ranks))
+    batch, meta_batch = (streams[name][0] for name in ("train", "meta/train"))
+    check_passes(functional, first, _own_rows(batch, ranks), _own_rows(meta_batch, ranks))
     if schedule.learns and search is None:
         phi = {name: value.detach() for name, value in loss.named_parameters()}
-        problem = fitted(problem, engine, phi, first, _first_window(schedule, config, batch, judge))
+        problem = fitted(
+            problem, engine, phi, first, _first_window(schedule, config, batch, meta_batch)
+        )
     if several:
         problem = ShardedProblem.of(problem, ranks=ranks)
     compiles = choose(config, problem, schedule, engine, first, batch)
@@ -193,13 +195,13 @@ def prepare(
     )
 
 
-def _first_window(schedule: Schedule, config: RunConfig, batch: Batch, judge: Batch) -> Window:
+def _first_window(schedule: Schedule, config: RunConfig, batch: Batch, meta_batch: Batch) -> Window:
     """Return a window as long as the first one with a meta-step, but at most two steps."""
     plans = (plan for plan in schedule.plans(config.steps) if plan.meta_step)
     first = next(plans, None)
     length = 1 if first is None else min(first.unroll, 2)
     key = key_tensor(config.seed, "probe", device=batch.targets.device)
-    return Window((batch,) * length, (key,) * length, judge, key)
+    return Window((batch,) * length, (key,) * length, meta_batch, key)
 
 
 def _own_rows(batch: Batch, ranks: Ranks) -> Batch:
@@ -225,7 +227,7 @@ def _step(
     config: RunConfig,
     compiles: Compile,
     problem: InnerProblem,
-    engine: OuterRule,
+    engine: Engine,
     schedule: Schedule,
 ) -> Step | CompiledStep:
     step = Step(
@@ -284,7 +286,7 @@ def _streams(
     stream_to = device if task.stream else None
     stream = partial(BatchStream, seed=config.seed, stream_to=stream_to)
     training = partial(stream, rows, size=config.batch_size, augment=task.augment)
-    judging = partial(
+    meta_batches = partial(
         stream,
         task.valid if validates else task.train,
         size=config.meta_batch_size,
@@ -293,6 +295,6 @@ def _streams(
     return {
         "train": training(purpose="train"),
         "offline": training(purpose="offline"),
-        "meta/train": judging(purpose="meta/train"),
-        "meta/offline": judging(purpose="meta/offline"),
+        "meta/train": meta_batches(purpose="meta/train"),
+        "meta/offline": meta_batches(purpose="meta/offline"),
     }

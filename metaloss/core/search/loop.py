@@ -18,8 +18,8 @@ import torch
 from metaloss.compose import to_dict
 from metaloss.contracts import Candidate, Search
 from metaloss.core.parts.setup import Setup
-from metaloss.core.search.jobs import candidate_loss, grouped
-from metaloss.core.search.population import Judged, local_engine, no_better_than_constant
+from metaloss.core.search.groups import candidate_loss, grouped
+from metaloss.core.search.population import Evaluated, local_engine, no_better_than_constant
 from metaloss.core.search.workers import Workers, executor_options, open_workers
 from metaloss.core.storage import checkpoint
 from metaloss.core.storage.files import write_atomically
@@ -36,8 +36,8 @@ _FOLDER = "search"
 class History:
     """The state of a search: its results so far, its table, the best candidate and the first loss.
 
-    ``first`` is the loss that the search began with, judged as its candidates are; None where its
-    parameters mean nothing before they are searched for.
+    ``first`` is the loss that the search began with, evaluated as its candidates are. It is None if
+    its parameters have no values before the search.
     """
 
     told: list[list[float]] = field(default_factory=list)
@@ -117,7 +117,7 @@ def _begin(
 ) -> None:
     """Evaluate the first loss in the same way as the candidates, which must be better."""
     hint = f"the search had just begun; begin again with metaloss train --resume {folder}"
-    ((result,),) = workers.judge(grouped([Candidate()], 1), lambda: interrupt.check(hint))
+    ((result,),) = workers.evaluate(grouped([Candidate()], 1), lambda: interrupt.check(hint))
     history.first = {
         "fitness": result.fitness,
         "generation": -1,
@@ -155,12 +155,12 @@ def _generation(
     candidates = search.ask()
     new = [one for one in candidates if one.rejected is None and one.known is None]
     jobs = grouped(new, setup.search.group)
-    judged = iter(
-        one for results in workers.judge(jobs, lambda: interrupt.check(hint)) for one in results
+    evaluated = iter(
+        one for results in workers.evaluate(jobs, lambda: interrupt.check(hint)) for one in results
     )
     fitness = []
     for index, candidate in enumerate(candidates):
-        result = next(judged) if candidate.rejected is None and candidate.known is None else None
+        result = next(evaluated) if candidate.rejected is None and candidate.known is None else None
         value = _fitness(candidate, result)
         fitness.append(value)
         history.rows.append(_row(number, index, candidate, result, value))
@@ -178,14 +178,14 @@ def _generation(
     history.told.append(fitness)
 
 
-def _fitness(candidate: Candidate, result: Judged | None) -> float:
+def _fitness(candidate: Candidate, result: Evaluated | None) -> float:
     if result is not None:
         return result.fitness
     return math.inf if candidate.known is None else candidate.known
 
 
 def _row(
-    generation: int, index: int, candidate: Candidate, result: Judged | None, fitness: float
+    generation: int, index: int, candidate: Candidate, result: Evaluated | None, fitness: float
 ) -> list[Any]:
     why = candidate.rejected or (result.ended if result else None) or ""
     if candidate.rejected is not None:

@@ -20,7 +20,7 @@ from metaloss.core.training.ladder import learned_nothing
 from metaloss.errors import MetalossError
 from metaloss.inner.stacked import StackedProblem, stack
 from metaloss.losses.base import LearnedLoss
-from metaloss.meta_optimizers.outer import OuterRule
+from metaloss.meta_optimizers.engine import Engine
 from metaloss.meta_optimizers.search import FitnessOf, SearchRule
 from metaloss.types import InnerState, ReplayStep, Tensors
 
@@ -33,7 +33,7 @@ FEWEST_STEPS = 50
 
 
 @dataclass(frozen=True, kw_only=True)
-class Judged:
+class Evaluated:
     """The result of a candidate: its fitness (lower is better), φ, and why it ended early."""
 
     fitness: float
@@ -63,9 +63,9 @@ class PopulationProblem(StackedProblem):
         return torch.stack([_value(loss, row, out, targets) for loss, row, out in members])
 
 
-def judge(
+def evaluate(
     setup: Setup, rule: SearchRule, losses: Sequence[LearnedLoss], phis: Sequence[Tensors]
-) -> list[Judged]:
+) -> list[Evaluated]:
     """Return the fitness of each candidate. All are trained together.
 
     Args:
@@ -79,7 +79,7 @@ def judge(
         rows = _locally_moved(setup, rule, problem, rows)
     fitness, ended = _trained(setup, rule, problem, rows)
     return [
-        Judged(fitness=value, phi=unflat(loss, row), ended=why)
+        Evaluated(fitness=value, phi=unflat(loss, row), ended=why)
         for value, why, loss, row in zip(fitness, ended, losses, rows, strict=True)
     ]
 
@@ -122,14 +122,16 @@ def _locally_moved(
     """Update every φ by its meta-gradient, with new weights at each meta-step."""
     engine = local_engine(rule)
     phi = {PHI: rows}
-    outer = stack([engine.outer_init({PHI: row}) for row in rows])
+    rule_state = stack([engine.rule_init({PHI: row}) for row in rows])
 
     for number in range(rule.local_steps):
         inner = _copies(setup.advance.fresh(_LOCAL, number), len(rows))
         places = [Place("offline", number), Place("meta/offline", number)]
         view = window(places, setup.advance.streams, setup.advance.key)
-        moved = meta_step(problem, engine, phi, inner, outer, view, _LOCAL, total=rule.local_steps)
-        phi, outer = moved.phi, moved.outer
+        moved = meta_step(
+            problem, engine, phi, inner, rule_state, view, _LOCAL, total=rule.local_steps
+        )
+        phi, rule_state = moved.phi, moved.rule
     return phi[PHI].detach()
 
 
@@ -227,17 +229,17 @@ def _copies(state: InnerState, count: int) -> InnerState:
     return pytree.tree_map(lambda leaf: leaf.expand(count, *leaf.shape).clone(), state)
 
 
-def local_engine(rule: SearchRule) -> OuterRule:
+def local_engine(rule: SearchRule) -> Engine:
     """Return the engine that learns the parameters of the candidates.
 
     Raises:
         MetalossError: If it is not an engine, or does not support several runs at once.
     """
     part = registry.get("meta_optimizer", rule.local_engine)
-    if not issubclass(part.cls, OuterRule) or not part.cls.stacks:
+    if not issubclass(part.cls, Engine) or not part.cls.stacks:
         raise MetalossError(
             f"meta_optimizer.local_engine={rule.local_engine}: expected an engine that takes many "
             "losses at once: mixed or finite_difference"
         )
-    engine: OuterRule = part.config_class(offline_lr=rule.local_lr)
+    engine: Engine = part.config_class(offline_lr=rule.local_lr)
     return engine

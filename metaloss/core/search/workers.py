@@ -1,4 +1,4 @@
-"""Who judges the groups of a search: this process, or others.
+"""Who evaluates the groups of a search: this process, or others.
 
 Whoever does it, the results are the same: a group is plain data, and depends on nothing else.
 """
@@ -14,8 +14,8 @@ from metaloss.allocator import keep_freed_memory
 from metaloss.core.execution.executor import Executor, ExecutorOptions, LostError, find, names
 from metaloss.core.execution.processes import Processes
 from metaloss.core.parts.setup import Setup
-from metaloss.core.search.jobs import Group, judge_elsewhere, judge_group
-from metaloss.core.search.population import Judged
+from metaloss.core.search.groups import Group, evaluate_elsewhere, evaluate_group
+from metaloss.core.search.population import Evaluated
 from metaloss.errors import MetalossError
 from metaloss.meta_optimizers.search import SearchRule
 
@@ -32,7 +32,9 @@ class Workers(ABC):
     lost: int = 0
 
     @abstractmethod
-    def judge(self, groups: Sequence[Group], between: Callable[[], None]) -> list[list[Judged]]:
+    def evaluate(
+        self, groups: Sequence[Group], between: Callable[[], None]
+    ) -> list[list[Evaluated]]:
         """Return the results in the order of the groups; ``between`` is called while waiting."""
 
 
@@ -53,12 +55,14 @@ class Here(Workers):
     def __init__(self, setup: Setup) -> None:
         self._setup = setup
 
-    def judge(self, groups: Sequence[Group], between: Callable[[], None]) -> list[list[Judged]]:
+    def evaluate(
+        self, groups: Sequence[Group], between: Callable[[], None]
+    ) -> list[list[Evaluated]]:
         """See `Workers`."""
         results = []
         for group in groups:
             between()
-            results.append(judge_group(self._setup, group))
+            results.append(evaluate_group(self._setup, group))
         return results
 
 
@@ -74,9 +78,11 @@ class Elsewhere(Workers):
     def __init__(self, executor: Executor, config: str, asked: str) -> None:
         self._executor, self._config, self._asked = executor, config, asked
 
-    def judge(self, groups: Sequence[Group], between: Callable[[], None]) -> list[list[Judged]]:
+    def evaluate(
+        self, groups: Sequence[Group], between: Callable[[], None]
+    ) -> list[list[Evaluated]]:
         """See `Workers`."""
-        results: dict[int, list[Judged]] = {}
+        results: dict[int, list[Evaluated]] = {}
         tries = [1] * len(groups)
         waiting = {self._begin(group): number for number, group in enumerate(groups)}
         while waiting:
@@ -97,8 +103,8 @@ class Elsewhere(Workers):
                     waiting[self._begin(groups[number])] = number
         return [results[number] for number in range(len(groups))]
 
-    def _begin(self, group: Group) -> Future[list[Judged]]:
-        return self._executor.submit(_judge, self._config, group)
+    def _begin(self, group: Group) -> Future[list[Evaluated]]:
+        return self._executor.submit(_evaluate, self._config, group)
 
 
 def executor_options(rule: SearchRule) -> ExecutorOptions:
@@ -121,6 +127,6 @@ def executor_options(rule: SearchRule) -> ExecutorOptions:
         raise MetalossError(f"meta_optimizer.workers={rule.workers} has no address") from error
 
 
-def _judge(config: str, group: Group) -> list[Judged]:
+def _evaluate(config: str, group: Group) -> list[Evaluated]:
     keep_freed_memory()
-    return judge_elsewhere(config, group)
+    return evaluate_elsewhere(config, group)

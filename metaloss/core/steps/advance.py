@@ -75,8 +75,8 @@ class Advance:
         if not plan.reset:
             return state
         state = state._replace(inner=self.fresh(plan.phase, _number(plan, progress)), pending=None)
-        if plan.phase == "train" and state.outer is not None:
-            state = state._replace(outer=self.step.engine.outer_init(state.phi))
+        if plan.phase == "train" and state.rule is not None:
+            state = state._replace(rule=self.step.engine.rule_init(state.phi))
         return state
 
     def window(self, plan: Plan, progress: Progress) -> Window:
@@ -89,8 +89,8 @@ class Advance:
         first = number * plan.unroll if plan.phase == "offline" else number
         steps = [Place(plan.phase, k) for k in range(first, first + plan.unroll)]
         # Without a meta-batch, the last place is that of the first batch.
-        judged = plan.meta_step and not waits(self.schedule, plan)
-        return [*steps, Place(f"meta/{plan.phase}", number) if judged else steps[0]]
+        has_meta_batch = plan.meta_step and not waits(self.schedule, plan)
+        return [*steps, Place(f"meta/{plan.phase}", number) if has_meta_batch else steps[0]]
 
     def key(self, purpose: str, number: int) -> Tensor:
         """Return the key that determines the dropout masks of a batch."""

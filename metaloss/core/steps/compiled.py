@@ -12,7 +12,7 @@ from metaloss.core.compilation.program import Compiled
 from metaloss.core.steps.state import TrainState
 from metaloss.core.steps.step import Step, waits
 from metaloss.inner.problem import InnerProblem
-from metaloss.meta_optimizers.outer import OuterRule
+from metaloss.meta_optimizers.engine import Engine
 from metaloss.types import Window
 
 
@@ -79,7 +79,7 @@ class CompiledStep:
         return self._step.problem
 
     @property
-    def engine(self) -> OuterRule:
+    def engine(self) -> Engine:
         """The engine."""
         return self._step.engine
 

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from metaloss.core.steps.guard import GuardState
-from metaloss.meta_optimizers.outer import OuterState
+from metaloss.meta_optimizers.engine import RuleState
 from metaloss.types import InnerState, ReplayStep, StoredStep, Tensors
 
 
@@ -39,7 +39,7 @@ class TrainState(NamedTuple):
 
     inner: InnerState
     phi: Tensors
-    outer: OuterState | None
+    rule: RuleState | None
     pending: Pending | None
     guard: GuardState
     meter: Meter
@@ -50,9 +50,9 @@ class Snapshot(NamedTuple):
 
     inner: InnerState
     phi: Tensors
-    outer: OuterState | None
+    rule: RuleState | None
 
 
 def snapshot(state: TrainState) -> Snapshot:
     """Return the part of the state that the guard needs. Values are never changed in place."""
-    return Snapshot(state.inner, state.phi, state.outer)
+    return Snapshot(state.inner, state.phi, state.rule)

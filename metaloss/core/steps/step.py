@@ -21,10 +21,10 @@ from metaloss.core.steps.state import Meter, Pending, TrainState
 from metaloss.inner.norms import norm
 from metaloss.inner.problem import Forward, InnerProblem
 from metaloss.inner.steps import as_replay_steps, take_steps
-from metaloss.meta_optimizers.outer import OuterRule
+from metaloss.meta_optimizers.engine import Engine
 from metaloss.types import (
     InnerState,
-    Judgement,
+    MetaPass,
     ReplayStep,
     StepLosses,
     StoredStep,
@@ -46,7 +46,7 @@ class MetaStepped(NamedTuple):
 
     inner: InnerState
     phi: Tensors
-    outer: Any
+    rule: Any
     losses: StepLosses
     size: Tensor
 
@@ -64,7 +64,7 @@ class Step:
     """
 
     problem: InnerProblem
-    engine: OuterRule
+    engine: Engine
     schedule: Schedule
     guarded: bool
     meta_totals: dict[str, int]
@@ -88,7 +88,7 @@ class Step:
         new = new._replace(meter=self._measured(state.meter, losses, size))
         if not self.guarded:
             return new
-        others = [] if new.phi is state.phi else floats((new.phi, new.outer))
+        others = [] if new.phi is state.phi else floats((new.phi, new.rule))
         ok, memory = self.problem.broadcast(
             self.problem.vmap_members(_checked)(
                 state.guard, state.inner.params, new.inner.params, losses.train_task, others
@@ -96,29 +96,29 @@ class Step:
         )
         kept = self._choose(
             ok,
-            (new.inner, new.phi, new.outer, new.meter),
-            (state.inner, state.phi, state.outer, state.meter),
+            (new.inner, new.phi, new.rule, new.meter),
+            (state.inner, state.phi, state.rule, state.meter),
         )
         pending = new.pending and new.pending._replace(passed=ok)
-        inner, phi, outer, meter = kept
-        return TrainState(inner, phi, outer, pending, memory, meter)
+        inner, phi, rule, meter = kept
+        return TrainState(inner, phi, rule, pending, memory, meter)
 
     def _take(
         self, state: TrainState, window: Window, plan: Plan
     ) -> tuple[TrainState, StepLosses, Tensor | None]:
         """Take the steps, and a meta-step if the plan has one."""
-        size = judged = forward = None
+        size = meta_task = forward = None
         if state.pending is not None:
             # The meta-batch of the last steps is the batch of the next one: one forward pass for
             # both.
             forward = self.problem.forward(state.inner, window.batches[0], window.keys[0])
-            state, judged, size = self._judge_pending(state, window, forward, plan.phase)
+            state, meta_task, size = self._pending_meta_step(state, window, forward, plan.phase)
         if plan.meta_step and not waits(self.schedule, plan):
-            assert state.outer is not None
+            assert state.rule is not None
             total = self.meta_totals[plan.phase]
-            given = (self.engine, state.phi, state.inner, state.outer, window)
-            inner, phi, outer, losses, size = meta_step(self.problem, *given, plan.phase, total)
-            return state._replace(inner=inner, phi=phi, outer=outer), losses, size
+            given = (self.engine, state.phi, state.inner, state.rule, window)
+            inner, phi, rule, losses, size = meta_step(self.problem, *given, plan.phase, total)
+            return state._replace(inner=inner, phi=phi, rule=rule), losses, size
         unroll = as_replay_steps(window.batches, window.keys)
         keeps = partial(self.engine.keeps, unroll=plan.unroll)
         taken = inner_step(self.problem, state.phi, state.inner, unroll, keeps, forward)
@@ -126,9 +126,9 @@ class Step:
         if plan.meta_step:
             passed = torch.ones_like(losses.meta_task, dtype=torch.bool)
             state = state._replace(pending=Pending(tuple(taken.records), passed))
-        return state, losses if judged is None else losses._replace(meta_task=judged), size
+        return state, losses if meta_task is None else losses._replace(meta_task=meta_task), size
 
-    def _judge_pending(
+    def _pending_meta_step(
         self, state: TrainState, window: Window, forward: Forward, phase: str
     ) -> tuple[TrainState, Tensor, Tensor]:
         """Compute the task loss of the last steps on the next batch, with that step's dropout mask.
@@ -137,17 +137,17 @@ class Step:
         """
         pending, batch, key = state.pending, window.batches[0], window.keys[0]
         assert pending is not None
-        adjoint, judged = self.problem.judge(state.inner, batch, key, forward)
+        adjoint, meta_task = self.problem.task_gradient(state.inner, batch, key, forward)
         gradient = self.engine.gradient_back(
             self.problem,
             state.phi,
             pending.steps,
-            Judgement(batch, key, adjoint, state.inner.buffers),
+            MetaPass(batch, key, adjoint, state.inner.buffers),
         )
-        given = (state.phi, gradient, state.outer, phase, self.meta_totals[phase])
-        phi, outer, size = move_phi(self.problem, self.engine, *given)
-        phi, outer = self._choose(pending.passed, (phi, outer), (state.phi, state.outer))
-        return state._replace(phi=phi, outer=outer, pending=None), judged, size
+        given = (state.phi, gradient, state.rule, phase, self.meta_totals[phase])
+        phi, rule, size = move_phi(self.problem, self.engine, *given)
+        phi, rule = self._choose(pending.passed, (phi, rule), (state.phi, state.rule))
+        return state._replace(phi=phi, rule=rule, pending=None), meta_task, size
 
     def _choose(self, ok: Tensor, new: Any, old: Any) -> Any:
         return guards.choose(ok, new, old, self.problem.vmap_members)
@@ -162,8 +162,8 @@ class Step:
             steps = len(losses.inner)
             seen = torch.isfinite(losses.meta_task)
             nothing = torch.zeros_like(losses.meta_task)
-            judged = torch.where(seen, losses.meta_task, nothing)
-            values = torch.stack([losses.inner.sum(), losses.train_task.sum(), judged, size])
+            meta_task = torch.where(seen, losses.meta_task, nothing)
+            values = torch.stack([losses.inner.sum(), losses.train_task.sum(), meta_task, size])
             ones = torch.ones_like(nothing)
             counts = torch.stack([ones * steps, ones * steps, seen.to(ones.dtype), ones * measured])
             return Meter(
@@ -184,32 +184,34 @@ def inner_step(
 ) -> InnerStepped:
     """Take K inner steps without a meta-step; see `take_steps`."""
     taken = take_steps(problem, phi, inner, unroll, keeps, forward)
-    unjudged = torch.full_like(taken.inner[..., 0], float("nan"))
-    return InnerStepped(taken.state, taken.records, StepLosses(taken.inner, taken.task, unjudged))
+    no_meta_loss = torch.full_like(taken.inner[..., 0], float("nan"))
+    return InnerStepped(
+        taken.state, taken.records, StepLosses(taken.inner, taken.task, no_meta_loss)
+    )
 
 
 def meta_step(
     problem: InnerProblem,
-    engine: OuterRule,
+    engine: Engine,
     phi: Tensors,
     inner: InnerState,
-    outer: Any,
+    rule: Any,
     window: Window,
     phase: str,
     total: int,
 ) -> MetaStepped:
     """Take the K inner steps of a window, then a meta-step by the gradient through them."""
     result = engine.meta_gradient(problem, phi, inner, window)
-    phi, outer, size = move_phi(problem, engine, phi, result.gradient, outer, phase, total)
-    return MetaStepped(result.state, phi, outer, result.losses, size)
+    phi, rule, size = move_phi(problem, engine, phi, result.gradient, rule, phase, total)
+    return MetaStepped(result.state, phi, rule, result.losses, size)
 
 
 def move_phi(
     problem: InnerProblem,
-    engine: OuterRule,
+    engine: Engine,
     phi: Tensors,
     gradient: Tensors,
-    outer: Any,
+    rule: Any,
     phase: str,
     total: int,
 ) -> tuple[Tensors, Any, Tensor]:
@@ -220,20 +222,20 @@ def move_phi(
         engine: The engine.
         phi: φ by name.
         gradient: d(task loss)/dφ by name.
-        outer: The state of the update rule.
+        rule: The state of the update rule.
         phase: ``"offline"`` or ``"train"``.
-        total: Meta-steps of the phase; see `OuterRule.outer_step`.
+        total: Meta-steps of the phase; see `Engine.rule_step`.
     """
     fixed = problem.fixed_phi
 
-    def moved(phi: Tensors, slope: Tensors, outer: Any) -> tuple[Tensors, Any, Tensor]:
+    def moved(phi: Tensors, slope: Tensors, rule: Any) -> tuple[Tensors, Any, Tensor]:
         if fixed:
             slope = {n: torch.zeros_like(g) if n in fixed else g for n, g in slope.items()}
-        new, outer = engine.outer_step(phi, slope, outer, phase=phase, total=total)
-        return {n: phi[n] if n in fixed else v for n, v in new.items()}, outer, norm(slope.values())
+        new, rule = engine.rule_step(phi, slope, rule, phase=phase, total=total)
+        return {n: phi[n] if n in fixed else v for n, v in new.items()}, rule, norm(slope.values())
 
     found: tuple[Tensors, Any, Tensor] = problem.vmap_members(moved)(
-        phi, problem.broadcast(gradient), outer
+        phi, problem.broadcast(gradient), rule
     )
     return found
 

@@ -127,17 +127,17 @@ class Recovery:
 
     def _mended(self, state: TrainState, action: str, back: Snapshot) -> TrainState:
         setup = self._setup
-        phi, outer = back.phi, back.outer
-        shrink = None if state.outer is None else state.outer.shrink
+        phi, rule = back.phi, back.rule
+        shrink = None if state.rule is None else state.rule.shrink
         if action == "imitate":
             imitate = setup.start if isinstance(setup.start, Imitate) else Imitate()
             phi = imitate.fit(
                 setup.loss, setup.task.task_loss, setup.task.outputs, setup.config.seed
             )
-            outer = setup.engine.outer_init(phi)
-        if outer is not None and shrink is not None:
-            outer = outer._replace(shrink=shrink * (0.1 if action == "restore" else 1.0))
-        return setup.state(back.inner, phi)._replace(outer=outer)
+            rule = setup.engine.rule_init(phi)
+        if rule is not None and shrink is not None:
+            rule = rule._replace(shrink=shrink * (0.1 if action == "restore" else 1.0))
+        return setup.state(back.inner, phi)._replace(rule=rule)
 
     def _step(self, progress: Progress) -> int:
         return self._setup.start_total + progress.offline + progress.train

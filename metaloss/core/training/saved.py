@@ -73,7 +73,7 @@ def pack_state(state: TrainState) -> dict[str, Any]:
     """Return the state as lists of tensors."""
     pending = state.pending
     return {
-        "values": _pack(Snapshot(state.inner, state.phi, state.outer)),
+        "values": _pack(Snapshot(state.inner, state.phi, state.rule)),
         "pending": pending
         and [
             [
@@ -105,7 +105,7 @@ def unpack_state(content: dict[str, Any], template: TrainState) -> TrainState:
     return TrainState(
         values.inner,
         values.phi,
-        values.outer,
+        values.rule,
         pending,
         GuardState(*content["guard"]),
         Meter(*content["meter"]),
@@ -149,7 +149,7 @@ def _pack(values: Snapshot) -> dict[str, Any]:
     return {
         "inner": pytree.tree_leaves(values.inner),
         "phi": pytree.tree_leaves(values.phi),
-        "outer": pack_tree(values.outer),
+        "outer": pack_tree(values.rule),
     }
 
 
@@ -157,7 +157,7 @@ def _unpack(content: dict[str, Any], template: TrainState) -> Snapshot:
     return Snapshot(
         _like(template.inner, content["inner"]),
         _like(template.phi, content["phi"]),
-        unpack_tree(content["outer"], template.outer),
+        unpack_tree(content["outer"], template.rule),
     )
 
 

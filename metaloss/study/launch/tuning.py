@@ -92,7 +92,7 @@ def check_finals(study: Study, out: Path, resolve: Resolve = compose) -> None:
             plan_row(study, row, out / row.slug, resolve)
 
 
-def judge(trials: Sequence[Trial]) -> list[Score]:
+def score_settings(trials: Sequence[Trial]) -> list[Score]:
     """Return the scores of the trials, with one chosen for each row.
 
     This is the setting with the best mean validation metric at the end. A setting with more
@@ -123,7 +123,7 @@ def settle(study: Study, scores: Sequence[Score]) -> Study:
 
 def _summary(job: Job) -> dict[str, Any]:
     summary = read_summary(job.folder)
-    assert summary is not None, "only finished runs are judged"
+    assert summary is not None, "only finished runs have a score"
     return summary
 
 

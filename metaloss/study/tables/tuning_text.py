@@ -62,7 +62,7 @@ def choices(study: Study, scores: Sequence[Score]) -> list[str]:
 
 
 def unsound(scores: Sequence[Score]) -> list[str]:
-    """Return one line for each row of which no setting could be judged."""
+    """Return one line for each row of which no setting could be scored."""
     return [
         f"{score.row!r}: each of its settings has a run that diverged or has no finite validation "
         "metric; the first one is used"

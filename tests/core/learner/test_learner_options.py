@@ -40,7 +40,7 @@ def _frozen():
     ("call", "message"),
     [
         (lambda: make(inner=torch.optim.SGD), "inner is a type: expected InnerOptimizer, such as"),
-        (lambda: make(meta_optimizer=SGD()), "meta_optimizer is a SGD: expected OuterRule, such"),
+        (lambda: make(meta_optimizer=SGD()), "meta_optimizer is a SGD: expected Engine, such"),
         (lambda: make(meta_optimizer="mixt"), "unknown meta_optimizer 'mixt': did you mean 'mixed"),
         (
             lambda: make(meta_optimizer=Mixed(lr_schedule=RateSchedule.cosine)),

@@ -48,7 +48,7 @@ def same(found, expected, rtol=1e-9, atol=1e-12):
 def compare(one, other, steps=6):
     for (_, expected), (_, found) in zip(run(one, steps), run(other, steps), strict=True):
         # Means in the meter and the guard's memory are single precision's.
-        same((found.phi, found.inner, found.outer), (expected.phi, expected.inner, expected.outer))
+        same((found.phi, found.inner, found.rule), (expected.phi, expected.inner, expected.rule))
     return found
 
 

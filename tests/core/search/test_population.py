@@ -11,8 +11,8 @@ from torch.nn import functional as F
 from metaloss.config import Selected
 from metaloss.core.parts.setup import prepare
 from metaloss.core.search import population
-from metaloss.core.search.jobs import judge_group
-from metaloss.core.search.population import judge
+from metaloss.core.search.groups import evaluate_group
+from metaloss.core.search.population import evaluate
 from metaloss.losses import Taylor
 from metaloss.losses.taylor import TaylorConfig
 from metaloss.meta_optimizers.search import FitnessOf
@@ -39,7 +39,7 @@ def candidates():
 
 
 def together(parts, losses, phis):
-    return judge(parts, parts.search, losses, phis)
+    return evaluate(parts, parts.search, losses, phis)
 
 
 @pytest.mark.parametrize("local_steps", [0, 3])
@@ -153,7 +153,7 @@ def test_after_a_few_steps_nobody_is_hopeless_who_is_finite():
 def test_a_job_leaves_the_number_of_threads_as_it_was():
     parts = setup()
     before = torch.get_num_threads()
-    (judged,) = judge_group(parts, (({"order": 2}, None),))
+    (judged,) = evaluate_group(parts, (({"order": 2}, None),))
     assert math.isfinite(judged.fitness)
     assert torch.get_num_threads() == before
 

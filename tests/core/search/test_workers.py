@@ -7,7 +7,7 @@ import pytest
 from metaloss.contracts import Candidate
 from metaloss.core.execution.executor import LostError
 from metaloss.core.execution.processes import Processes
-from metaloss.core.search.jobs import grouped
+from metaloss.core.search.groups import grouped
 from metaloss.core.search.workers import Elsewhere, executor_options
 from metaloss.errors import MetalossError
 from metaloss.meta_optimizers.search import SearchRule
@@ -40,7 +40,7 @@ def workers(lost):
 
 def test_results_come_in_the_order_of_the_groups():
     asked = []
-    found = workers({}).judge(groups(4), lambda: asked.append(1))
+    found = workers({}).evaluate(groups(4), lambda: asked.append(1))
     assert found == [[f"judged {k}"] for k in range(4)]
     assert asked
 
@@ -48,14 +48,14 @@ def test_results_come_in_the_order_of_the_groups():
 def test_a_lost_group_is_given_to_another_worker_and_counted():
     executor = Losing({1: 2, 3: 1})
     found = Elsewhere(executor, "", "near")
-    assert found.judge(groups(4), lambda: None) == [[f"judged {k}"] for k in range(4)]
+    assert found.evaluate(groups(4), lambda: None) == [[f"judged {k}"] for k in range(4)]
     assert found.lost == 3
     assert executor.begun == 4 + 3
 
 
 def test_a_group_that_is_always_lost_ends_the_search_with_a_reason():
     with pytest.raises(MetalossError, match=r"workers=near: a group .* lost 3 times \(killed\)"):
-        workers({0: 9}).judge(groups(1), lambda: None)
+        workers({0: 9}).evaluate(groups(1), lambda: None)
 
 
 def test_groups_follow_the_order_of_the_candidates_alone():

@@ -53,7 +53,7 @@ def test_online_judged_by_the_next_batch_equals_a_loop_by_hand():
     assert state.pending is not None
 
 
-def test_the_outer_adam_is_torchs():
+def test_adam_on_phi_is_torchs():
     parts = double_setup("schedule=online", "meta_optimizer.rule=adam", "meta_optimizer.lr=0.01")
     *_, (_, state) = run(parts, 8)
     hand = Hand(parts)
@@ -125,12 +125,12 @@ def test_a_frozen_loss_stays():
     assert all(torch.equal(phi, phis[4]) for phi in phis[5:])
 
 
-def test_the_outer_rate_falls_over_the_meta_steps_that_are_taken():
+def test_the_meta_learning_rate_falls_over_the_meta_steps_that_are_taken():
     words = ("schedule=online", "schedule.period=5", "schedule.freeze_after=0.5", "steps=40")
     parts = double_setup(*words, "meta_optimizer.lr_schedule=linear")
     assert parts.advance.step.meta_totals == {"offline": 0, "train": 4}
     *_, (_, state) = run(parts, 40)
-    assert int(state.outer.taken) == 4
+    assert int(state.rule.taken) == 4
 
 
 def test_the_meter_holds_what_was_seen():

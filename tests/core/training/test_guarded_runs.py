@@ -39,7 +39,7 @@ def test_a_bad_step_leaves_everything_as_it_was(words):
         after = parts.advance(state, plan, Progress(train=step))
         if parts.advance.streams["train"][step].inputs.isinf().any():
             bad.append(step)
-            for name in ("inner", "phi", "outer", "meter"):
+            for name in ("inner", "phi", "rule", "meter"):
                 old, new = getattr(state, name), getattr(after, name)
                 for a, b in zip(_leaves(old), _leaves(new), strict=True):
                     assert torch.equal(a, b)
@@ -186,12 +186,12 @@ def test_each_rung_does_what_it_says(tmp_path):
     state = trainer.state
     assert state.inner is good.inner
     assert state.phi is good.phi
-    assert float(state.outer.shrink) == pytest.approx(0.1)
+    assert float(state.rule.shrink) == pytest.approx(0.1)
     assert int(state.guard.seen) == 0
     assert state.pending is None
 
     slow = parts.advance(state, plan, Progress(train=1)).phi["layers.0.weight"]
-    whole = state._replace(outer=state.outer._replace(shrink=torch.ones(())))
+    whole = state._replace(rule=state.rule._replace(shrink=torch.ones(())))
     quick = parts.advance(whole, plan, Progress(train=1)).phi["layers.0.weight"]
     before = good.phi["layers.0.weight"]
     torch.testing.assert_close(slow - before, (quick - before) / 10, rtol=1e-2, atol=1e-7)
@@ -202,8 +202,8 @@ def test_each_rung_does_what_it_says(tmp_path):
     expected = Imitate(steps=20).fit(parts.loss, parts.task.task_loss, 3, seed=0)
     assert all(torch.equal(trainer.state.phi[name], value) for name, value in expected.items())
     assert trainer.state.inner is started.inner
-    assert int(trainer.state.outer.taken) == 0
-    assert float(trainer.state.outer.shrink) == pytest.approx(0.1), "η stays cut"
+    assert int(trainer.state.rule.taken) == 0
+    assert float(trainer.state.rule.shrink) == pytest.approx(0.1), "η stays cut"
 
     trainer.state = trainer.recovery.climb(
         trainer.state, plan, trainer.progress, "a reason", trainer.ladder.start

@@ -4,7 +4,7 @@ import pytest
 
 from metaloss.errors import MetalossError
 from metaloss.study.compare import compare
-from metaloss.study.launch.tuning import Score, judge, plan_trials, settle
+from metaloss.study.launch.tuning import Score, plan_trials, score_settings, settle
 from metaloss.study.spec.spec import Row
 from metaloss.study.tables import tuning_text
 from metaloss.study.tables.render import to_csv
@@ -26,7 +26,7 @@ def judged(tmp_path, runs):
         for trial in trials:
             for job in trial.jobs:
                 train(list(job.overrides), job.folder, resume=False)
-        return judge(trials)
+        return score_settings(trials)
 
     return judged
 

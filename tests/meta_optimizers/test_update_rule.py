@@ -8,8 +8,8 @@ from torch.utils import _pytree as pytree
 
 from metaloss.errors import MetalossError
 from metaloss.inner.optimizers.rates import RateSchedule
+from metaloss.meta_optimizers.engine import Rule
 from metaloss.meta_optimizers.mixed import Mixed
-from metaloss.meta_optimizers.outer import Rule
 
 STEPS = 12
 
@@ -27,10 +27,10 @@ def made_up(seed: int) -> dict[str, torch.Tensor]:
 def walk(engine: Mixed, *, phase: str = "train", total: int = STEPS, size: float = 1.0):
     """Return φ after each of the steps along made-up gradients."""
     phi, path = made_up(0), []
-    state = engine.outer_init(phi)
+    state = engine.rule_init(phi)
     for number in range(STEPS):
         gradient = {name: size * value for name, value in made_up(1 + number).items()}
-        phi, state = engine.outer_step(phi, gradient, state, phase=phase, total=total)
+        phi, state = engine.rule_step(phi, gradient, state, phase=phase, total=total)
         path.append(phi)
     return path
 
@@ -96,7 +96,7 @@ def test_clipping_equals_torch(size):
 def test_clipping_bounds_the_norm_of_the_move():
     phi, gradient = made_up(0), {name: 50 * value for name, value in made_up(1).items()}
     engine = Mixed(lr=1.0, rule=Rule.sgd, clip=0.25)
-    new, _ = engine.outer_step(phi, gradient, engine.outer_init(phi), phase="train", total=1)
+    new, _ = engine.rule_step(phi, gradient, engine.rule_init(phi), phase="train", total=1)
     moved = torch.stack([(new[name] - phi[name]).norm() for name in phi]).norm()
     assert moved.item() == pytest.approx(0.25, rel=1e-6)
 
@@ -125,11 +125,11 @@ def test_rates_that_need_more_options_are_refused():
 
 def test_the_guards_factor_shrinks_the_move():
     phi, engine = made_up(0), Mixed(lr=0.01)
-    whole = engine.outer_init(phi)
+    whole = engine.rule_init(phi)
     tenth = whole._replace(shrink=torch.tensor(0.1, dtype=torch.float64))
     moves = []
     for state in (whole, tenth):
-        new, after = engine.outer_step(phi, made_up(1), state, phase="train", total=0)
+        new, after = engine.rule_step(phi, made_up(1), state, phase="train", total=0)
         moves.append({name: new[name] - phi[name] for name in phi})
         assert torch.equal(after.shrink, state.shrink)
     for name in phi:
@@ -141,10 +141,10 @@ def test_the_guards_factor_shrinks_the_move():
 def test_a_step_is_pure(rule, clip):
     engine = Mixed(rule=rule, clip=clip)
     phi, gradient = made_up(0), made_up(1)
-    _, state = engine.outer_step(phi, gradient, engine.outer_init(phi), phase="train", total=9)
+    _, state = engine.rule_step(phi, gradient, engine.rule_init(phi), phase="train", total=9)
     given = pytree.tree_leaves((phi, gradient, state))
     before = [value.clone() for value in given]
-    results = [engine.outer_step(phi, gradient, state, phase="train", total=9) for _ in range(2)]
+    results = [engine.rule_step(phi, gradient, state, phase="train", total=9) for _ in range(2)]
     assert all(torch.equal(a, b) for a, b in zip(given, before, strict=True))
     first, second = (pytree.tree_leaves(result) for result in results)
     assert all(torch.equal(a, b) for a, b in zip(first, second, strict=True))
@@ -155,8 +155,8 @@ def test_a_step_is_pure(rule, clip):
 def test_the_state_keeps_its_shape(rule):
     """Saved as a flat list, filled back into a fresh one: the trees must be the same."""
     engine, phi = Mixed(rule=rule, clip=1.0), made_up(0)
-    state = engine.outer_init(phi)
-    _, after = engine.outer_step(phi, made_up(1), state, phase="train", total=1)
+    state = engine.rule_init(phi)
+    _, after = engine.rule_step(phi, made_up(1), state, phase="train", total=1)
     (old, old_tree), (new, new_tree) = pytree.tree_flatten(state), pytree.tree_flatten(after)
     assert old_tree == new_tree
     assert [(a.shape, a.dtype) for a in old] == [(b.shape, b.dtype) for b in new]
@@ -167,7 +167,7 @@ def test_a_gradient_of_zeros_moves_nothing():
     for rule in Rule:
         engine = Mixed(rule=rule, clip=1.0)
         zeros = {name: torch.zeros_like(value) for name, value in phi.items()}
-        new, _ = engine.outer_step(phi, zeros, engine.outer_init(phi), phase="train", total=1)
+        new, _ = engine.rule_step(phi, zeros, engine.rule_init(phi), phase="train", total=1)
         assert all(torch.equal(new[name], phi[name]) for name in phi)
 
 
@@ -191,6 +191,6 @@ def test_single_precision_stays_single(rule):
     phi = {name: value.float() for name, value in made_up(0).items()}
     gradient = {name: value.float() for name, value in made_up(1).items()}
     engine = Mixed(rule=rule, clip=1.0)
-    new, state = engine.outer_step(phi, gradient, engine.outer_init(phi), phase="train", total=1)
+    new, state = engine.rule_step(phi, gradient, engine.rule_init(phi), phase="train", total=1)
     assert all(value.dtype == torch.float32 for value in new.values())
-    assert all(value.dtype != torch.float64 for value in pytree.tree_leaves(state.rule))
+    assert all(value.dtype != torch.float64 for value in pytree.tree_leaves(state.torchopt))

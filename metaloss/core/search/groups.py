@@ -15,7 +15,7 @@ from metaloss.compose import compose
 from metaloss.config import Compile, Selected
 from metaloss.contracts import Candidate
 from metaloss.core.parts.setup import Setup, build_loss, prepare
-from metaloss.core.search.population import Judged, judge
+from metaloss.core.search.population import Evaluated, evaluate
 from metaloss.losses.base import LearnedLoss
 from metaloss.types import Tensors
 
@@ -29,7 +29,7 @@ def grouped(candidates: Sequence[Candidate], size: int) -> list[Group]:
     return [tuple(plain[at : at + size]) for at in range(0, len(plain), size)]
 
 
-def judge_group(setup: Setup, group: Group) -> list[Judged]:
+def evaluate_group(setup: Setup, group: Group) -> list[Evaluated]:
     """Return what became of each candidate of a group."""
     assert setup.search is not None
     losses = [candidate_loss(setup, options) for options, _ in group]
@@ -38,16 +38,16 @@ def judge_group(setup: Setup, group: Group) -> list[Judged]:
         for loss, (_, phi) in zip(losses, group, strict=True)
     ]
     with _one_thread(setup.device):
-        judged = judge(setup, setup.search, losses, phis)
-    return [replace(one, phi={k: v.cpu() for k, v in one.phi.items()}) for one in judged]
+        evaluated = evaluate(setup, setup.search, losses, phis)
+    return [replace(one, phi={k: v.cpu() for k, v in one.phi.items()}) for one in evaluated]
 
 
-def judge_elsewhere(config: str, group: Group) -> list[Judged]:
+def evaluate_elsewhere(config: str, group: Group) -> list[Evaluated]:
     """Return what became of each candidate, in a process that has nothing but the config.
 
     ``config``: what `to_dict` returns, as JSON.
     """
-    return judge_group(_setup_of(config), group)
+    return evaluate_group(_setup_of(config), group)
 
 
 def candidate_loss(setup: Setup, options: Mapping[str, Any]) -> LearnedLoss:
