@@ -14,6 +14,7 @@ import typer
 
 from metaloss.cli.check import check
 from metaloss.cli.compare import compare
+from metaloss.cli.evaluate import evaluate
 from metaloss.cli.export import export
 from metaloss.cli.list import list_parts
 from metaloss.cli.options import BAD_REQUEST, DONE, complain, heard, interrupted
@@ -34,6 +35,7 @@ app = typer.Typer(
 app.command("train")(train)
 app.command("compare")(compare)
 app.command("predict")(predict)
+app.command("evaluate")(evaluate)
 app.command("plot")(plot)
 app.command("list")(list_parts)
 app.command("export")(export)

@@ -20,6 +20,9 @@ def predict(
     force: Annotated[
         bool, typer.Option("--force", help="Predict even if the run has diverged.")
     ] = False,
+    best: Annotated[
+        bool, typer.Option("--best", help="Use the weights of the best validation metric.")
+    ] = False,
     plugin: Plugins = None,
 ) -> int:
     """Write the class of each row and the probability of each class, or the value."""
@@ -30,6 +33,6 @@ def predict(
 
     if out.exists():
         raise MetalossError(f"--out {out} exists already: choose another file")
-    table = predict_file(load_run(folder, diverged=force), rows, out)
+    table = predict_file(load_run(folder, diverged=force, best=best), rows, out)
     print(f"{out}: {len(table)} rows")
     return 0

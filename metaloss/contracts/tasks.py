@@ -33,6 +33,10 @@ class Pipeline(ABC):
     def predictions(self, outputs: Tensor) -> Any:
         """Return raw outputs (B, C, *) as a table that people read."""
 
+    def in_units(self, values: Tensor) -> Tensor:
+        """Return values (B, C, *) in the units of the targets before they were scaled."""
+        return values
+
     @abstractmethod
     def to_dict(self) -> dict[str, Any]:
         """Return the pipeline as plain data, such as JSON holds: nothing to execute."""
@@ -68,6 +72,7 @@ class Task:
             they would take more than half of the device's free memory.
         pipeline: What was fitted on the training rows, for predictions of new rows. None: rows
             are inputs as they are.
+        metrics: Names of further metrics, computed at the end of a run; see `metaloss list task`.
         origins: Where the rows of ``train``, ``valid`` and ``test`` come from, in words such as
             ``"drawn from pets.csv"``; empty: not known.
 
@@ -96,6 +101,7 @@ class Task:
     stream: bool | None = None
     ignore_index: int = -100
     pipeline: Pipeline | None = None
+    metrics: tuple[str, ...] = ()
     origins: Mapping[str, str] = field(default_factory=dict)
 
     def __str__(self) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -149,7 +149,8 @@ class CSV(TableSource, CSVForm, ClassOptions, ValueOptions):
     def fit(self, table: Table, train: np.ndarray) -> Inputs:
         """Return the encoder of the columns."""
         rows, most = table.inputs.iloc[train], self.most_categories
-        return TableInputs.fitted(self, rows, table.forms, most=most)
+        fitted = TableInputs.fitted(self, rows, table.forms, most=most)
+        return replace(fitted, target=(self.target, table.forms[self.target]))
 
     def check_test(self, inputs: Tensor) -> None:
         """Raise if all inputs are the same in all test rows."""

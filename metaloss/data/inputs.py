@@ -45,6 +45,17 @@ class Inputs(ABC):
             "metaloss.load_run(folder).predict(rows)"
         )
 
+    def labelled(self, path: Path, classes: list[str] | None) -> tuple[Any, Any]:
+        """Return the rows of a file and their targets: names of classes, or values.
+
+        Raises:
+            MetalossError: If the rows or targets cannot be read, or a class is not in ``classes``.
+        """
+        raise MetalossError(
+            f"{path}: the run's task reads no rows from files; without a file, its own test rows "
+            "are used"
+        )
+
     def taken(self, rows: Any) -> Any:
         """Return rows of the user's in that form.
 

@@ -26,8 +26,9 @@ from metaloss.data.inputs import (
     scaling_from_dict,
     scaling_to_dict,
 )
-from metaloss.data.scaling import Scaling
+from metaloss.data.scaling import Scaling, as_float32
 from metaloss.data.tables.table_inputs import TableInputs
+from metaloss.data.targets.scores import unknown_class
 from metaloss.errors import MetalossError
 from metaloss.types import Link
 
@@ -69,6 +70,50 @@ class FittedPipeline(Pipeline):
         """Return the inputs (n, ...) of rows: a table, array or tensor of the task's form."""
         return self._encoded(self.inputs.taken(rows), "rows")
 
+    def read_labelled(self, path: Path) -> tuple[Tensor, Tensor]:
+        """Return the inputs and the targets of the rows of a file with known targets."""
+        rows, targets = self.inputs.labelled(path, self.classes)
+        return self._encoded(rows, str(path)), self.targets(targets, str(path))
+
+    def targets(self, values: Any, name: str = "targets") -> Tensor:
+        """Return targets as in training.
+
+        Args:
+            values: Names or indices of classes (n, *), or values (n,) or (n, C, *) in the units of
+                the targets.
+            name: For messages.
+
+        Raises:
+            MetalossError: If a class is unknown.
+        """
+        found = np.asarray(values.cpu() if isinstance(values, Tensor) else values)
+        if self.link is Link.softmax and found.dtype.kind not in "iuf":
+            places = {one: place for place, one in enumerate(self.classes or ())}
+            texts = [str(one) for one in found.ravel()]
+            for text in texts:
+                if text not in places:
+                    raise unknown_class(name, text, places)
+            found = np.array([places[text] for text in texts], dtype=np.int64).reshape(found.shape)
+        if self.link is Link.softmax and found.dtype.kind in "iu":
+            if found.size and not 0 <= found.min() <= found.max() < self.outputs:
+                raise MetalossError(
+                    f"{name}: classes from {found.min()} to {found.max()}; expected 0 to "
+                    f"{self.outputs - 1}"
+                )
+            return torch.from_numpy(found.astype(np.int64))
+        found = found.astype(np.float64)
+        found = found[:, None] if found.ndim == 1 else found
+        if self.scaling is not None:
+            return torch.from_numpy(as_float32(self.scaling(found)))
+        return torch.from_numpy(found).to(torch.get_default_dtype())
+
+    def in_units(self, values: Tensor) -> Tensor:
+        """Return values (B, C) in the units of the targets, in float64."""
+        scaled = values.double().numpy()
+        if self.scaling is not None:
+            scaled = scaled * self.scaling.std + self.scaling.mean
+        return torch.from_numpy(scaled)
+
     def _encoded(self, rows: Any, name: str) -> Tensor:
         if len(rows) == 0:
             raise MetalossError(f"{name}: no rows; expected one or more")
@@ -107,9 +152,7 @@ class FittedPipeline(Pipeline):
         outputs = outputs.cpu()
         names = self.classes or [str(number) for number in range(self.outputs)]
         if self.link is Link.identity:
-            values = outputs.double().numpy()
-            if self.scaling is not None:
-                values = values * self.scaling.std + self.scaling.mean
+            values = self.in_units(outputs).numpy()
             titles = ["value"] if self.outputs == 1 else [f"value {name}" for name in names]
             return pd.DataFrame(values, columns=titles)
         softmax = self.link is Link.softmax

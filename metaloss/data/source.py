@@ -19,6 +19,7 @@ from metaloss.data.inputs import Inputs
 from metaloss.data.pipeline import FittedPipeline
 from metaloss.data.splits import Split, choose
 from metaloss.data.targets.problems import Problem
+from metaloss.data.targets.scores import check_scores
 from metaloss.errors import MetalossError
 from metaloss.inner.keys import derive
 from metaloss.types import Batch
@@ -81,6 +82,13 @@ class RowSource(TaskSource, Checked):
         default=None,
         metadata={"help": "seed of the task's rows and noise; null: the run's seed"},
     )
+    metrics: list[str] = field(
+        default_factory=list,
+        metadata={
+            "help": "further metrics at the end: accuracy, balanced_accuracy, f1_macro, "
+            "f1_weighted, auroc, average_precision, log_loss, mcc; rmse, mae, r2"
+        },
+    )
 
     title: ClassVar[str]
     about: ClassVar[str]
@@ -132,6 +140,8 @@ class RowSource(TaskSource, Checked):
         seed = self._seed(seed)
         table = self.table()
         problem = self.problem(table)
+        kind = problem.kind
+        metrics = check_scores(self.metrics, kind.link, kind.metric_name)
         rows = self._rows(table, problem, seed)
         inputs = self.fit(table, rows.train)
         scaling = problem.scaling(table.targets[rows.train])
@@ -139,7 +149,6 @@ class RowSource(TaskSource, Checked):
         train, valid, test = self._batches(
             table._replace(targets=targets), problem, rows, inputs, seed
         )
-        kind = problem.kind
         return Task(
             name=table.name or self.title,
             train=train,
@@ -153,6 +162,7 @@ class RowSource(TaskSource, Checked):
             constant_loss=kind.constant_loss(train.targets, problem.outputs),
             description=table.about or self.about,
             augment=self.augmentation(),
+            metrics=metrics,
             origins=self._origins(table),
             pipeline=FittedPipeline(
                 inputs=inputs,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,6 +16,7 @@ from metaloss.data.splits import split_rows
 from metaloss.data.targets.constant import fitted_constant
 from metaloss.data.targets.kinds import Classes, Kind, TensorFunction, kind_of
 from metaloss.data.targets.metrics import IGNORED
+from metaloss.data.targets.scores import check_scores
 from metaloss.errors import MetalossError
 from metaloss.inner.keys import derive
 from metaloss.types import Batch, Link
@@ -38,6 +40,7 @@ class TaskOptions:
             mean squared error, by link.
         metric_name: Required with ``metric``.
         goal: Whether lower (``"min"``) or higher (``"max"``) values of ``metric`` are better.
+        metrics: Names of further metrics, computed at the end of a run, such as ``"f1_macro"``.
         valid_fraction: The share of training rows that become validation rows if none are given, in
             (0, 1).
         ignore_index: The class index of targets that do not count, such as 255 in masks. Default:
@@ -59,6 +62,7 @@ class TaskOptions:
     metric: TensorFunction | None = None
     metric_name: str | None = None
     goal: str = "min"
+    metrics: Sequence[str] = ()
     valid_fraction: float = 0.15
     ignore_index: int = IGNORED
     constant_loss: float | None = None
@@ -154,6 +158,7 @@ def task_from_data(
         metric_name=options.metric_name or kind.metric_name,
         metric=options.metric or kind.metric,
         goal=options.goal,
+        metrics=check_scores(options.metrics, kind.link, options.metric_name or kind.metric_name),
         constant_loss=_constant_loss(kind, parts["train"].targets, outputs, options),
         description=options.description,
         ignore_index=options.ignore_index,

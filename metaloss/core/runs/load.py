@@ -8,7 +8,7 @@ from typing import Any
 
 from torch import nn
 
-from metaloss.core.runs.predict import load_model, outputs_for
+from metaloss.core.runs.predict import BEST_MODEL, MODEL, load_model, outputs_for
 from metaloss.core.runs.results import Run
 from metaloss.core.runs.summary import Summary
 from metaloss.core.storage.files import write_atomically
@@ -18,13 +18,20 @@ from metaloss.errors import MetalossError
 from metaloss.losses.export import DESCRIPTION, load_loss
 
 
-def load_run(folder: str | Path, *, model: nn.Module | None = None, diverged: bool = False) -> Run:
+def load_run(
+    folder: str | Path,
+    *,
+    model: nn.Module | None = None,
+    diverged: bool = False,
+    best: bool = False,
+) -> Run:
     """Return a finished run from its folder, which may have been moved.
 
     Args:
         folder: The folder of the run.
         model: Your own model, if the run was made with one. It is not changed.
         diverged: Whether to return a run that has diverged; its predictions are useless.
+        best: Whether the model has the weights of the best validation metric, not the last ones.
 
     Raises:
         MetalossError: If the folder has no finished run, is damaged or of a newer version.
@@ -52,7 +59,10 @@ def load_run(folder: str | Path, *, model: nn.Module | None = None, diverged: bo
             f"{folder}: the run has diverged, so that its predictions are useless; use --force, or "
             "diverged=True in Python, to load it anyway"
         )
-    trained = load_model(folder, load_pipeline(folder), model)
+    # Without a file of their own, the best weights are the last ones.
+    at_best = summary.metrics_at_best_validation.get("step")
+    name = BEST_MODEL if best and at_best != summary.steps else MODEL
+    trained = load_model(folder, load_pipeline(folder), model, name)
     loss = load_loss(folder) if (folder / DESCRIPTION).exists() else None
     return Run(folder=folder, summary=summary, model=trained, loss=loss)
 
@@ -69,7 +79,7 @@ def predict_file(run: Run, rows: Path, out: Path) -> Any:
         MetalossError: If the rows cannot be read. Then nothing is written.
     """
     inputs, places = run.pipeline.read(rows)
-    table = run.pipeline.predictions(outputs_for(run.folder, run.model, inputs))
+    table = run.pipeline.predictions(outputs_for(run.folder, run.model, inputs).cpu())
     for place, (name, values) in enumerate(places.items()):
         table.insert(place, name, values)
     write_atomically(out, table.to_csv(index=False).encode("utf-8", "backslashreplace"))

@@ -24,12 +24,12 @@ from metaloss.errors import MetalossError
 from metaloss.inner.model.functional import FunctionalModel
 from metaloss.types import InnerState
 
-MODEL = "model.safetensors"
+MODEL, BEST_MODEL = "model.safetensors", "model_best.safetensors"
 
 
 @torch.no_grad()
 def outputs_for(folder: Path, model: nn.Module, inputs: Tensor) -> Tensor:
-    """Return a run's raw outputs (B, C, *) in evaluation mode, on the CPU.
+    """Return a run's raw outputs (B, C, *) in evaluation mode, on its device.
 
     They are computed as in the evaluation of the run: on its device (if available), in its
     precision, with the same block size. All test rows of the run give the same values, bit for bit.
@@ -49,21 +49,29 @@ def outputs_for(folder: Path, model: nn.Module, inputs: Tensor) -> Tensor:
         {name: value.to(device) for name, value in values.items()} for values in functional.state()
     )
     with numerics(deterministic=bool(content.get("deterministic")), tf32=content.get("tf32")):
-        return outputs_of(functional, InnerState(params, buffers, None), inputs).cpu()
+        return outputs_of(functional, InnerState(params, buffers, None), inputs)
 
 
-def load_model(folder: Path, pipeline: FittedPipeline, model: nn.Module | None) -> nn.Module:
-    """Return the trained model of a run. ``model`` is the user's model, if the run has one.
+def load_model(
+    folder: Path, pipeline: FittedPipeline, model: nn.Module | None, name: str = MODEL
+) -> nn.Module:
+    """Return the trained model of a run.
+
+    Args:
+        folder: The folder of the run.
+        pipeline: For the shapes of the model.
+        model: The user's model, if the run has one.
+        name: The file with the weights.
 
     Raises:
         MetalossError: If the weights are missing or damaged, or do not fit the model.
     """
     module = _built(folder, pipeline) if model is None else copy.deepcopy(model)
-    path = folder / MODEL
+    path = folder / name
     try:
         module.load_state_dict(load_file(path))
     except FileNotFoundError as error:
-        raise MetalossError(f"{folder}: no {MODEL}; expected a finished run") from error
+        raise MetalossError(f"{folder}: no {name}; expected a finished run") from error
     except (OSError, SafetensorError) as error:
         raise MetalossError(f"{path} is damaged: {str(error).splitlines()[0]}") from error
     except RuntimeError as error:
@@ -74,13 +82,13 @@ def load_model(folder: Path, pipeline: FittedPipeline, model: nn.Module | None) 
 
 def _built(folder: Path, pipeline: FittedPipeline) -> nn.Module:
     content = read_file(folder / CONFIG)
-    if _name(content.get("model")) == CUSTOM:
+    if chosen_name(content.get("model")) == CUSTOM:
         raise MetalossError(
             f"{folder}: the run trained a model of your own: metaloss.load_run(folder, model=...)"
         )
     # A prediction does not need the user's task or loss.
     stand_ins = {"task": "digits", "loss": "mlp"}
-    own = [group for group in stand_ins if _name(content.get(group)) == CUSTOM]
+    own = [group for group in stand_ins if chosen_name(content.get(group)) == CUSTOM]
     words = [f"{group}={stand_ins[group]}" for group in own]
     chosen = compose(words, config_file=folder / CONFIG).model
     return registry.get("model", chosen.name).build(
@@ -88,7 +96,8 @@ def _built(folder: Path, pipeline: FittedPipeline) -> nn.Module:
     )
 
 
-def _name(chosen: Any) -> Any:
+def chosen_name(chosen: Any) -> Any:
+    """Return the name of a part in a run's config."""
     return chosen.get("name") if isinstance(chosen, Mapping) else chosen
 
 

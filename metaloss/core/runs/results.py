@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -11,7 +12,8 @@ from typing import Any
 from safetensors.torch import save
 from torch import Tensor, nn
 
-from metaloss.core.runs.predict import outputs_for
+from metaloss.core.runs.evaluate import Evaluation, evaluate_run
+from metaloss.core.runs.predict import BEST_MODEL, MODEL, outputs_for
 from metaloss.core.runs.summary import Summary, summarize
 from metaloss.core.storage.files import read_json, to_json, write_atomically, write_json
 from metaloss.core.storage.run_folder import JOURNAL, PLUGINS, SUMMARY, read_rows
@@ -46,7 +48,7 @@ class Run:
 
     def outputs(self, rows: Any) -> Tensor:
         """Return the raw outputs (B, C, *) for new rows, on the CPU; see :meth:`predict`."""
-        return outputs_for(self.folder, self.model, self.pipeline.encode(rows))
+        return outputs_for(self.folder, self.model, self.pipeline.encode(rows)).cpu()
 
     def predict(self, rows: Any) -> Any:
         """Return a DataFrame of predictions for new rows.
@@ -64,6 +66,21 @@ class Run:
         """
         return self.pipeline.predictions(self.outputs(rows))
 
+    def evaluate(self, source: Any = None, *, metrics: Sequence[str] = ()) -> Evaluation:
+        """Return metrics on rows with known targets, and the confusion matrix.
+
+        Args:
+            source: A file or folder in the format of the task; or a pair of rows (see
+                :meth:`predict`) and targets: classes by name or number, or values in the units of
+                the target. None: the run's own test rows.
+            metrics: Names, such as ``["f1_macro"]``; none: those of the run's ``task.metrics``, or
+                else all.
+
+        Raises:
+            MetalossError: If the rows cannot be read, or a class or a metric is unknown.
+        """
+        return evaluate_run(self.folder, self.model, self.pipeline, source, metrics)
+
     def journal(self) -> list[dict[str, Any]]:
         """Return all lines of the journal, oldest first."""
         return read_rows(self.folder / JOURNAL)
@@ -75,10 +92,13 @@ def write_results(trainer: Trainer, folder: Path, seconds: float) -> tuple[Run, 
     ``seconds``: the duration of the run.
     """
     setup, state = trainer.setup, trainer.state
+    best = trainer.best
+    files, contents = {"model": folder / MODEL}, {}
+    if best.inner is not None and best.step != trainer.progress.train:
+        module = setup.problem.model.module_with(best.inner.params, best.inner.buffers)
+        contents[folder / BEST_MODEL] = _saved(module)
     model = setup.problem.model.module_with(state.inner.params, state.inner.buffers)
-    weights = {name: value.clone().contiguous() for name, value in model.state_dict().items()}
-    files = {"model": folder / "model.safetensors"}
-    contents = {files["model"]: save(weights, metadata={"format": "pt"})}
+    contents[files["model"]] = _saved(model)
     loss = copy.deepcopy(setup.loss).cpu()
     for name, value in loss.named_parameters():
         value.data.copy_(state.phi[name])
@@ -106,6 +126,11 @@ def write_results(trainer: Trainer, folder: Path, seconds: float) -> tuple[Run, 
     # All processes wait until the files are written.
     setup.ranks.any(False)
     return Run(folder=folder, summary=summary, model=model, loss=loss), files
+
+
+def _saved(model: nn.Module) -> bytes:
+    weights = {name: value.clone().contiguous() for name, value in model.state_dict().items()}
+    return save(weights, metadata={"format": "pt"})
 
 
 def export_run(folder: Path, out: Path) -> list[Path]:

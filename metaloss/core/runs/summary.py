@@ -41,7 +41,8 @@ class Summary(Mapping[str, Any]):
         guard_events: The actions of the guard, each with ``step``, ``reason`` and ``action``.
         warnings: The warnings when the run was resumed.
         goal: ``min`` or ``max``: whether a lower or a higher metric is better.
-        metrics: The task's metric at the end, as ``valid/NAME`` and ``test/NAME``.
+        metrics: The task's metric at the end, as ``valid/NAME`` and ``test/NAME``, then those of
+            ``task.metrics``.
         metrics_at_best_validation: The same at the best validation metric, with its ``step``.
         metrics_of_a_constant: The same for the best constant prediction.
         learned_nothing: Whether the run is not better than a constant prediction.
@@ -131,7 +132,7 @@ def summarize(trainer: Trainer, seconds: float, plugins: dict[str, str]) -> Summ
         guard_events=trainer.ladder.events,
         warnings=trainer.recorder.warnings,
         goal=setup.task.goal,
-        metrics=_of(trainer.metrics, metric),
+        metrics=_of(trainer.metrics, metric) | trainer.further_metrics(),
         metrics_at_best_validation=at_best,
         metrics_of_a_constant={n: v for n, v in constants.items() if math.isfinite(v)},
         learned_nothing=trainer.recovery.chance,

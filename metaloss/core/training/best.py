@@ -16,7 +16,8 @@ class Best:
         metrics: All metrics of that evaluation; None before the first.
         step: The training step.
         waited: The number of evaluations since then.
-        inner: Its θ, if training restores it at the end.
+        inner: Its θ and buffers; with early stopping also the state of the inner optimizer,
+            because training restores it at the end.
     """
 
     metrics: dict[str, float] | None = None

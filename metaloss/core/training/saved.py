@@ -63,7 +63,10 @@ def unpack_run(run: Saved, content: Mapping[str, Any]) -> None:
     learns = run.setup.schedule.learns
     run.recovery.ladder = unpack_ladder(content["ladder"], template, learns)
     metrics, step, waited = content["best"]
-    inner = unpack_tree(content["best_inner"], template.inner)
+    like = template.inner
+    if not run.setup.schedule.early_stopping:
+        like = like._replace(optimizer=None)
+    inner = unpack_tree(content["best_inner"], like)
     run.best = Best(metrics=metrics, step=step, waited=waited, inner=inner)
     run.metrics = content["metrics"]
     run.train_seconds = content["train_seconds"]

@@ -15,13 +15,14 @@ from metaloss.core.parts.setup import Setup
 from metaloss.core.steps.state import Meter, TrainState, snapshot
 from metaloss.core.storage import checkpoint
 from metaloss.core.training.best import Best
-from metaloss.core.training.evaluate import evaluate
+from metaloss.core.training.evaluate import evaluate, outputs_of
 from metaloss.core.training.interrupt import Interrupt
 from metaloss.core.training.ladder import Ladder
 from metaloss.core.training.made_of import made_of, sketches
 from metaloss.core.training.recorder import Recorder, read_meter
 from metaloss.core.training.recovery import Recovery
 from metaloss.core.training.saved import pack_run, unpack_run
+from metaloss.data.targets.scores import task_scores
 from metaloss.types import Tensors
 
 
@@ -195,6 +196,17 @@ class Trainer:
         values = self.setup.problem.broadcast(values)
         return dict(zip(found, values.tolist(), strict=True))
 
+    def further_metrics(self) -> dict[str, float]:
+        """Return the further metrics of the task for the final weights, by split and name."""
+        task = self.setup.task
+        found: dict[str, float] = {}
+        for split in ("valid", "test") if task.metrics else ():
+            rows = getattr(task, split)
+            outputs = outputs_of(self.setup.problem.model, self.state.inner, rows.inputs)
+            values = task_scores(task, outputs, rows.targets)
+            found |= {f"{split}/{name}": value for name, value in values.items()}
+        return found
+
     def _train_begins(self) -> None:
         """Evaluate the initial weights of training: step 0 of the learning curve."""
         if self.setup.schedule.offline_total():
@@ -216,11 +228,13 @@ class Trainer:
         if not self.best.is_beaten_by(self.metrics, name, self.setup.task.goal):
             self.best.waited += 1
             return
-        keeps = self.setup.schedule.early_stopping > 0
+        inner = self.state.inner
+        if not self.setup.schedule.early_stopping:
+            inner = inner._replace(optimizer=None)
         self.best = Best(
             metrics=dict(self.metrics),
             step=self.progress.train,
-            inner=self.state.inner if keeps else None,
+            inner=inner,
         )
 
     def _stopped_early(self) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 
@@ -15,6 +15,7 @@ from metaloss.data.images.picture_inputs import (
     PictureInputs,
     are_colour,
     read_pictures,
+    samples_in,
 )
 from metaloss.data.images.picture_rows import PictureRows
 from metaloss.data.inputs import Inputs
@@ -69,7 +70,7 @@ class ImageFolders(PictureRows):
             raise MetalossError("task=images needs task.path=FOLDER")
         folders = {"train": self.path, "valid": self.trusted, "test": self.test}
         folders = {part: path for part, path in folders.items() if path}
-        listed = {part: _samples(Path(path).expanduser()) for part, path in folders.items()}
+        listed = {part: samples_in(Path(path).expanduser()) for part, path in folders.items()}
         form = PictureForm(size=self.size, colour=are_colour([one for one, _ in listed["train"]]))
         classes = sorted({name for _, name in listed["train"]})
         classes += sorted({name for part in listed.values() for _, name in part} - {*classes})
@@ -116,24 +117,6 @@ class ImageFolders(PictureRows):
         """Return the size, and the scaling of each channel."""
         scaling = fit_channels(table.inputs[train])
         return PictureInputs(form=table.forms["pictures"], scaling=scaling)
-
-
-def _samples(folder: Path) -> list[tuple[Path, str]]:
-    """Return the image files in the subfolders of a folder, with the names of the subfolders."""
-    from torchvision.datasets import ImageFolder
-
-    try:
-        found: Any = ImageFolder(folder, allow_empty=True)
-    except (OSError, RuntimeError) as error:
-        reason = "no such folder" if not folder.is_dir() else "no subfolders"
-        raise MetalossError(
-            f"{folder}: {reason}; expected a folder with a subfolder of pictures for each class"
-        ) from error
-    if not found.samples:
-        raise MetalossError(
-            f"{folder}: no pictures in its subfolders; expected files such as .png or .jpg"
-        )
-    return [(Path(path), found.classes[label]) for path, label in found.samples]
 
 
 def _say_repeated(

@@ -116,6 +116,12 @@ class PictureInputs(Inputs):
         pictures, kept = read_pictures(folder, files, self.form)
         return pictures, {"file": [str(files[place].relative_to(folder)) for place in kept]}
 
+    def labelled(self, path: Path, classes: list[str] | None) -> tuple[np.ndarray, np.ndarray]:
+        """Return the images of a folder with a subfolder for each class, and their classes."""
+        samples = samples_in(path)
+        pictures, kept = read_pictures(path, [file for file, _ in samples], self.form)
+        return pictures, np.array([samples[place][1] for place in kept], dtype=object)
+
     def taken(self, rows: Any) -> np.ndarray:
         """Return images (n, C, size, size) uint8, given as an array or as paths of files."""
         if isinstance(rows, list | tuple) and all(isinstance(one, str | Path) for one in rows):
@@ -153,3 +159,21 @@ def picture_files(folder: Path) -> list[Path]:
     if not found:
         raise MetalossError(f"{folder}: no pictures in it; expected files such as .png or .jpg")
     return sorted(path for path in found if path.is_file())
+
+
+def samples_in(folder: Path) -> list[tuple[Path, str]]:
+    """Return the image files in the subfolders of a folder, with the names of the subfolders."""
+    from torchvision.datasets import ImageFolder
+
+    try:
+        found: Any = ImageFolder(folder, allow_empty=True)
+    except (OSError, RuntimeError) as error:
+        reason = "no such folder" if not folder.is_dir() else "no subfolders"
+        raise MetalossError(
+            f"{folder}: {reason}; expected a folder with a subfolder of pictures for each class"
+        ) from error
+    if not found.samples:
+        raise MetalossError(
+            f"{folder}: no pictures in its subfolders; expected files such as .png or .jpg"
+        )
+    return [(Path(path), found.classes[label]) for path, label in found.samples]

@@ -26,7 +26,7 @@ class Rows:
 
     Attributes:
         inputs: The input columns.
-        forms: The types of the input columns.
+        forms: The types of the input columns and of the target.
         target: The targets.
         given: Row numbers of splits that have a file of their own or are marked in a column.
     """
@@ -69,7 +69,7 @@ def read_rows(
     ends = np.cumsum([len(one.rows) for one in found])
     return Rows(
         inputs=pd.concat(tables, ignore_index=True),
-        forms=forms,
+        forms={**forms, name: form},
         target=Target(
             rows=np.arange(ends[-1]),
             values=np.concatenate([one.values for one in found]),

@@ -18,6 +18,7 @@ from metaloss.data.tables.columns import TableEncoder, fit_columns
 from metaloss.data.tables.date_parts import part_names, with_date_parts
 from metaloss.data.tables.form import CSVForm
 from metaloss.data.tables.reader import read_csv
+from metaloss.data.tables.target import Target, read_same_target
 from metaloss.data.tables.text_table import ColumnForm, TextTable
 from metaloss.errors import MetalossError
 
@@ -33,11 +34,13 @@ class TableInputs(Inputs):
         encoder: What was fitted on the training rows.
         forms: What each column holds.
         form: How files are written.
+        target: The column with the targets, and what it holds; None: not known.
     """
 
     encoder: TableEncoder
     forms: Mapping[str, ColumnForm]
     form: CSVForm
+    target: tuple[str, ColumnForm] | None = None
     kind = "table"
 
     @classmethod
@@ -104,6 +107,23 @@ class TableInputs(Inputs):
         text = read_csv(path, self.form)
         return self._columns(text), {"line": text.lines}
 
+    def labelled(self, path: Path, classes: list[str] | None) -> tuple[pd.DataFrame, np.ndarray]:
+        """Return the columns of a CSV file and the targets, without rows that have no target."""
+        if self.target is None:
+            return super().labelled(path, classes)
+        text, (name, form) = read_csv(path, self.form), self.target
+        if name not in text.names:
+            raise MetalossError(f"{path}: no column {name}; expected the target of the run")
+        nothing = np.zeros(0)
+        like = Target(rows=nothing, values=nothing, classes=classes, numeric=form.kind == "numbers")
+        target = read_same_target(text, name, like, form)
+        if len(target.rows) < len(text.lines):
+            warn(f"{path}: {len(text.lines) - len(target.rows)} rows without a target left out")
+        if target.classes is None:
+            return self._columns(text).iloc[target.rows], target.values
+        names = np.array(target.classes, dtype=object)[target.values]
+        return self._columns(text).iloc[target.rows], names
+
     def taken(self, rows: Any) -> pd.DataFrame:
         """Return the columns of a DataFrame, or of what pandas makes one of."""
         frame = pd.DataFrame(rows)
@@ -151,6 +171,7 @@ class TableInputs(Inputs):
         return {
             "form": {**form, "thousands": self.form.thousands.value},
             "forms": {name: asdict(self.forms[name]) for name in self.columns},
+            "labels": self.target and [self.target[0], asdict(self.target[1])],
             **self.encoder.to_dict(),
         }
 
@@ -158,11 +179,13 @@ class TableInputs(Inputs):
     def from_dict(cls, content: Mapping[str, Any]) -> Self:
         """Return the same, to the last bit."""
         form = dict(content["form"])
+        target = content.get("labels")  # unknown in files of older versions
         form["decimal"], form["thousands"] = Decimal(form["decimal"]), Thousands(form["thousands"])
         return cls(
             encoder=TableEncoder.from_dict(content),
             forms={name: ColumnForm(**one) for name, one in content["forms"].items()},
             form=CSVForm(**form),
+            target=target and (target[0], ColumnForm(**target[1])),
         )
 
 

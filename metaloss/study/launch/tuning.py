@@ -128,8 +128,9 @@ def _summary(job: Job) -> dict[str, Any]:
 
 
 def _valid_metric(summaries: Sequence[dict[str, Any]]) -> str:
-    names = {name for summary in summaries for name in summary["metrics"]}
-    own = (name for name in sorted(names) if name.startswith("valid/") and "loss" not in name)
+    # The task's own metric comes before further ones.
+    names = (name for summary in summaries for name in summary["metrics"])
+    own = (name for name in names if name.startswith("valid/") and "task_loss" not in name)
     return next(own, "")
 
 

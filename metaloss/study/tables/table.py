@@ -212,7 +212,9 @@ def _metric(summaries: Sequence[Mapping[str, Any]], metric: str | None) -> str:
         if metric not in shared:
             raise unknown_name("metric (of all these runs)", metric, shared)
         return metric
-    own = [name for name in sorted(shared) if name.startswith("test/") and "loss" not in name]
+    # The task's own metric comes before further ones.
+    first = [name for name in summaries[0]["metrics"] if name in shared]
+    own = [name for name in first if name.startswith("test/") and "task_loss" not in name]
     if not own:
         raise MetalossError("the runs share no test metric: are they runs of one task?")
     return own[0]

@@ -241,7 +241,8 @@ def test_a_pipeline_with_anything_left_out_is_refused(trained, tmp_path):
                 yield (*path, key)
                 yield from without(value[key], (*path, key))
 
-    optional = {"median", "gaps", "texts", "decimal", "age", "town", "day", *part_names("day")}
+    optional = {"median", "gaps", "texts", "decimal", "age", "town", "day", "labels"}
+    optional |= {*part_names("day")}
     refused, kept = [], []
     for path in without(content):
         broken = json.loads(json.dumps(content))

@@ -1,0 +1,81 @@
+"""``metaloss evaluate``: the metrics of a trained model on rows with known targets."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from metaloss.cli.options import Plugins
+from metaloss.errors import MetalossError
+
+# Of more classes, the matrix is only in the file.
+_MOST_CLASSES = 20
+
+
+def evaluate(
+    folder: Annotated[Path, typer.Argument(metavar="RUN", help="A finished run's folder.")],
+    rows: Annotated[
+        Path | None,
+        typer.Argument(
+            metavar="ROWS",
+            help="Rows with their targets, such as test.csv; default: the run's test rows.",
+            show_default=False,
+        ),
+    ] = None,
+    metrics: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAMES",
+            help="Metrics, such as f1_macro,auroc; default: those of the run's task.metrics, or "
+            "else all.",
+            show_default=False,
+        ),
+    ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", metavar="FILE.json", help="Where to write the metrics, as JSON."),
+    ] = None,
+    best: Annotated[
+        bool, typer.Option("--best", help="Use the weights of the best validation metric.")
+    ] = False,
+    force: Annotated[
+        bool, typer.Option("--force", help="Evaluate even if the run has diverged.")
+    ] = False,
+    plugin: Plugins = None,
+) -> int:
+    """Print metrics, and the true classes (rows) by the predicted ones (columns)."""
+    from metaloss.cli import plugin_files
+
+    plugin_files.load(plugin)
+    from metaloss.core.runs.load import load_run
+    from metaloss.core.storage.files import write_json
+
+    if out is not None and out.exists():
+        raise MetalossError(f"--out {out} exists already: choose another file")
+    names = [name.strip() for name in (metrics or "").split(",") if name.strip()]
+    run = load_run(folder, diverged=force, best=best)
+    found = run.evaluate(rows, metrics=names)
+    print(f"{rows or 'test rows of the run'}: {found.rows} rows")
+    width = max(map(len, found.metrics))
+    for name, value in found.metrics.items():
+        print(f"{name.ljust(width)}  {value:.4g}")
+    if found.confusion is not None and len(found.confusion) <= _MOST_CLASSES:
+        print(_matrix(found.classes, found.confusion))
+    if out is not None:
+        write_json(out, found.to_dict())
+    return 0
+
+
+def _matrix(classes: Any, counts: Any) -> str:
+    """Return the counts as lines, with the classes beside and above them."""
+    cells = [[str(count) for count in row] for row in counts.tolist()]
+    heads = [str(name) for name in classes]
+    first = max(map(len, [*heads, "true \\ predicted"]))
+    widths = [max(map(len, column)) for column in zip(heads, *cells, strict=True)]
+    lines = []
+    for name, row in zip(["true \\ predicted", *heads], [heads, *cells], strict=True):
+        padded = [cell.rjust(width) for cell, width in zip(row, widths, strict=True)]
+        lines.append("  ".join([name.ljust(first), *padded]))
+    return "\n".join(lines)
