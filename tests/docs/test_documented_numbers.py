@@ -30,6 +30,8 @@ LEFT_OUT = {
     "meta_optimizer=gp": "takes an hour; what came out is written down beside it",
     "houses.csv": "is about a file of the reader's",
     "new.csv": "is about a file of the reader's",
+    "train.csv": "is about a file of the reader's",
+    "test.csv": "is about a file of the reader's",
     "task.trusted=": "is about files of the reader's",
     "book.txt": "is about a file of the reader's",
 }
