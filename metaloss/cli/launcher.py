@@ -1,4 +1,4 @@
-"""``hydra/launcher=NAME``: the jobs of a sweep, each a call of an executor."""
+"""``hydra/launcher=NAME``: runs the jobs of a sweep by an executor."""
 
 from __future__ import annotations
 
@@ -26,16 +26,16 @@ from metaloss.core.execution import executor
 from metaloss.core.execution.executor import Executor, LostError, StoppedError, require_folder
 from metaloss.errors import MetalossError
 
-# Hydra takes no launcher by a name of any other package.
+# Hydra accepts only launchers in a package of this name.
 _NAME = "hydra_plugins.metaloss.ExecutorLauncher"
 _CHOICE = "hydra/launcher"
 
-# How a job ended, and what it printed.
+# The result of a job, and its output.
 Told = tuple[JobReturn, str, str]
 
 
 class ExecutorLauncher(Launcher):
-    """Runs every job as a call of an executor, which Hydra's choice names."""
+    """Runs every job as a call of the executor with the name that Hydra was given."""
 
     def __init__(self, **options: Any) -> None:
         self._options = options
@@ -44,7 +44,7 @@ class ExecutorLauncher(Launcher):
     def setup(
         self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig
     ) -> None:
-        """See Hydra's ``Launcher``. It is here, not in ``__init__``, that errors pass unwrapped.
+        """Set up, as Hydra's ``Launcher`` does. Hydra would wrap errors of ``__init__``.
 
         Raises:
             MetalossError: If an option is out of its range.
@@ -56,11 +56,11 @@ class ExecutorLauncher(Launcher):
     def launch(
         self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int
     ) -> Sequence[JobReturn]:
-        """Return how the jobs ended, in their order; print what each printed as soon as it ends.
+        """Return the results of the jobs in their order; print the output of each when it ends.
 
         Args:
             job_overrides: The words of each job.
-            initial_job_idx: The first one's number.
+            initial_job_idx: The number of the first job.
 
         Raises:
             MetalossError: If the executor cannot be reached.
@@ -71,7 +71,7 @@ class ExecutorLauncher(Launcher):
         sweep_dir = Path(str(self._config.hydra.sweep.dir)).absolute()
         opened = self._executor()
         sweep_dir.mkdir(parents=True, exist_ok=True)
-        # Bytes, which the worker reads once it knows of the user's own files.
+        # As bytes: a worker can read them only after it has imported the files of --plugin.
         singletons = Singleton.get_state()["instances"]
         shared = pickle.dumps((self._context, self._function, self._config, singletons))
         found = dict[int, JobReturn]()
@@ -83,7 +83,7 @@ class ExecutorLauncher(Launcher):
                 for number, words in enumerate(job_overrides)
             }
             while waiting:
-                # A short wait lets Ctrl-C through.
+                # A short wait, so that Ctrl-C is noticed.
                 for future in wait(waiting, timeout=0.5, return_when=FIRST_COMPLETED).done:
                     number = waiting.pop(future)
                     found[number] = _told(future, initial_job_idx + number, job_overrides[number])
@@ -108,10 +108,10 @@ def offer(given: Sequence[Override]) -> None:
     """Make the executors known to Hydra as launchers.
 
     Args:
-        given: The words of the sweep. What they choose is loaded, nothing else.
+        given: The words of the sweep. Only the executor that they choose is loaded.
 
     Raises:
-        MetalossError: If the plugin of what they choose is missing or fails to load.
+        MetalossError: If the plugin of that executor is missing or fails to load.
     """
     chosen = {str(one.value()) for one in given if one.key_or_group == _CHOICE}
     Plugins.instance().class_name_to_class[_NAME] = ExecutorLauncher
@@ -126,11 +126,11 @@ def offer(given: Sequence[Override]) -> None:
 
 
 def _told(future: Future[Told], number: int, words: Sequence[str]) -> JobReturn:
-    """Print what a job printed; return how it ended."""
+    """Print the output of a job; return its result."""
     try:
         returned, out, err = future.result()
     except LostError as error:
-        # As Hydra has it: the other jobs go on, and whoever reads this one's result gets the error.
+        # As in Hydra, the other jobs go on. Reading the result of this job raises the error.
         returned = JobReturn(overrides=words, status=JobStatus.FAILED)
         returned.return_value = MetalossError(f"job {number}: {error}")
         return returned
@@ -141,7 +141,7 @@ def _told(future: Future[Told], number: int, words: Sequence[str]) -> JobReturn:
 
 
 def _run(sweep_dir: Path, shared: bytes, number: int, words: list[str]) -> Told:
-    """Run one job, in a worker; return how it ended and what it printed."""
+    """Run one job in a worker; return its result and its output."""
     require_folder(sweep_dir)
     from metaloss.cli import plugin_files  # noqa: F401 - it finds the modules of --plugin
 
@@ -153,7 +153,7 @@ def _run(sweep_dir: Path, shared: bytes, number: int, words: list[str]) -> Told:
         job.hydra.job.id = f"{job.hydra.job.name}_{number}"
         job.hydra.job.num = number
     HydraConfig.instance().set_config(job)
-    # An executor may show it too, but not always the last lines.
+    # An executor may print the output too, but sometimes without the last lines.
     with (
         redirect_stdout(_Both(sys.stdout)) as out,
         redirect_stderr(_Both(sys.stderr)) as err,
@@ -165,12 +165,12 @@ def _run(sweep_dir: Path, shared: bytes, number: int, words: list[str]) -> Told:
             job_dir_key="hydra.sweep.dir",
             job_subdir_key="hydra.sweep.subdir",
         )
-    returned.cfg = returned.hydra_cfg = None  # large, and no sweeper reads them
+    returned.cfg = returned.hydra_cfg = None  # they are large, and no sweeper reads them
     return returned, out.getvalue(), err.getvalue()
 
 
 class _Both(io.StringIO):
-    """Keeps what is written, and writes it to the worker's log as well, where people may watch."""
+    """Keeps the output, and writes it to the worker's log too."""
 
     def __init__(self, log: TextIO) -> None:
         super().__init__()

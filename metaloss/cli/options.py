@@ -47,10 +47,10 @@ def heard(reason: BaseException | None = None) -> bool:
     if reason is None:
         return os.environ.get("RANK", "0") == "0"
     quiet = getattr(reason, "quiet", None)
-    # Without the attribute, the processes do not know of each other: the first of a machine prints.
+    # Without the attribute, the processes could not exchange the error: the first one here prints.
     if quiet is False or (quiet is None and os.environ.get("LOCAL_RANK", "0") == "0"):
         return True
-    # A launcher ends all processes when one ends. So this one waits, that the other one can print.
+    # A launcher ends all processes when one ends, so wait until the other one has printed.
     # If this one is still running afterwards, nothing was printed.
     time.sleep(_LIKELY if quiet is None else _KNOWN)
     return quiet is None
@@ -58,7 +58,7 @@ def heard(reason: BaseException | None = None) -> bool:
 
 def complain(message: str) -> None:
     """Print an error as one line on standard error."""
-    with suppress(OSError):  # closed, or on a full disk; the exit status tells it too
+    with suppress(OSError):  # closed, or on a full disk; the exit status says it too
         print(f"metaloss: error: {' '.join(message.split())}", file=sys.stderr)
 
 

@@ -30,7 +30,7 @@ def load(paths: Iterable[Path] | None) -> dict[str, str]:
     """Import each file once, so that its parts are registered.
 
     Args:
-        paths: Python files, as the option --plugin has them: None without any.
+        paths: The Python files of --plugin; None without any.
 
     Returns:
         The SHA-256 of each file, by its absolute path.
@@ -73,7 +73,7 @@ def _module_name(path: Path, source: bytes) -> str:
 
 
 class _Loader(importlib.abc.InspectLoader):
-    """Runs the bytes that were hashed, and writes no compiled file."""
+    """Runs exactly the bytes that were hashed; writes no compiled file."""
 
     def __init__(self, path: Path, source: bytes) -> None:
         self._path, self._source = path, source

@@ -1,4 +1,4 @@
-"""``metaloss predict``: what a trained model says of new rows."""
+"""``metaloss predict``: predictions of a trained model for new rows."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def predict(
     ] = False,
     plugin: Plugins = None,
 ) -> int:
-    """Write the class of each row and the probability of each class, or the value."""
+    """Predict new rows: the class and the probability of each class, or the value."""
     from metaloss.cli import plugin_files
 
     plugin_files.load(plugin)

@@ -54,7 +54,7 @@ class _OneJob:
             config = dataclasses.replace(from_hydra(composed), output=str(folder))
             from metaloss.allocator import keep_freed_memory
 
-            keep_freed_memory()  # in a launcher's worker too
+            keep_freed_memory()  # also in the worker of a launcher
             summary = _trained(config, folder, hashes)
             status = report(folder, summary)
             value = math.inf if status == DIVERGED else _objective(summary)
@@ -125,7 +125,7 @@ def sweep(given: Sequence[str], file: Path | None, plugins: Sequence[Path]) -> i
     ]
     rest = words.for_hydra(o for o in overrides if o.key_or_group != "output")
     with publish.lock:
-        # Workers import all published parts, so that only those are published that jobs may choose.
+        # Workers import all published parts, so publish only the parts that jobs may choose.
         publish_chosen(overrides)
         if any(_chooses_later(override) for override in overrides):
             publish.publish_all()

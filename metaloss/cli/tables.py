@@ -132,12 +132,12 @@ def _shown(value: Any) -> str:
 def _table(columns: Sequence[str]) -> Table:
     table = Table(box=box.SIMPLE_HEAD)
     for column in columns:
-        # Names are there to be copied: they stay whole in a narrow terminal.
+        # Names are not folded in a narrow terminal, so that they can be copied.
         whole = column in ("group", "name", "option", "key")
         table.add_column(column, overflow="fold", no_wrap=whole)
     return table
 
 
 def _titled(title: str, table: Table) -> Group:
-    # Not a table title, which would be folded to the width of the table.
+    # Not the title of the table, which would be folded to the table's width.
     return Group(Text(title, no_wrap=True, overflow="ignore"), table)

@@ -24,13 +24,13 @@ Group = tuple[tuple[Mapping[str, Any], Tensors | None], ...]
 
 
 def grouped(candidates: Sequence[Candidate], size: int) -> list[Group]:
-    """Return the groups of a generation: by the order of the candidates, whoever trains them."""
+    """Return the groups of a generation. They depend only on the order of the candidates."""
     plain = [(dict(one.options), one.phi) for one in candidates]
     return [tuple(plain[at : at + size]) for at in range(0, len(plain), size)]
 
 
 def evaluate_group(setup: Setup, group: Group) -> list[Evaluated]:
-    """Return what became of each candidate of a group."""
+    """Return the result of each candidate of a group."""
     assert setup.search is not None
     losses = [candidate_loss(setup, options) for options, _ in group]
     phis = [
@@ -43,9 +43,9 @@ def evaluate_group(setup: Setup, group: Group) -> list[Evaluated]:
 
 
 def evaluate_elsewhere(config: str, group: Group) -> list[Evaluated]:
-    """Return what became of each candidate, in a process that has nothing but the config.
+    """Return the result of each candidate, in a process that only has the config.
 
-    ``config``: what `to_dict` returns, as JSON.
+    ``config``: the result of `to_dict` as JSON.
     """
     return evaluate_group(_setup_of(config), group)
 

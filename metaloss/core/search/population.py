@@ -25,10 +25,10 @@ from metaloss.meta_optimizers.search import FitnessOf, SearchRule
 from metaloss.types import InnerState, ReplayStep, Tensors
 
 _ROWS_AT_ONCE = 1024
-# The purposes of the draws, the same weights and batches for every candidate of a search.
+# The purposes of the random draws: every candidate of a search has the same weights and batches.
 _LOCAL, _FITNESS = "offline", "search"
 PHI = "phi"
-# Before this step, even a good loss may not be better than a constant prediction.
+# Before this step, even a good loss may be no better than a constant prediction.
 FEWEST_STEPS = 50
 
 

@@ -1,6 +1,6 @@
-"""Who evaluates the groups of a search: this process, or others.
+"""Evaluates the groups of a search, in this process or in others.
 
-Whoever does it, the results are the same: a group is plain data, and depends on nothing else.
+The results are the same, because a group is plain data and depends on nothing else.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ _TRIES = 3
 
 
 class Workers(ABC):
-    """Judges groups of candidates.
+    """Evaluates groups of candidates.
 
     Attributes:
-        lost: Processes that died; their groups were given to others.
+        lost: The number of processes that died. Their groups were given to others.
     """
 
     lost: int = 0
@@ -35,12 +35,12 @@ class Workers(ABC):
     def evaluate(
         self, groups: Sequence[Group], between: Callable[[], None]
     ) -> list[list[Evaluated]]:
-        """Return the results in the order of the groups; ``between`` is called while waiting."""
+        """Return the results in the order of the groups. ``between`` is called while waiting."""
 
 
 @contextmanager
 def open_workers(setup: Setup, config: str) -> Iterator[Workers]:
-    """Yield the workers that a run asks for; ``config`` is what others make the same setup from."""
+    """Yield the workers that a run asks for; others make the same setup from ``config``."""
     assert setup.search is not None
     if setup.search.workers == "1":
         yield Here(setup)
@@ -67,12 +67,12 @@ class Here(Workers):
 
 
 class Elsewhere(Workers):
-    """Other processes: here or on other machines, wherever an executor has them.
+    """Other processes of an executor, on this machine or on others.
 
     Args:
-        executor: Begins them.
+        executor: Starts the processes.
         config: The run's configuration as text.
-        asked: What the user asked for.
+        asked: The value of ``meta_optimizer.workers``.
     """
 
     def __init__(self, executor: Executor, config: str, asked: str) -> None:
@@ -111,7 +111,7 @@ def executor_options(rule: SearchRule) -> ExecutorOptions:
     """Return the executor that a search asks for.
 
     Raises:
-        MetalossError: If there is none of that name, or it has no such option.
+        MetalossError: If there is no executor of that name, or it has no such option.
     """
     if rule.workers.isdigit():
         return Processes(count=int(rule.workers))

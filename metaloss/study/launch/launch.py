@@ -1,4 +1,4 @@
-"""Runs in processes of their own, some at a time; what is finished stays finished."""
+"""Trains the runs of a study, several at a time, each in a process of its own."""
 
 from __future__ import annotations
 
@@ -19,46 +19,46 @@ from metaloss.core.training.interrupt import endings_as_ctrl_c
 from metaloss.errors import MetalossError
 from metaloss.study.launch.jobs import Job, State, can_resume, clear
 
-# How long what an earlier call left may take to write its checkpoint.
+# Seconds for a process that an earlier call left behind to write its checkpoint.
 _PATIENCE_SECONDS = 30.0
 _FINISHED, _REFUSED, _DIVERGED = 0, 2, 3
 
 
 class RefusedError(MetalossError):
-    """A run was not begun: what was asked for cannot be met."""
+    """The parts of a run do not support what it asks for; nothing was trained."""
 
 
 class Train(Protocol):
-    """Trains one run to its end, in ``folder``."""
+    """Trains one run to its end in ``folder``."""
 
     def __call__(self, overrides: list[str], folder: Path, *, resume: bool) -> str:
         """Return ``"ok"`` or ``"diverged"``.
 
         Args:
-            overrides: ``KEY=VALUE`` words, without ``output``; with ``seeds=N`` N runs are trained
+            overrides: ``KEY=VALUE`` words, without ``output``. With ``seeds=N``, N runs are trained
                 together, in ``folder/seed<k>``.
-            folder: Where to; missing or empty unless ``resume``.
-            resume: Go on with the unfinished run in ``folder``.
+            folder: The folder of the run. It is missing or empty unless ``resume``.
+            resume: Continue the unfinished run in ``folder``.
 
         Raises:
-            RefusedError: If nothing was begun, since it cannot be done.
-            MetalossError: If there is no finished run in the end.
+            RefusedError: If the parts do not support the run. Nothing was trained.
+            MetalossError: If the run did not finish.
         """
 
 
 class ProcessTrainer:
-    """Trains by the command line, ``metaloss train``, in a process of its own: nothing is shared.
+    """Trains with the command line, ``metaloss train``, in a separate process.
 
     Args:
-        executor: Begins the processes; here or, by a plugin, on other machines, which must see the
-            folders of the runs.
-        arguments: Further words for the command line, such as ``--plugin FILE.py``.
+        executor: Starts the processes. With a plugin it starts them on other machines, which must
+            see the folders of the runs.
+        arguments: More words for the command line, such as ``--plugin FILE.py``.
 
-    What a run prints goes to ``<folder>.log``, beside the folder. Use it in a ``with`` statement,
-    which ends what is left.
+    The output of a run goes to ``<folder>.log``, beside the folder. Use the trainer in a ``with``
+    statement: at its end, runs that have not finished are interrupted.
 
     Attributes:
-        room: How many runs the executor has room for at once.
+        room: The number of runs that the executor can train at the same time.
     """
 
     def __init__(self, *, executor: Executor, arguments: Sequence[str] = ()) -> None:
@@ -72,7 +72,7 @@ class ProcessTrainer:
         self.stop()
 
     def __call__(self, overrides: list[str], folder: Path, *, resume: bool) -> str:
-        """Train; see `Train`."""
+        """Train one run; see `Train`."""
         folder = folder.absolute()
         words = (
             ["--resume", str(folder)] if resume else [*overrides, *to_overrides({"output": folder})]
@@ -93,29 +93,29 @@ class ProcessTrainer:
         raise kind(f"{folder}: exit status {status}: {_last_line(log)} (see {log})")
 
     def stop(self) -> None:
-        """End what runs, as Ctrl-C does: each writes a checkpoint. Start nothing more."""
+        """Interrupt the runs as Ctrl-C does: each writes a checkpoint. Start no more runs."""
         self._executor.stop()
 
 
 def run_command(words: Sequence[str], log: Path) -> int:
-    """Do what ``metaloss WORDS`` does, in this process; return its exit status.
+    """Run ``metaloss WORDS`` in this process; return its exit status.
 
     Args:
         words: The words of the command line.
-        log: Where what is printed goes, after what is there.
+        log: The file to which the output is appended.
 
     Raises:
         MetalossError: If this machine does not see the log's folder.
     """
     require_folder(log.parent)
     with log.open("ab") as output, _printing_to(output.fileno()):
-        # By name: the command line lies above.
+        # By name, because the command line is in a higher layer.
         return int(importlib.import_module("metaloss.cli.main").main(list(words)))
 
 
 @contextmanager
 def _printing_to(file: int) -> Iterator[None]:
-    """Let all that this process prints, its libraries too, go to a file for a while."""
+    """Redirect everything that this process and its libraries print to a file."""
     _flush()
     kept = {number: os.dup(number) for number in (1, 2)}
     try:
@@ -131,40 +131,43 @@ def _printing_to(file: int) -> Iterator[None]:
 
 def _flush() -> None:
     for stream in (sys.stdout, sys.stderr):
-        with suppress(OSError, ValueError):  # a disk that is full, a reader that has left
+        with suppress(OSError, ValueError):  # a full disk, or a closed pipe
             stream.flush()
 
 
 class Watch(Protocol):
-    """Is told what happens while runs are trained."""
+    """Receives what happens while runs are trained."""
 
     def started(self, job: Job) -> None:
-        """A run has begun."""
+        """A run has started."""
 
     def ended(self, job: Job, message: str) -> None:
-        """A run has ended; ``message`` says why if it failed."""
+        """A run has ended. If it failed, ``message`` is the reason."""
 
     def look(self) -> None:
-        """Some time has passed."""
+        """Called a few times a second, to update a display."""
 
 
 def train_missing(
     jobs: Sequence[Job], train: Train, *, workers: int, watch: Watch, together: int = 1
 ) -> None:
-    """Train every job that is not finished, the costly ones first, ``workers`` at a time.
+    """Train every unfinished job, ``workers`` at a time. The longest ones start first.
 
-    Those of equal cost begin in the given order: the rows of a study's first block first.
+    Jobs of equal cost start in the given order, so the rows of a study's first block come first.
 
-    Up to ``together`` seeds of a row are one program, and one of the ``workers``; where its parts
-    do not allow that they are trained one after the other. Ctrl-C (or another signal that asks a
-    program to end) ends what runs and starts nothing more: the same call goes on later.
+    Up to ``together`` seeds of a row are trained in one program, which counts as one of the
+    ``workers``. If the parts do not support this, the seeds are trained one after the other. Ctrl-C
+    (or another signal that ends a program) interrupts the runs and starts no more. The same call
+    continues them later.
 
     Raises:
-        MetalossError: If a run failed; the others were trained nevertheless.
+        MetalossError: If a run failed. The other runs were trained.
         KeyboardInterrupt: After Ctrl-C.
     """
     units = programs([job for job in jobs if job.state is not State.finished], together)
-    units.sort(key=lambda unit: -sum(job.cost for job in unit))  # stable: as given
+    units.sort(
+        key=lambda unit: -sum(job.cost for job in unit)
+    )  # a stable sort keeps the given order
     failures: list[str] = []
     with (
         endings_as_ctrl_c(),
@@ -188,7 +191,7 @@ def train_missing(
 
 
 def programs(jobs: Sequence[Job], together: int) -> list[tuple[Job, ...]]:
-    """Return the jobs that are trained in one program: not begun, of one row, seeds in sequence."""
+    """Return the jobs to train in one program: new ones of one row with consecutive seeds."""
     found: list[tuple[Job, ...]] = []
     for job in jobs:
         unit = found[-1] if found else ()
@@ -206,7 +209,7 @@ def programs(jobs: Sequence[Job], together: int) -> list[tuple[Job, ...]]:
 
 
 def _train_unit(unit: tuple[Job, ...], train: Train, watch: Watch) -> list[str]:
-    """Return, for each job, why there is no finished run, or nothing."""
+    """Return for each job the reason why it has no finished run, or None."""
     for job in unit:
         watch.started(job)
     if len(unit) > 1:
@@ -222,7 +225,7 @@ def _train_unit(unit: tuple[Job, ...], train: Train, watch: Watch) -> list[str]:
 
 
 def _train_one(job: Job, train: Train) -> str:
-    # What an earlier call began, and left when it was killed, is still writing its checkpoint.
+    # An earlier call may have been killed: its run is still writing a checkpoint.
     began = time.monotonic()
     while is_busy(job.folder):
         if time.monotonic() - began > _PATIENCE_SECONDS:
@@ -241,7 +244,7 @@ def _train_one(job: Job, train: Train) -> str:
 
 
 def _ending(job: Job, trained: Path | None = None) -> str:
-    """Return why a run has no summary, or nothing. ``trained``: the folder of many together."""
+    """Return why a run has no summary, or None. ``trained``: the folder of a group of runs."""
     notes: list[str] = []
     if read_summary(job.folder, notes) is not None:
         return ""
@@ -258,7 +261,7 @@ def _as_they_end(
 ) -> Iterator[tuple[tuple[Job, ...], list[str]]]:
     waiting = set(futures)
     while waiting:
-        # A short wait keeps the progress display alive and lets Ctrl-C through.
+        # A short wait, so that the progress display is updated and Ctrl-C is noticed.
         done, waiting = wait(waiting, timeout=0.3, return_when=FIRST_COMPLETED)
         look()
         for future in sorted(done, key=lambda future: futures[future][0].folder):

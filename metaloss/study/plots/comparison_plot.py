@@ -1,4 +1,4 @@
-"""The picture of a comparison: the metric over training with bands, beside the learned loss."""
+"""The picture of a comparison: learning curves with bands, beside the learned loss."""
 
 from __future__ import annotations
 
@@ -18,23 +18,23 @@ from metaloss.study.plots.style import FAINT, INK, Label, Style, thin, write
 from metaloss.study.tables.table import Group, Table
 from metaloss.study.tables.table_text import decimals
 
-# Inches under and over the axes.
+# Inches below and above the axes.
 _BELOW, _ABOVE = 0.62, 0.64
 
 
 def plot_comparison(groups: Sequence[Group], table: Table, path: Path, *, title: str = "") -> Path:
     """Draw the learning curves of all rows, and the learned loss of the first that has one.
 
-    Left: the metric's mean ± sample standard deviation over seeds against training steps, each
-    line labelled with its final mean; dashed from where the row's last run ended early. Right:
-    ℓ(0, p) and ℓ(1, p) over training, from the first seed of the first row whose loss moves while
-    it trains.
+    Left: the mean ± sample standard deviation of the metric over seeds, against training steps.
+    Each line is labelled with its final mean, and dashed after the step at which the row's last run
+    ended early. Right: ℓ(0, p) and ℓ(1, p) over training, from the first seed of the first row
+    whose loss moves during training.
 
     Args:
         groups: The rows.
         table: Their table: metric, goal and reference.
         path: The PNG to write.
-        title: Shown above; empty: the metric's name.
+        title: The title; empty: the name of the metric.
 
     Returns:
         ``path``.
@@ -53,7 +53,7 @@ def plot_comparison(groups: Sequence[Group], table: Table, path: Path, *, title:
         for name, found in bands.items()
     ]
     size = 8 if len(labels) <= 8 else 6.5
-    # As high as the labels need, one above the other: of twenty rows none may leave the picture.
+    # High enough for all labels one above the other, also of twenty rows.
     height = max(4.0, _BELOW + _ABOVE + float(style.label_heights(labels, size).sum()) / 72)
     low, tall = _BELOW / height, 1 - (_BELOW + _ABOVE) / height
     bold: Style = {"fontsize": 10, "fontweight": "bold"}
@@ -76,15 +76,15 @@ def plot_comparison(groups: Sequence[Group], table: Table, path: Path, *, title:
 
 @dataclass(frozen=True, kw_only=True)
 class Band:
-    """A metric of one row over training steps.
+    """The metric of one row over training steps.
 
     Attributes:
         steps: (N,) training steps.
-        mean, std: (N,) over seeds; a run that ended sooner counts with its final metric from then
-            on. ``std`` is 0 for one seed.
-        end: The last step that any of the runs took.
-        final: The mean final metric, which is not always the last point: early stopping goes back
-            to the best weights.
+        mean, std: (N,) over seeds. A run that ended early counts with its final metric
+            afterwards. ``std`` is 0 for one seed.
+        end: The last step of any run.
+        final: The mean final metric. It may differ from the last point, because early stopping
+            returns to the best weights.
     """
 
     steps: np.ndarray
@@ -95,7 +95,7 @@ class Band:
 
 
 def band(group: Group, metric: str) -> Band | None:
-    """Return the mean and sample deviation over a row's seeds; None if nothing was logged."""
+    """Return the mean and standard deviation over a row's seeds; None if nothing was logged."""
     found, finals = [], []
     for run in group.runs.values():
         steps, values = run.series(metric, phase="train")
@@ -108,7 +108,7 @@ def band(group: Group, metric: str) -> Band | None:
         found.append(logged)
     if not found:
         return None
-    # Between two points a line; before the first the first; after the last the final metric.
+    # Linear between two points; the first value before them, the final metric after them.
     runs = pd.concat(found, axis=1, ignore_index=True).sort_index()
     runs = runs.interpolate("index", limit_area="inside").bfill().fillna(dict(enumerate(finals)))
     return Band(
@@ -125,7 +125,7 @@ def _draw_bands(
 ) -> None:
     right = max((found.end for found in bands.values()), default=1.0)
     style.scale_y(axes, [found.mean for found in bands.values()])
-    # Bands of many rows, one over the other, would hide the lines.
+    # The bands of many rows would hide the lines.
     faint = 0.16 if len(bands) <= 8 else 0.06
     for name, found in bands.items():
         color, emphasis = colors[name], name == table.best
@@ -136,7 +136,7 @@ def _draw_bands(
         if found.end < right:
             dashed: Style = {"linewidth": 1.1, "linestyle": (0, (2, 2)), "zorder": 2}
             axes.plot([found.end, right], [found.final] * 2, color=color, **dashed)
-        # Where the row ends up: early stopping goes back to weights from before.
+        # The final value: early stopping returns to earlier weights.
         axes.plot(
             [found.end],
             [found.final],
@@ -151,9 +151,9 @@ def _draw_bands(
     words = "mean ± std over seeds" if any(line.n > 1 for line in table.lines) else "one seed"
     axes.set_title(f"{table.metric.replace('/', ' ')} ({words})")
     style.scale_x(axes, 0, right)
-    if not bands:  # nothing was logged, or a journal is lost
+    if not bands:  # nothing was logged, or a journal is missing
         return
-    # The lines decide the height of the picture, not the lower edge of a wide band.
+    # The limits depend on the lines, not on the lower edge of a wide band.
     means = np.concatenate([np.append(found.mean, found.final) for found in bands.values()])
     tops = np.concatenate([found.mean + found.std for found in bands.values()])
     low, high = float(means.min()), float(min(tops.max(), 1.5 * means.max()))
@@ -164,7 +164,7 @@ def _draw_bands(
 
 
 def _colors(groups: Sequence[Group], reference: str) -> dict[str, str]:
-    """Return a colour by row: near black for the reference, strong ones for what learns."""
+    """Return a colour by row: almost black for the reference, strong ones for learned losses."""
     static, learning = (iter(some * len(groups)) for some in (style.STATIC, style.LEARNING))
     return {
         group.name: INK if group.name == reference else next(static if group.static else learning)
@@ -173,7 +173,7 @@ def _colors(groups: Sequence[Group], reference: str) -> dict[str, str]:
 
 
 def _learned(groups: Sequence[Group]) -> tuple[LossOverTime | None, str]:
-    """Return the loss to show and its row: one that moves while it trains, if there is any."""
+    """Return the loss to show and its row: preferably one that moves during training."""
     found = [
         (loss, group.name)
         for group in groups

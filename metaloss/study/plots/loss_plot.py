@@ -1,4 +1,4 @@
-"""The picture of a learned loss over training: ℓ(t, p) and its slope ∂ℓ/∂p, coloured by step."""
+"""The picture of a learned loss over training: ℓ(t, p) and ∂ℓ/∂p, coloured by step."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ _LONGEST_FORMULA = 100
 
 @dataclass(frozen=True, kw_only=True)
 class LossOverTime:
-    """A few moments of a learned loss.
+    """A learned loss at a few steps.
 
     Attributes:
         steps: (S,) steps within the phase.
         grid: (G,) predictions.
-        curves: Target label → (S, G) values, without what moves no gradient: see `reduced`.
-        phase: ``"train"``, or ``"offline"`` where the loss moves only then.
-        softmax: Whether a common slope was taken out.
+        curves: Target label → (S, G) values, without parts that have no effect; see `reduced`.
+        phase: ``"train"``, or ``"offline"`` if the loss moves only in that phase.
+        softmax: Whether a common slope was subtracted.
     """
 
     steps: np.ndarray
@@ -40,30 +40,30 @@ class LossOverTime:
 
     @property
     def remark(self) -> str:
-        """What must be known to read the curves."""
+        """An explanation of the curves."""
         shared = " and the slope that both share" if self.softmax else ""
         return f"without constants{shared}: they move no gradient"
 
     @property
     def in_training(self) -> bool:
-        """Whether these are moments of training."""
+        """Whether these are steps of training."""
         return self.phase == "train"
 
     @property
     def moves(self) -> bool:
-        """Whether the loss changes over these moments."""
+        """Whether the loss changes between these steps."""
         return any(not np.allclose(c, c[:1], rtol=1e-6, atol=1e-9) for c in self.curves.values())
 
 
 def loss_over_time(run: RunFolder, *, most: int = MOST_CURVES) -> LossOverTime | None:
-    """Return a run's loss at ``most`` moments of training; of the offline phase if frozen then."""
+    """Return a run's loss at up to ``most`` steps of training, or offline if it moves only then."""
     moments = (_moments(run, phase, most) for phase in ("train", "offline"))
     found = [one for one in moments if one is not None]
     return next((one for one in found if one.moves), found[0] if found else None)
 
 
 def loss_figure(run: RunFolder, title: str) -> Figure | None:
-    """Return the picture of a run's loss and its slope; None if there are no curves of it."""
+    """Return the picture of a run's loss and its slope; None without curves."""
     loss = loss_over_time(run)
     if loss is None:
         return None
@@ -87,13 +87,13 @@ def draw_losses(
     gap: float,
     slopes: bool = False,
 ) -> None:
-    """Draw one panel for each target; with ``slopes`` ∂ℓ/∂p in place of ℓ.
+    """Draw one panel for each target; with ``slopes``, ∂ℓ/∂p instead of ℓ.
 
     Args:
         figure: The figure.
-        place: Left, bottom, width and height of all panels, in shares of the figure.
+        place: Left, bottom, width and height of all panels, as fractions of the figure.
         loss: The curves.
-        gap: Between two panels.
+        gap: The gap between two panels.
         slopes: Whether to draw slopes.
     """
     left, bottom, width, height = place
@@ -119,14 +119,14 @@ def draw_losses(
             panel.set_xticks([0, 0.5, 1], ["0", "0.5", "1"])
         panel.tick_params(labelleft=index == 0)
         drawn[panel] = values
-    # Slopes grow without bound towards p = 0 and p = 1: their size is that of the bulk.
+    # Slopes may be unbounded at p = 0 and p = 1, so take the size of most of them.
     low, high = _limits(list(drawn.values()), usual=0.92 if slopes else 1.0)
     for panel in drawn:
         panel.set_ylim(low, high)
 
 
 def color_key(panel: Axes, loss: LossOverTime) -> None:
-    """Draw into a tall, narrow ``panel`` which colour is which step."""
+    """Draw the colour of each step into a tall, narrow ``panel``."""
     if len(loss.steps) < 2:
         panel.set_axis_off()
         return
@@ -143,13 +143,13 @@ def _norm(loss: LossOverTime) -> Normalize:
 
 
 def _limits(shown: list[np.ndarray], *, usual: float) -> tuple[float, float]:
-    """Return the y-axis of all panels, cut where a few values would press the rest into a line.
+    """Return the limits of the y-axis of all panels; a few extreme values are cut off.
 
-    The last moment is in view, and others up to 2.5 times the usual size.
+    The last curve is visible as a whole, the others up to 2.5 times the usual size.
 
     Args:
         shown: (S, G) values of each.
-        usual: Quantile over a curve's |values| that counts as its size.
+        usual: The quantile of a curve's |values| that is its size.
     """
     sizes = np.max([np.quantile(np.abs(values), usual, axis=1) for values in shown], axis=0)
     cap = max(2.5 * float(np.median(sizes)), 1.05 * float(sizes[-1]))
@@ -177,7 +177,7 @@ def _moments(run: RunFolder, phase: str, most: int) -> LossOverTime | None:
 
 
 def pick(count: int, most: int) -> list[int]:
-    """Return at most ``most`` indices below ``count``, evenly spread, both ends among them.
+    """Return at most ``most`` indices below ``count``, evenly spaced, with both ends.
 
     Example:
         >>> pick(41, 5)
@@ -187,12 +187,12 @@ def pick(count: int, most: int) -> list[int]:
 
 
 def reduced(row: CurvesRow, *, softmax: bool) -> dict[str, np.ndarray]:
-    """Return ℓ(t, ·) by label, (G,), without the parts that move no gradient.
+    """Return ℓ(t, ·) by label, (G,), without the parts that have no effect on gradients.
 
-    A constant never does: each curve is shifted to 0 at the right answer. With the softmax link
-    neither does a slope that all targets share: probabilities sum to 1, so that
-    Σ_c a p_c = a for every p. Of all losses that train alike the one with ℓ(0, 0) = ℓ(0, 1) is
-    shown: cross-entropy is then ℓ(0, p) = 0 and ℓ(1, p) = −log p.
+    A constant has no effect: each curve is shifted to 0 at the right answer. With the softmax link,
+    a slope that is common to all targets has no effect either, because probabilities sum to 1 and
+    Σ_c a p_c = a for every p. It is chosen such that ℓ(0, 0) = ℓ(0, 1). Cross-entropy is then
+    ℓ(0, p) = 0 and ℓ(1, p) = −log p.
     """
     grid, tilt = row.grid, 0.0
     if softmax and "t=0" in row.curves:
@@ -204,7 +204,7 @@ def reduced(row: CurvesRow, *, softmax: bool) -> dict[str, np.ndarray]:
         target = label.removeprefix("t=")
         try:
             right = np.abs(grid - float(target)).argmin()
-        except ValueError:  # a label that is no number
+        except ValueError:  # a label that is not a number
             right = curve.argmin()
         found[label] = curve - curve[right]
     return found
@@ -217,10 +217,10 @@ def _alike(row: CurvesRow, other: CurvesRow) -> bool:
 
 
 def _formula(folder: Path) -> str | None:
-    """Return the loss that a run ended with as mathematics, None if it is none or too long."""
+    """Return the final loss of a run as a formula; None without one, or if it is too long."""
     try:
         latex = load_loss(folder).latex()
     except MetalossError:
-        # Not finished yet, or of a plugin that is not here.
+        # Not finished, or from a plugin that is not installed.
         return None
     return None if latex is None or len(latex) > _LONGEST_FORMULA else rf"$\ell(t, p) = {latex}$"

@@ -1,4 +1,4 @@
-"""The picture of a whole study: blocks × rows, coloured by how far a row is from the reference."""
+"""The picture of a whole study: blocks × rows, coloured by the ratio to the reference."""
 
 from __future__ import annotations
 
@@ -30,16 +30,16 @@ from metaloss.study.plots.style import (
 from metaloss.study.tables.statistics import SIGNIFICANT
 from metaloss.study.tables.table import Line, Table, refer
 
-# The palette's blue and vermilion, which colour-blind eyes tell apart, as light as dark text needs:
-# its contrast is at least 4.5 (WCAG 2, level AA).
+# The palette's blue and vermilion, which colour-blind readers can distinguish, light enough for a
+# contrast of dark text of at least 4.5 (WCAG 2, level AA).
 _MAP = LinearSegmentedColormap.from_list("ratio", ["#3f97cc", "#ffffff", "#e2792c"])
-# Ratios beyond this factor share its colour: one failed row must not bleach all others.
+# Larger ratios have the colour of this factor, so that one failed row does not pale all others.
 _WIDEST, _NARROWEST = 4.0, 1.25
-# Inches: a cell's width and height, the room above the first panel, below the last and between.
+# Inches: the width and height of a cell; the space above, below and between the panels.
 _CELL, _LINE, _TOP, _BOTTOM, _BETWEEN = 0.52, 0.235, 0.45, 0.82, 0.25
-# Letters of a name, of a row or a block; of one line of a row's name.
+# The most letters of a name, and of one line of a row's name.
 _LONGEST, _WRAP = 44, 24
-# Columns beside the reference in a panel, such that numbers can be read at the width of a page.
+# Columns beside the reference in a panel: few enough to be readable at the width of a page.
 _MOST = 12
 
 
@@ -60,9 +60,9 @@ def plot_overview(
     Args:
         tables: One for each block, by name.
         path: The PNG to write.
-        reference: The row whose column comes first.
-        aside: Rows that come last, apart from the others, and are never the best.
-        title: Shown above.
+        reference: The row in the first column.
+        aside: Rows in separate columns at the end, which are never the best.
+        title: The title.
 
     Returns:
         ``path``.
@@ -79,7 +79,7 @@ def plot_overview(
     widest = _widest([ratio for found in ratios.values() for ratio in found.values()])
     norm = Normalize(-widest, widest, clip=True)
     panels = [_places(panel, aside) for panel in _panels(_columns(tables, reference, aside), aside)]
-    # Inches: text of 8 points is some 0.06 wide a letter.
+    # Inches: a letter of 8 points is about 0.06 wide.
     left = 0.35 + 0.058 * max(map(len, labels.values()))
     most = max(max(places.values()) for places in panels) + 1
     heads = [0.15 + 0.064 * max(map(_longest_line, places)) for places in panels]
@@ -130,7 +130,7 @@ def _columns(tables: Mapping[str, Table], reference: str, aside: Collection[str]
 
 
 def _panels(columns: Sequence[str], aside: Collection[str]) -> list[list[str]]:
-    """Return the columns of each panel: the reference, then as many others as can be read.
+    """Return the columns of each panel: the reference, and as many others as are readable.
 
     Example:
         >>> _panels(["ours", "a", "b"], aside=["b"])
@@ -151,7 +151,7 @@ def _panels(columns: Sequence[str], aside: Collection[str]) -> list[list[str]]:
 
 
 def _places(columns: Sequence[str], aside: Collection[str]) -> dict[str, float]:
-    """Return where each column begins, in cells; gaps set off the reference and what is aside."""
+    """Return the left edges of the columns in cells; gaps beside the reference and rows aside."""
     reference = columns[0]
     places = {reference: 0.0}
     for before, name in pairwise(columns):
@@ -185,9 +185,9 @@ def _refer(table: Table, reference: str) -> Table:
 
 
 def _ratios(table: Table, reference: str) -> dict[str, float]:
-    """Return log(mean / the reference's mean), turned such that positive is worse.
+    """Return log(mean / mean of the reference), with the sign such that positive is worse.
 
-    NaN where there is no such ratio: a mean is missing, or the two have different signs.
+    NaN without such a ratio: if a mean is missing, or the two have different signs.
     """
     means = {line.name: math.nan if line.final is None else line.final.mean for line in table.lines}
     base = means.get(reference, math.nan)
@@ -200,14 +200,14 @@ def _ratios(table: Table, reference: str) -> dict[str, float]:
             return math.nan
         if mean == 0 or base == 0:
             return turn * math.copysign(math.inf, mean - base)
-        # Of two negative numbers the one that is further from zero is the smaller.
+        # Of two negative numbers, the one further from zero is smaller.
         return turn * math.copysign(1.0, base) * math.log(mean / base)
 
     return {name: one(mean) for name, mean in means.items()}
 
 
 def _widest(ratios: Sequence[float]) -> float:
-    """Return the log ratio that has the full colour."""
+    """Return the log ratio of the full colour."""
     widest = max((abs(ratio) for ratio in ratios if math.isfinite(ratio)), default=0.0)
     return float(np.clip(widest, math.log(_NARROWEST), math.log(_WIDEST)))
 
@@ -223,7 +223,7 @@ def _block(
     sign = 1 if table.goal == "min" else -1
     finals = {line.name: line.final.mean for line in table.lines if line.final is not None}
     best = min((sign * mean for name, mean in finals.items() if name not in aside), default=None)
-    # Another panel may have the best of the block.
+    # The best row of the block may be in another panel.
     for line in (line for line in table.lines if line.name in places):
         x, mean = places[line.name], finals.get(line.name)
         bold = mean is not None and sign * mean == best and line.name not in aside

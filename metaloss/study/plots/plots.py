@@ -1,4 +1,4 @@
-"""``metaloss plot``: the pictures of one run, from its journals alone."""
+"""``metaloss plot``: the pictures of one run, from its journals only."""
 
 from __future__ import annotations
 
@@ -45,15 +45,15 @@ def plot_run(folder: Path, out: Path | None = None) -> list[Path]:
     """Draw a run, finished or not.
 
     ``learning.png`` has a panel for each number in the journal (the metric, the task loss, the
-    learned loss, the meta-gradient, ...), with the guard's interventions marked; ``loss.png`` has
-    the loss ℓ(t, p) and its slope ∂ℓ/∂p over training.
+    learned loss, the meta-gradient, ...), with marks where the guard acted. ``loss.png`` has the
+    loss ℓ(t, p) and its slope ∂ℓ/∂p over training.
 
     Args:
         folder: The run's folder.
-        out: Where to; default: the run's folder.
+        out: The folder to write to; default: the run's folder.
 
     Returns:
-        The files, those drawn: a run without loss curves has no ``loss.png``.
+        The written files: a run without loss curves has no ``loss.png``.
 
     Raises:
         MetalossError: If there is no run, or nothing in its journal yet.
@@ -97,7 +97,7 @@ def _panel(axes: Axes, run: RunFolder, names: Sequence[str]) -> None:
     only = phases[0] if len(phases) == 1 else None
     lines: list[tuple[str, np.ndarray, np.ndarray]] = []
     for name in names:
-        # One line for each phase: nothing leads from the end of one to the start of the next.
+        # One line for each phase, because the end of one is not connected to the start of the next.
         for phase in phases:
             steps, values = run.series(name, phase=phase)
             if np.isfinite(values).any():
@@ -151,7 +151,7 @@ def _mark_guard(axes: Axes, run: RunFolder, *, offset: int) -> None:
 
 
 def _remarks(run: RunFolder) -> str:
-    """Return on one line what is out of the ordinary."""
+    """Return one line on what is unusual about a run."""
     words = []
     if run.summary is None:
         words.append("not finished")

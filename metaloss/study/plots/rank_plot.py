@@ -23,24 +23,24 @@ from metaloss.study.plots.style import (
 from metaloss.study.tables.ranks import Ranks, alike
 from metaloss.study.tables.render import show_p
 
-# Inches: the picture's edges, and places in a panel from its top downwards.
+# Inches: the margins of the picture, and positions in a panel from its top.
 _WIDTH, _TOP, _BOTTOM, _GAP = 9.0, 0.35, 0.3, 0.45
 _CD, _AXIS, _BARS, _BAR, _LABEL = 0.45, 0.87, 1.01, 0.095, 0.2
-# Letters of a row's name.
+# The most letters of a row's name.
 _LONGEST = 32
 
 
 def plot_ranks(ranks: Mapping[str, Ranks], path: Path, *, reference: str) -> Path:
     """Draw the mean ranks of each group of blocks, one below the other.
 
-    The best row is at the left end of the axis. A bar joins rows that do not differ significantly
+    The best row is at the left end of the axis. A bar joins rows without a significant difference
     by Nemenyi's test; the interval above the axis is as long as the critical difference.
     (scikit-posthocs has no such interval, and depends on statsmodels and seaborn.)
 
     Args:
-        ranks: By the group's label.
+        ranks: The ranks by label of the group.
         path: The PNG to write.
-        reference: The row that stands out.
+        reference: The highlighted row.
 
     Returns:
         ``path``.
@@ -58,7 +58,7 @@ def plot_ranks(ranks: Mapping[str, Ranks], path: Path, *, reference: str) -> Pat
     longest = max(len(shorten(name, _LONGEST)) for one in ranks.values() for name in one.means)
     with styled():
         figure = new_figure(_WIDTH, height)
-        # In inches, from the left upper corner; beside the axis there is room for every name.
+        # In inches from the left upper corner, with space for every name beside the axis.
         axes = figure.add_axes((0, 0, 1, 1))
         axes.set_axis_off()
         axes.set_xlim(0, _WIDTH)
@@ -74,7 +74,7 @@ def plot_ranks(ranks: Mapping[str, Ranks], path: Path, *, reference: str) -> Pat
 
 
 class _Panel:
-    """The ranks of one group. ``top``: its upper edge; ``side``: the room beside the axis."""
+    """The ranks of one group. ``top``: its upper edge; ``side``: the space beside the axis."""
 
     def __init__(self, axes: Axes, ranks: Ranks, top: float, side: float):
         self._axes, self._ranks, self._top = axes, ranks, top
@@ -109,7 +109,7 @@ class _Panel:
         for rank in range(1, k + 1, math.ceil((k - 1) / 16)):
             axes.plot([self._x(rank)] * 2, [y, y - 0.06], color=FAINT, linewidth=0.9)
             _text(axes, self._x(rank), y - 0.15, str(rank), ha="center", **faint)
-        # An interval that is longer than the axis has no end here.
+        # The end of an interval that is longer than the axis is not visible.
         fits = ranks.critical <= k - 1
         end, y = self._x(1 + ranks.critical if fits else k), self._top + _CD
         axes.plot([self._left, end], [y, y], color=BLUE, linewidth=1.8)
@@ -136,7 +136,7 @@ class _Panel:
 
 
 def _labels(spans: Sequence[tuple[int, int]]) -> float:
-    """Return where a panel's labels begin: below its bars."""
+    """Return the position of a panel's labels, below its bars."""
     return _BARS + _BAR * len(spans) + 0.16
 
 

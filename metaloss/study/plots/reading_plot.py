@@ -1,4 +1,4 @@
-"""The picture of what learned losses ask for: three numbers over training."""
+"""The picture of three numbers that describe learned losses, over training."""
 
 from __future__ import annotations
 
@@ -29,13 +29,13 @@ from metaloss.study.plots.style import (
     styled,
 )
 
-# Rows beyond the palette begin it again, dashed.
+# If there are more rows than colours, the others have dashed lines.
 _PENS: list[dict[str, Any]] = [
     {"color": color, "linestyle": style}
     for style in ("solid", (0, (4, 1.2)), (0, (1.2, 1.2)))
     for color in (BLUE, VERMILION, VIOLET, GREEN, PINK, SKY)
 ]
-# Of classes and of numbers: what is drawn, its title, and what known losses have there.
+# For classification and regression: the number, its title, and the values of known losses.
 _KNOWN = {"cross-entropy": 1.9, "gce": 0.38, "absolute error": 0.19}
 _CLASSES: tuple[tuple[str, str, dict[str, float]], ...] = (
     ("size", "pull at p = 0.5 (first step: 1)", {}),
@@ -54,14 +54,14 @@ _NUMBERS: tuple[tuple[str, str, dict[str, float]], ...] = (
 
 
 def plot_readings(readings: pd.DataFrame, path: Path, *, regression: bool = False) -> Path:
-    """Draw what the losses of some rows ask for: medians over seeds, bands of the middle half.
+    """Draw the three numbers of the losses of several rows: medians and quartiles over seeds.
 
-    A number that is the same everywhere has no panel.
+    A number that is the same for all has no panel.
 
     Args:
-        readings: As `metaloss.study.tables.reading.readings_of` returns them; at least one.
+        readings: The result of `metaloss.study.tables.reading.readings_of`; not empty.
         path: The PNG to write.
-        regression: Whether they are of a regression.
+        regression: Whether the task is a regression.
 
     Returns:
         ``path``.
@@ -70,7 +70,7 @@ def plot_readings(readings: pd.DataFrame, path: Path, *, regression: bool = Fals
     with styled():
         figure = new_figure(9, 3.1)
         panels = [one for one in (_NUMBERS if regression else _CLASSES) if np.ptp(readings[one[0]])]
-        # What known losses have is named on the right.
+        # The values of known losses have their names on the right.
         names = [0.105 if known else 0.0 for *_, known in panels]
         left, wide = 0.05, (0.935 - sum(names)) / len(panels) - 0.042
         for (number, title, known), beside in zip(panels, names, strict=True):
@@ -92,7 +92,7 @@ def _draw(
 ) -> None:
     medians = []
     for row, found in readings.groupby("row", sort=False):
-        # At the steps that all of its runs have.
+        # At the steps that all runs of the row have.
         runs = found.pivot(index="step", columns="run", values=number).dropna()
         low, middle, high = runs.quantile((0.25, 0.5, 0.75), axis=1).to_numpy()
         axes.fill_between(runs.index, low, high, color=pens[row]["color"], alpha=0.16, linewidth=0)

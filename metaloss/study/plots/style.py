@@ -1,4 +1,4 @@
-"""How every picture looks: colours that colour-blind eyes tell apart, labels beside their lines."""
+"""The style of all pictures: colours for colour-blind readers too, labels beside lines."""
 
 from __future__ import annotations
 
@@ -22,17 +22,17 @@ from scipy.optimize import isotonic_regression
 
 from metaloss.core.storage.files import write_atomically
 
-# Keyword arguments of matplotlib's.
+# Keyword arguments for matplotlib.
 Style = dict[str, Any]
 DPI = 160
 MOST_POINTS = 800
 INK, FAINT, GRID = "#222222", "#707070", "#e4e4e4"
-# Okabe & Ito's palette, its light members darkened until text in them can be read on white.
+# Okabe & Ito's palette, with light colours darkened so that text in them is readable on white.
 BLUE, VERMILION, GREEN, PINK = "#0072b2", "#d55e00", "#008a64", "#b8568e"
 GOLD, SLATE, VIOLET, SKY = "#b27c00", "#7d8ca0", "#5d3a9b", "#3a8fc4"
 STATIC, LEARNING = (GREEN, PINK, GOLD, SLATE), (BLUE, VERMILION, VIOLET, SKY)
 SPLITS = {"train": BLUE, "valid": GOLD, "test": VERMILION, "meta": GREEN, "start": VIOLET}
-# Early steps dark, late ones bright; the lightest end of the map would vanish on white.
+# Early steps dark, late ones bright, without the lightest colours, which are invisible on white.
 STEPS = LinearSegmentedColormap.from_list(
     "steps", matplotlib.colormaps["plasma"](np.linspace(0.0, 0.86, 64))
 )
@@ -68,30 +68,30 @@ _SETTINGS = {
 
 
 def styled() -> Any:
-    """Return a context in which figures are drawn and saved; settings outside are untouched."""
+    """Return a context for drawing and saving figures, which leaves other settings unchanged."""
     return matplotlib.rc_context(_SETTINGS)
 
 
 def new_figure(width: float, height: float) -> Figure:
-    """Return a figure of ``width`` × ``height`` inches that knows of no global state."""
+    """Return a figure of ``width`` × ``height`` inches without global state."""
     figure = Figure(figsize=(width, height), dpi=DPI)
     FigureCanvasAgg(figure)
     return figure
 
 
 def save(figure: Figure, path: Path) -> Path:
-    """Write a PNG; the same picture gives the same bytes."""
+    """Write a PNG. Equal pictures have equal bytes."""
     buffer = io.BytesIO()
-    # Without this the file would carry the library's version: the same picture, other bytes.
+    # Leave out the version of matplotlib, which would change the bytes.
     figure.savefig(buffer, format="png", dpi=DPI, metadata={"Software": None})
     write_atomically(path, buffer.getvalue())
     return path
 
 
 def write(figure: Figure, x: float, y: float, text: str, **style: Any) -> None:
-    """Write a text ``x`` and ``y`` inches from the left upper corner; less than 0: from the other.
+    """Write a text ``x`` and ``y`` inches from the left and upper edge; negative: from the other.
 
-    A text whose ``x`` is from the right ends there.
+    With a negative ``x``, the text ends there.
     """
     width, height = figure.get_size_inches()
     style = {"ha": "right" if x < 0 else "left", "va": "center", **style}
@@ -99,13 +99,13 @@ def write(figure: Figure, x: float, y: float, text: str, **style: Any) -> None:
 
 
 def heading(figure: Figure, title: str, below: str, color: str) -> None:
-    """Write a title, and a line below it, into the left upper corner."""
+    """Write a title and a line below it in the left upper corner."""
     write(figure, 0.18, 0.27, title, fontsize=11, fontweight="bold")
     write(figure, 0.18, 0.51, below, fontsize=8.5, color=color)
 
 
 def scale_y(axes: Axes, values: Sequence[np.ndarray]) -> None:
-    """Take a log scale where positive values span a factor of six or more."""
+    """Use a log scale if positive values span a factor of six or more."""
     finite = np.concatenate([v[np.isfinite(v)] for v in values]) if values else np.empty(0)
     if finite.size and finite.min() > 0 and finite.max() / finite.min() >= 6:
         axes.set_yscale("log")
@@ -118,7 +118,7 @@ def scale_y(axes: Axes, values: Sequence[np.ndarray]) -> None:
 
 
 def scale_x(axes: Axes, left: float, right: float, label: str = "training step") -> None:
-    """Let the x-axis show steps, as whole numbers with thin thousands separators."""
+    """Show steps on the x-axis as whole numbers with thin thousands separators."""
     axes.set_xlabel(label)
     axes.set_xlim(left, max(right, left + 1))
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: whole(value)))
@@ -126,11 +126,11 @@ def scale_x(axes: Axes, left: float, right: float, label: str = "training step")
 
 
 def thin(steps: np.ndarray, values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return at most ``MOST_POINTS`` points: means over neighbours, the ends kept.
+    """Return at most ``MOST_POINTS`` points: means over neighbours, with both ends.
 
     Args:
-        steps: (N,) growing.
-        values: (N,); NaN where there is no number.
+        steps: (N,) in ascending order.
+        values: (N,); NaN for a missing number.
 
     Example:
         >>> steps, values = thin(np.arange(10_000.0), np.ones(10_000))
@@ -156,7 +156,7 @@ def whole(value: float) -> str:
 
 
 def shorten(text: str, most: int) -> str:
-    """Return a text of at most so many letters, cut between words.
+    """Return a text of at most ``most`` letters, cut between words.
 
     Example:
         >>> shorten("a long name of a row", 12)
@@ -166,7 +166,7 @@ def shorten(text: str, most: int) -> str:
 
 
 def short(value: float) -> str:
-    """Return a number for a label: three significant digits, two below 0.01.
+    """Return a number as a label: three significant digits, or two below 0.01.
 
     Example:
         >>> [short(value) for value in (0.51234, 0.003333, 3.333e-5, 12.3456, 2957.2, 0)]
@@ -181,7 +181,7 @@ def short(value: float) -> str:
 
 @dataclass(frozen=True, kw_only=True)
 class Label:
-    """A text beside a line's end at data height ``y``."""
+    """A text beside the end of a line, at data height ``y``."""
 
     text: str
     y: float
@@ -190,9 +190,9 @@ class Label:
 
 
 def end_labels(axes: Axes, x: float, labels: Sequence[Label], *, size: float = 8) -> None:
-    """Write labels right of data position ``x``: near their heights, never over each other.
+    """Write labels right of data position ``x``, near their heights and without overlaps.
 
-    Call it when the axes' limits and place are final.
+    Call it when the limits and the position of the axes are final.
     """
     labels = [label for label in labels if np.isfinite(label.y)]
     if not labels:
@@ -227,14 +227,14 @@ def end_labels(axes: Axes, x: float, labels: Sequence[Label], *, size: float = 8
 
 
 def label_heights(labels: Sequence[Label], size: float) -> np.ndarray:
-    """Return how much room labels of a font size take, in points (N,)."""
+    """Return the heights of labels of a font size, in points (N,)."""
     return np.array([(label.text.count("\n") + 1) * size * 1.22 + 2.5 for label in labels])
 
 
 def spread(wanted: np.ndarray, sizes: np.ndarray, *, top: float) -> np.ndarray:
-    """Return centres near ``wanted`` (N,) such that intervals of ``sizes`` (N,) do not overlap.
+    """Return centres near ``wanted`` (N,) for intervals of ``sizes`` (N,) that do not overlap.
 
-    Least squares under the constraint, within [0, top] as far as there is room.
+    Least squares under this constraint; within [0, top] if there is enough space.
 
     Example:
         >>> spread(np.array([5.0, 5.0, 20.0]), np.full(3, 4.0), top=30.0)
@@ -242,7 +242,7 @@ def spread(wanted: np.ndarray, sizes: np.ndarray, *, top: float) -> np.ndarray:
     """
     order = np.argsort(wanted, kind="stable")
     sizes = sizes[order]
-    # Lower edges less what lies below them: where none overlap, these grow.
+    # Lower edges minus the total size below them; these ascend if no intervals overlap.
     below = np.cumsum(sizes) - sizes
     low = isotonic_regression(wanted[order] - sizes / 2 - below).x
     placed = np.empty(len(wanted))

@@ -52,13 +52,13 @@ class Options:
 
 
 def split_launcher(words: Sequence[str]) -> tuple[ExecutorOptions | None, tuple[str, ...]]:
-    """Take out the words about Hydra's launcher, which a study's runs know nothing of.
+    """Separate the words for Hydra's launcher, which are not for the runs of a study.
 
     Returns:
-        The executor that they ask for, or None without such words; the other words.
+        The executor that these words choose, or None; and the other words.
 
     Raises:
-        MetalossError: If they ask for anything but an executor.
+        MetalossError: If a word for Hydra chooses something other than an executor.
     """
     of_hydra = [word for word in words if word.lstrip("+~").startswith(("hydra.", "hydra/"))]
     if not of_hydra:
@@ -76,7 +76,7 @@ def split_launcher(words: Sequence[str]) -> tuple[ExecutorOptions | None, tuple[
             known = " or ".join(f"{_CHOICE}={known}" for known in executor.names())
             raise MetalossError(
                 f"{override.input_line!r}: a comparison trains in processes of this machine, or "
-                f"with {known}; of hydra's other settings it has none"
+                f"with {known}; it has no other settings of Hydra"
             )
     if not name:
         raise MetalossError(f"{of_hydra[0]!r} is for an executor: add {_CHOICE}=ray")
@@ -85,7 +85,7 @@ def split_launcher(words: Sequence[str]) -> tuple[ExecutorOptions | None, tuple[
 
 
 def options_of(asked: type[ExecutorOptions], values: Mapping[str, Any]) -> ExecutorOptions:
-    """Return an executor's options with the values that words gave.
+    """Return an executor's options with the values from the words.
 
     Raises:
         MetalossError: If there is no such option, or a value does not fit.

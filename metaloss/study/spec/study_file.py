@@ -1,4 +1,4 @@
-"""A study as text: its YAML file, read and written; the rows and seeds of the command line."""
+"""Reads and writes a study's YAML file; reads the rows and seeds of the command line."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class _Tuning:
 
 @dataclass(frozen=True)
 class _File:
-    """What a study's file holds, and what is said to be expected where it holds something else."""
+    """The keys of a study's file. A note on a type is the text of the error for a wrong value."""
 
     aside: Names = ()
     blocks: Annotated[Mapping[str, _Block], "names with lists of words"] = field(
@@ -68,7 +68,7 @@ def shipped_studies() -> list[str]:
 def load_study(name_or_path: str | Path) -> Study:
     """Return a shipped study by name, or one from a YAML file.
 
-    The file holds ``rows`` and, if wanted, ``blocks``, ``seeds``, ``common`` (a list of
+    The file has ``rows`` and optionally ``blocks``, ``seeds``, ``common`` (a list of
     ``KEY=VALUE`` words), ``reference``, ``together``, ``description``, ``tuning`` (with
     ``seeds``), ``groups`` (lists of blocks by label) and ``aside`` (a list of rows). A row is a
     list of words, or a mapping with ``words`` and ``tune`` (lists of words) or ``tuned_as`` (a
@@ -76,7 +76,7 @@ def load_study(name_or_path: str | Path) -> Study:
     rows).
 
     Raises:
-        MetalossError: If there is no such study, or the file does not hold one.
+        MetalossError: If there is no such study, or the file is not a study.
 
     Example:
         >>> load_study("demo").seeds
@@ -92,7 +92,7 @@ def load_study(name_or_path: str | Path) -> Study:
             )
     try:
         loaded = OmegaConf.load(path)
-        # Unresolved: words go to the command line's grammar as they are.
+        # Not resolved, because the command line's grammar reads the words.
         values = OmegaConf.to_container(loaded) if isinstance(loaded, DictConfig) else None
     except OSError as error:
         raise MetalossError(f"cannot read the study {path}: {error.strerror}") from error
@@ -126,9 +126,9 @@ def load_study(name_or_path: str | Path) -> Study:
 
 
 def _typed(hint: Any, value: Any, key: str = "") -> Any:
-    """Return plain data as what a type hint says; ``key`` is its dotted name.
+    """Convert plain data to the type of a hint; ``key`` is its dotted name.
 
-    OmegaConf's typed merge would take mappings for texts, and not name the key of a list in a list.
+    OmegaConf's typed merge accepts a mapping as a text, and its errors do not name keys in lists.
     """
     hint, expected = typing.get_args(hint) if hasattr(hint, "__metadata__") else (hint, "text")
     kind, args = typing.get_origin(hint) or hint, typing.get_args(hint)
@@ -141,7 +141,7 @@ def _typed(hint: Any, value: Any, key: str = "") -> Any:
             for name in value:
                 if name not in hints:
                     raise unknown_name(f"key of {key}" if key else "key", name, hints)
-            # A key without a value is left out.
+            # A key without a value counts as missing.
             given = {name: item for name, item in value.items() if item is not None}
             return hint(**{n: _typed(hints[n], item, within + n) for n, item in given.items()})
     elif kind is Mapping and isinstance(value, dict):

@@ -1,4 +1,4 @@
-"""What a study's runs say: tables, statistics, ranks, and their texts.
+"""The tables of a study: its numbers, statistics and ranks, and their texts.
 
 May import ``launch`` and ``spec``.
 """

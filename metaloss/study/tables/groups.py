@@ -1,4 +1,4 @@
-"""Given run folders as rows: runs whose configs differ in the seed alone are one row."""
+"""Groups run folders into rows: runs whose configs differ only in the seed are one row."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from metaloss.study.tables.table import Group
 
 
 def groups_of_jobs(jobs: Sequence[Job]) -> tuple[list[Group], list[str]]:
-    """Return a study's finished runs by row, and notes on what could not be read of them."""
+    """Return a study's finished runs by row, and notes on files that could not be read."""
     runs = {(job.row, job.seed): read_run(job.folder) for job in jobs}
     configs = {job.row: job.config for job in jobs}
     rows: dict[str, dict[int, RunFolder]] = {}
@@ -26,13 +26,13 @@ def groups_of_jobs(jobs: Sequence[Job]) -> tuple[list[Group], list[str]]:
 
 
 def groups_of_folders(folders: Sequence[Path]) -> tuple[list[Group], list[str]]:
-    """Return given runs, grouped by config without the seed, and notes on what was left out.
+    """Return runs grouped by config without the seed, and notes on runs that were left out.
 
-    Rows come in the order of their first folders and are named by what tells them apart, such as
-    ``schedule=online, inner.lr=0.1``.
+    Rows are in the order of their first folders. Their names are the values in which they differ,
+    such as ``schedule=online, inner.lr=0.1``.
 
     Raises:
-        MetalossError: If a folder holds no run, a config cannot be read, or two runs have the same
+        MetalossError: If a folder has no run, a config cannot be read, or two runs have the same
             config and seed.
     """
     runs = [read_run(folder) for folder in folders]
@@ -63,7 +63,7 @@ def groups_of_folders(folders: Sequence[Path]) -> tuple[list[Group], list[str]]:
 
 
 def distinguishing_names(configs: Sequence[dict[str, Any]]) -> list[str]:
-    """Return a short name for each flat configuration: the values that tell it from the others.
+    """Return a short name for each flat configuration: the values in which it differs.
 
     Example:
         >>> same = {"loss.name": "mlp", "steps": 100}
@@ -74,11 +74,13 @@ def distinguishing_names(configs: Sequence[dict[str, Any]]) -> list[str]:
         parts = {part: configs[0].get(f"{part}.name") for part in ("schedule", "loss")}
         return [", ".join(f"{part}={name}" for part, name in parts.items() if name) or "runs"]
     keys = list(dict.fromkeys(key for config in configs for key in config))
-    keys.sort(key=lambda key: not key.endswith(".name"))  # stable: choices first, then options
+    keys.sort(
+        key=lambda key: not key.endswith(".name")
+    )  # a stable sort: choices first, then options
 
     def told(config: dict[str, Any], key: str) -> bool:
-        # An option is compared among those that chose the same part: another part's options follow
-        # from the choice.
+        # An option is compared only between configs that chose the same part, because another part
+        # has other options anyway.
         part = key if key.endswith(".name") else key.partition(".")[0] + ".name"
         rivals = [c for c in configs if key == part or c.get(part) == config.get(part)]
         return key in config and any(other.get(key) != config[key] for other in rivals)

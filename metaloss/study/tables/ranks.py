@@ -16,14 +16,15 @@ from metaloss.study.tables.table import Table
 
 @dataclass(frozen=True, kw_only=True)
 class Ranks:
-    """How k rows rank over N blocks. Rank 1 is the best.
+    """The mean ranks of k rows over N blocks. Rank 1 is the best.
 
     Attributes:
         means: Mean rank by row, the best first.
-        blocks: The N blocks that they are over.
-        critical: Rows whose mean ranks are closer do not differ significantly (Nemenyi).
-        statistic, p: Friedman's χ² and its p; None for fewer than three rows, or if no block tells
-            any rows apart.
+        blocks: The N blocks.
+        critical: The critical difference: between rows whose mean ranks are closer there is no
+            significant difference (Nemenyi).
+        statistic, p: Friedman's χ² and its p; None for fewer than three rows, or if all rows are
+            equal in every block.
         alpha: The level of ``critical``.
     """
 
@@ -40,18 +41,18 @@ def average_ranks(
 ) -> Ranks | None:
     """Return the mean ranks of rows over blocks.
 
-    Rows are ranked by their mean in each block, those with fewer runs without a finite value before
-    others; ties share their mean rank. Ranks are comparable only where the same rows compete: what
-    counts is the largest number of blocks that have exactly the same rows (of equally many, those
-    with more rows, then those named first).
+    In each block rows are ranked by their mean. A row with more runs without a finite value ranks
+    below one with fewer. Ties get their mean rank. Ranks are comparable only between blocks with
+    the same rows, so only the largest set of blocks with exactly the same rows is used. Of sets of
+    equal size the one with more rows is used, then the one that is named first.
 
     Args:
         tables: One for each block, by name.
-        aside: Rows that do not compete.
+        aside: Rows that are not ranked.
         alpha: The level of the critical difference.
 
     Returns:
-        The ranks; None without two rows that share two blocks.
+        The ranks; None if no two blocks have the same two rows.
 
     Reference:
         Demšar, "Statistical comparisons of classifiers over multiple data sets", JMLR 7, 2006,
@@ -67,7 +68,7 @@ def average_ranks(
     rows, blocks = max(shared.items(), key=lambda item: (len(item[1]), len(item[0])))
     if len(blocks) < 2:
         return None
-    # In the order of the first table: sets have none.
+    # Sets have no order, so use that of the first table.
     names = [line.name for line in tables[blocks[0]].lines if line.name in rows]
     ranks = np.array([_ranks(tables[block], names) for block in blocks])  # (N, k)
     statistic, p = _friedman(ranks)
@@ -83,14 +84,14 @@ def average_ranks(
 
 
 def critical_difference(k: int, n: int, *, alpha: float = SIGNIFICANT) -> float:
-    """Return the difference of mean ranks from which Nemenyi's test tells two of k rows apart.
+    """Return the difference of mean ranks that is significant by Nemenyi's test.
 
     CD = q_{α,k} √(k(k + 1) / (6N)); q is the 1 − α quantile of the studentized range with infinite
     degrees of freedom, divided by √2.
 
     Args:
-        k: Rows, ≥ 2.
-        n: Blocks, ≥ 1.
+        k: The number of rows, ≥ 2.
+        n: The number of blocks, ≥ 1.
         alpha: The level, in (0, 1).
 
     Raises:
@@ -112,7 +113,7 @@ def critical_difference(k: int, n: int, *, alpha: float = SIGNIFICANT) -> float:
 def alike(ranks: Sequence[float], critical: float) -> list[tuple[int, int]]:
     """Return the widest spans of sorted ranks within the critical difference: (first, last).
 
-    Spans of a single rank, or inside another one, are left out.
+    Spans of a single rank, and spans inside another one, are left out.
 
     Example:
         >>> alike([1.0, 2.0, 2.5, 5.0], 1.5)
@@ -135,7 +136,7 @@ def _ranks(table: Table, names: Sequence[str]) -> np.ndarray:
     lost = np.array([lines[name].lost for name in names])
     tolerance = TIE * np.abs(means[np.isfinite(means)]).max(initial=0.0)
     order = np.lexsort((means, lost))
-    # Neighbours within float noise are a tie; so are two infinities, whose difference is NaN.
+    # Values that differ only by rounding are a tie, and two infinities (whose difference is NaN).
     with np.errstate(invalid="ignore"):
         gaps = (np.diff(means[order]) > tolerance) | (np.diff(lost[order]) > 0)
     level = np.empty(len(names), dtype=int)

@@ -1,17 +1,17 @@
-"""What a loss asks of the model, in three numbers: read off its curves, step by step.
+"""Describes a loss by three numbers, which are computed from its curves at every step.
 
-The pull is the force on the labelled class's raw output where the rest of the probability is on
-one other class, ``p (1 − p) (ℓ'(0, 1 − p) − ℓ'(1, p))``: all that training follows. In regression
-it is the slope against the error. The numbers are
+The pull is the negative derivative of the loss in the raw output of the labelled class, if the rest
+of the probability is on one other class: ``p (1 − p) (ℓ'(0, 1 − p) − ℓ'(1, p))``. Training depends
+on nothing else. In regression the pull is the derivative of the loss in the error. The numbers are
 
-- ``size``: the pull at p = 0.5 (an error of 0.5), relative to the first step: what a learning rate
-  could do as well.
-- ``contradicted``: the pull at p = 0.05 relative to the one at p = 0.5: how much a label counts
-  that the model is sure is wrong. Cross-entropy 1.9, generalised cross-entropy (q = 0.7) 0.38,
-  absolute error 0.19. In regression an error of 2.5 relative to one of 0.5: squared error 5,
-  absolute error 1.
-- ``rests_at``: the least p ≥ 0.5 with no pull upwards: 1 for cross-entropy, 1 − ε/2 with labels
-  smoothed by ε. In regression the error up to which nothing pulls back: 0.
+- ``size``: the pull at p = 0.5 (in regression at an error of 0.5), relative to the first step. A
+  change of the learning rate has the same effect.
+- ``contradicted``: the pull at p = 0.05 relative to the one at p = 0.5. It says how much a label
+  counts if the model is sure that it is wrong: 1.9 for cross-entropy, 0.38 for generalised
+  cross-entropy (q = 0.7), 0.19 for absolute error. In regression it is the pull at an error of 2.5
+  relative to one of 0.5: 5 for squared error, 1 for absolute error.
+- ``rests_at``: the smallest p ≥ 0.5 at which there is no pull upwards: 1 for cross-entropy, 1 − ε/2
+  with labels smoothed by ε. In regression the largest error without a pull: 0.
 """
 
 from __future__ import annotations
@@ -25,18 +25,18 @@ from metaloss.core.storage.run_folder import CurvesRow, RunFolder
 from metaloss.study.tables.table import Group
 
 NUMBERS = ("size", "contradicted", "rests_at")
-# Where a label is contradicted, and where nothing is known: probabilities of the labelled class, or
-# errors in standard deviations of the target.
+# Where the model contradicts the label, and where it is undecided: probabilities of the labelled
+# class, or errors in standard deviations of the target.
 CONTRADICTED, UNDECIDED = 0.05, 0.5
 FAR, NEAR = 2.5, 0.5
-# Below this share of its size a force is nothing, or what differences on a grid leave over.
+# A pull below this share of its size counts as zero: it may be an error of differences on a grid.
 _NOTHING = 1e-3
 
 
 def read_loss(run: RunFolder) -> pd.DataFrame:
-    """Return what a run's loss asks for, by training step; no line where its curves say nothing.
+    """Return the three numbers of a run's loss by training step, where its curves have them.
 
-    Only losses on probabilities that sum to 1 (softmax) and on numbers (identity) are read.
+    Only losses with the softmax or the identity link have such numbers.
     """
     rows = [row for row in run.curves if row.phase == "train"]
     start = run.phase_start("train")
@@ -51,9 +51,9 @@ def read_loss(run: RunFolder) -> pd.DataFrame:
 
 
 def readings_of(groups: Sequence[Group]) -> pd.DataFrame:
-    """Return what the losses ask for that move while they train, by row, run (its place) and step.
+    """Return the numbers of the losses that move in training, by row, index of the run and step.
 
-    It is empty where no loss does.
+    The result is empty if no loss moves.
     """
     found = []
     for group in groups:
@@ -72,7 +72,7 @@ def to_csv(readings: pd.DataFrame) -> str:
 def pull(
     grid: np.ndarray, curves: Mapping[str, np.ndarray], link: str
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Return where the pull is known, and the pull there.
+    """Return the points at which the pull is known, and the pull there.
 
     Args:
         grid: (G,) equally spaced predictions, symmetric about 0.5 (softmax) or 0 (identity).
@@ -82,7 +82,7 @@ def pull(
     slopes = {label: np.gradient(values, grid, edge_order=2) for label, values in curves.items()}
     if link == "identity":
         half = grid.size // 2
-        # The loss need not be symmetric: what counts is the mean over both signs of an error.
+        # A loss may be asymmetric: take the mean over both signs of an error.
         return grid[half:], (slopes["t=0"][half:] - slopes["t=0"][half::-1]) / 2
     return grid, grid * (1 - grid) * (slopes["t=0"][::-1] - slopes["t=1"])
 
@@ -105,7 +105,7 @@ def _numbers(row: CurvesRow, link: str) -> tuple[float, float, float] | None:
 
 
 def _resting(places: np.ndarray, force: np.ndarray) -> float:
-    """Return the least p ≥ 0.5 where the force changes its sign, between two points; else 1."""
+    """Return the smallest p ≥ 0.5 where the pull changes its sign (interpolated); else 1."""
     gone = (places >= UNDECIDED) & (force < -_NOTHING)
     if not gone.any():
         return 1.0

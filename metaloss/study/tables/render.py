@@ -10,19 +10,19 @@ from rich.table import Table as RichTable
 
 
 def frame_of(columns: Sequence[str], rows: Iterable[Mapping[str, object]]) -> pd.DataFrame:
-    """Return rows as a frame with these columns; what a row does not have is empty."""
-    # As objects: whole numbers stay whole where others are missing.
+    """Return rows as a frame with these columns; missing values are empty."""
+    # As objects, so that whole numbers stay whole if values are missing.
     cells = [[row.get(name) for name in columns] for row in rows]
     return pd.DataFrame(cells, columns=list(columns), dtype=object)
 
 
 def to_csv(frame: pd.DataFrame) -> str:
-    """Return a frame as CSV, its numbers unrounded."""
+    """Return a frame as CSV with unrounded numbers."""
     return str(frame.to_csv(index=False, lineterminator="\n"))
 
 
 def to_markdown(frame: pd.DataFrame) -> str:
-    """Return a frame of texts as Markdown whose columns align: the first left, the others right.
+    """Return a frame of texts as Markdown, with the first column left-aligned, the others right.
 
     Example:
         >>> print(to_markdown(frame_of(["", "n"], [{"": "a row", "n": "5"}])))
@@ -42,7 +42,7 @@ def to_markdown(frame: pd.DataFrame) -> str:
 
 
 def to_rich(frame: pd.DataFrame, bold: str | None) -> RichTable:
-    """Return a frame of texts as a table for a terminal; the row named ``bold`` stands out."""
+    """Return a frame of texts as a table for a terminal, with the row named ``bold`` in bold."""
     shown = RichTable(box=box.SIMPLE_HEAD, pad_edge=False)
     for index, title in enumerate(frame):
         shown.add_column(title, justify="right" if index else "left", no_wrap=index > 0)

@@ -1,4 +1,4 @@
-"""The statistics of a table: mean ± std, a paired test, its correction for several rows."""
+"""The statistics of a table: mean ± std, a paired test, the correction for several tests."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from scipy.stats import rankdata
 
 from metaloss.errors import MetalossError
 
-# Below six pairs even a unanimous two-sided result has p ≥ 2 / 2⁵ = 0.0625.
+# With fewer than six pairs, the smallest possible two-sided p is 2 / 2⁵ = 0.0625.
 FEWEST_PAIRS = 6
-# Metrics are means in float32: differences closer than this share of the largest value are ties.
+# Metrics are means in float32: differences below this share of the largest value are ties.
 TIE = 1e-6
-# The level that is called significant.
+# The significance level.
 SIGNIFICANT = 0.05
 
 
 @dataclass(frozen=True, kw_only=True)
 class MeanStd:
-    """Mean and sample standard deviation (divided by n − 1; None for a single value) of n values.
+    """The mean and the sample standard deviation (divisor n − 1; None for a single value).
 
     Example:
         >>> MeanStd.of([0.1, 0.2, 0.3]).show(decimals=3)
@@ -34,7 +34,7 @@ class MeanStd:
 
     @classmethod
     def of(cls, values: Sequence[float]) -> MeanStd | None:
-        """Summarize the finite values; None if there are none."""
+        """Return the statistics of the finite values; None if there are none."""
         finite = [float(value) for value in values if math.isfinite(value)]
         if not finite:
             return None
@@ -46,7 +46,7 @@ class MeanStd:
         return cls(mean=mean, std=math.sqrt(variance), n=n)
 
     def show(self, decimals: int = 4) -> str:
-        """Return the mean, with ± std where there is one."""
+        """Return the mean and, if it exists, ± std as text."""
         spread = "" if self.std is None else f" ± {self.std:.{decimals}f}"
         return f"{self.mean:.{decimals}f}{spread}"
 
@@ -54,10 +54,10 @@ class MeanStd:
 def paired_wilcoxon(first: Sequence[float], second: Sequence[float]) -> float | None:
     """Return the exact two-sided p of Wilcoxon's signed-rank test on pairs.
 
-    The null is the distribution of the rank sum over all 2ᵐ sign patterns of the m non-zero
-    differences, given their ranks: it stays exact with ties, which error rates of a small test
-    split always have. Tied differences share their mean rank; zero differences are ranked, then
-    left out (Pratt).
+    The null distribution is that of the rank sum over all 2ᵐ signs of the m non-zero differences,
+    given their ranks. It is exact with ties too, which are common among error rates of a small
+    test split. Tied differences get their mean rank. Zero differences are ranked and then left out
+    (Pratt).
 
     Args:
         first: (n,) finite values.
@@ -92,7 +92,7 @@ def paired_wilcoxon(first: Sequence[float], second: Sequence[float]) -> float | 
     positive = int(doubled[nonzero & (difference > 0)].sum())
     null = np.ones(1)
     for rank in doubled[nonzero]:
-        # Each sign is a fair coin: half of the time this rank joins the positive sum.
+        # Both signs are equally likely: this rank adds to the positive sum with probability 1/2.
         longer = np.zeros(null.size + rank)
         longer[: null.size] += null / 2
         longer[rank:] += null / 2
@@ -102,7 +102,7 @@ def paired_wilcoxon(first: Sequence[float], second: Sequence[float]) -> float | 
 
 
 def holm(ps: Sequence[float | None]) -> list[float | None]:
-    """Return p values corrected for their number by Holm's step-down method; None stays None.
+    """Return p values corrected by Holm's step-down method; None stays None.
 
     Reference:
         Holm, "A simple sequentially rejective multiple test procedure", 1979.
@@ -123,7 +123,7 @@ def holm(ps: Sequence[float | None]) -> list[float | None]:
 def _doubled_ranks(sizes: np.ndarray, tolerance: float) -> np.ndarray:
     """Return twice the mean ranks of ``sizes`` (n,), whole numbers; 0 for a size of zero.
 
-    Sizes whose sorted gaps are within the tolerance are one tie: float noise breaks no tie.
+    Neighbouring sorted sizes that differ by less than the tolerance are ties.
     """
     order = np.argsort(sizes, kind="stable")
     gaps = np.diff(sizes[order], prepend=0.0) > tolerance

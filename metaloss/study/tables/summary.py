@@ -1,4 +1,4 @@
-"""What a study says over its blocks: the reference against every other row."""
+"""Summarizes a study over its blocks: the reference against every other row."""
 
 from __future__ import annotations
 
@@ -27,15 +27,15 @@ _STANDING = ("block", "rivals", "beaten", "clearly_beaten", "beaten_by", "clearl
 
 @dataclass(frozen=True, kw_only=True)
 class Summary:
-    """What a group of blocks says.
+    """The summary of a group of blocks.
 
     Attributes:
-        reference: The row that is held against all others.
+        reference: The row that is compared with all others.
         blocks: The group's blocks.
-        against: See `against`; those aside included.
-        standings: See `standings`; among the rivals: the rows that are not aside.
+        against: See `against`; with the rows aside.
+        standings: See `standings`; only among the rivals, the rows that are not aside.
         ranks: Mean ranks of the reference and its rivals; None if there is nothing to rank.
-        aside: Rows that are no rivals.
+        aside: Rows that are not rivals.
     """
 
     reference: str
@@ -57,15 +57,15 @@ def summarize(
 
     Args:
         tables: One for each block, by name.
-        reference: The row to hold against the others; None: the one that most blocks have as
-            theirs.
+        reference: The row to compare with the others; None: the most frequent reference of the
+            blocks.
         groups: Names of blocks by label.
-        aside: Rows that are no rivals, such as ablations of the reference: they are compared with
-            it, but do not decide whether it is first, have no rank, and the blocks' tests of
-            rivals are not corrected for them.
+        aside: Rows that are not rivals, such as ablations of the reference. They are compared
+            with it, but have no rank and no effect on whether it is first, and the tests of rivals
+            are not corrected for them.
 
     Raises:
-        MetalossError: If there are no tables, or a group names a block that is not there.
+        MetalossError: If there are no tables, or a group names an unknown block.
     """
     if not tables:
         raise MetalossError("nothing to summarize: no block")
@@ -95,11 +95,12 @@ def summarize(
 def pairwise(tables: Mapping[str, Table], reference: str) -> pd.DataFrame:
     """Return the reference and another row in one block, for all blocks that have both.
 
-    ``sign`` is 1 where the reference is better, -1 where it is worse, 0 for a tie: by the number of
-    runs without a finite value; of equally many, by the mean paired difference. ``clear``: whether
-    the block's test, corrected as in its table, says so. ``theirs`` and ``ours`` are the means of
-    the other row and of the reference over the seeds that both have, None without such a seed;
-    ``mean`` is the other row's over all of its seeds. All are turned such that lower is better.
+    ``sign`` is 1 if the reference is better, -1 if it is worse, 0 for a tie. The row with fewer
+    runs without a finite value is better; if both have equally many, the mean paired difference
+    decides. ``clear``: whether the difference is significant by the block's test, corrected as in
+    its table. ``theirs`` and ``ours`` are the means of the other row and of the reference over the
+    seeds that both have, None without such a seed. ``mean`` is the mean of the other row over all
+    its seeds. The signs of all means are such that lower is better.
     """
     found = []
     for block, table in tables.items():
@@ -114,13 +115,13 @@ def pairwise(tables: Mapping[str, Table], reference: str) -> pd.DataFrame:
 
 
 def against(found: pd.DataFrame) -> pd.DataFrame:
-    """Return how the reference fares against each other row, by their `pairwise` comparisons.
+    """Return the results of the reference against each other row, from `pairwise` comparisons.
 
-    ``wins``, ``ties`` and ``losses`` are the reference's, ``clear_`` those that are significant in
-    their block. What follows is over the blocks of one ``metric`` alone, that of most of them,
-    since numbers in other units do not add up: ``n``, how many of these have paired seeds;
-    ``gain``, the mean over these of the mean paired difference, positive where the reference is
-    better; ``p`` of an exact two-sided Wilcoxon signed-rank test over their means.
+    ``wins``, ``ties`` and ``losses`` are those of the reference; with ``clear_`` only the
+    significant ones. The other numbers are over the blocks with the most frequent ``metric`` only,
+    because metrics with other units cannot be added: ``n``, the number of these blocks with paired
+    seeds; ``gain``, the mean of their mean paired differences, positive if the reference is better;
+    ``p`` of an exact two-sided Wilcoxon signed-rank test over their means.
     """
     rows = []
     for rival, some in found.groupby("rival", sort=False):
@@ -143,10 +144,10 @@ def against(found: pd.DataFrame) -> pd.DataFrame:
 
 
 def standings(found: pd.DataFrame) -> pd.DataFrame:
-    """Return where the reference stands in each block, by its `pairwise` comparisons.
+    """Return the standing of the reference in each block, from its `pairwise` comparisons.
 
-    How many rivals there are; how many of them it beats in the mean, and significantly; the names
-    of those that beat it in the mean, the best first, and of those that do so significantly.
+    That is the number of rivals; how many of them it beats in the mean, and significantly; the
+    names of the rivals that beat it in the mean, the best first, and significantly.
     """
     rows = []
     for block, some in found.groupby("block", sort=False):
@@ -171,13 +172,13 @@ def _pair(line: Line, base: Line, turn: int) -> dict[str, object] | None:
     mean = math.inf if line.final is None else turn * line.final.mean
     if not pairs:
         if line.final is not None and base.final is not None:
-            return None  # Both have values, of different seeds: not comparable.
+            return None  # Both have values, but of different seeds, which are not comparable.
         return {"sign": lost, "clear": False, "mean": mean}
     theirs, ours = (turn * math.fsum(values) / len(pairs) for values in zip(*pairs, strict=True))
     difference = theirs - ours
     tie = TIE * max(abs(value) for pair in pairs for value in pair)
     by_value = 0 if abs(difference) <= tie else _sign(difference)
-    # The runs without a number are not among the pairs: they must not leave a row the better.
+    # Runs without a number are not among the pairs. A row must not be better because of them.
     sign = lost or by_value
     significant = line.p_holm is not None and line.p_holm < SIGNIFICANT
     clear = significant and sign == by_value != 0

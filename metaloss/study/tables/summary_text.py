@@ -1,4 +1,4 @@
-"""The summary of a study's blocks as text: every number for programs, tables for people."""
+"""The summary of a study's blocks as text: unrounded numbers, and tables to read."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _NUMBERS = (
 
 
 def numbers(summaries: Mapping[str, Summary]) -> pd.DataFrame:
-    """Return one line for each row of each group, unrounded."""
+    """Return one line for each row of each group, with unrounded numbers."""
     rows = []
     for label, summary in summaries.items():
         found = {one["rival"]: one for one in summary.against.to_dict("records")}
@@ -31,7 +31,7 @@ def numbers(summaries: Mapping[str, Summary]) -> pd.DataFrame:
 
 
 def to_text(summaries: Mapping[str, Summary]) -> str:
-    """Return the Markdown tables of each group, and who beats the reference in which block."""
+    """Return the Markdown tables of each group, and the rows that beat the reference by block."""
     parts = []
     for label, summary in summaries.items():
         parts += [f"## {label}: {_blocks(len(summary.blocks))}", headline(summary)]
@@ -46,7 +46,7 @@ def to_text(summaries: Mapping[str, Summary]) -> str:
 
 
 def headline(summary: Summary) -> str:
-    """Return in words in how many blocks the reference is ahead of all its rivals."""
+    """Return a sentence on the number of blocks in which the reference beats all its rivals."""
     reference, standings, n = summary.reference, summary.standings, len(summary.standings)
     if not n:
         return f"{reference} meets no rival here."
@@ -62,7 +62,7 @@ def headline(summary: Summary) -> str:
 
 
 def legend(summary: Summary) -> list[str]:
-    """Return what must be known to read the tables."""
+    """Return the explanations of the tables' columns."""
     reference = summary.reference
     lines = [
         f"wins, ties, losses: blocks where {reference} is better, equal, worse by the mean paired "

@@ -14,7 +14,7 @@ from metaloss.study.tables.statistics import MeanStd, holm, paired_wilcoxon
 
 @dataclass(frozen=True, kw_only=True)
 class Group:
-    """Finished runs that differ in their seed alone.
+    """Finished runs that differ only in their seed.
 
     Attributes:
         name: The row's name.
@@ -33,18 +33,18 @@ class Line:
 
     Attributes:
         name: The row's name.
-        n: Runs.
-        final, best: The test metric at the end, and where the validation metric was best; over
-            runs that have a finite one.
-        valid: The validation metric at the end: what rows may be chosen by.
-        diverged: Runs that diverged.
-        chance: Others that end no better than the best constant prediction.
+        n: The number of runs.
+        final, best: The test metric at the end, and at the step with the best validation metric;
+            over runs with a finite value.
+        valid: The validation metric at the end, by which a row may be chosen.
+        diverged: The number of runs that diverged.
+        chance: The number of other runs that end no better than the best constant prediction.
         seconds: A run's mean duration.
         values: The final test metric by seed; None where it is not finite.
         difference: Mean paired difference to the reference; None for the reference itself.
-        pairs: Seeds that the difference and the test are over.
+        pairs: The number of seeds of the difference and the test.
         p, p_holm: Exact two-sided Wilcoxon signed-rank test against the reference; corrected
-            for the number of rows that are not aside, those aside for their own.
+            for the number of rivals; a row aside for the number of rows aside.
     """
 
     name: str
@@ -63,20 +63,20 @@ class Line:
 
     @property
     def lost(self) -> int:
-        """Runs whose final metric is no finite number."""
+        """The number of runs whose final metric is not a finite number."""
         return sum(value is None for value in self.values.values())
 
 
 @dataclass(frozen=True, kw_only=True)
 class Table:
-    """A comparison's numbers.
+    """The numbers of a comparison.
 
     Attributes:
-        metric: What is compared.
-        goal: ``"min"`` or ``"max"``, which values are better.
+        metric: The metric that is compared.
+        goal: Which values are better, ``"min"`` or ``"max"``.
         reference: The row that the others are tested against.
         lines: The rows.
-        aside: Those of them that are no rivals of the reference.
+        aside: The names of rows that are not rivals of the reference.
     """
 
     metric: str
@@ -87,7 +87,7 @@ class Table:
 
     @property
     def best(self) -> str | None:
-        """The name of the row with the best final mean; None if no row has one."""
+        """The name of the row with the best final mean; None if no row has a mean."""
         sign = 1 if self.goal == "min" else -1
         ranked = [(sign * line.final.mean, line.name) for line in self.lines if line.final]
         return min(ranked)[1] if ranked else None
@@ -107,10 +107,10 @@ def make_table(
         reference: The row that others are tested against; None: the first static one, else the
             first.
         metric: For example ``"test/error"``; None: the runs' own test metric.
-        aside: Rows that are no rivals of the reference, such as its ablations.
+        aside: Rows that are not rivals of the reference, such as its ablations.
 
     Raises:
-        MetalossError: If the reference is no row, or the runs share no such metric or goal.
+        MetalossError: If the reference is not a row, or not all runs have the metric and its goal.
     """
     if not groups:
         raise MetalossError("nothing to compare: no finished run")
@@ -130,7 +130,7 @@ def make_table(
 
 
 def refer(table: Table, reference: str) -> Table:
-    """Return the table with its rows tested against ``reference``.
+    """Return the table with its rows tested against another reference.
 
     Raises:
         MetalossError: If the reference is no row.
@@ -144,7 +144,7 @@ def refer(table: Table, reference: str) -> Table:
 
 
 def set_aside(table: Table, names: Collection[str]) -> Table:
-    """Return the table with other rows aside: those of ``names`` that it has."""
+    """Return the table with other rows aside; unknown ``names`` are ignored."""
     aside = tuple(line.name for line in table.lines if line.name in names)
     return table if aside == table.aside else _corrected(replace(table, aside=aside))
 
@@ -175,7 +175,7 @@ def _line(group: Group, metric: str) -> Line:
 
 
 def paired(line: Line, base: Line) -> list[tuple[float, float]]:
-    """Return the finite values of two rows, by the seeds that both have."""
+    """Return the finite values of two rows at the seeds that both have."""
     return [
         (value, there)
         for seed, value in line.values.items()
@@ -196,7 +196,7 @@ def _against(base: Line, line: Line) -> Line:
 
 
 def _corrected(table: Table) -> Table:
-    """Correct the p values: an ablation of the reference must not weaken the tests of rivals."""
+    """Correct the p values, separately for rivals and for rows aside, such as ablations."""
     ps: dict[str, float | None] = {}
     for apart in (False, True):
         family = [line for line in table.lines if (line.name in table.aside) is apart]

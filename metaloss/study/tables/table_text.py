@@ -1,4 +1,4 @@
-"""A comparison's table as text: every number for programs, rounded ones for people."""
+"""The table of a comparison as text: unrounded numbers, and rounded ones to read."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _NUMBERS = (
 
 
 def numbers(tables: Mapping[str, Table]) -> pd.DataFrame:
-    """Return the numbers of all blocks, unrounded, with the block's name in front."""
+    """Return the unrounded numbers of all blocks, with the block's name in the first column."""
     return frame_of(
         _NUMBERS,
         (
@@ -32,9 +32,9 @@ def numbers(tables: Mapping[str, Table]) -> pd.DataFrame:
 
 
 def numbers_by_seed(tables: Mapping[str, Table]) -> pd.DataFrame:
-    """Return the final test metric of every run, a column for each seed.
+    """Return the final test metric of every run, with a column for each seed.
 
-    The final means, the differences and the tests follow from these.
+    All means, differences and tests are computed from these numbers.
     """
     lines = [(block, table, line) for block, table in tables.items() for line in table.lines]
     seeds = sorted({seed for *_, line in lines for seed in line.values})
@@ -49,13 +49,13 @@ def numbers_by_seed(tables: Mapping[str, Table]) -> pd.DataFrame:
 
 
 def to_json(table: Table, notes: Sequence[str]) -> str:
-    """Return every number, those by seed included."""
+    """Return all numbers, also those of every seed."""
     values = asdict(table) | {"notes": list(notes)}
     return json.dumps(values, indent=2, ensure_ascii=False) + "\n"
 
 
 def to_text(tables: Mapping[str, Table], notes: Sequence[str]) -> str:
-    """Return Markdown: the blocks' tables under their names, and what must be known to read them.
+    """Return Markdown: the table of each block under its name, and explanations.
 
     A table without a name has no heading.
     """
@@ -66,7 +66,7 @@ def to_text(tables: Mapping[str, Table], notes: Sequence[str]) -> str:
 
 
 def shown(table: Table) -> pd.DataFrame:
-    """Return the table as texts, rounded for reading."""
+    """Return the table as texts with rounded numbers."""
     digits = decimals(table)
 
     def one(line: Line) -> dict[str, str]:
@@ -90,7 +90,7 @@ def shown(table: Table) -> pd.DataFrame:
 
 
 def legend(table: Table) -> list[str]:
-    """Return what must be known to read the table."""
+    """Return the explanations of the table's columns."""
     better = "lower" if table.goal == "min" else "higher"
     lines = [f"{table.metric}: mean ± sample standard deviation over n seeds; {better} is better"]
     if len(table.lines) > 1:
@@ -113,7 +113,7 @@ def legend(table: Table) -> list[str]:
 
 
 def decimals(table: Table) -> int:
-    """Return how many decimals show three or four significant digits of the largest mean."""
+    """Return the number of decimals that shows three or four digits of the largest mean."""
     means = [abs(line.final.mean) for line in table.lines if line.final is not None]
     largest = max(means, default=0.0)
     if largest == 0:

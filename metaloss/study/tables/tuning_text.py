@@ -1,4 +1,4 @@
-"""What a search over settings chose as text: every number for programs, the choices for people."""
+"""The results of tuning as text: unrounded numbers, and the chosen settings to read."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _NUMBERS = ("block", "row", "setting", "words", "n", "metric", "mean", "diverged
 
 
 def numbers(scores: Mapping[str, Sequence[Score]]) -> pd.DataFrame:
-    """Return every setting of every block, unrounded."""
+    """Return every setting of every block, with unrounded numbers."""
     return frame_of(
         _NUMBERS,
         (
@@ -27,7 +27,7 @@ def numbers(scores: Mapping[str, Sequence[Score]]) -> pd.DataFrame:
 
 
 def to_text(study: Study, scores: Mapping[str, Sequence[Score]]) -> str:
-    """Return a section in Markdown: the budget, and the chosen words by row and block."""
+    """Return a Markdown section: the budget, and the chosen words by row and block."""
     every = [one for some in scores.values() for one in some]
     tuned = [row for row in study.rows if row.tune]
     chosen = {
@@ -49,7 +49,7 @@ def to_text(study: Study, scores: Mapping[str, Sequence[Score]]) -> str:
 
 
 def choices(study: Study, scores: Sequence[Score]) -> list[str]:
-    """Return one line for each row that got its setting from a search."""
+    """Return one line for each row with a tuned setting."""
     chosen = {score.row: _words(score) for score in scores if score.chosen}
     lines = []
     for row in study.rows:
@@ -62,7 +62,7 @@ def choices(study: Study, scores: Sequence[Score]) -> list[str]:
 
 
 def unsound(scores: Sequence[Score]) -> list[str]:
-    """Return one line for each row of which no setting could be scored."""
+    """Return one line for each row without a setting that has a score."""
     return [
         f"{score.row!r}: each of its settings has a run that diverged or has no finite validation "
         "metric; the first one is used"
@@ -72,7 +72,7 @@ def unsound(scores: Sequence[Score]) -> list[str]:
 
 
 def show_seeds(seeds: Iterable[int]) -> str:
-    """Return seeds as text, those in sequence as a range.
+    """Return seeds as text, with consecutive ones as a range.
 
     Example:
         >>> show_seeds((100, 101, 102, 7))
