@@ -54,6 +54,7 @@ class StoredStep(NamedTuple):
     """A finished inner step: the state before it, its batch and dropout key, and ∇_θ L_φ.
 
     ``sample`` holds the rows that derivatives are computed on; None: all rows of the batch.
+    ``between``: where the batch has parts, the buffers before each of them except the first.
     """
 
     state: InnerState
@@ -61,6 +62,7 @@ class StoredStep(NamedTuple):
     key: Tensor
     grads: Tensors
     sample: RowSample | None = None
+    between: tuple[Tensors, ...] = ()
 
 
 class ReplayStep(NamedTuple):

@@ -13,6 +13,8 @@ import torch
 from torch import Tensor
 
 _LOW_32 = 0xFFFFFFFF
+_LARGEST = 2**63 - 1
+_STEP = 0x9E3779B97F4A7C15  # 2⁶⁴ over the golden ratio: neighbours differ in all bits
 _ROWS = 2**31  # a salt of its own: those of dropout are below it
 
 
@@ -30,6 +32,17 @@ def generator(seed: int, purpose: str, *indices: int) -> torch.Generator:
 def key_tensor(seed: int, purpose: str, *indices: int, device: torch.device | str) -> Tensor:
     """Return a key as a 0-d int64 tensor on the device, without a host sync."""
     return torch.full((), derive(seed, purpose, *indices), dtype=torch.int64, device=device)
+
+
+def nth_key(key: Tensor, number: int) -> Tensor:
+    """Return a further key (0-d int64) for a part of what a key is for; number 0 is the key itself.
+
+    Example:
+        >>> key = torch.tensor(5)
+        >>> int(nth_key(key, 0)), int(nth_key(key, 1)) == int(nth_key(key, 2))
+        (5, False)
+    """
+    return (key + (number * _STEP) % _LARGEST) & _LARGEST if number else key
 
 
 def uniform(

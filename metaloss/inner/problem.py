@@ -18,6 +18,7 @@ from metaloss.inner.gradients import filled, reached_by
 from metaloss.inner.keys import sampled_rows
 from metaloss.inner.model.functional import FunctionalModel
 from metaloss.inner.optimizers.base import InnerOptimizer
+from metaloss.inner.weighted import WeightedTargets, counted, parts_of, weighted_mean
 from metaloss.types import Batch, InnerState, RowSample, StoredStep, Tensors
 
 T = TypeVar("T")
@@ -54,12 +55,14 @@ class Stepped(NamedTuple):
         grads: ∇_θ L_φ before the step; without the parameters that the loss does not depend on.
         loss: L_φ before the step.
         task: The task loss before the step.
+        between: See `StoredStep`.
     """
 
     state: InnerState
     grads: Tensors
     loss: Tensor
     task: Tensor
+    between: tuple[Tensors, ...] = ()
 
 
 class Programs(Protocol):
@@ -144,8 +147,10 @@ class InnerProblem:
         return self.model(params, buffers, inputs, key=key, sample=sample)
 
     def learned_loss(self, phi: Tensors, outputs: Tensor, targets: Tensor) -> Tensor:
-        """Return the scalar L_φ."""
-        return functional_call(self.loss, phi, (outputs, targets), tie_weights=self.tied_loss)
+        """Return the scalar L_φ. The targets may have weights: `WeightedTargets`."""
+        values, weights = parts_of(targets)
+        given = (outputs, values) if weights is None else (outputs, values, weights)
+        return functional_call(self.loss, phi, given, tie_weights=self.tied_loss)
 
     def sampled(self, step: StoredStep, after: Tensors, share: float) -> RowSample:
         """Draw a share of the rows of a step's batch; ``after`` are the buffers after the step."""
@@ -167,12 +172,12 @@ class InnerProblem:
             rows: (M,) row numbers of the sample.
         """
         value = InnerProblem.learned_loss(self, phi, outputs, targets[rows])
-        ignored = getattr(self.loss, "ignore_index", None)
-        if ignored is None or targets.is_floating_point():
+        ignored, (plain, weights) = getattr(self.loss, "ignore_index", None), parts_of(targets)
+        if weights is None and (ignored is None or plain.is_floating_point()):
             return value
         # A mean over the targets that count: their number in the sample is not that in the batch.
-        counted = (targets != ignored).to(value.dtype)
-        return value * (counted[rows].mean() / counted.mean().clamp(min=1e-30))
+        counts = counted(targets, ignored).to(value.dtype)
+        return value * (counts[rows].mean() / counts.mean().clamp(min=1e-30))
 
     def step_outputs(self, params: Tensors, step: StoredStep) -> Tensor:
         """Return the raw outputs of a step's rows, in the step's buffers, at other weights."""
@@ -185,8 +190,16 @@ class InnerProblem:
         return self.sample_loss(phi, outputs, step.batch.targets, step.sample.rows)
 
     def task_loss_of(self, outputs: Tensor, targets: Tensor) -> Tensor:
-        """Return the scalar task loss."""
+        """Return the scalar task loss; with `WeightedTargets`, its weighted mean over rows."""
+        if isinstance(targets, WeightedTargets):
+            return weighted_mean(self.task_loss, outputs, targets)
         return self.task_loss(outputs, targets)
+
+    def summed(
+        self, product: Callable[..., T], phi: Tensors, step: StoredStep, direction: Tensors
+    ) -> T:
+        """Return ``product(problem, phi, step, direction)``, of all parts of the step's batch."""
+        return product(self, phi, step, direction)
 
     def update(self, grads: Tensors, state: Any, params: Tensors) -> tuple[Tensors, Any]:
         """Return θ and the optimizer's state after one update."""
@@ -225,7 +238,7 @@ class InnerProblem:
         forward = forward or self.forward(state, batch, key)
         with torch.enable_grad():
             loss = self.learned_loss(phi, forward.outputs, batch.targets)
-        grads = {name: value for name, value in _pull(loss, forward).items() if value is not None}
+        grads = {name: value for name, value in pull(loss, forward).items() if value is not None}
         with torch.no_grad():
             task = self.task_loss_of(forward.outputs.detach(), batch.targets)
             # A model may write into its parameters: the update begins from the new values.
@@ -249,7 +262,7 @@ class InnerProblem:
         forward = forward or self.forward(state, batch, key)
         with torch.enable_grad():
             loss = self.task_loss_of(forward.outputs, batch.targets)
-        return filled(_pull(loss, forward, again=again), forward.leaves), loss.detach()
+        return filled(pull(loss, forward, again=again), forward.leaves), loss.detach()
 
     def judge(self, *given: Any) -> tuple[Tensors, Tensor]:
         """Call :meth:`task_gradient`; this is its name before metaloss 0.2."""
@@ -258,7 +271,8 @@ class InnerProblem:
         return self.task_gradient(*given)
 
 
-def _pull(loss: Tensor, forward: Forward, *, again: bool = False) -> dict[str, Tensor | None]:
+def pull(loss: Tensor, forward: Forward, *, again: bool = False) -> dict[str, Tensor | None]:
+    """Return the gradient of a loss of a forward pass in θ; None where it does not depend on it."""
     values = reached_by(loss, list(forward.leaves.values()), retain_graph=again)
     return dict(zip(forward.leaves, values, strict=True))
 

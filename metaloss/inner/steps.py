@@ -54,7 +54,8 @@ def take_steps(
         # A step with a shared forward pass is another compiled program than a replayed step, with
         # other rounding. So the state after it is kept and not computed again.
         kept = keeps is None or keeps(index) or (shared and index == 1)
-        records.append(StoredStep(state, *seen, stepped.grads) if kept else seen)
+        stored = StoredStep(state, *seen, stepped.grads, between=stepped.between)
+        records.append(stored if kept else seen)
         state, forward = stepped.state, None
         inner.append(stepped.loss)
         task.append(stepped.task)

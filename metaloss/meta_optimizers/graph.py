@@ -50,11 +50,11 @@ def through_graph(
             outputs, buffers = unroll.predict(buffers, batch, key)
             loss = problem.learned_loss(leaves, outputs, batch.targets)
             with torch.no_grad():
-                train_task.append(problem.task_loss(outputs.detach(), batch.targets))
+                train_task.append(problem.task_loss_of(outputs.detach(), batch.targets))
             inner.append(loss.detach())
             unroll.descend(loss)
         outputs, _ = unroll.predict(buffers, window.meta_batch, window.meta_key)
-        meta_task = problem.task_loss(outputs, window.meta_batch.targets)
+        meta_task = problem.task_loss_of(outputs, window.meta_batch.targets)
         check_whole(meta_task)
         values = gradient_of(meta_task, list(leaves.values()))
     # Detached, so that later steps do not extend this graph.

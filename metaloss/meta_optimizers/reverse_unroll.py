@@ -164,8 +164,8 @@ class ReverseUnroll(Engine):
         direct, direction, state_adjoint = pull_update(problem, step, adjoint, state_adjoint)
         direction = filled(direction, step.state.params)
         if first:
-            return direct, state_adjoint, self.mixed_vjp(problem, phi, step, direction)
-        curved, share = self.hvp_and_mixed_vjp(problem, phi, step, direction)
+            return direct, state_adjoint, problem.summed(self.mixed_vjp, phi, step, direction)
+        curved, share = problem.summed(self.hvp_and_mixed_vjp, phi, step, direction)
         return {name: direct[name] + curved[name] for name in direct}, state_adjoint, share
 
 

@@ -82,6 +82,19 @@ def adam(folder):
     return _steps(folder, inner=Adam(lr=0.05), meta_optimizer="torchopt")
 
 
+def accumulated(folder):
+    """Batches in parts, each of which is split over the ranks; groups with their own rates."""
+    losses = []
+    with group(folder):
+        model = net(nn.Dropout(0.3)).double()
+        groups = [{"params": model[0].parameters(), "lr": 0.05}, {"params": model[-1].parameters()}]
+        learner = _learner(model, inner=metaloss.ParamGroups(SGD(lr=0.2, clip=0.1), groups))
+        for number in range(3):
+            parts = [_pair(number, _ROWS), _pair(30 + number, _ROWS)]
+            losses.append(learner.step(parts, _pair(100 + number, _JUDGED), accumulate=True))
+    return _held(learner, losses)
+
+
 def frozen(folder):
     """A part in evaluation mode, as people fine-tune, and a frozen one."""
     model = net(nn.BatchNorm1d(5), nn.BatchNorm1d(5)).double()

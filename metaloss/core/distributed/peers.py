@@ -19,6 +19,7 @@ from metaloss.core.storage.digests import digest
 from metaloss.errors import MetalossError
 from metaloss.inner.problem import InnerProblem
 from metaloss.inner.sharded import ShardedProblem
+from metaloss.inner.weighted import WeightedTargets
 from metaloss.types import Batch, InnerState
 
 Held = Mapping[str, Iterable[Tensor]]
@@ -171,6 +172,9 @@ def _joined(join: Callable[[Tensor, list[int]], Tensor], rows: Tensor, sizes: li
 
 def _form(batch: Batch) -> dict[str, Any]:
     """Return a description of a batch that must be the same in all processes."""
+    if not isinstance(batch, Batch) or isinstance(batch.targets, WeightedTargets):
+        given = "weights of rows" if isinstance(batch, Batch) else "a meta_batch in parts"
+        raise MetalossError(f"{given} cannot be used in several processes: use one process")
     inputs, targets = batch
     for name, value in (("inputs", inputs), ("targets", targets)):
         if not isinstance(value, Tensor) or value.layout is not torch.strided or not value.dim():

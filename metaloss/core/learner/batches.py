@@ -8,18 +8,20 @@ from torch import Tensor
 from torch.utils import _pytree as pytree
 
 from metaloss.errors import MetalossError
+from metaloss.inner.accumulated import MicroBatches
+from metaloss.inner.weighted import WeightedTargets
 from metaloss.types import Batch
 
 Pair = tuple[Any, Tensor] | list[Any] | Batch
 
 
 def as_batch(name: str, pair: Any) -> Batch:
-    """Return (inputs, targets) as a batch.
+    """Return (inputs, targets), or (inputs, targets, weights), as a batch.
 
     Args:
         name: The name of the batch, for messages.
-        pair: A tuple or list of two; the inputs are a tensor (B, ...), or a tuple, list or
-            dictionary of such tensors; the targets are a tensor.
+        pair: A tuple or list; the inputs are a tensor (B, ...), or a tuple, list or dictionary of
+            such tensors; the targets are a tensor; the weights (B,) of the rows are ≥ 0.
 
     Raises:
         MetalossError: If ``pair`` is something else.
@@ -30,9 +32,20 @@ def as_batch(name: str, pair: Any) -> Batch:
         tensor([0, 1])
     """
     if not is_pair(pair):
-        raise MetalossError(f"{name} is {_described(pair)}: expected (inputs, targets)")
+        raise MetalossError(
+            f"{name} is {_described(pair)}: expected (inputs, targets), perhaps with weights"
+        )
     # Tensors from inference_mode cannot be part of a gradient, but copies can.
-    return Batch(*pytree.tree_map_only(Tensor, _ordinary, tuple(pair)))
+    inputs, targets, *weights = pytree.tree_map_only(Tensor, _ordinary, tuple(pair))
+    if not weights:
+        return Batch(inputs, targets)
+    if weights[0].shape != targets.shape[:1]:
+        raise MetalossError(
+            f"{name} has weights of shape {tuple(weights[0].shape)}: expected one for each row, "
+            f"({len(targets)},)"
+        )
+    weighted: Any = WeightedTargets(targets, weights[0])
+    return Batch(inputs, weighted)
 
 
 def as_batches(batch: Any) -> tuple[Batch, ...]:
@@ -44,7 +57,7 @@ def as_batches(batch: Any) -> tuple[Batch, ...]:
     # A batch of a DataLoader is a list too: [inputs, targets].
     if is_pair(batch):
         return (as_batch("batch", batch),)
-    if isinstance(batch, list | tuple) and batch and all(map(is_pair, batch)):
+    if _is_list(batch):
         return tuple(as_batch("batch", pair) for pair in batch)
     if isinstance(batch, list | tuple) and not batch:
         raise MetalossError("step() got an empty list of batches; expected one or more")
@@ -53,20 +66,33 @@ def as_batches(batch: Any) -> tuple[Batch, ...]:
     )
 
 
-def given_rows(batch: Any, meta_batch: Any) -> tuple[tuple[Batch, ...], Batch | None]:
-    """Return the batches of a step and the meta-batch; None without one."""
-    meta = None if meta_batch is None else as_batch("meta_batch", meta_batch)
+def given_rows(
+    batch: Any, meta_batch: Any, accumulate: bool = False
+) -> tuple[tuple[Batch, ...], Any]:
+    """Return the batches of a step, or its parts, and the meta-batch; None without one.
+
+    With ``accumulate``, a list of meta-batches is one in parts.
+    """
+    meta: Batch | MicroBatches | None = None
+    if accumulate and _is_list(meta_batch):
+        meta = MicroBatches(as_batches(meta_batch))
+    elif meta_batch is not None:
+        meta = as_batch("meta_batch", meta_batch)
     return as_batches(batch), meta
 
 
 def is_pair(value: Any) -> bool:
-    """Whether a value is (inputs, targets)."""
+    """Whether a value is (inputs, targets) or (inputs, targets, weights)."""
     return (
         isinstance(value, tuple | list)
-        and len(value) == 2
-        and isinstance(value[1], Tensor)
+        and len(value) in (2, 3)
+        and all(isinstance(one, Tensor) for one in value[1:])
         and not isinstance(value[0], str)
     )
+
+
+def _is_list(value: Any) -> bool:
+    return isinstance(value, list | tuple) and bool(value) and all(map(is_pair, value))
 
 
 def _ordinary(value: Tensor) -> Tensor:

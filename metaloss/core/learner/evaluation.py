@@ -11,6 +11,7 @@ from torch.utils import _pytree as pytree
 
 from metaloss.core.learner.batches import Pair, as_batch
 from metaloss.errors import MetalossError
+from metaloss.inner.weighted import WeightedTargets, weighted_mean
 
 
 @torch.no_grad()
@@ -20,7 +21,7 @@ def mean_over_rows(
     metric: Callable[[Tensor, Tensor], Tensor],
     device: torch.device,
 ) -> float:
-    """Return the mean over rows of a metric.
+    """Return the mean over rows of a metric, with the weights of the rows if there are any.
 
     Args:
         predict: Returns the raw outputs (B, C, *) for inputs (B, ...), and anything else.
@@ -31,14 +32,17 @@ def mean_over_rows(
     Raises:
         MetalossError: If there are no rows.
     """
-    total, rows = 0.0, 0
+    total, rows = 0.0, 0.0
     for pair in batches:
         inputs, targets = pytree.tree_map_only(
             Tensor, lambda value: value.to(device), as_batch("a batch", pair)
         )
         outputs, _ = predict(inputs)
-        total += float(metric(outputs, targets)) * len(targets)
-        rows += len(targets)
+        weighted = isinstance(targets, WeightedTargets)
+        value = weighted_mean(metric, outputs, targets) if weighted else metric(outputs, targets)
+        count = float(targets.weights.sum()) if weighted else len(targets)
+        total += float(value) * count
+        rows += count
     if not rows:
         raise MetalossError("evaluate() got no batches; expected one or more")
     return total / rows

@@ -4,17 +4,41 @@ from __future__ import annotations
 
 from typing import Any
 
+from metaloss import registry
 from metaloss.config import Compile
 from metaloss.core.distributed.peers import Peers
 from metaloss.core.learner.steps import LearnerStep
+from metaloss.errors import MetalossError
+from metaloss.inner.accumulated import (
+    AccumulatedProblem,
+    AccumulatedShardedProblem,
+    MicroBatches,
+)
 from metaloss.inner.model.modules import fingerprint
+from metaloss.inner.optimizers.rates import RateSchedule
 from metaloss.inner.problem import InnerProblem
-from metaloss.inner.sharded import ShardedProblem
 from metaloss.meta_optimizers.engine import Engine
 from metaloss.meta_optimizers.fitting import fitted
-from metaloss.types import InnerState, Tensors, Window
+from metaloss.types import Batch, InnerState, Tensors, Window
 
 _MOST = 16  # forms of a model, such as with and without dropout, are kept ready
+
+
+def engine_of(meta_optimizer: Engine | str) -> Engine:
+    """Return the engine of a learner, which may be given by its registered name."""
+    engine: Engine = registry.as_part(
+        "meta_optimizer",
+        meta_optimizer,
+        Engine,  # type: ignore[type-abstract]
+        option="meta_optimizer",
+        example="Mixed(lr=0.003)",
+    )
+    if engine.lr_schedule is not RateSchedule.constant:
+        raise MetalossError(
+            f"meta_optimizer.lr_schedule={engine.lr_schedule.name}: a loop of your own has no "
+            "known number of steps; expected constant"
+        )
+    return engine
 
 
 class Forms:
@@ -51,6 +75,12 @@ class Forms:
         numbers = self._compile is not Compile.off and fingerprint(model.module, numbers=True)
         steps = min(len(window.batches), 2)
         form = (model.structure, fingerprint(loss), numbers, learns, steps)
+        if any(isinstance(batch, MicroBatches) for batch in window.batches):
+            share = getattr(self._engine, "rows", 1)
+            if learns and share < 1:
+                raise MetalossError(
+                    f"meta_optimizer.rows={share:g} with accumulate=True: expected one of the two"
+                )
         if form not in self._known:
             if len(self._known) == _MOST:
                 self._known.pop(next(iter(self._known)))
@@ -60,16 +90,25 @@ class Forms:
     def _examined(
         self, phi: Tensors, state: InnerState, window: Window, *, learns: bool
     ) -> LearnerStep:
+        window = window._replace(
+            batches=tuple(map(_first_part, window.batches)),
+            meta_batch=_first_part(window.meta_batch),
+        )
         batch, key, model = window.batches[0], window.keys[0], self._problem.model
         if model.traits is None:
             model.examine(state.params, state.buffers, batch.inputs, key)
         # Made anew, because it finds which parameters in φ are frozen.
-        problem = InnerProblem.of(self._problem)
+        problem: InnerProblem = AccumulatedProblem.of(self._problem)
         if learns:
             problem = fitted(problem, self._engine, phi, state, window)
         if self._peers.ranks.size > 1:
-            problem = ShardedProblem.of(problem, ranks=self._peers.ranks)
+            problem = AccumulatedShardedProblem.of(problem, ranks=self._peers.ranks)
             self._peers.check(problem, state, batch, key)
         step = LearnerStep(problem, self._engine, guarded=self._guarded, compile=self._compile)
         step.check(phi, state, batch, key)
         return step
+
+
+def _first_part(batch: Any) -> Batch:
+    """Return a batch, or the first of its parts, on which a model can be examined."""
+    return batch.parts[0] if isinstance(batch, MicroBatches) else batch

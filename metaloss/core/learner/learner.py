@@ -10,12 +10,11 @@ import torch
 from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
-from metaloss import registry
 from metaloss.config import Compile, GuardMode
 from metaloss.core.distributed.peers import Peers
 from metaloss.core.learner.batches import Pair, given_rows
 from metaloss.core.learner.evaluation import mean_over_rows
-from metaloss.core.learner.forms import Forms
+from metaloss.core.learner.forms import Forms, engine_of
 from metaloss.core.learner.optimizer_state import (
     Inner,
     OptimizerState,
@@ -27,12 +26,11 @@ from metaloss.core.learner.state import checked_state, copied, refilled
 from metaloss.core.learner.steps import LearnerLosses
 from metaloss.core.parts.wrapped import refuse_wrapped
 from metaloss.errors import DivergedError, MetalossError, known_name
+from metaloss.inner.accumulated import AccumulatedProblem, MicroBatches
 from metaloss.inner.keys import key_tensor
 from metaloss.inner.model.functional import FunctionalModel
 from metaloss.inner.model.modules import duplicate
 from metaloss.inner.model.write_back import write_back
-from metaloss.inner.optimizers.rates import RateSchedule
-from metaloss.inner.problem import InnerProblem
 from metaloss.losses.base import LearnedLoss
 from metaloss.meta_optimizers.engine import Engine
 from metaloss.types import InnerState, Tensors, Window
@@ -99,18 +97,7 @@ class Learner:
         ema: float = 0.0,
     ) -> None:
         self._model, self._loss = model, loss
-        self._engine: Engine = registry.as_part(
-            "meta_optimizer",
-            meta_optimizer,
-            Engine,  # type: ignore[type-abstract]
-            option="meta_optimizer",
-            example="Mixed(lr=0.003)",
-        )
-        if self._engine.lr_schedule is not RateSchedule.constant:
-            raise MetalossError(
-                f"meta_optimizer.lr_schedule={self._engine.lr_schedule.name}: a loop of your own "
-                "has no known number of steps; expected constant"
-            )
+        self._engine = engine_of(meta_optimizer)
         refuse_wrapped(model)
         refuse_wrapped(loss, "loss")
         compile = Compile(known_name("compile", compile, ["off", "trace", "on"]))
@@ -121,7 +108,7 @@ class Learner:
         self._functional = FunctionalModel(model, live=True, shared=shared)
         self._inner = OptimizerState(optimizer, rates_given(inner), self._functional.state()[0])
         loss.to(self._inner.device)
-        self._problem = InnerProblem(
+        self._problem = AccumulatedProblem(
             model=self._functional, loss=loss, task_loss=task_loss, optimizer=optimizer
         )
         self._guard = GuardMode[known_name("guard", guard, ["on", "off", "raise"])]
@@ -142,14 +129,25 @@ class Learner:
         """The learned loss."""
         return self._loss
 
-    def step(self, batch: Pair | list[Pair], meta_batch: Pair | None = None) -> LearnerLosses:
+    def step(
+        self,
+        batch: Pair | list[Pair],
+        meta_batch: Pair | list[Pair] | None = None,
+        *,
+        accumulate: bool = False,
+    ) -> LearnerLosses:
         """Take one step of the model, and then a meta-step of the loss.
 
         Args:
             batch: (inputs, targets), on the model's device; or a list of K such pairs: K steps,
                 and the meta-gradient goes through all of them. The inputs may be a tuple, list or
-                dictionary of tensors.
+                dictionary of tensors. A third entry holds weights (B,) ≥ 0 of the rows: then both
+                losses are weighted means.
             meta_batch: The batch for the task loss; None: no meta-step.
+            accumulate: The pairs in a list are parts of one batch, for one step, and only one of
+                them at a time is in memory. Both losses must be means over rows. The step is that
+                of the whole batch, except that BatchNorm uses the moments of each part, and that
+                dropout draws other masks. ``meta_batch`` may then be a list too.
 
         Returns:
             The losses, as tensors on the device; ``meta_task`` is NaN without a meta-batch.
@@ -163,7 +161,10 @@ class Learner:
             raise MetalossError(
                 "step() under torch.inference_mode, which allows no gradients: call it outside"
             )
-        batches, meta = self._peers.whole(lambda: given_rows(batch, meta_batch), self._steps)
+        rows, meta = self._peers.whole(
+            lambda: given_rows(batch, meta_batch, accumulate), self._steps
+        )
+        batches: Any = (MicroBatches(rows),) if accumulate else rows
         keys = tuple(self._key("train", self._steps + k) for k in range(len(batches)))
         self._functional.refresh()
         params, buffers = self._functional.state()

@@ -1,0 +1,80 @@
+"""Targets with a weight for each row."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.func import vmap
+from torch.utils import _pytree as pytree
+
+
+class WeightedTargets:
+    """Targets (B, *) and the weights of their rows (B,), ≥ 0, in the place of a batch's targets.
+
+    Example:
+        >>> targets = WeightedTargets(torch.tensor([0, 1]), torch.tensor([1.0, 3.0]))
+        >>> len(targets), targets[:1].weights
+        (2, tensor([1.]))
+    """
+
+    def __init__(self, values: Tensor, weights: Tensor) -> None:
+        self.values, self.weights = values, weights
+
+    def __len__(self) -> int:
+        return len(self.values)
+
+    def __getitem__(self, rows: Any) -> WeightedTargets:
+        return WeightedTargets(self.values[rows], self.weights[rows])
+
+    @property
+    def device(self) -> torch.device:
+        """The device of the targets."""
+        return self.values.device
+
+
+def parts_of(targets: Any) -> tuple[Tensor, Tensor | None]:
+    """Return the targets, and the weights of the rows or None."""
+    if isinstance(targets, WeightedTargets):
+        return targets.values, targets.weights
+    return targets, None
+
+
+def weighted_mean(
+    loss: Callable[[Tensor, Tensor], Tensor], outputs: Tensor, targets: WeightedTargets
+) -> Tensor:
+    """Return Σ wᵢ ℓᵢ / Σ wᵢ, where ℓᵢ is the loss of row i alone.
+
+    Example:
+        >>> targets = WeightedTargets(torch.tensor([[0.0], [0.0]]), torch.tensor([1.0, 3.0]))
+        >>> weighted_mean(torch.nn.functional.mse_loss, torch.tensor([[2.0], [0.0]]), targets)
+        tensor(1.)
+    """
+
+    def alone(row: Tensor, target: Tensor) -> Tensor:
+        return loss(row.unsqueeze(0), target.unsqueeze(0))
+
+    each = vmap(alone)(outputs, targets.values)
+    weights = targets.weights.to(each.dtype)
+    total = weights.sum()
+    return (weights * each).sum() / torch.where(total > 0, total, torch.ones_like(total))
+
+
+def counted(targets: Any, ignored: int | None) -> Tensor:
+    """Return how much the targets count: (B, *), the weights of the rows, 0 where ignored."""
+    values, weights = parts_of(targets)
+    counts = torch.ones(values.shape, dtype=torch.float64, device=values.device)
+    if weights is not None:
+        counts = counts * weights.reshape(-1, *[1] * (values.dim() - 1))
+    if ignored is None or values.is_floating_point():
+        return counts
+    return counts * (values != ignored)
+
+
+pytree.register_pytree_node(
+    WeightedTargets,
+    lambda targets: ([targets.values, targets.weights], None),
+    lambda leaves, _: WeightedTargets(*leaves),
+)
