@@ -33,10 +33,11 @@ def list_parts(
     from metaloss.tracking.quiet_console import QuietConsole
 
     plugin_files.load(plugin)
-    shown: Iterable[RenderableType]
-    shown = tables.overview() if group is None else tables.details(group)
     # A pipe or a file has no width; a wide one avoids folded lines.
     console = QuietConsole(width=None if sys.stdout.isatty() else 140, highlight=False)
+    width = console.width
+    shown: Iterable[RenderableType]
+    shown = tables.overview(width) if group is None else tables.details(group, width)
     for table in shown:
         console.print(table)
     return 0

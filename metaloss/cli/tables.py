@@ -20,33 +20,53 @@ from metaloss.config import Settings
 from metaloss.errors import MetalossError, unknown_name
 from metaloss.registry import GROUPS, Part
 
+_OURS = "metaloss"
+# Below this width the tables have two columns.
+NARROW = 110
 
-def overview() -> Iterator[Table]:
-    """Yield one table with all parts of all groups, then presets and rows of the paper."""
-    table = _table(("group", "name", "from", "what it is"))
+
+def overview(width: int) -> Iterator[Group]:
+    """Yield a table of the parts of each group, then of the presets and the rows of the paper."""
+    kinds: dict[str, list[tuple[str, str, str | Text]]] = {}
     for group in GROUPS:
-        for name in registry.names(group):
-            part = _load(group, name)
-            if isinstance(part, Part):
-                table.add_row(group, name, part.source, _plain(part.summary))
-            else:
-                table.add_row(group, name, "", _failure(part))
-        table.add_section()
+        parts = ((name, _load(group, name)) for name in registry.names(group))
+        kinds[group] = [
+            (name, part.source, _plain(part.summary))
+            if isinstance(part, Part)
+            else (name, "", _failure(part))
+            for name, part in parts
+        ]
     for kind, added in ADDED.items():
-        for name, preset in added.items():
-            table.add_row(f"+{kind}", name, "metaloss", preset.description)
-        table.add_section()
-    yield table
+        kinds[f"+{kind}"] = [(name, _OURS, preset.description) for name, preset in added.items()]
+    if width >= NARROW:
+        table = _table(("group", "name", "from", "what it is"))
+        for kind, rows in kinds.items():
+            for row in rows:
+                table.add_row(kind, *row)
+            table.add_section()
+        yield Group(table)
+        return
+    # All tables have one width, so that the eye finds the second column.
+    longest = max(len(name) for rows in kinds.values() for name, _, _ in rows)
+    for kind, rows in kinds.items():
+        table = _table(("name", "what it is"))
+        table.columns[0].width = longest
+        for name, source, what in rows:
+            ours = not source or source.startswith(f"{_OURS} ") or source == _OURS
+            table.add_row(name, what if ours else f"{what} ({source})")
+        yield _titled(kind, table)
 
 
-def details(group: str) -> Iterator[Group]:
+def details(group: str, width: int) -> Iterator[Group]:
     """Yield one table for each part of a group, with its options.
 
     Raises:
         MetalossError: If there is no such group.
     """
     if group == "settings":
-        yield _options("settings: keys that belong to no part, such as steps=4000", Settings, "")
+        yield _options(
+            "settings: keys that belong to no part, such as steps=4000", Settings, "", width
+        )
     elif group in ADDED:
         for name, preset in ADDED[group].items():
             yield _added(group, name, preset)
@@ -56,7 +76,7 @@ def details(group: str) -> Iterator[Group]:
             if isinstance(part, Part):
                 title = f"{group}={name} ({part.source})\n{_plain(part.summary)}"
                 prefix = f"tracker.{name}." if group == "tracker" else f"{group}."
-                yield _options(title, part.config_class, prefix)
+                yield _options(title, part.config_class, prefix, width)
             else:
                 table = _table(("failed to load",))
                 table.add_row(_failure(part))
@@ -76,18 +96,21 @@ def _load(group: str, name: str) -> Part | MetalossError:
         return reason
 
 
-def _options(title: str, options: type, prefix: str) -> Group:
-    table = _table(("option", "default", "type", "what it does"))
+def _options(title: str, options: type, prefix: str, width: int) -> Group:
+    wide = width >= NARROW
+    table = _table(
+        ("option", "default", "type", "what it does") if wide else ("option", "what it does")
+    )
     types = option_types(options)
     for option in dataclasses.fields(options):
-        table.add_row(
-            prefix + option.name,
-            _default(option),
-            types.get(option.name, ""),
-            _plain(option.metadata.get("help", "")),
-        )
+        name, default = prefix + option.name, _default(option)
+        kind, text = types.get(option.name, ""), _plain(option.metadata.get("help", ""))
+        if wide:
+            table.add_row(name, default, kind, text)
+        else:
+            table.add_row(name, f"{text}\n{kind}; default {default}")
     if not table.row_count:
-        table.add_row("no options", "", "", "")
+        table.add_row("no options")
     return _titled(title, table)
 
 
@@ -140,4 +163,4 @@ def _table(columns: Sequence[str]) -> Table:
 
 def _titled(title: str, table: Table) -> Group:
     # Not the title of the table, which would be folded to the table's width.
-    return Group(Text(title, no_wrap=True, overflow="ignore"), table)
+    return Group(Text(title), table)

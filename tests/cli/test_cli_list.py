@@ -36,18 +36,41 @@ def test_a_group_shows_options_with_defaults_and_help(lines):
     assert any(line.startswith("inner=sgd (metaloss ") for line in shown)
 
 
-def test_names_stay_whole_in_80_columns():
+def narrow(*groups):
+    """Return what a terminal of 80 columns shows: of these groups, or of all parts."""
     console = Console(width=80, file=io.StringIO())
-    for shown in [*tables.overview(), *tables.details("schedule"), *tables.details("task")]:
+    for shown in tables.overview(80) if not groups else ():
         console.print(shown)
-    found = console.file.getvalue()
-    words = (
-        "meta_optimizer",
-        "california_housing",
-        "schedule.offline_unroll",
-        "task.valid_fraction",
-    )
-    assert all(f" {word} " in found for word in words)
+    for group in groups:
+        for shown in tables.details(group, 80):
+            console.print(shown)
+    return [line.rstrip() for line in console.file.getvalue().splitlines()]
+
+
+def test_80_columns_show_every_name_and_most_texts_on_one_line():
+    lines = narrow()
+    assert max(map(len, lines)) <= 80
+    for group in registry.GROUPS:
+        assert group in lines
+        for name in registry.names(group):
+            assert any(line.startswith(f"  {name} ") for line in lines), name
+    texts = [line[26:].strip() for line in lines if line.startswith("  ")]
+    assert max(map(len, texts)) > 45
+    assert any("(metaloss-robust " in line for line in lines)
+    # A table of four columns would need about 450 lines.
+    assert len(lines) < 200
+
+
+def test_80_columns_show_options_whole_with_their_help():
+    lines = narrow("schedule", "task", "meta_optimizer")
+    assert max(map(len, lines)) <= 80
+    words = [" ".join(line.split()) for line in lines]
+    assert any(line.startswith("schedule.offline_unroll ") for line in words)
+    at = words.index("meta_optimizer.lr meta-learning rate η of online meta-steps, > 0")
+    assert words[at + 1] == "a number; default 0.003"
+    (title,) = (i for i, line in enumerate(words) if line.startswith("meta_optimizer=finite_diff"))
+    whole = "Approximate meta-gradient: differences of first derivatives instead of second"
+    assert " ".join(words[title + 1 : title + 3]).startswith(whole)
 
 
 def test_a_plugins_part_shows_its_file(lines, plugin):

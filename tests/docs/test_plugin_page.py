@@ -1,19 +1,26 @@
 """The parts on the page of plugins pass their checks and train by the words given there."""
 
+import importlib
+import os
 import re
 import shlex
+import sys
+from importlib.metadata import EntryPoint
 
 import pytest
 
 from metaloss import registry
 from metaloss.cli.main import main
+from metaloss.core.execution import executor
+from metaloss.errors import MetalossError
 from metaloss.testing import check_part
 
 from .test_pages import ROOT, blocks, plugin_files
 
 PAGE = ROOT / "docs" / "plugins.md"
 TEXT = PAGE.read_text("utf-8")
-FILES = plugin_files()
+EXECUTOR = "metaloss_polite.py"
+FILES = {name: text for name, text in plugin_files().items() if name != EXECUTOR}
 COMMANDS = [shlex.split(line) for block in blocks(PAGE, "sh") for line in block.splitlines()]
 
 
@@ -58,3 +65,40 @@ def test_an_example_trains(words, folder, capsys):
 def test_every_example_is_checked_and_trained_by_a_command():
     plugins = [words[words.index("--plugin") + 1] for words in COMMANDS]
     assert set(plugins) == set(FILES)
+
+
+@pytest.fixture
+def polite(tmp_path, monkeypatch):
+    """The page's executor, as if its package were installed; forgotten afterwards."""
+    (tmp_path / EXECUTOR).write_text(plugin_files()[EXECUTOR])
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path), prepend=os.pathsep)
+    (announced,) = re.findall(r'metaloss\.executors"\]\n(\w+) = "([\w.:]+)"', TEXT)
+    point = EntryPoint(*announced, group=executor.GROUP)
+    monkeypatch.setattr(executor, "entry_points", lambda group: [point])
+    yield executor.find("polite", "hydra/launcher=polite")
+    sys.modules.pop("metaloss_polite", None)
+    importlib.invalidate_caches()
+
+
+def test_the_executor_calls_with_a_low_priority(polite):
+    own = os.nice(0)
+    with polite(niceness=19).open() as opened:
+        assert opened.room == 2
+        assert opened.submit(os.nice, 0).result() == 19
+        with pytest.raises(ZeroDivisionError):
+            opened.submit(divmod, 1, 0).result()
+        with pytest.raises(executor.LostError):
+            opened.submit(os._exit, 3).result()
+    with pytest.raises(executor.StoppedError):
+        opened.submit(os.nice, 0)
+    assert os.nice(0) == own
+    with pytest.raises(MetalossError, match=r"^hydra.launcher.niceness=20: expected 0 to 19"):
+        polite(niceness=20)
+
+
+def test_the_executor_trains_the_runs_of_a_comparison(polite, tmp_path):
+    few = ["task=digits", "task.subset=100", "model.hidden=[4]", "steps=3", "compile=off"]
+    words = ["compare", str(tmp_path / "out"), "--row", "ce: loss=cross_entropy", "--seeds", "0"]
+    assert main([*words, *few, "schedule=static", "hydra/launcher=polite"]) == 0
+    assert (tmp_path / "out" / "ce" / "seed0" / "summary.json").exists()
