@@ -147,7 +147,17 @@ class InnerProblem:
         return self.model(params, buffers, inputs, key=key, sample=sample)
 
     def learned_loss(self, phi: Tensors, outputs: Tensor, targets: Tensor) -> Tensor:
-        """Return the scalar L_φ. The targets may have weights: `WeightedTargets`."""
+        """Return the scalar L_φ; of several outputs (B, C, *, H), the sum by their shares.
+
+        The targets may have weights: `WeightedTargets`.
+        """
+        if shares := self.model.shares:
+            heads = zip(shares, outputs.unbind(-1), strict=True)
+            parts = [share * self._one_loss(phi, head, targets) for share, head in heads]
+            return torch.stack(parts).sum()
+        return self._one_loss(phi, outputs, targets)
+
+    def _one_loss(self, phi: Tensors, outputs: Tensor, targets: Tensor) -> Tensor:
         values, weights = parts_of(targets)
         given = (outputs, values) if weights is None else (outputs, values, weights)
         return functional_call(self.loss, phi, given, tie_weights=self.tied_loss)
@@ -190,7 +200,12 @@ class InnerProblem:
         return self.sample_loss(phi, outputs, step.batch.targets, step.sample.rows)
 
     def task_loss_of(self, outputs: Tensor, targets: Tensor) -> Tensor:
-        """Return the scalar task loss; with `WeightedTargets`, its weighted mean over rows."""
+        """Return the scalar task loss of the (main) outputs.
+
+        With `WeightedTargets`, it is the weighted mean over rows.
+        """
+        if self.model.shares:
+            outputs = outputs[..., 0]
         if isinstance(targets, WeightedTargets):
             return weighted_mean(self.task_loss, outputs, targets)
         return self.task_loss(outputs, targets)

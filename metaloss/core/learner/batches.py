@@ -88,6 +88,7 @@ def is_pair(value: Any) -> bool:
         and len(value) in (2, 3)
         and all(isinstance(one, Tensor) for one in value[1:])
         and not isinstance(value[0], str)
+        and all(one.dim() == 1 and one.is_floating_point() for one in value[2:])
     )
 
 

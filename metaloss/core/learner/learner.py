@@ -30,6 +30,7 @@ from metaloss.inner.accumulated import AccumulatedProblem, MicroBatches
 from metaloss.inner.keys import key_tensor
 from metaloss.inner.model.functional import FunctionalModel
 from metaloss.inner.model.modules import duplicate
+from metaloss.inner.model.outputs import Choice, Heads
 from metaloss.inner.model.write_back import write_back
 from metaloss.losses.base import LearnedLoss
 from metaloss.meta_optimizers.engine import Engine
@@ -69,6 +70,10 @@ class Learner:
             place, for values that change. ``"off"``: neither.
         ema: The decay of an exponential moving average of the weights, in [0, 1), such as 0.999;
             0: none. It equals that of ``torch.optim.swa_utils``; see :meth:`ema_model`.
+        output: Which of the things that the model returns are the raw outputs: a key or attribute,
+            a place, or a function of what it returns. None: a tensor, ``logits``, ``out`` or the
+            first tensor. A dictionary gives several outputs their shares of the learned loss, such
+            as ``{"logits": 1.0, "aux_logits": 0.4}``; the task loss is that of the first one.
 
     Raises:
         MetalossError: If the model has no trainable parameters or an argument has the wrong type.
@@ -95,6 +100,7 @@ class Learner:
         guard: GuardMode | str = "on",
         compile: Compile | str = Compile.off,
         ema: float = 0.0,
+        output: Choice | Heads | None = None,
     ) -> None:
         self._model, self._loss = model, loss
         self._engine = engine_of(meta_optimizer)
@@ -105,7 +111,7 @@ class Learner:
         settings = {"seed": seed, "inner": optimizer, "meta_optimizer": self._engine}
         self._peers = Peers(self._held, settings, compile)
         shared = self._peers.ranks.size > 1
-        self._functional = FunctionalModel(model, live=True, shared=shared)
+        self._functional = FunctionalModel(model, live=True, shared=shared, output=output)
         self._inner = OptimizerState(optimizer, rates_given(inner), self._functional.state()[0])
         loss.to(self._inner.device)
         self._problem = AccumulatedProblem(

@@ -18,6 +18,7 @@ from metaloss.core.parts.wrapped import refuse_wrapped
 from metaloss.errors import MetalossError
 from metaloss.inner.keys import key_tensor
 from metaloss.inner.model.functional import FunctionalModel
+from metaloss.inner.model.outputs import Choice, Heads
 from metaloss.inner.problem import InnerProblem
 from metaloss.meta_optimizers.engine import Engine
 from metaloss.meta_optimizers.fitting import fitted
@@ -33,6 +34,7 @@ def meta_gradient(
     inner: Inner,
     task_loss: Callable[[Tensor, Tensor], Tensor],
     engine: GradientMetaOptimizer | str = "mixed",
+    output: Choice | Heads | None = None,
 ) -> Tensors:
     """Return d(task loss)/dφ after K inner steps from the model's current weights.
 
@@ -51,6 +53,7 @@ def meta_gradient(
         inner: The optimizer of θ, as for `Learner`.
         task_loss: ``(raw outputs, targets) -> scalar``.
         engine: The engine, or its registered name. All exact engines return the same values.
+        output: Which of the things that the model returns are the raw outputs; see `Learner`.
 
     Returns:
         One tensor for each parameter of the loss, by name and with its shape.
@@ -97,7 +100,7 @@ def meta_gradient(
             "such as MLPLoss()"
         )
     refuse_wrapped(model)
-    functional = FunctionalModel(model, live=True)
+    functional = FunctionalModel(model, live=True, output=output)
     params, buffers = functional.state(model)
     if not params:
         raise MetalossError("the model has no parameters that require a gradient")

@@ -1,4 +1,4 @@
-"""How a model is called with inputs, and which of its outputs are the raw outputs."""
+"""How a model is called with inputs."""
 
 from __future__ import annotations
 
@@ -7,11 +7,6 @@ from collections.abc import Mapping
 from typing import Any
 
 from torch import Tensor, nn
-
-from metaloss.errors import MetalossError
-
-# Names of raw outputs in models that return several things.
-_NAMES = ("logits", "out", "output", "outputs", "prediction_logits")
 
 
 def arguments(module: nn.Module, inputs: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
@@ -47,36 +42,3 @@ def _parameters(module: nn.Module) -> list[inspect.Parameter]:
         return list(inspect.signature(module.forward).parameters.values())
     except (TypeError, ValueError):  # implemented in C
         return []
-
-
-def raw_outputs(outputs: Any) -> Tensor:
-    """Return the raw outputs among what a model returned.
-
-    They are the returned tensor; or the entry or attribute ``logits``, ``out`` or similar; or the
-    first tensor of a tuple, list or dictionary.
-
-    Raises:
-        MetalossError: If there is no tensor.
-
-    Example:
-        >>> import torch
-        >>> raw_outputs({"features": torch.zeros(2, 9), "logits": torch.ones(2, 3)}).shape
-        torch.Size([2, 3])
-    """
-    if isinstance(outputs, Tensor):
-        return outputs
-    for name in _NAMES:
-        held = isinstance(outputs, Mapping) and name in outputs
-        value = outputs[name] if held else getattr(outputs, name, None)
-        if isinstance(value, Tensor):
-            return value
-    if isinstance(outputs, Mapping):
-        outputs = list(outputs.values())
-    if isinstance(outputs, tuple | list):
-        for value in outputs:
-            if isinstance(value, Tensor):
-                return value
-    raise MetalossError(
-        f"the model returns a {type(outputs).__name__} without a tensor: expected raw outputs "
-        "(B, C, *), or a tuple or dictionary with them at the first place or as 'logits' or 'out'"
-    )

@@ -13,13 +13,14 @@ from torch.utils import _pytree as pytree
 
 from metaloss.errors import MetalossError
 from metaloss.inner.model.attributes import Attributes
-from metaloss.inner.model.calls import arguments, raw_outputs
+from metaloss.inner.model.calls import arguments
 from metaloss.inner.model.modules import (
     duplicate,
     evaluating,
     refuse_gradient_hooks,
     replaced_forwards,
 )
+from metaloss.inner.model.outputs import Choice, Heads, Outputs
 from metaloss.inner.model.randomness import glance, seeded, sources
 from metaloss.inner.model.recompute import no_recomputation
 from metaloss.inner.model.traits import Pass, Traits, examined
@@ -49,6 +50,7 @@ class FunctionalModel(ModuleView):
         live: Whether to call the module itself, with its current modes, hooks and submodules (call
             :meth:`refresh` when it may have changed). Otherwise a copy is called; its training
             passes are in train mode even if the module is in evaluation mode.
+        output: Which of the things that the module returns are the raw outputs; see `Outputs`.
 
     Example:
         >>> model = FunctionalModel(nn.Linear(3, 2))
@@ -66,13 +68,14 @@ class FunctionalModel(ModuleView):
         channels_last: bool = False,
         shared: bool = False,
         live: bool = False,
+        output: Choice | Heads | None = None,
     ) -> None:
         self.module = module if live else duplicate(module)
         if not live and not self.module.training:
             self.module.train()
         if autocast is not None:
             self.module = with_wide_norms(self.module)
-        self._autocast = autocast
+        self._autocast, self._outputs = autocast, Outputs(output)
         super().__init__(self.module, module, channels_last=channels_last, shared=shared)
 
     def module_with(self, params: Tensors, buffers: Tensors) -> nn.Module:
@@ -85,6 +88,11 @@ class FunctionalModel(ModuleView):
         """Move the module that is called, with its frozen parameters, in place; return self."""
         self.module.to(device=device, dtype=dtype)
         return self
+
+    @property
+    def shares(self) -> tuple[float, ...]:
+        """The shares of the learned loss of several outputs, (B, C, *, H); empty for one output."""
+        return self._outputs.shares
 
     @property
     def narrow(self) -> bool:
@@ -216,7 +224,7 @@ class FunctionalModel(ModuleView):
         with self._around(train, whole=sample is None), self._held(buffers):
             given |= {other: given[name] for other, name in self._tied.items()}
             outputs = functional_call(self.module, given, positional, named, tie_weights=False)
-            outputs = raw_outputs(outputs)
+            outputs = self._outputs(outputs, train)
             self._refuse_untied(given)
             after = {name: given[name] for name in plain}
             for name, (part, attribute) in self._attributes.items():
