@@ -1,8 +1,8 @@
 """metaloss: learn the loss function itself, online or offline.
 
 The names in ``__all__`` are the public API, together with the parts' classes and options, the
-contracts in `metaloss.contracts` and the checks in `metaloss.testing`. Everything else may move
-between minor versions.
+contracts in `metaloss.contracts`, the checks in `metaloss.testing` and the estimators in
+`metaloss.sklearn`. Everything else may move between minor versions.
 """
 
 import warnings
@@ -47,6 +47,8 @@ _HOMES = {
     "train": "metaloss.core.runs.run",
     "train_seeds": "metaloss.core.runs.run",
 }
+# Packages that are public: `metaloss.sklearn.LearnedLossClassifier`.
+_PACKAGES = ("sklearn", "testing")
 # Names that were public here, and where they are now. They work for one version.
 _MOVED = {"keep_freed_memory": "metaloss.allocator"}
 
@@ -119,10 +121,12 @@ def __getattr__(name: str) -> Any:
         message = f"metaloss.{name} is now {home}.{name}; the old name works until metaloss 0.3"
         warnings.warn(message, FutureWarning, stacklevel=2)
         return getattr(import_module(home), name)
+    if name in _PACKAGES:
+        return import_module(f"metaloss.{name}")
     if name not in _HOMES:
         raise AttributeError(f"module 'metaloss' has no attribute {name!r}")
     return getattr(import_module(_HOMES[name]), name)
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *_HOMES})
+    return sorted({*globals(), *_HOMES, *_PACKAGES})

@@ -71,6 +71,13 @@ class TableInputs(Inputs):
         encoder = fit_columns(whole, most=most, parts=parts)
         return cls(encoder=encoder, forms=forms, form=plain)
 
+    @classmethod
+    def of_frame(cls, form: CSVForm, train: pd.DataFrame) -> Self:
+        """Return what is found in the training rows of the user's DataFrame."""
+        text = _text_of(train, form)
+        forms = text.forms(text.names)
+        return cls.fitted(form, text.columns(text.names, forms), forms)
+
     @property
     def columns(self) -> list[str]:
         """The columns that are read: those with inputs."""
@@ -126,18 +133,7 @@ class TableInputs(Inputs):
 
     def taken(self, rows: Any) -> pd.DataFrame:
         """Return the columns of a DataFrame, or of what pandas makes one of."""
-        frame = pd.DataFrame(rows)
-        cells = pd.DataFrame({str(name): _cells(frame[name]) for name in frame}, dtype=object)
-        form = CSVForm(dates=self.form.dates)
-        return self._columns(
-            TextTable(
-                path=Path("rows"),
-                cells=cells,
-                lines=list(range(1, len(cells) + 1)),
-                separator=",",
-                form=form,
-            )
-        )
+        return self._columns(_text_of(pd.DataFrame(rows), CSVForm(dates=self.form.dates)))
 
     def _columns(self, text: TextTable) -> pd.DataFrame:
         """Return the columns that give an input; say what was not known of them before."""
@@ -187,6 +183,13 @@ class TableInputs(Inputs):
             form=CSVForm(**form),
             target=target and (target[0], ColumnForm(**target[1])),
         )
+
+
+def _text_of(frame: pd.DataFrame, form: CSVForm) -> TextTable:
+    """Return a DataFrame as the table of a file."""
+    cells = pd.DataFrame({str(name): _cells(frame[name]) for name in frame}, dtype=object)
+    lines = list(range(1, len(cells) + 1))
+    return TextTable(path=Path("rows"), cells=cells, lines=lines, separator=",", form=form)
 
 
 def _some(texts: list[str]) -> str:

@@ -1,0 +1,183 @@
+"""What the estimators share: from rows to a run, and what is kept of it."""
+
+from __future__ import annotations
+
+import tempfile
+import warnings
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+import torch
+from sklearn.base import BaseEstimator
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.utils import check_random_state
+from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
+from torch import Tensor, nn
+
+from metaloss import registry
+from metaloss.compose import compose
+from metaloss.compose.mapping import to_overrides
+from metaloss.core.runs.results import Run
+from metaloss.core.runs.run import train
+from metaloss.core.storage.run_folder import read_run
+from metaloss.core.training.evaluate import outputs_of
+from metaloss.data.checks import number
+from metaloss.data.pipeline import FittedPipeline, pipeline_from_dict
+from metaloss.data.tensors import TaskOptions, task_from_data
+from metaloss.errors import MetalossError
+from metaloss.inner.model.functional import FunctionalModel
+from metaloss.sklearn.rows import Rows, counted, dense, encoding, held_out, is_table
+from metaloss.types import InnerState, Link
+
+_FIXED = {"task", "output", "seed", "seeds", "tracker", "device", "steps", "batch_size"}
+
+
+class LearnedLossEstimator(BaseEstimator):
+    """The base class of both estimators; see `LearnedLossClassifier`."""
+
+    _link: Link
+
+    def __init__(
+        self,
+        *,
+        steps: int = 2000,
+        inner_lr: float | None = None,
+        batch_size: int = 64,
+        model: str = "mlp",
+        loss: str = "mlp",
+        schedule: str = "online",
+        options: Mapping[str, Any] | None = None,
+        trusted_fraction: float = 0.15,
+        device: str = "cpu",
+        verbose: bool = False,
+        random_state: Any = None,
+    ) -> None:
+        self.steps = steps
+        self.inner_lr = inner_lr
+        self.batch_size = batch_size
+        self.model = model
+        self.loss = loss
+        self.schedule = schedule
+        self.options = options
+        self.trusted_fraction = trusted_fraction
+        self.device = device
+        self.verbose = verbose
+        self.random_state = random_state
+
+    def __sklearn_tags__(self) -> Any:
+        """Return what scikit-learn wants to know: rows may be sparse."""
+        tags = super().__sklearn_tags__()
+        tags.input_tags.sparse = True
+        return tags
+
+    # ---------------------------------------------------------------------------- training
+
+    def _fit(self, inputs: Any, targets: np.ndarray, weights: Any, trusted: Any) -> Self:
+        """Train on checked rows. ``trusted``: checked rows with targets, or None."""
+        number("trusted_fraction", self.trusted_fraction, 0, 1)
+        seed = int(check_random_state(self.random_state).randint(2**31 - 1))
+        if weights is not None:
+            weights = _check_sample_weight(weights, inputs, ensure_non_negative=True)
+        rows = counted(inputs, targets, weights)
+        classes = self._link is Link.softmax
+        if trusted is None:
+            rng = np.random.default_rng(seed)
+            rows, judges = held_out(rows, self.trusted_fraction, rng, stratified=classes)
+        else:
+            judges = counted(trusted[0], trusted[1], None)
+        self._train(rows, judges, seed)
+        return self
+
+    def _train(self, rows: Rows, judges: Rows, seed: int) -> None:
+        parts = [rows.repeated(), judges.repeated()]
+        encode = encoding(parts[0][0])
+        outputs = len(self.classes_) if self._link is Link.softmax else 1
+        pipeline = self._pipeline(encode, outputs, parts[0][1])
+        made = []
+        for inputs, targets in parts:
+            encoded = torch.from_numpy(np.ascontiguousarray(encode(encode.taken(inputs))))
+            made.append((encoded, pipeline.targets(targets)))
+        pipeline = replace(pipeline, input_shape=tuple(made[0][0].shape[1:]))
+        options = TaskOptions(link=self._link, outputs=outputs)
+        task = task_from_data(*made, name="estimator", options=options)
+        words = self._words()
+        settings = {"seed": seed, "tracker": ["console"] if self.verbose else []}
+        with tempfile.TemporaryDirectory() as folder:
+            place = {**settings, "output": str(Path(folder) / "run")}
+            run = train([*words, *to_overrides(place)], task=replace(task, pipeline=pipeline))
+            self._keep(run, pipeline, words)
+
+    def _words(self) -> list[str]:
+        options = dict(self.options or {})
+        taken = sorted(_FIXED & {key.partition("=")[0] for key in options})
+        if taken:
+            raise MetalossError(
+                f"options: {', '.join(taken)} cannot be set here; expected keys such as "
+                "model.hidden, loss.hidden or schedule.meta_batch"
+            )
+        chosen = {"model": self.model, "loss": self.loss, "schedule": self.schedule}
+        numbers = {"steps": self.steps, "batch_size": self.batch_size, "device": self.device}
+        rate = {} if self.inner_lr is None else {"inner.lr": self.inner_lr}
+        return to_overrides({"compile": "off", **chosen, **numbers, **rate, **options})
+
+    def _keep(self, run: Run, pipeline: FittedPipeline, words: list[str]) -> None:
+        """Set the attributes: arrays, texts and numbers only."""
+        if run.summary.status == "diverged":
+            warnings.warn("the run has diverged", ConvergenceWarning, stacklevel=4)
+        content = read_run(run.folder)
+        self.n_iter_ = run.summary.steps
+        self.summary_ = run.summary.as_dict()
+        self.weights_ = {name: value.numpy() for name, value in run.model.state_dict().items()}
+        self._fitted_words = words
+        self._fitted_pipeline = pipeline.to_dict()
+        self.history_ = {name: content.series(name) for name in content.names()}
+        curves = content.curves
+        self.loss_curves_ = {"step": np.array([row.step for row in curves])}
+        if curves:
+            self.loss_curves_["grid"] = curves[0].grid
+            for label in curves[0].curves:
+                self.loss_curves_[label] = np.stack([row.curves[label] for row in curves])
+
+    # -------------------------------------------------------------------------- prediction
+
+    def _outputs(self, inputs: Any) -> tuple[FittedPipeline, Tensor]:
+        """Return the pipeline, and the raw outputs (n, C) in float64, on the CPU."""
+        check_is_fitted(self)
+        pipeline = pipeline_from_dict(self._fitted_pipeline)
+        if pipeline.inputs.kind == "table":
+            validate_data(self, inputs, reset=False, skip_check_array=True)
+            encoded = pipeline.encode(inputs)
+        else:
+            checked = validate_data(self, inputs, reset=False, accept_sparse=True)
+            encoded = pipeline.encode(dense(checked))
+        # In double precision, so that the outputs of a row hardly depend on the other rows.
+        model = FunctionalModel(self._module(pipeline).double())
+        return pipeline, outputs_of(model, InnerState(*model.state(), None), encoded.double())
+
+    def _module(self, pipeline: FittedPipeline) -> nn.Module:
+        chosen = compose(self._fitted_words).model
+        shape = {"input_shape": pipeline.input_shape, "outputs": pipeline.outputs}
+        module = registry.get("model", chosen.name).build(chosen.options, **shape)
+        state = {name: torch.from_numpy(value.copy()) for name, value in self.weights_.items()}
+        module.load_state_dict(state)
+        return module
+
+    # ------------------------------------------------------------------------------- rows
+
+    def _checked(self, inputs: Any, *, reset: bool) -> Any:
+        """Return rows as a DataFrame with texts or gaps, or as an array in float64."""
+        if is_table(inputs):
+            validate_data(self, inputs, reset=reset, skip_check_array=True)
+            return inputs.reset_index(drop=True)
+        least = 2 if reset else 1
+        found = validate_data(
+            self, inputs, reset=reset, accept_sparse=True, ensure_min_samples=least
+        )
+        return dense(found)
+
+    def _pipeline(self, encode: Any, outputs: int, targets: np.ndarray) -> FittedPipeline:
+        """Return what encodes rows and targets; ``targets``: those of the training rows."""
+        raise NotImplementedError

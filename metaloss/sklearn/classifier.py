@@ -1,0 +1,109 @@
+"""``LearnedLossClassifier``: a classifier for rows with doubtful labels."""
+
+from __future__ import annotations
+
+from typing import Any, Self
+
+import numpy as np
+from sklearn.base import ClassifierMixin
+from sklearn.utils.multiclass import check_classification_targets
+from sklearn.utils.validation import check_consistent_length, column_or_1d
+
+from metaloss.data.pipeline import FittedPipeline
+from metaloss.errors import MetalossError
+from metaloss.sklearn.base import LearnedLossEstimator
+from metaloss.types import Link
+
+
+class LearnedLossClassifier(ClassifierMixin, LearnedLossEstimator):
+    """A network that is trained while its loss is learned from trusted rows.
+
+    Rows are numpy arrays, sparse matrices (which become dense), or DataFrames. Numbers are
+    standardised. A DataFrame may have texts, dates and missing cells, encoded as by ``task=csv``.
+
+    Args:
+        steps: The number of training steps.
+        inner_lr: The learning rate of the network; None: the default of ``inner.lr``.
+        batch_size: Rows of a training batch.
+        model: The name of a model; ``metaloss list model`` shows all.
+        loss: The name of a loss.
+        schedule: ``online``, ``offline`` or ``static``.
+        options: Further options of `metaloss.train` by key, such as ``{"model.hidden": [50]}``.
+        trusted_fraction: The share of rows that is held out for judging the loss if ``fit`` gets no
+            ``trusted`` rows, in (0, 1); stratified by class.
+        device: ``cpu``, ``cuda``, ``cuda:N`` or ``auto``.
+        verbose: Whether to show progress.
+        random_state: An int, a ``RandomState`` or None, as everywhere in scikit-learn.
+
+    Attributes:
+        classes_: (C,) the classes.
+        n_features_in_: The number of columns.
+        n_iter_: The number of training steps.
+        weights_: The weights of the network by name.
+        summary_: The summary of the run, as `metaloss.Summary`.
+        history_: Steps (n,) and values (n,) of each number in the run's journal.
+        loss_curves_: The learned loss during training: ``step`` (n,), ``grid`` (G,) predictions,
+            and its values (n, G) for each target, by name.
+
+    Raises:
+        MetalossError: At ``fit``, if an option is invalid; a ``ValueError``.
+
+    Example:
+        >>> import numpy as np
+        >>> rng = np.random.default_rng(0)
+        >>> X = rng.normal(size=(200, 2))
+        >>> truth = np.where(X[:, 0] > 0, "yes", "no")
+        >>> given = np.where(rng.random(200) < 0.3, "no", truth)  # 30 % of the labels are "no"
+        >>> model = LearnedLossClassifier(steps=100, inner_lr=0.1, random_state=0)
+        >>> model = model.fit(X, given, trusted=(X[:40], truth[:40]))
+        >>> model.predict([[2.0, 0.0], [-2.0, 0.0]])
+        array(['yes', 'no'], dtype='<U3')
+    """
+
+    _link = Link.softmax
+
+    def fit(self, X: Any, y: Any, sample_weight: Any = None, *, trusted: Any = None) -> Self:
+        """Train on rows ``X`` (n, D) with classes ``y`` (n,).
+
+        Args:
+            X: The training rows.
+            y: Their classes, which may be wrong.
+            sample_weight: (n,) weights ≥ 0: a row with weight 2 is drawn twice as often.
+            trusted: A pair of rows (m, D) and their classes (m,), which judge the loss and do not
+                train the network. None: a share of ``X`` is held out.
+
+        Raises:
+            MetalossError: If there is one class only, or rows do not fit; a ``ValueError``.
+        """
+        rows, labels = self._checked(X, reset=True), _classes(y)
+        check_consistent_length(rows, labels)
+        given = None
+        if trusted is not None:
+            given = self._checked(trusted[0], reset=False), _classes(trusted[1])
+            check_consistent_length(*given)
+        every = labels if given is None else np.concatenate([labels, given[1]])
+        self.classes_ = np.unique(every)
+        if len(np.unique(labels)) < 2:
+            raise MetalossError("y has one class; expected two or more")
+        places = np.searchsorted(self.classes_, labels)
+        if given is not None:
+            given = given[0], np.searchsorted(self.classes_, given[1])
+        return self._fit(rows, places, sample_weight, given)
+
+    def predict_proba(self, X: Any) -> np.ndarray:
+        """Return the probability of each class, (n, C), in the order of ``classes_``."""
+        return self._outputs(X)[1].softmax(1).numpy()
+
+    def predict(self, X: Any) -> np.ndarray:
+        """Return the most probable class of each row, (n,)."""
+        places = self._outputs(X)[1].argmax(1).numpy()
+        return self.classes_[places]
+
+    def _pipeline(self, encode: Any, outputs: int, targets: np.ndarray) -> FittedPipeline:
+        return FittedPipeline(inputs=encode, link=self._link, outputs=outputs, input_shape=())
+
+
+def _classes(y: Any) -> np.ndarray:
+    labels = column_or_1d(y, warn=True)
+    check_classification_targets(labels)
+    return labels
