@@ -38,6 +38,9 @@ from metaloss.types import InnerState, StoredStep, Tensors, Window
 # in double precision (True) and in others. Kinks and rounding limit the precision.
 _TOLERANCE, _STEP = {True: 1e-5, False: 5e-3}, {True: 1e-6, False: 1e-2}
 _SECOND_STEP = {True: 1e-4, False: 1e-3}
+# Without a detached part, differences of the outputs in double precision are at most 3e-9 off, in
+# 231 kinds of models. A part that changes the outputs by more may bend them visibly.
+_DETACHED = 1e-7
 # Finite differences in single precision detect only large errors.
 _ROUGH = 0.2
 
@@ -229,7 +232,7 @@ class Probe:
     def _is_derivative(self, precise: bool) -> bool:
         """Return whether reverse mode gives the derivative of the outputs: no part is detached."""
         gap = self._jacobian_gap(Tangents.differences, precise)
-        return gap <= (_TOLERANCE[True] if precise else _ROUGH)
+        return gap <= (_DETACHED if precise else _ROUGH)
 
     def _outputs(self, params: Tensors) -> Tensor:
         step = self.step
