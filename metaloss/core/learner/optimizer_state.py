@@ -42,18 +42,21 @@ def as_groups(inner: Inner, model: nn.Module, ema: float = 0.0) -> Groups:
     """
     if not 0 <= ema < 1:
         raise MetalossError(f"ema={ema}: expected a number in [0, 1), such as 0.999")
+    given: Any = inner
     if isinstance(inner, LRScheduler):
         refuse_scheduler(inner)
-        inner = inner.optimizer
-    if isinstance(inner, torch.optim.Optimizer):
-        found = translated(inner, model)
+        given = inner.optimizer
+    elif type(inner).__name__ == "AcceleratedOptimizer":  # Hugging Face's wrapper
+        given = given.optimizer
+    if isinstance(given, torch.optim.Optimizer):
+        found = translated(given, model)
     elif isinstance(inner, ParamGroups):
         found = inner.on(model)
     else:
         one: InnerOptimizer = registry.as_part(
             "inner",
-            inner,
-            InnerOptimizer,  # type: ignore[type-abstract]
+            given,
+            InnerOptimizer,
             option="inner",
             example="SGD(lr=0.1)",
         )
