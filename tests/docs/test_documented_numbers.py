@@ -32,6 +32,7 @@ LEFT_OUT = {
     "new.csv": "is about a file of the reader's",
     "train.csv": "is about a file of the reader's",
     "test.csv": "is about a file of the reader's",
+    "task.path=photos": "is about pictures of the reader's",
     "task.trusted=": "is about files of the reader's",
     "book.txt": "is about a file of the reader's",
 }

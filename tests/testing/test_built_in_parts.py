@@ -7,6 +7,7 @@ from metaloss.losses import MLPLoss
 from metaloss.losses.export import DESCRIPTION, WEIGHTS, pack
 from metaloss.losses.load import LoadConfig
 from metaloss.models.gpt import GPTConfig
+from metaloss.models.pretrained.torchvision import TorchvisionConfig
 from metaloss.models.resnet18 import ResNet18Config
 from metaloss.models.vgg16 import VGG16Config
 from metaloss.models.vit import ViTConfig
@@ -21,6 +22,7 @@ OPTIONS = {
     ("model", "vgg16"): VGG16Config(width=2),
     ("model", "wrn"): WRNConfig(depth=10, widen=1, dropout=0.2),
     ("model", "vit"): ViTConfig(layers=2, width=8, heads=2, dropout=0.2),
+    ("model", "torchvision"): TorchvisionConfig(network="shufflenet_v2_x0_5"),
     ("model", "gpt"): GPTConfig(layers=2, width=8, heads=2, dropout=0.2),
 }
 

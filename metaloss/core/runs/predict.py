@@ -91,8 +91,10 @@ def _built(folder: Path, pipeline: FittedPipeline) -> nn.Module:
     own = [group for group in stand_ins if chosen_name(content.get(group)) == CUSTOM]
     words = [f"{group}={stand_ins[group]}" for group in own]
     chosen = compose(words, config_file=folder / CONFIG).model
+    # The weights are those of the run, also where the files that it began with are gone.
+    without_files = getattr(chosen.options, "without_files", lambda: chosen.options)
     return registry.get("model", chosen.name).build(
-        chosen.options, input_shape=pipeline.input_shape, outputs=pipeline.outputs
+        without_files(), input_shape=pipeline.input_shape, outputs=pipeline.outputs
     )
 
 

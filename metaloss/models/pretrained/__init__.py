@@ -1,0 +1,1 @@
+"""Networks of other libraries, perhaps with weights from a file."""
