@@ -11,6 +11,8 @@ DEMO := demo
 # Tests compute on the CPU, also where there is a GPU, but for those of `make test-gpu`.
 PYTEST := env OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 CUDA_VISIBLE_DEVICES=
 TEST_PROCESSES := 2
+# Each process begins with half of the tests in order, so that few fixtures are made by both.
+SHARED := -n $(TEST_PROCESSES) --dist worksteal
 
 PIP_INSTALL := -m pip install --disable-pip-version-check $(if $(CI),--quiet)
 PLUGINS := $(patsubst %/pyproject.toml,./%,$(wildcard plugins/*/pyproject.toml))
@@ -51,7 +53,7 @@ test: $(VENV)/.plugins ## install, then check format, lint, types, layers, docs 
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/zensical build --strict --clean
-	$(PYTEST) $(BIN)/pytest -n $(TEST_PROCESSES) $(ARGS)
+	$(PYTEST) $(BIN)/pytest $(SHARED) $(ARGS)
 
 .PHONY: test-gpu
 test-gpu: $(VENV)/.plugins ## run the tests of a GPU, on a machine that has one
@@ -59,11 +61,11 @@ test-gpu: $(VENV)/.plugins ## run the tests of a GPU, on a machine that has one
 
 .PHONY: test-faults
 test-faults: $(VENV)/.plugins ## kill runs, fill disks, try words at random: the long campaigns, about an hour
-	$(PYTEST) $(BIN)/pytest -n $(TEST_PROCESSES) -m faults $(ARGS)
+	$(PYTEST) $(BIN)/pytest $(SHARED) -m faults $(ARGS)
 
 .PHONY: test-lowest
 test-lowest: $(LOWEST)/.installed ## run the tests with the lowest versions that are allowed
-	$(PYTEST) $(LOWEST)/bin/pytest -n $(TEST_PROCESSES) $(ARGS)
+	$(PYTEST) $(LOWEST)/bin/pytest $(SHARED) $(ARGS)
 
 .PHONY: bench
 bench: $(VENV)/.plugins ## measure what steps cost, in pairs; on an idle machine, the better part of an hour

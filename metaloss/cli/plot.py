@@ -21,7 +21,7 @@ def plot(
     ] = None,
 ) -> int:
     """Draw the learning curves and the learned loss of a run."""
-    from metaloss.study.plots.plots import plot_run
+    from metaloss.study.plots.run_plot import plot_run
 
     for file in plot_run(folder, out):
         print(file)

@@ -13,7 +13,8 @@ pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="threads are loo
 def found(tmp_path_factory):
     """Return what each of two processes saw."""
     folder = tmp_path_factory.mktemp("ends")
-    return together(folder, "ends.in_peace", "ends.in_error", "ends.of_the_users_own")
+    cases = ("ends.in_peace", "ends.in_error", "ends.of_the_users_own")
+    return together(folder, *cases, anew=True)
 
 
 @pytest.mark.parametrize("case", ["in_peace", "in_error", "of_the_users_own"])

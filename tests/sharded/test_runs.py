@@ -8,7 +8,7 @@ from safetensors.torch import load_file
 
 from metaloss.core.storage.run_folder import read_rows
 
-from .processes import ended, run, start, together
+from .processes import fork, run, together
 from .runs import REFUSED
 
 
@@ -76,7 +76,7 @@ def test_ctrl_c_in_one_process_stops_both_and_the_run_goes_on_in_one(alone, shar
 
 
 def test_an_error_in_one_process_ends_both(tmp_path):
-    (first, told), (second, said) = ended(start(tmp_path, "runs.fails"))
+    (first, told), (second, said) = fork(tmp_path, "runs.fails")
     assert first != 0
     assert second != 0
     assert "OSError: boom" in said

@@ -9,6 +9,7 @@ import time
 
 import pytest
 
+from metaloss.cli.main import main
 from metaloss.core.storage.run_folder import read_rows
 
 WORDS = (
@@ -24,16 +25,15 @@ WORDS = (
     "device=cpu",
     "tracker=[]",
 )
-ALONE = [sys.executable, "-m", "metaloss"]
 LAUNCHED = [
     *(sys.executable, "-m", "torch.distributed.run"),
     *("--standalone", "--nproc-per-node=2", "-m", "metaloss"),
 ]
 
 
-def start(folder, command, *words):
+def start(folder, *words):
     return subprocess.Popen(
-        [*command, "train", *WORDS, *words],
+        [*LAUNCHED, "train", *WORDS, *words],
         cwd=folder,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -48,12 +48,16 @@ def said(errors):
 
 
 @pytest.mark.slow
-def test_torchrun_trains_the_run_of_one_process(tmp_path):
+def test_torchrun_trains_the_run_of_one_process(tmp_path, capsys):
     summaries, journals = [], []
-    for name, command in (("alone", ALONE), ("launched", LAUNCHED)):
-        process = start(tmp_path, command, "steps=12", f"output={name}")
-        out, err = process.communicate(timeout=600)
-        assert process.returncode == 0, err
+    for name in ("alone", "launched"):
+        if name == "alone":
+            assert main(["train", *WORDS, "steps=12", f"output={tmp_path / name}"]) == 0
+            out = capsys.readouterr().out
+        else:
+            process = start(tmp_path, "steps=12", f"output={name}")
+            out, err = process.communicate(timeout=600)
+            assert process.returncode == 0, err
         assert out.count(f"{name}: ok, ") == 1
         folder = tmp_path / name
         summaries.append(json.loads((folder / "summary.json").read_text()))
@@ -68,7 +72,7 @@ def test_torchrun_trains_the_run_of_one_process(tmp_path):
         journals[0][-1]["test/task_loss"], rel=1e-4
     )
     # What one process refuses is said once, though both end.
-    process = start(tmp_path, LAUNCHED, "output=launched")
+    process = start(tmp_path, "output=launched")
     _, err = process.communicate(timeout=600)
     assert process.returncode != 0
     (line,) = said(err)
@@ -77,7 +81,7 @@ def test_torchrun_trains_the_run_of_one_process(tmp_path):
 
 @pytest.mark.slow
 def test_ctrl_c_reaches_every_process_and_is_answered_once(tmp_path):
-    process = start(tmp_path, LAUNCHED, "steps=1000000", "output=run")
+    process = start(tmp_path, "steps=1000000", "output=run")
     journal = tmp_path / "run" / "journal.jsonl"
     try:
         deadline = time.monotonic() + 600

@@ -12,10 +12,10 @@ from metaloss.errors import MetalossError
 from metaloss.losses import Symbolic
 from metaloss.losses.export import DESCRIPTION, WEIGHTS, pack
 from metaloss.losses.symbolic import SymbolicConfig
-from metaloss.study.plots import plots
+from metaloss.study.plots import run_plot
 from metaloss.study.plots.comparison_plot import plot_comparison
 from metaloss.study.plots.loss_plot import loss_over_time, reduced
-from metaloss.study.plots.plots import plot_run
+from metaloss.study.plots.run_plot import plot_run
 from metaloss.study.tables.table import Group, make_table
 
 STATIC = ("task=digits", "schedule=static", "loss=cross_entropy", "steps=400", "tracker=[]")
@@ -58,7 +58,7 @@ def test_a_loss_that_is_a_short_formula_stands_above_its_curves(
     (tmp_path / "run" / WEIGHTS).write_bytes(weights)
     (tmp_path / "run" / DESCRIPTION).write_bytes(description)
     figures = []
-    monkeypatch.setattr(plots, "save", lambda figure, path: figures.append(figure))
+    monkeypatch.setattr(run_plot, "save", lambda figure, path: figures.append(figure))
     plot_run(tmp_path / "run")
     texts = [text.get_text() for text in figures[-1].texts]
     short = len(loss.latex()) < 100
