@@ -61,9 +61,9 @@ def test_compare_takes_folders_of_runs(cli, monkeypatch, tmp_path):
 
 
 def test_plot_names_its_files(cli, monkeypatch, tmp_path):
-    from metaloss.study.plots import plots
+    from metaloss.study.plots import run_plot
 
-    monkeypatch.setattr(plots, "plot_run", lambda folder, out: [folder / "plots" / "loss.png"])
+    monkeypatch.setattr(run_plot, "plot_run", lambda folder, out: [folder / "plots" / "loss.png"])
     assert cli("plot", tmp_path) == (0, f"{tmp_path}/plots/loss.png\n", "")
 
 
