@@ -20,6 +20,7 @@ from metaloss.cli.list import list_parts
 from metaloss.cli.options import BAD_REQUEST, DONE, complain, heard, interrupted
 from metaloss.cli.plot import plot
 from metaloss.cli.predict import predict
+from metaloss.cli.report import report
 from metaloss.cli.train import train
 from metaloss.core.training.interrupt import endings_as_ctrl_c
 from metaloss.errors import MetalossError
@@ -37,6 +38,7 @@ app.command("compare")(compare)
 app.command("predict")(predict)
 app.command("evaluate")(evaluate)
 app.command("plot")(plot)
+app.command("report")(report)
 app.command("list")(list_parts)
 app.command("export")(export)
 app.command("check")(check)

@@ -25,12 +25,16 @@ def test_guards_that_outlive_an_error_do_not_change_the_dispatcher():
     assert not excluded()
 
 
+def fails_twice():
+    try:
+        fails_with_a_guard()
+    except RuntimeError as error:
+        raise ValueError("second") from error
+
+
 def test_the_error_and_its_causes_arrive_unchanged():
     with pytest.raises(ValueError, match="second") as said, dispatch_kept():
-        try:
-            fails_with_a_guard()
-        except RuntimeError as error:
-            raise ValueError("second") from error
+        fails_twice()
     assert "an error under" in str(said.value.__cause__)
     del said
     assert not excluded()

@@ -75,7 +75,7 @@ def plot_overview(
         + ("" if table.metric == usual else f" [{table.metric.partition('/')[2]}]")
         for name, table in tables.items()
     }
-    ratios = {name: _ratios(table, reference) for name, table in tables.items()}
+    ratios = {name: log_ratios(table, reference) for name, table in tables.items()}
     widest = _widest([ratio for found in ratios.values() for ratio in found.values()])
     norm = Normalize(-widest, widest, clip=True)
     panels = [_places(panel, aside) for panel in _panels(_columns(tables, reference, aside), aside)]
@@ -184,7 +184,7 @@ def _refer(table: Table, reference: str) -> Table:
     return refer(table, reference) if known and table.reference != reference else table
 
 
-def _ratios(table: Table, reference: str) -> dict[str, float]:
+def log_ratios(table: Table, reference: str) -> dict[str, float]:
     """Return log(mean / mean of the reference), with the sign such that positive is worse.
 
     NaN without such a ratio: if a mean is missing, or the two have different signs.

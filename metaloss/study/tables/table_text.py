@@ -6,11 +6,13 @@ import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
+from typing import Any
 
 import pandas as pd
 
+from metaloss.errors import MetalossError
 from metaloss.study.tables.render import bullets, frame_of, show_p, to_markdown
-from metaloss.study.tables.statistics import FEWEST_PAIRS
+from metaloss.study.tables.statistics import FEWEST_PAIRS, MeanStd
 from metaloss.study.tables.table import Line, Table
 
 _NUMBERS = (
@@ -52,6 +54,27 @@ def to_json(table: Table, notes: Sequence[str]) -> str:
     """Return all numbers, also those of every seed."""
     values = asdict(table) | {"notes": list(notes)}
     return json.dumps(values, indent=2, ensure_ascii=False) + "\n"
+
+
+def from_json(text: str) -> Table:
+    """Return the table that `to_json` wrote.
+
+    Raises:
+        MetalossError: If it is no such text.
+    """
+    try:
+        values = json.loads(text)
+        lines = tuple(_line(one) for one in values.pop("lines"))
+        values.pop("notes", None)
+        return Table(**{**values, "lines": lines, "aside": tuple(values["aside"])})
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        raise MetalossError(f"the table is damaged or of another version: {error}") from error
+
+
+def _line(values: dict[str, Any]) -> Line:
+    parts = {name: values[name] and MeanStd(**values[name]) for name in ("final", "best", "valid")}
+    seeds = {int(seed): value for seed, value in values["values"].items()}
+    return Line(**{**values, **parts, "values": seeds})
 
 
 def to_text(tables: Mapping[str, Table], notes: Sequence[str]) -> str:

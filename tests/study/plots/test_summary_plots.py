@@ -136,7 +136,7 @@ def test_colours_follow_the_goal(block):
     lower = block({"ours": [0.2], "x": [0.4]})
     higher = block({"ours": [0.4], "x": [0.2]}, goal="max")
     for table in (lower, higher):
-        assert overview_plot._ratios(table, "ours") == pytest.approx(
+        assert overview_plot.log_ratios(table, "ours") == pytest.approx(
             {"ours": 0.0, "x": math.log(2)}
         )
 
@@ -147,7 +147,7 @@ def test_colours_follow_the_goal(block):
      (-1.0, 1.0, math.nan), (math.nan, 1.0, math.nan)],
 )  # fmt: skip
 def test_ratios_at_the_edges(block, ours, x, expected):
-    found = overview_plot._ratios(block({"ours": [ours], "x": [x]}), "ours")["x"]
+    found = overview_plot.log_ratios(block({"ours": [ours], "x": [x]}), "ours")["x"]
     assert found == pytest.approx(expected, nan_ok=True)
 
 

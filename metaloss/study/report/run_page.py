@@ -1,0 +1,172 @@
+"""The report of one run: how it learned, what its loss became, what the guard did."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from metaloss.core.storage.run_folder import PHASES, RunFolder
+from metaloss.study.launch.jobs import flatten
+from metaloss.study.plots.loss_plot import loss_over_time
+from metaloss.study.plots.panels import events_of, panels_of, title_of
+from metaloss.study.plots.style import short, thin
+from metaloss.study.report.page import COLORS, Block, Chart, Section, Slider, Table, Words
+
+_MOMENTS = 60
+_SPLITS = {"train": 0, "valid": 4, "test": 1, "meta": 2, "start": 5}
+_STEP = "step, all phases"
+
+
+def run_sections(run: RunFolder) -> list[Section]:
+    """Return the sections of a run, finished or not, from its folder alone."""
+    charts = _learning(run)
+    loss = _loss(run)
+    sections = [Section(title="Result", blocks=[_result(run)])]
+    if charts:
+        sections.append(Section(title="Learning curves", blocks=charts, wide=False))
+    if loss is not None:
+        sections.append(Section(title="The loss over training", blocks=loss))
+    sections.append(Section(title="Guard", blocks=[_guard(run)]))
+    sections.append(Section(title="Configuration", blocks=[_configuration(run)]))
+    return sections
+
+
+def _result(run: RunFolder) -> Words:
+    summary = run.summary
+    if summary is None:
+        return Words(text="The run has not finished.")
+    facts = {"status": str(summary.get("status", "unknown"))}
+    for part, when in (
+        ("metrics", ""),
+        ("metrics_at_best_validation", " at the best validation"),
+        ("metrics_of_a_constant", " of a constant prediction"),
+    ):
+        for name, value in (summary.get(part) or {}).items():
+            if "/" in name and isinstance(value, int | float):
+                facts[name.replace("/", " ") + when] = short(float(value))
+    facts["training steps"] = str(summary.get("steps", "–"))
+    if isinstance(seconds := summary.get("seconds"), int | float):
+        facts["seconds"] = f"{seconds:.1f}"
+    worse = summary.get("learned_nothing") is True
+    text = "The run is no better than the best constant prediction." if worse else ""
+    return Words(text=text, facts=facts)
+
+
+def _learning(run: RunFolder) -> list[Block]:
+    events = [event for event in events_of(run) if isinstance(event.get("step"), int | float)]
+    marks = [
+        {
+            "type": "line", "xref": "x", "yref": "paper", "y0": 0, "y1": 1,
+            "x0": event["step"], "x1": event["step"],
+            "line": {"color": COLORS[5], "width": 1, "dash": "dot"},
+        }
+        for event in events
+    ]  # fmt: skip
+    charts: list[Block] = []
+    for quantity, names in panels_of(run).items():
+        traces = [trace for name in names for trace in _lines(run, name)]
+        values = np.concatenate([np.asarray(trace["y"], dtype=float) for trace in traces])
+        if len(values) < 2:
+            continue
+        layout = {
+            "xaxis": {"title": {"text": _STEP}},
+            "yaxis": _scale(values),
+            "shapes": marks,
+        }
+        charts.append(Chart(title=title_of(quantity), traces=traces, layout=layout, height=280))
+    return charts
+
+
+def _lines(run: RunFolder, name: str) -> list[dict[str, Any]]:
+    split = name.partition("/")[0]
+    traces = []
+    # A line for each phase: nothing leads from the end of one to the start of the next.
+    for phase in PHASES:
+        steps, values = run.series(name, phase=phase)
+        if not np.isfinite(values).any():
+            continue
+        steps, values = thin(steps + run.phase_start(phase), values)
+        traces.append(
+            {
+                "type": "scatter",
+                "mode": "lines" if steps.size > 1 else "markers",
+                "name": split if phase == "train" else f"{split}, {phase}",
+                "x": steps,
+                "y": values,
+                "line": {"color": COLORS[_SPLITS.get(split, 6)], "width": 2},
+            }
+        )
+    return traces
+
+
+def _scale(values: np.ndarray) -> dict[str, Any]:
+    values = values[np.isfinite(values)]
+    if not values.size or values.min() <= 0 or values.max() / values.min() < 6:
+        return {}
+    decades = np.arange(np.floor(np.log10(values.min())), np.ceil(np.log10(values.max())) + 1)
+    subs = (1, 2, 5) if values.max() / values.min() < 300 else (1,)
+    ticks = [float(sub * 10**decade) for decade in decades for sub in subs]
+    return {"type": "log", "tickvals": ticks, "ticktext": [f"{tick:g}" for tick in ticks]}
+
+
+def _loss(run: RunFolder) -> list[Block] | None:
+    loss = loss_over_time(run, most=_MOMENTS)
+    if loss is None:
+        return None
+    regression = len(loss.curves) == 1
+    variable = "prediction ŷ" if regression else "probability p of the class"
+    meaning = {"t=1": "the row's class (t = 1)", "t=0": "another class (t = 0)"}
+    charts = []
+    for slopes in (False, True):
+        for label, curves in loss.curves.items():
+            values = np.gradient(curves, loss.grid, axis=1) if slopes else curves
+            of = "" if regression else f" of {meaning.get(label, label)}"
+            charts.append(
+                Chart(
+                    title=f"{'slope of the loss' if slopes else 'loss'}{of}",
+                    traces=_moving(loss.grid, values),
+                    layout={
+                        "xaxis": {"title": {"text": variable}},
+                        "yaxis": {"range": _range(values)},
+                    },
+                    height=260,
+                )
+            )
+    step = "training step" if loss.in_training else "offline meta-step"
+    words = Words(text=f"Shown {loss.remark}. Move the slider to see the loss at another {step}.")
+    return [words, Slider(label=step, moments=loss.steps.tolist(), charts=charts)]
+
+
+def _moving(grid: np.ndarray, values: np.ndarray) -> list[dict[str, Any]]:
+    common = {"type": "scatter", "mode": "lines", "x": grid}
+    faint = {"width": 1.5, "dash": "dot"}
+    return [
+        {**common, "name": "first", "y": values[0], "line": {"color": COLORS[6], **faint}},
+        {**common, "name": "last", "y": values[-1], "line": {"color": COLORS[1], **faint}},
+        {**common, "name": "now", "moments": values, "line": {"color": COLORS[0], "width": 3}},
+    ]
+
+
+def _range(values: np.ndarray) -> list[float]:
+    """Return an axis for all moments, cut where a few values would press the rest into a line."""
+    sizes = np.quantile(np.abs(values), 0.92, axis=1)
+    cap = max(2.5 * float(np.median(sizes)), 1.1 * float(sizes[-1]))
+    low, high = max(-cap, float(values.min())), min(cap, float(values.max()))
+    room = 0.06 * (high - low) or 1.0
+    return [low - room, high + room]
+
+
+def _guard(run: RunFolder) -> Block:
+    events = events_of(run)
+    if not events:
+        return Words(text="The guard did not intervene.")
+    keys = list(dict.fromkeys(key for event in events for key in event))
+    rows = [[event.get(key) for key in keys] for event in events]
+    return Table(frame=pd.DataFrame(rows, columns=keys, dtype=object))
+
+
+def _configuration(run: RunFolder) -> Block:
+    rows = [[key, str(value)] for key, value in flatten(run.config).items()]
+    return Table(frame=pd.DataFrame(rows, columns=["option", "value"], dtype=object))
