@@ -99,6 +99,10 @@ class Settings:
             "help": "on: recover and report; raise: stop at the first bad step; off: no checks"
         },
     )
+    ledger: bool = field(
+        default=True,
+        metadata={"help": "record how well each training row is predicted, for metaloss suspects"},
+    )
     deterministic: bool = field(
         default=False,
         metadata={"help": "refuse operations whose result may differ from run to run"},

@@ -95,12 +95,15 @@ class Window(NamedTuple):
     """The batches of one meta-gradient: K training batches and the meta-batch after them.
 
     ``keys`` (one 0-d int64 tensor for each step) and ``meta_key`` determine the dropout masks.
+    ``rows`` (one (B,) tensor for each step) are the row numbers of the training batches; None:
+    they are not needed.
     """
 
     batches: tuple[Batch, ...]
     keys: tuple[Tensor, ...]
     meta_batch: Batch
     meta_key: Tensor
+    rows: tuple[Tensor, ...] | None = None
 
 
 class StepLosses(NamedTuple):
@@ -118,8 +121,13 @@ class StepLosses(NamedTuple):
 
 
 class MetaGradient(NamedTuple):
-    """The result of an engine: d(task loss)/dφ, the state after the K steps, the losses."""
+    """The result of an engine: d(task loss)/dφ, the state after the K steps, the losses.
+
+    ``notes`` (K, B, 3) for the ledger of training rows, see `InnerProblem.noted`; None: there are
+    none.
+    """
 
     gradient: Tensors
     state: InnerState
     losses: StepLosses
+    notes: Tensor | None = None

@@ -21,6 +21,7 @@ from metaloss.cli.options import BAD_REQUEST, DONE, complain, heard, interrupted
 from metaloss.cli.plot import plot
 from metaloss.cli.predict import predict
 from metaloss.cli.report import report
+from metaloss.cli.suspects import suspects
 from metaloss.cli.train import train
 from metaloss.core.training.interrupt import endings_as_ctrl_c
 from metaloss.errors import MetalossError
@@ -37,6 +38,7 @@ app.command("train")(train)
 app.command("compare")(compare)
 app.command("predict")(predict)
 app.command("evaluate")(evaluate)
+app.command("suspects")(suspects)
 app.command("plot")(plot)
 app.command("report")(report)
 app.command("list")(list_parts)

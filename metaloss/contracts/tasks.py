@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Self
 
@@ -70,6 +70,8 @@ class Task:
             the learned loss.
         stream: Whether the inputs stay in the CPU's memory and are moved batch by batch. None: if
             they would take more than half of the device's free memory.
+        places: A column that says where each training row is from, such as ``{"line": [2, 5]}``.
+            Empty: row numbers from 0.
         pipeline: What was fitted on the training rows, for predictions of new rows. None: rows
             are inputs as they are.
         metrics: Names of further metrics, computed at the end of a run; see `metaloss list task`.
@@ -101,6 +103,7 @@ class Task:
     stream: bool | None = None
     ignore_index: int = -100
     pipeline: Pipeline | None = None
+    places: Mapping[str, Sequence[Any]] = field(default_factory=dict)
     metrics: tuple[str, ...] = ()
     origins: Mapping[str, str] = field(default_factory=dict)
 

@@ -122,6 +122,7 @@ class CSV(TableSource, CSVForm, ClassOptions, ValueOptions):
             rows.target.values,
             given=given,
             forms=rows.forms,
+            places={"line": [text.lines[row] for row in target.rows]},
             name=Path(self.path).stem,
             classes=rows.target.classes,
             about=self._about(text, target, rows.target),

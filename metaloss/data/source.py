@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
@@ -37,6 +37,8 @@ class Table(NamedTuple):
         classes: The names of the classes; None: their numbers.
         forms: The types of the columns of a table.
         origins: Where the rows of a split come from, in words.
+        places: A column that says where each row that may be a training row is from, such as
+            ``{"line": [2, 3]}``. Empty: row numbers from 0.
     """
 
     inputs: Any
@@ -47,6 +49,7 @@ class Table(NamedTuple):
     classes: list[str] | None = None
     forms: Mapping[str, Any] = MappingProxyType({})
     origins: Mapping[str, str] = MappingProxyType({})
+    places: Mapping[str, Sequence[Any]] = MappingProxyType({})
 
     def picked(self, rows: np.ndarray) -> Any:
         """Return the inputs of some rows."""
@@ -162,6 +165,10 @@ class RowSource(TaskSource, Checked):
             constant_loss=kind.constant_loss(train.targets, problem.outputs),
             description=table.about or self.about,
             augment=self.augmentation(),
+            places={
+                name: [one[row] for row in rows.train]
+                for name, one in (table.places or {"row": range(len(table.targets))}).items()
+            },
             metrics=metrics,
             origins=self._origins(table),
             pipeline=FittedPipeline(

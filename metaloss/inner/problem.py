@@ -56,6 +56,7 @@ class Stepped(NamedTuple):
         loss: L_φ before the step.
         task: The task loss before the step.
         between: See `StoredStep`.
+        notes: The result of `InnerProblem.noted` for the outputs before the step.
     """
 
     state: InnerState
@@ -63,6 +64,7 @@ class Stepped(NamedTuple):
     loss: Tensor
     task: Tensor
     between: tuple[Tensors, ...] = ()
+    notes: Tensor | None = None
 
 
 class Programs(Protocol):
@@ -83,6 +85,7 @@ class InnerProblem:
         optimizer: The inner optimizer.
         tangents: How an engine differentiates the model along a direction.
         programs: Runs the functions that :meth:`run` gets as compiled programs; None: eagerly.
+        notes: What the ledger of training rows needs of a batch's outputs; None: nothing.
     """
 
     model: FunctionalModel
@@ -91,6 +94,7 @@ class InnerProblem:
     optimizer: InnerOptimizer
     tangents: Tangents = Tangents.forward
     programs: Programs | None = None
+    notes: Callable[[Tensor, Tensor], Tensor] | None = None
 
     @classmethod
     def of(cls, problem: InnerProblem, **changes: Any) -> Self:
@@ -216,6 +220,13 @@ class InnerProblem:
         """Return ``product(problem, phi, step, direction)``, of all parts of the step's batch."""
         return product(self, phi, step, direction)
 
+    def noted(self, outputs: Tensor, targets: Tensor) -> Tensor | None:
+        """Return the notes (B, 3) of outputs for the ledger of training rows; None: there is none.
+
+        They are each row's probability of its label, whether the guess is wrong, whether it counts.
+        """
+        return None if self.notes is None else self.notes(outputs.detach(), targets)
+
     def update(self, grads: Tensors, state: Any, params: Tensors) -> tuple[Tensors, Any]:
         """Return θ and the optimizer's state after one update."""
         return self.vmap_members(self.optimizer.update)(grads, state, params)
@@ -256,10 +267,12 @@ class InnerProblem:
         grads = {name: value for name, value in pull(loss, forward).items() if value is not None}
         with torch.no_grad():
             task = self.task_loss_of(forward.outputs.detach(), batch.targets)
+            notes = self.noted(forward.outputs, batch.targets)
             # A model may write into its parameters: the update begins from the new values.
             begun = {name: leaf.detach() for name, leaf in forward.leaves.items()}
             params, optimizer = self.update(grads, state.optimizer, begun)
-        return Stepped(InnerState(params, forward.buffers, optimizer), grads, loss.detach(), task)
+        state = InnerState(params, forward.buffers, optimizer)
+        return Stepped(state, grads, loss.detach(), task, notes=notes)
 
     def task_gradient(
         self, state: InnerState, batch: Batch, key: Tensor, forward: Forward | None = None

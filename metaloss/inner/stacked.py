@@ -84,6 +84,14 @@ class StackedProblem(InnerProblem):
         rows = None if self.shares_batches else 0
         return vmap(super().task_loss_of, in_dims=(0, rows))(outputs, targets)
 
+    def noted(self, outputs: Tensor, targets: Tensor) -> Tensor | None:
+        """Return every member's notes (N, B, 3)."""
+        rows = None if self.shares_batches else 0
+        if self.notes is None:
+            return None
+        found: Tensor = vmap(self.notes, in_dims=(0, rows))(outputs.detach(), targets)
+        return found
+
 
 def stack(trees: list[Any]) -> Any:
     """Return one tree of (N, ...) tensors for N trees of the same structure."""

@@ -20,12 +20,14 @@ class Unrolled(NamedTuple):
         records: One for each step, with or without the state before it.
         inner: (K,) learned loss before each step; (N, K) for N members.
         task: (K,) or (N, K) task loss of the same predictions and batches.
+        notes: (K, B, 3) or (N, K, B, 3) for the ledger of training rows; None: there are none.
     """
 
     state: InnerState
     records: list[StoredStep | ReplayStep]
     inner: Tensor
     task: Tensor
+    notes: Tensor | None = None
 
 
 def take_steps(
@@ -48,7 +50,7 @@ def take_steps(
     """
     shared = forward is not None
     records: list[StoredStep | ReplayStep] = []
-    inner, task = [], []
+    inner, task, notes = [], [], []
     for index, seen in enumerate(unroll):
         stepped = problem.step(phi, state, *seen, forward)
         # A step with a shared forward pass is another compiled program than a replayed step, with
@@ -59,7 +61,9 @@ def take_steps(
         state, forward = stepped.state, None
         inner.append(stepped.loss)
         task.append(stepped.task)
-    return Unrolled(state, records, torch.stack(inner, -1), torch.stack(task, -1))
+        notes += [] if stepped.notes is None else [stepped.notes]
+    noted = torch.stack(notes, -3) if notes else None
+    return Unrolled(state, records, torch.stack(inner, -1), torch.stack(task, -1), noted)
 
 
 def as_replay_steps(batches: Sequence[Batch], keys: Sequence[Tensor]) -> list[ReplayStep]:

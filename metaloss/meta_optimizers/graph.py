@@ -44,13 +44,15 @@ def through_graph(
         unroll: θ before the first step.
     """
     leaves = {name: value.detach().requires_grad_() for name, value in phi.items()}
-    inner, train_task = [], []
+    inner, train_task, notes = [], [], []
     with torch.enable_grad():
         for batch, key in zip(window.batches, window.keys, strict=True):
             outputs, buffers = unroll.predict(buffers, batch, key)
             loss = problem.learned_loss(leaves, outputs, batch.targets)
             with torch.no_grad():
                 train_task.append(problem.task_loss_of(outputs.detach(), batch.targets))
+                noted = problem.noted(outputs, batch.targets)
+                notes += [] if noted is None else [noted]
             inner.append(loss.detach())
             unroll.descend(loss)
         outputs, _ = unroll.predict(buffers, window.meta_batch, window.meta_key)
@@ -63,4 +65,5 @@ def through_graph(
         dict(zip(leaves, values, strict=True)),
         InnerState(params, buffers, optimizer),
         StepLosses(torch.stack(inner), torch.stack(train_task), meta_task.detach()),
+        torch.stack(notes) if notes else None,
     )

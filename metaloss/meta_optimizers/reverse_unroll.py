@@ -104,10 +104,10 @@ class ReverseUnroll(Engine):
         """Take K inner steps and return d(task loss)/dφ; see the contract."""
         unroll = as_replay_steps(window.batches, window.keys)
         keeps = partial(self.keeps, unroll=len(unroll))
-        state, records, inner, train_task = take_steps(problem, phi, state, unroll, keeps)
+        state, records, inner, train_task, notes = take_steps(problem, phi, state, unroll, keeps)
         adjoint, meta_task = problem.task_gradient(state, window.meta_batch, window.meta_key)
         gradient = self._walk(problem, phi, records, adjoint, state.buffers)
-        return MetaGradient(gradient, state, StepLosses(inner, train_task, meta_task))
+        return MetaGradient(gradient, state, StepLosses(inner, train_task, meta_task), notes)
 
     def gradient_back(
         self,

@@ -17,7 +17,7 @@ def ending(folder):
         ]
         for name in ("journal.jsonl", "curves.jsonl")
     }
-    files = ("model.safetensors", "loss.safetensors", "loss.json")
+    files = ("model.safetensors", "loss.safetensors", "loss.json", "ledger.safetensors")
     return {
         **{name: (folder / name).read_bytes() for name in files},
         **{name: summary[name] for name in kept},

@@ -47,7 +47,7 @@ class StackedStream:
         if self._streamed:
             batches = [stream[number] for stream in self._streams]
             return Batch(*(torch.stack(values) for values in zip(*batches, strict=True)))
-        chosen = torch.stack([stream.indices(number) for stream in self._streams])
+        chosen = self.indices(number)
         if self._shared:
             batch = Batch(self._rows.inputs[chosen], self._rows.targets[chosen])
         else:
@@ -59,6 +59,10 @@ class StackedStream:
         pairs = zip(self._streams, batch.inputs.unbind(), strict=True)
         inputs = [stream.augmented(inputs, number) for stream, inputs in pairs]
         return batch._replace(inputs=torch.stack(inputs))
+
+    def indices(self, number: int) -> Tensor:
+        """Return the row numbers (N, B) of batch ``number`` of every member."""
+        return torch.stack([stream.indices(number) for stream in self._streams])
 
 
 def _side_by_side(rows: list[Batch]) -> Batch:

@@ -22,6 +22,7 @@ from metaloss.core.parts.checks import check_fit, check_kinds, check_outputs, ch
 from metaloss.core.parts.runtime import check_deterministic, numerics, resolve_device, seeded
 from metaloss.core.parts.weights import Weights
 from metaloss.core.parts.wrapped import refuse_wrapped
+from metaloss.core.steps import ledger
 from metaloss.core.steps.advance import Advance
 from metaloss.core.steps.compiled import CompiledStep
 from metaloss.core.steps.guard import GuardState
@@ -74,7 +75,7 @@ class Setup:
     @property
     def start_total(self) -> int:
         """The number of steps of φ's start: 0 for a loss without φ or with a given φ."""
-        fits = not self.loss.given and any(p.requires_grad for p in self.loss.parameters())
+        fits = any(p.requires_grad for p in self.loss.parameters()) and not self.loss.given
         return self.start.total if fits else 0
 
     def numerics(self) -> AbstractContextManager[None]:
@@ -92,6 +93,7 @@ class Setup:
             None,
             GuardState.fresh(self.device, self.task.constant_loss),
             Meter.fresh(self.device),
+            self.problem.notes and ledger.fresh(self.advance.rows, inner.params),
         )
 
 
@@ -143,6 +145,8 @@ def prepare(
     problem = InnerProblem(
         model=functional, loss=loss, task_loss=task.task_loss, optimizer=optimizer
     )
+    if config.ledger:
+        problem = replace(problem, notes=ledger.notes_of(task))
     check_outputs(functional, loss, task, device)
 
     def fresh(phase: str, number: int) -> InnerState:
@@ -240,9 +244,8 @@ def _step(
             "train": _train_meta_steps(schedule, config.steps),
         },
     )
-    if compiles is Compile.off:
-        return step
-    return CompiledStep(step, compiles=compiles is Compile.on)
+    on = compiles is Compile.on
+    return step if compiles is Compile.off else CompiledStep(step, compiles=on)
 
 
 def _train_meta_steps(schedule: Schedule, steps: int) -> int:
@@ -283,8 +286,7 @@ def _streams(
         "train+validation": concatenated(task.train, task.valid),
     }[schedule.train_on.name]
     validates = schedule.meta_batch is MetaBatch.validation
-    stream_to = device if task.stream else None
-    stream = partial(BatchStream, seed=config.seed, stream_to=stream_to)
+    stream = partial(BatchStream, seed=config.seed, stream_to=device if task.stream else None)
     training = partial(stream, rows, size=config.batch_size, augment=task.augment)
     meta_batches = partial(
         stream,

@@ -9,14 +9,17 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 from safetensors.torch import save
 from torch import Tensor, nn
 
+from metaloss.contracts import Task
 from metaloss.core.runs.evaluate import Evaluation, evaluate_run
 from metaloss.core.runs.predict import BEST_MODEL, MODEL, outputs_for
 from metaloss.core.runs.summary import Summary, summarize
+from metaloss.core.runs.suspects import packed_ledger, suspects_of
 from metaloss.core.storage.files import read_json, to_json, write_atomically, write_json
-from metaloss.core.storage.run_folder import JOURNAL, PLUGINS, SUMMARY, read_rows
+from metaloss.core.storage.run_folder import JOURNAL, LEDGER, PLUGINS, SUMMARY, read_rows
 from metaloss.core.training.trainer import Trainer
 from metaloss.data.pipeline import PIPELINE, FittedPipeline, load_pipeline, pipeline_of
 from metaloss.errors import MetalossError
@@ -81,6 +84,26 @@ class Run:
         """
         return evaluate_run(self.folder, self.model, self.pipeline, source, metrics)
 
+    def suspects(self, *, task: Task | None = None) -> pd.DataFrame:
+        """Return the training rows, those with the most doubtful label first.
+
+        Args:
+            task: Your own task, if the run was made with one.
+
+        Returns:
+            A row for each training row: where it is from (``line``, ``file`` or ``row``), the
+            ``given`` and the ``suggested`` label, the ``score`` (higher: more doubtful), the mean
+            probability of the given label over training ``p``, the share of ``wrong`` guesses, the
+            ``last`` probability, and the number of ``visits``. For a regression, ``score`` and
+            ``error`` are the mean squared error over training. If the task has made the noise
+            itself, ``noisy`` says whether the label is wrong. The index is the position among the
+            training rows.
+
+        Raises:
+            MetalossError: If the run has no ledger, or its training rows have changed.
+        """
+        return suspects_of(self.folder, self.model, self.pipeline, task)[0]
+
     def journal(self) -> list[dict[str, Any]]:
         """Return all lines of the journal, oldest first."""
         return read_rows(self.folder / JOURNAL)
@@ -114,6 +137,8 @@ def write_results(trainer: Trainer, folder: Path, seconds: float) -> tuple[Run, 
     summary = setup.ranks.same(summary)
     provenance["versions"] = summary.versions
     contents[folder / PIPELINE] = to_json(pipeline_of(setup.task).to_dict())
+    if state.ledger is not None:
+        contents[folder / LEDGER] = packed_ledger(state.ledger)
     if family_of(loss) is not None:
         packed = pack(loss, state.phi, provenance)
         files["loss"], files["loss_description"] = folder / WEIGHTS, folder / DESCRIPTION

@@ -12,7 +12,6 @@ from metaloss.core.parts.setup import Setup
 from metaloss.core.search.loop import check_search
 from metaloss.core.steps.stacked import StackedAdvance
 from metaloss.errors import UnsupportedError
-from metaloss.inner.stacked import stack
 from metaloss.types import Tensors
 
 
@@ -64,8 +63,9 @@ def check_stackable(setups: Sequence[Setup]) -> None:
     )
     if first.problem.model.foreign_randomness:
         raise UnsupportedError(alone % "the model draws random numbers outside of nn.Dropout")
-    states = stack([setup.state(setup.advance.fresh("train", 0), _phi(setup)) for setup in setups])
     advance = StackedAdvance([setup.advance for setup in setups], tried=True)
+    begun = [setup.state(setup.advance.fresh("train", 0), _phi(setup)) for setup in setups]
+    states = advance.joined(begun)
     try:
         for plan, progress in _telling(first):
             states = advance(states, plan, progress)

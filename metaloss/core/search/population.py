@@ -113,7 +113,7 @@ def _problem(
         rows[index, : len(vector)] = vector
     alike = all(loss.config == losses[0].config for loss in losses)
     shared = (losses[0],) if alike else tuple(losses)
-    return rows, PopulationProblem.of(setup.problem, loss=losses[0], losses=shared)
+    return rows, PopulationProblem.of(setup.problem, loss=losses[0], losses=shared, notes=None)
 
 
 def _locally_moved(

@@ -31,6 +31,9 @@ class Stream(Protocol):
     def __getitem__(self, number: int) -> Batch:
         """Return batch ``number``."""
 
+    def indices(self, number: int) -> Tensor:
+        """Return the row numbers of batch ``number``."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Advance:
@@ -60,6 +63,11 @@ class Advance:
     def compile_seconds(self) -> float:
         """The time for compiling so far, in seconds."""
         return self.step.compile_seconds
+
+    @property
+    def rows(self) -> int:
+        """The number of rows that training batches are drawn from."""
+        return len(self.streams["train"].rows.targets)
 
     def joined(self, states: Sequence[TrainState]) -> TrainState:
         """Return the states of all runs as one; the state itself for a single run."""
@@ -107,10 +115,11 @@ def window(
     for place in places[:-1]:
         batches.append(streams[place.purpose][place.number])
         keys.append(key(*place))
+    rows = tuple(streams[place.purpose].indices(place.number) for place in places[:-1])
     if places[-1] in places[:-1]:
-        return Window(tuple(batches), tuple(keys), batches[0], keys[0])
+        return Window(tuple(batches), tuple(keys), batches[0], keys[0], rows)
     purpose, number = places[-1]
-    return Window(tuple(batches), tuple(keys), streams[purpose][number], key(purpose, number))
+    return Window(tuple(batches), tuple(keys), streams[purpose][number], key(purpose, number), rows)
 
 
 def _number(plan: Plan, progress: Progress) -> int:

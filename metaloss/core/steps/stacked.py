@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor
+from torch.nn.functional import pad
 
 from metaloss.contracts import Plan, Progress
 from metaloss.core.batches.stacked import StackedStream
@@ -25,6 +26,7 @@ class StackedAdvance:
 
     def __init__(self, members: Sequence[Advance], *, tried: bool = False) -> None:
         self._members = list(members)
+        self._rows = [one.rows for one in members]
         first = members[0]
         step = first.step.eager() if tried else first.step
         self._step = step.on(StackedProblem.of(step.problem))
@@ -40,22 +42,33 @@ class StackedAdvance:
 
     def joined(self, states: Sequence[TrainState]) -> TrainState:
         """Return the members' states as one."""
-        joined: TrainState = stack(list(states))
+        # Members may differ in the number of rows. A ledger ends with rows that are never drawn.
+        longest = max(self._rows)
+        padded = [
+            one._replace(ledger=pad(one.ledger, (0, 0, 0, longest - len(one.ledger))))
+            if one.ledger is not None
+            else one
+            for one in states
+        ]
+        joined: TrainState = stack(padded)
         return joined
 
     def member(self, states: TrainState, index: int) -> TrainState:
         """Return the state of one member; its tensors are views."""
         own: TrainState = member(states, index)
+        if own.ledger is not None:
+            own = own._replace(ledger=own.ledger[: self._rows[index]])
         return own
 
     def __call__(self, states: TrainState, plan: Plan, progress: Progress) -> TrainState:
         """Return every member's state after the plan's steps."""
         if plan.reset:
-            begun = [
-                one.begun(member(states, index), plan, progress)
-                for index, one in enumerate(self._members)
-            ]
-            states = stack(begun)
+            states = self.joined(
+                [
+                    one.begun(self.member(states, index), plan, progress)
+                    for index, one in enumerate(self._members)
+                ]
+            )
         return self._step(states, self._window(plan, progress), plan)
 
     def _window(self, plan: Plan, progress: Progress) -> Window:

@@ -35,7 +35,11 @@ class Meter(NamedTuple):
 
 
 class TrainState(NamedTuple):
-    """θ, φ and their optimizer states, steps before their meta-step, and the guard's memory."""
+    """Everything that changes during a run.
+
+    θ, φ and their optimizer states, steps before their meta-step, the guard's memory, the sums for
+    the journal, and the ledger of training rows (None: there is none).
+    """
 
     inner: InnerState
     phi: Tensors
@@ -43,6 +47,7 @@ class TrainState(NamedTuple):
     pending: Pending | None
     guard: GuardState
     meter: Meter
+    ledger: Tensor | None = None
 
 
 class Snapshot(NamedTuple):

@@ -17,6 +17,7 @@ from torch.utils import _pytree as pytree
 
 from metaloss.contracts import MetaBatch, Plan, Schedule
 from metaloss.core.steps import guard as guards
+from metaloss.core.steps import ledger as ledgers
 from metaloss.core.steps.state import Meter, Pending, TrainState
 from metaloss.inner.norms import norm
 from metaloss.inner.problem import Forward, InnerProblem
@@ -39,6 +40,7 @@ class InnerStepped(NamedTuple):
     inner: InnerState
     records: list[StoredStep | ReplayStep]
     losses: StepLosses
+    notes: Tensor | None
 
 
 class MetaStepped(NamedTuple):
@@ -49,6 +51,19 @@ class MetaStepped(NamedTuple):
     rule: Any
     losses: StepLosses
     size: Tensor
+    notes: Tensor | None
+
+
+class _Taken(NamedTuple):
+    """The state after a segment, its losses, the norm of the meta-gradient, notes for the ledger.
+
+    The norm is None without a meta-step.
+    """
+
+    state: TrainState
+    losses: StepLosses
+    size: Tensor | None
+    notes: Tensor | None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,10 +99,13 @@ class Step:
 
     def __call__(self, state: TrainState, window: Window, plan: Plan) -> TrainState:
         """Return the state after the plan's steps; a bad segment changes nothing but the guard."""
-        new, losses, size = self._take(state, window, plan)
+        new, losses, size, notes = self._take(state, window, plan)
         new = new._replace(meter=self._measured(state.meter, losses, size))
+        if plan.phase != "train":
+            notes = None  # the network begins again with each meta-step
         if not self.guarded:
-            return new
+            every = torch.ones_like(losses.meta_task, dtype=torch.bool)
+            return new._replace(ledger=self._noted(state.ledger, window, notes, every))
         others = [] if new.phi is state.phi else floats((new.phi, new.rule))
         ok, memory = self.problem.broadcast(
             self.problem.vmap_members(_checked)(
@@ -101,11 +119,20 @@ class Step:
         )
         pending = new.pending and new.pending._replace(passed=ok)
         inner, phi, rule, meter = kept
-        return TrainState(inner, phi, rule, pending, memory, meter)
+        ledger = self._noted(state.ledger, window, notes, ok)
+        return TrainState(inner, phi, rule, pending, memory, meter, ledger)
 
-    def _take(
-        self, state: TrainState, window: Window, plan: Plan
-    ) -> tuple[TrainState, StepLosses, Tensor | None]:
+    def _noted(
+        self, ledger: Tensor | None, window: Window, notes: Tensor | None, ok: Tensor
+    ) -> Tensor | None:
+        """Return the ledger with the notes on the window's rows, if ok."""
+        if ledger is None or notes is None or window.rows is None:
+            return ledger
+        written = self.problem.vmap_members(ledgers.updated)
+        after: Tensor = written(ledger, window.rows, notes, ok)
+        return after
+
+    def _take(self, state: TrainState, window: Window, plan: Plan) -> _Taken:
         """Take the steps, and a meta-step if the plan has one."""
         size = meta_task = forward = None
         if state.pending is not None:
@@ -117,8 +144,9 @@ class Step:
             assert state.rule is not None
             total = self.meta_totals[plan.phase]
             given = (self.engine, state.phi, state.inner, state.rule, window)
-            inner, phi, rule, losses, size = meta_step(self.problem, *given, plan.phase, total)
-            return state._replace(inner=inner, phi=phi, rule=rule), losses, size
+            stepped = meta_step(self.problem, *given, plan.phase, total)
+            inner, phi, rule, losses, size, notes = stepped
+            return _Taken(state._replace(inner=inner, phi=phi, rule=rule), losses, size, notes)
         unroll = as_replay_steps(window.batches, window.keys)
         keeps = partial(self.engine.keeps, unroll=plan.unroll)
         taken = inner_step(self.problem, state.phi, state.inner, unroll, keeps, forward)
@@ -126,7 +154,9 @@ class Step:
         if plan.meta_step:
             passed = torch.ones_like(losses.meta_task, dtype=torch.bool)
             state = state._replace(pending=Pending(tuple(taken.records), passed))
-        return state, losses if meta_task is None else losses._replace(meta_task=meta_task), size
+        if meta_task is not None:
+            losses = losses._replace(meta_task=meta_task)
+        return _Taken(state, losses, size, taken.notes)
 
     def _pending_meta_step(
         self, state: TrainState, window: Window, forward: Forward, phase: str
@@ -185,9 +215,8 @@ def inner_step(
     """Take K inner steps without a meta-step; see `take_steps`."""
     taken = take_steps(problem, phi, inner, unroll, keeps, forward)
     no_meta_loss = torch.full_like(taken.inner[..., 0], float("nan"))
-    return InnerStepped(
-        taken.state, taken.records, StepLosses(taken.inner, taken.task, no_meta_loss)
-    )
+    losses = StepLosses(taken.inner, taken.task, no_meta_loss)
+    return InnerStepped(taken.state, taken.records, losses, taken.notes)
 
 
 def meta_step(
@@ -203,7 +232,7 @@ def meta_step(
     """Take the K inner steps of a window, then a meta-step by the gradient through them."""
     result = engine.meta_gradient(problem, phi, inner, window)
     phi, rule, size = move_phi(problem, engine, phi, result.gradient, rule, phase, total)
-    return MetaStepped(result.state, phi, rule, result.losses, size)
+    return MetaStepped(result.state, phi, rule, result.losses, size, result.notes)
 
 
 def move_phi(

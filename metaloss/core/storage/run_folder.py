@@ -22,6 +22,7 @@ from metaloss.errors import MetalossError
 PHASES = ("start", "offline", "train")
 CONFIG, JOURNAL, CURVES, SUMMARY = "config.yaml", "journal.jsonl", "curves.jsonl", "summary.json"
 PLUGINS, MADE_OF, CHECKPOINTS = "plugins.json", "made_of.json", "checkpoints"
+LEDGER = "ledger.safetensors"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -89,6 +89,7 @@ def pack_state(state: TrainState) -> dict[str, Any]:
         ],
         "guard": list(state.guard),
         "meter": list(state.meter),
+        "ledger": state.ledger,
     }
 
 
@@ -112,6 +113,7 @@ def unpack_state(content: dict[str, Any], template: TrainState) -> TrainState:
         pending,
         GuardState(*content["guard"]),
         Meter(*content["meter"]),
+        content.get("ledger"),  # older versions had none
     )
 
 

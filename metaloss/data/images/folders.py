@@ -76,9 +76,11 @@ class ImageFolders(PictureRows):
         classes += sorted({name for part in listed.values() for _, name in part} - {*classes})
         places = {name: place for place, name in enumerate(classes)}
         parts: dict[str, tuple[np.ndarray, np.ndarray]] = {}
+        files: dict[str, list[str]] = {}
         for part, samples in listed.items():
             folder = Path(folders[part]).expanduser()
             pictures, kept = read_pictures(folder, [path for path, _ in samples], form)
+            files[part] = [str(samples[one][0].relative_to(folder)) for one in kept]
             parts[part] = pictures, np.array([places[samples[one][1]] for one in kept])
             _say_repeated(folders, part, pictures, parts["train"][0])
         if len(parts["train"][1]) < _FEWEST_ROWS or len(np.unique(parts["train"][1])) < 2:
@@ -98,6 +100,7 @@ class ImageFolders(PictureRows):
             name=Path(self.path).absolute().name,
             classes=classes,
             forms={"pictures": form},
+            places={"file": files["train"]},
             origins=origins_of(self.path, self.trusted, self.test),
         )
 

@@ -39,7 +39,7 @@ def test_a_bad_step_leaves_everything_as_it_was(words):
         after = parts.advance(state, plan, Progress(train=step))
         if parts.advance.streams["train"][step].inputs.isinf().any():
             bad.append(step)
-            for name in ("inner", "phi", "rule", "meter"):
+            for name in ("inner", "phi", "rule", "meter", "ledger"):
                 old, new = getattr(state, name), getattr(after, name)
                 for a, b in zip(_leaves(old), _leaves(new), strict=True):
                     assert torch.equal(a, b)
