@@ -95,6 +95,21 @@ def accumulated(folder):
     return _held(learner, losses)
 
 
+def weighted(folder):
+    """Rows with weights, which are on both sides of a rank's bound, and weighted meta-batches."""
+    losses = []
+
+    def pair(number, bounds):
+        inputs, targets = _pair(number, bounds)
+        return inputs, targets, inputs[:, 0].abs()
+
+    with group(folder):
+        learner = _learner()
+        for number in range(3):
+            losses.append(learner.step(pair(number, _ROWS), pair(100 + number, _JUDGED)))
+    return _held(learner, losses)
+
+
 def frozen(folder):
     """A part in evaluation mode, as people fine-tune, and a frozen one."""
     model = net(nn.BatchNorm1d(5), nn.BatchNorm1d(5)).double()
@@ -174,7 +189,20 @@ class _Centred(nn.Module):
         return x - x.mean(0)
 
 
+def _weighs_alone():
+    inputs, targets = _pair(0, _ROWS)
+    weighed = (inputs, targets, inputs[:, 0].abs())
+    _learner().step(weighed if RANK else (inputs, targets))
+
+
+def _meta_parts():
+    judged = _pair(100, _JUDGED)
+    _learner().step([_pair(0, _ROWS)], [judged, judged], accumulate=True)
+
+
 REFUSED = {
+    "weighs alone": (_weighs_alone, "rank 1 got weights (B, ) of torch.float64 on a cpu, rank 0"),
+    "meta parts": (_meta_parts, "a meta_batch in parts needs one process"),
     "differs": (_differs, "rank 1 has another model than rank 0"),
     "seeds": (_seeds, "rank 1 has another seed than rank 0"),
     "drifts": (_drifts, "rank 1 has another model than rank 0"),

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 import torch.distributed as dist
 from torch import Tensor
+from torch.utils import _pytree as pytree
 
 from metaloss.config import Compile
 from metaloss.core.distributed.alike import check_rows, check_same
@@ -19,7 +20,7 @@ from metaloss.core.storage.digests import digest
 from metaloss.errors import MetalossError
 from metaloss.inner.problem import InnerProblem
 from metaloss.inner.sharded import ShardedProblem
-from metaloss.inner.weighted import WeightedTargets
+from metaloss.inner.weighted import parts_of
 from metaloss.types import Batch, InnerState
 
 Held = Mapping[str, Iterable[Tensor]]
@@ -158,7 +159,7 @@ class Peers:
                 f"{self.ranks.size} processes"
             )
         join = partial(_joined, self.ranks.joined, sizes=sizes)
-        return Batch(join(batch.inputs), join(batch.targets))
+        return Batch(*pytree.tree_map(join, (batch.inputs, batch.targets)))
 
 
 def _joined(join: Callable[[Tensor, list[int]], Tensor], rows: Tensor, sizes: list[int]) -> Tensor:
@@ -172,11 +173,13 @@ def _joined(join: Callable[[Tensor, list[int]], Tensor], rows: Tensor, sizes: li
 
 def _form(batch: Batch) -> dict[str, Any]:
     """Return a description of a batch that must be the same in all processes."""
-    if not isinstance(batch, Batch) or isinstance(batch.targets, WeightedTargets):
-        given = "weights of rows" if isinstance(batch, Batch) else "a meta_batch in parts"
-        raise MetalossError(f"{given} cannot be used in several processes: use one process")
-    inputs, targets = batch
-    for name, value in (("inputs", inputs), ("targets", targets)):
+    if not isinstance(batch, Batch):
+        raise MetalossError("a meta_batch in parts needs one process: pass it as one batch")
+    inputs, (targets, weights) = batch.inputs, parts_of(batch.targets)
+    named = {"inputs": inputs, "targets": targets}
+    if weights is not None:
+        named["weights"] = weights
+    for name, value in named.items():
         if not isinstance(value, Tensor) or value.layout is not torch.strided or not value.dim():
             raise MetalossError(f"the {name} of a batch must be a dense tensor (B, ...)")
     if len(inputs) != len(targets):
@@ -186,7 +189,7 @@ def _form(batch: Batch) -> dict[str, Any]:
         **{
             name: f"(B, {', '.join(map(str, value.shape[1:]))}) of {value.dtype} on a "
             f"{value.device.type}"
-            for name, value in (("inputs", inputs), ("targets", targets))
+            for name, value in named.items()
         },
     }
 
@@ -208,10 +211,10 @@ def _check_forms(forms: list[tuple[list[Any], Any]]) -> None:
             )
         pairs = zip([*steps, meta_batch or {}], [*other_steps, other_meta_batch or {}], strict=True)
         for mine, theirs in pairs:
-            for name in (name for name in mine if name != "rows"):
-                if mine[name] != theirs[name]:
+            for name in sorted((mine.keys() | theirs.keys()) - {"rows"}):
+                if mine.get(name) != theirs.get(name):
                     raise MetalossError(
-                        f"rank {rank} got {name} {theirs[name]}, rank 0 {mine[name]}: only "
+                        f"rank {rank} got {name} {theirs.get(name)}, rank 0 {mine.get(name)}: only "
                         "the number of rows may differ"
                     )
 
