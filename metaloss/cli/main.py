@@ -18,9 +18,8 @@ from metaloss.cli.evaluate import evaluate
 from metaloss.cli.export import export
 from metaloss.cli.list import list_parts
 from metaloss.cli.options import BAD_REQUEST, DONE, complain, heard, interrupted
-from metaloss.cli.plot import plot
+from metaloss.cli.plot import plot, report
 from metaloss.cli.predict import predict
-from metaloss.cli.report import report
 from metaloss.cli.suspects import suspects
 from metaloss.cli.train import train
 from metaloss.core.training.interrupt import endings_as_ctrl_c

@@ -1,4 +1,4 @@
-"""``metaloss plot``: pictures of one run."""
+"""``metaloss plot`` and ``metaloss report``: pictures of a run, and one page of all there is."""
 
 from __future__ import annotations
 
@@ -25,4 +25,25 @@ def plot(
 
     for file in plot_run(folder, out):
         print(file)
+    return 0
+
+
+def report(
+    folder: Annotated[
+        Path, typer.Argument(metavar="DIR", help="Folder of a run, or of a comparison.")
+    ],
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            "--out",
+            metavar="FILE.html",
+            help="The file to write. Default: report.html in the folder.",
+            show_default=False,
+        ),
+    ] = None,
+) -> int:
+    """Write a page with curves, the loss over training and tables, which needs no network."""
+    from metaloss.study.report.report import write_report
+
+    print(write_report(folder, out))
     return 0

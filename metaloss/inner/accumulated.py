@@ -10,9 +10,10 @@ import torch
 from torch import Tensor
 from torch.utils import _pytree as pytree
 
+from metaloss.inner.forward import Forward, Stepped, pull
 from metaloss.inner.gradients import filled
 from metaloss.inner.keys import nth_key
-from metaloss.inner.problem import Forward, InnerProblem, Stepped, pull
+from metaloss.inner.problem import InnerProblem
 from metaloss.inner.sharded import ShardedProblem
 from metaloss.inner.weighted import counted
 from metaloss.types import Batch, InnerState, RowSample, StoredStep, Tensors

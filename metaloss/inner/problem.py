@@ -7,14 +7,14 @@ from collections.abc import Callable
 from dataclasses import dataclass, fields
 from enum import Enum
 from functools import cached_property
-from typing import Any, NamedTuple, Protocol, Self, TypeVar
+from typing import Any, Protocol, Self, TypeVar
 
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call
-from torch.utils import _pytree as pytree
 
-from metaloss.inner.gradients import filled, reached_by
+from metaloss.inner.forward import Forward, Stepped, pull, rows_of
+from metaloss.inner.gradients import filled
 from metaloss.inner.keys import sampled_rows
 from metaloss.inner.model.functional import FunctionalModel
 from metaloss.inner.optimizers.base import InnerOptimizer
@@ -37,34 +37,6 @@ class Tangents(Enum):
     unfused = "unfused"
     reverse = "reverse"
     differences = "differences"
-
-
-class Forward(NamedTuple):
-    """A forward pass in train mode with its graph: θ as leaves, raw outputs, new buffers."""
-
-    leaves: Tensors
-    outputs: Tensor
-    buffers: Tensors
-
-
-class Stepped(NamedTuple):
-    """The result of an inner step.
-
-    Attributes:
-        state: The state after the step.
-        grads: ∇_θ L_φ before the step; without the parameters that the loss does not depend on.
-        loss: L_φ before the step.
-        task: The task loss before the step.
-        between: See `StoredStep`.
-        notes: The result of `InnerProblem.noted` for the outputs before the step.
-    """
-
-    state: InnerState
-    grads: Tensors
-    loss: Tensor
-    task: Tensor
-    between: tuple[Tensors, ...] = ()
-    notes: Tensor | None = None
 
 
 class Programs(Protocol):
@@ -297,14 +269,3 @@ class InnerProblem:
         message = "judge is now called task_gradient; the old name works until metaloss 0.3"
         warnings.warn(message, FutureWarning, stacklevel=2)
         return self.task_gradient(*given)
-
-
-def pull(loss: Tensor, forward: Forward, *, again: bool = False) -> dict[str, Tensor | None]:
-    """Return the gradient of a loss of a forward pass in θ; None where it does not depend on it."""
-    values = reached_by(loss, list(forward.leaves.values()), retain_graph=again)
-    return dict(zip(forward.leaves, values, strict=True))
-
-
-def rows_of(inputs: Any, index: Any) -> Any:
-    """Return some rows of a batch's inputs: a tensor, or a tuple, list or dictionary of tensors."""
-    return pytree.tree_map_only(Tensor, lambda one: one[index], inputs)

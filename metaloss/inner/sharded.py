@@ -7,7 +7,8 @@ from typing import Any, TypeVar
 
 from torch import Tensor
 
-from metaloss.inner.problem import InnerProblem, rows_of
+from metaloss.inner.forward import rows_of
+from metaloss.inner.problem import InnerProblem
 from metaloss.inner.processes.exchange import copy, gather
 from metaloss.inner.processes.ranks import Ranks
 from metaloss.types import Batch, RowSample, Tensors

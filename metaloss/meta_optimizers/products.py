@@ -10,9 +10,9 @@ import torch
 from torch import Tensor
 from torch.func import grad
 
+from metaloss.inner.forward_mode import jvp
 from metaloss.inner.gradients import check_whole, gradient_of, reached_by
 from metaloss.inner.problem import InnerProblem, Tangents
-from metaloss.meta_optimizers.forward_mode import jvp
 from metaloss.types import StoredStep, Tensors
 
 

@@ -11,7 +11,7 @@ from torch.func import vmap
 from torch.utils import _pytree as pytree
 
 from metaloss.contracts import InnerOptimizer
-from metaloss.meta_optimizers.forward_mode import jvp
+from metaloss.inner.forward_mode import jvp
 from metaloss.testing.base import (
     Checks,
     draws,

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 from torch.func import functional_call, grad, jacrev, vmap
 
+from metaloss.inner.forward_mode import jvp
 from metaloss.losses.base import LearnedLoss
-from metaloss.meta_optimizers.forward_mode import jvp
 from metaloss.testing.base import Checks, draws, require, require_close
 from metaloss.types import Link, Tensors
 

@@ -9,10 +9,10 @@ from torch import Tensor, nn
 from torch.func import grad
 
 from metaloss.core.parts.weights import reset
+from metaloss.inner.forward_mode import jvp
 from metaloss.inner.keys import key_tensor
 from metaloss.inner.model.functional import FunctionalModel
 from metaloss.inner.model.write_back import write_back
-from metaloss.meta_optimizers.forward_mode import jvp
 from metaloss.testing.base import Checks, draws, nothing_changes, require, require_close
 from metaloss.types import Tensors
 

@@ -2,9 +2,11 @@
 
 import re
 import runpy
+import subprocess
 import sys
 from pathlib import Path
 
+import pandas as pd
 import pytest
 import torch
 
@@ -33,6 +35,7 @@ def run(tmp_path, monkeypatch, capsys):
 
 def test_every_example_is_run_here():
     tested = {"own_loop.py", "own_loss_plugin.py", "own_task.py", "load_in_plain_pytorch.py"}
+    tested.add("doubtful_labels.py")
     assert {path.name for path in EXAMPLES.glob("*.py")} == tested
 
 
@@ -41,6 +44,19 @@ def test_own_loop(run):
     numbers, _ = run("own_loop.py")
     fixed, learned = map(float, numbers)
     assert learned < fixed
+
+
+@pytest.mark.slow
+def test_doubtful_labels(tmp_path):
+    """From files to predictions, suspect rows and a report, by five commands."""
+    call = [sys.executable, str(EXAMPLES / "doubtful_labels.py"), str(tmp_path / "trip")]
+    text = subprocess.run(call, capture_output=True, text=True, check=True, timeout=300).stdout
+    for name in ("predictions.csv", "suspects.csv", "run/report.html"):
+        assert (tmp_path / "trip" / name).stat().st_size > 1000
+    assert len((tmp_path / "trip/predictions.csv").read_text().splitlines()) == 501
+    assert float(re.search(r"error +(0\.\d+)", text)[1]) < 0.2
+    suspects = pd.read_csv(tmp_path / "trip/suspects.csv")
+    assert len(suspects) == 3000
 
 
 @pytest.mark.slow

@@ -9,8 +9,8 @@ from torch.nn import functional as F
 from torch.utils import _pytree as pytree
 
 from metaloss.inner import FunctionalModel
+from metaloss.inner.forward_mode import jvp
 from metaloss.inner.model.write_back import write_back
-from metaloss.meta_optimizers.forward_mode import jvp
 
 from .seeded_modules import inputs, seeded
 

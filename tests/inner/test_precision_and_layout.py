@@ -7,8 +7,8 @@ import torch
 from torch import nn
 
 from metaloss.inner import FunctionalModel
+from metaloss.inner.forward_mode import jvp
 from metaloss.inner.model.wide_norms import with_wide_norms
-from metaloss.meta_optimizers.forward_mode import jvp
 
 from .seeded_modules import inputs, seeded
 

@@ -6,8 +6,8 @@ from torch.autograd import gradcheck, gradgradcheck
 from torch.func import grad, vmap
 from torch.nn import functional as F
 
+from metaloss.inner.forward_mode import jvp
 from metaloss.losses.smooth_leaky_relu import smooth_leaky_relu
-from metaloss.meta_optimizers.forward_mode import jvp
 
 BETA, GAMMA = 10.0, 0.01
 

@@ -5,9 +5,9 @@ from torch import nn
 from torch.func import functional_call, grad
 
 from metaloss.core.distributed.launch import joined
+from metaloss.inner.forward_mode import jvp
 from metaloss.inner.model.batch_norm import shared_batch_norms
 from metaloss.inner.processes.exchange import copy, gather
-from metaloss.meta_optimizers.forward_mode import jvp
 
 _ROWS = 7  # no two processes have as many
 

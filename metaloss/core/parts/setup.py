@@ -210,9 +210,9 @@ def _first_window(schedule: Schedule, config: RunConfig, batch: Batch, meta_batc
 
 def _own_rows(batch: Batch, ranks: Ranks) -> Batch:
     share = ranks.share(len(batch.targets))
-    if not share.rows:
-        return batch  # too few rows for all processes; `check_processes` raises an error
-    return Batch(*(value[share.first : share.first + share.rows] for value in batch))
+    # Without a row for each process `check_processes` raises an error.
+    own = slice(share.first, share.first + share.rows) if share.rows else slice(None)
+    return Batch(*(value[own] for value in batch))
 
 
 def _schedule(config: RunConfig, search: SearchRule | None) -> Schedule:

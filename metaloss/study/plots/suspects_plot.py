@@ -32,7 +32,7 @@ def picture_of(table: pd.DataFrame, inputs: Tensor) -> bytes | None:
         for place, (index, row) in enumerate(table.iterrows()):
             panel = figure.add_subplot(rows, columns, place + 1)
             panel.axis("off")
-            panel.imshow(_visible(inputs[index].numpy()), cmap="gray", interpolation="nearest")
+            panel.imshow(visible(inputs[index].numpy()), cmap="gray", interpolation="nearest")
             given, suggested = (str(row[name])[:_LONGEST] for name in ("given", "suggested"))
             panel.text(0.5, 1.19, given, transform=panel.transAxes, ha="center", size=7.5)
             panel.text(
@@ -51,8 +51,8 @@ def picture_of(table: pd.DataFrame, inputs: Tensor) -> bytes | None:
     return buffer.getvalue()
 
 
-def _visible(image: np.ndarray) -> np.ndarray:
-    """Return an image (H, W) or (H, W, 3) from 0 to 1, whatever scaling it has."""
+def visible(image: np.ndarray) -> np.ndarray:
+    """Return an image (H, W) or (H, W, 3) from 0 to 1, whatever scaling it has: from (C, H, W)."""
     low, high = image.min(), image.max()
     image = (image - low) / max(high - low, 1e-12)
     return image[0] if len(image) == 1 else image.transpose(1, 2, 0)

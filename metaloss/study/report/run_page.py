@@ -13,6 +13,7 @@ from metaloss.study.plots.loss_plot import loss_over_time
 from metaloss.study.plots.panels import events_of, panels_of, title_of
 from metaloss.study.plots.style import short, thin
 from metaloss.study.report.page import COLORS, Block, Chart, Section, Slider, Table, Words
+from metaloss.study.report.rows_page import row_sections
 
 _MOMENTS = 60
 _SPLITS = {"train": 0, "valid": 4, "test": 1, "meta": 2, "start": 5}
@@ -20,7 +21,7 @@ _STEP = "step, all phases"
 
 
 def run_sections(run: RunFolder) -> list[Section]:
-    """Return the sections of a run, finished or not, from its folder alone."""
+    """Return the sections of a run, finished or not."""
     charts = _learning(run)
     loss = _loss(run)
     sections = [Section(title="Result", blocks=[_result(run)])]
@@ -28,6 +29,7 @@ def run_sections(run: RunFolder) -> list[Section]:
         sections.append(Section(title="Learning curves", blocks=charts, wide=False))
     if loss is not None:
         sections.append(Section(title="The loss over training", blocks=loss))
+    sections += row_sections(run.path)
     sections.append(Section(title="Guard", blocks=[_guard(run)]))
     sections.append(Section(title="Configuration", blocks=[_configuration(run)]))
     return sections

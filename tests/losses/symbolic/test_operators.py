@@ -5,8 +5,8 @@ import math
 import pytest
 import torch
 
+from metaloss.inner.forward_mode import jvp
 from metaloss.losses.symbolic.operators import FLOOR, OPERATORS
-from metaloss.meta_optimizers.forward_mode import jvp
 
 EVERY = sorted(OPERATORS)
 # No argument near 0 and no two near each other: away from the kinks.

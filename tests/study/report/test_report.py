@@ -6,6 +6,7 @@ import sys
 
 import pytest
 
+import metaloss
 from metaloss.cli.main import main
 from metaloss.core.storage.run_folder import read_run
 from metaloss.errors import MetalossError
@@ -136,3 +137,28 @@ def test_the_command_writes_where_it_is_told(run, tmp_path, capsys):
     assert main(["report", str(run), "--out", str(tmp_path / "page.html")]) == 0
     assert capsys.readouterr().out.strip() == str(tmp_path / "page.html")
     assert (tmp_path / "page.html").read_text().startswith("<!doctype html>")
+
+
+def test_a_finished_run_s_page_has_its_test_rows_and_suspects(tmp_path):
+    words = ["task=digits", "task.label_noise=0.4", "steps=60", "schedule=static"]
+    run = metaloss.train([*words, "tracker=[]", f"output={tmp_path / 'run'}"])
+    page = own(write_report(run.folder))
+    found, suspects = run.evaluate(), run.suspects()
+    matrix = next(
+        chart["traces"][0] for chart in data_of(page) if chart["traces"][0]["type"] == "heatmap"
+    )
+    assert matrix["text"] == found.confusion.tolist()
+    assert f"<dd>{found.metrics['error']:.4g}</dd>" in page
+    assert page.count('<img alt="') == 48
+    assert f'data-value="{float(suspects["score"].iloc[0])!r}"' in page
+
+
+def test_rows_that_are_gone_are_said(tmp_path):
+    file = tmp_path / "rows.csv"
+    lines = [f"{i % 7},{i % 5},{'ab'[i % 2]}" for i in range(80)]
+    file.write_text("\n".join(["x,y,target", *lines]) + "\n")
+    words = ["task=csv", f"task.path={file}", "task.target=target", "steps=5", "schedule=static"]
+    run = metaloss.train([*words, "tracker=[]", f"output={tmp_path / 'run'}"])
+    file.unlink()
+    page = own(write_report(run.folder))
+    assert page.count("Not shown: ") == 2
