@@ -11,8 +11,8 @@ from metaloss.errors import MetalossError
 
 KEYS = (
     "batch_size, channels_last, checkpoint_every, compile, deterministic, device, eval_every, "
-    "guard, inner, log_every, loss, meta_batch_size, meta_optimizer, model, output, precision, "
-    "schedule, seed, seeds, start, steps, task, tf32, tracker"
+    "guard, inner, ledger, log_every, loss, meta_batch_size, meta_optimizer, model, output, "
+    "precision, schedule, seed, seeds, start, steps, task, tf32, tracker"
 )
 MESSAGES = [
     # Names that do not exist.

@@ -17,6 +17,8 @@ from metaloss.meta_optimizers.mixed import Mixed
 from metaloss.meta_optimizers.reverse_unroll import Checkpointing
 from metaloss.types import MetaPass, ReplayStep, StoredStep
 
+from .leaves import tensors_of
+
 ENGINES = {"mixed": Mixed, "finite_difference": FiniteDifference}
 UNROLLS = [1, 2, 3, 10, 11]
 
@@ -36,8 +38,8 @@ def changed(asked, kind, **more):
 
 
 def assert_identical(found, expected):
-    (found, structure), (expected, other) = (pytree.tree_flatten(one) for one in (found, expected))
-    assert structure == other
+    assert pytree.tree_structure(found) == pytree.tree_structure(expected)
+    found, expected = tensors_of(found), tensors_of(expected)
     assert all(torch.equal(a, b) for a, b in zip(found, expected, strict=True))
 
 

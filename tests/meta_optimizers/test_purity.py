@@ -7,13 +7,14 @@ import random
 import numpy as np
 import pytest
 import torch
-from torch.utils import _pytree as pytree
 
 from metaloss.meta_optimizers.finite_difference import FiniteDifference
 
+from .leaves import tensors_of
+
 
 def snapshot(asked):
-    tensors = pytree.tree_leaves((asked.phi, asked.state, tuple(asked.window)))
+    tensors = tensors_of((asked.phi, asked.state, tuple(asked.window)))
     modules = [asked.module, asked.problem.loss]
     return {
         "values": [tensor.clone() for tensor in tensors],
@@ -31,7 +32,7 @@ def assert_unchanged(before, after) -> None:
     for name in ("flags", "owned", "training", "python"):
         assert before[name] == after[name], name
     for name in ("values", "weights", "torch", "numpy"):
-        old, new = pytree.tree_leaves(before[name]), pytree.tree_leaves(after[name])
+        old, new = tensors_of(before[name]), tensors_of(after[name])
         assert all(np.array_equal(a, b) for a, b in zip(old, new, strict=True)), name
 
 
@@ -55,7 +56,7 @@ def test_finite_difference_changes_nothing_either(unroll, case):
 def test_results_carry_no_graph(exact, case):
     asked = case("norm_dropout", "rmsprop_all", 3)
     result = asked.answer(exact)
-    assert not any(leaf.requires_grad for leaf in pytree.tree_leaves(tuple(result)))
+    assert not any(leaf.requires_grad for leaf in tensors_of(tuple(result)))
 
 
 def test_grad_mode_of_the_caller_does_not_matter(exact, case):

@@ -154,7 +154,7 @@ def test_steps_that_are_judged_later_have_the_same_rows(checkpointing, asked, di
     window, problem = one.window, one.problem
     unroll = as_replay_steps(window.batches, window.keys)
     keeps = partial(engine.keeps, unroll=5)
-    state, records, _, _ = take_steps(problem, one.phi, one.state, unroll, keeps)
+    state, records, *_ = take_steps(problem, one.phi, one.state, unroll, keeps)
     adjoint, _ = problem.task_gradient(state, window.meta_batch, window.meta_key)
     meta_pass = MetaPass(window.meta_batch, window.meta_key, adjoint, state.buffers)
     later = engine.gradient_back(problem, one.phi, records, meta_pass)

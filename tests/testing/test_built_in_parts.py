@@ -22,7 +22,7 @@ OPTIONS = {
     ("model", "vgg16"): VGG16Config(width=2),
     ("model", "wrn"): WRNConfig(depth=10, widen=1, dropout=0.2),
     ("model", "vit"): ViTConfig(layers=2, width=8, heads=2, dropout=0.2),
-    ("model", "torchvision"): TorchvisionConfig(network="shufflenet_v2_x0_5"),
+    ("model", "torchvision"): TorchvisionConfig(network="resnet18"),
     ("model", "gpt"): GPTConfig(layers=2, width=8, heads=2, dropout=0.2),
 }
 

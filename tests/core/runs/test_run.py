@@ -33,6 +33,7 @@ def test_the_folder_holds_what_is_promised(run):
         "journal.jsonl",
         "curves.jsonl",
         "model.safetensors",
+        "ledger.safetensors",
         "loss.safetensors",
         "loss.json",
         "summary.json",
