@@ -201,8 +201,7 @@ def prepare(
 
 def _first_window(schedule: Schedule, config: RunConfig, batch: Batch, meta_batch: Batch) -> Window:
     """Return a window as long as the first one with a meta-step, but at most two steps."""
-    plans = (plan for plan in schedule.plans(config.steps) if plan.meta_step)
-    first = next(plans, None)
+    first = next((plan for plan in schedule.plans(config.steps) if plan.meta_step), None)
     length = 1 if first is None else min(first.unroll, 2)
     key = key_tensor(config.seed, "probe", device=batch.targets.device)
     return Window((batch,) * length, (key,) * length, meta_batch, key)
@@ -228,11 +227,7 @@ def _schedule(config: RunConfig, search: SearchRule | None) -> Schedule:
 
 
 def _step(
-    config: RunConfig,
-    compiles: Compile,
-    problem: InnerProblem,
-    engine: Engine,
-    schedule: Schedule,
+    config: RunConfig, compiles: Compile, problem: InnerProblem, engine: Engine, schedule: Schedule
 ) -> Step | CompiledStep:
     step = Step(
         problem=problem,
