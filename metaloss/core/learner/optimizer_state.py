@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 from torch.optim.lr_scheduler import LRScheduler
 from torch.utils import _pytree as pytree
 
@@ -173,10 +173,8 @@ class OptimizerState:
     def _spread(self, rates: Rates) -> list[float]:
         """Return one rate for each group."""
         count = len(self.optimizer.optimizers)
-        many = isinstance(rates, Sequence | Tensor) and not (
-            isinstance(rates, Tensor) and rates.dim() == 0
-        )
-        found = [float(one) for one in rates] if many else [float(rates)] * count  # type: ignore
+        given = torch.as_tensor(rates, dtype=torch.float64)
+        found: list[float] = given.flatten().tolist() * (1 if given.dim() else count)
         if len(found) != count or not all(math.isfinite(one) and one >= 0 for one in found):
             raise MetalossError(
                 f"lr={rates}: expected a number ≥ 0, or one for each of {count} groups"
