@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
+import pandas as pd
 import torch
 from sklearn.base import BaseEstimator
 from sklearn.exceptions import ConvergenceWarning
@@ -30,6 +31,7 @@ from metaloss.data.tensors import TaskOptions, task_from_data
 from metaloss.errors import MetalossError
 from metaloss.inner.model.functional import FunctionalModel
 from metaloss.sklearn.rows import Rows, counted, dense, encoding, held_out, is_table
+from metaloss.sklearn.suspects import suspects_in_order
 from metaloss.types import InnerState, Link
 
 _FIXED = {"task", "output", "seed", "seeds", "tracker", "device", "steps", "batch_size"}
@@ -81,25 +83,24 @@ class LearnedLossEstimator(BaseEstimator):
         seed = int(check_random_state(self.random_state).randint(2**31 - 1))
         if weights is not None:
             weights = _check_sample_weight(weights, inputs, ensure_non_negative=True)
-        rows = counted(inputs, targets, weights)
+        rows, places = counted(inputs, targets, weights)
         classes = self._link is Link.softmax
         if trusted is None:
             rng = np.random.default_rng(seed)
             rows, judges = held_out(rows, self.trusted_fraction, rng, stratified=classes)
         else:
-            judges = counted(trusted[0], trusted[1], None)
-        self._train(rows, judges, seed)
+            judges = counted(trusted[0], trusted[1], None)[0]
+        self._train(rows.repeated(), judges.repeated(), seed, places)
         return self
 
-    def _train(self, rows: Rows, judges: Rows, seed: int) -> None:
-        parts = [rows.repeated(), judges.repeated()]
-        encode = encoding(parts[0][0])
+    def _train(self, rows: Rows, judges: Rows, seed: int, places: np.ndarray) -> None:
+        encode = encoding(rows.inputs)
         outputs = len(self.classes_) if self._link is Link.softmax else 1
-        pipeline = self._pipeline(encode, outputs, parts[0][1])
+        pipeline = self._pipeline(encode, outputs, rows.targets)
         made = []
-        for inputs, targets in parts:
-            encoded = torch.from_numpy(np.ascontiguousarray(encode(encode.taken(inputs))))
-            made.append((encoded, pipeline.targets(targets)))
+        for part in (rows, judges):
+            encoded = torch.from_numpy(np.ascontiguousarray(encode(encode.taken(part.inputs))))
+            made.append((encoded, pipeline.targets(part.targets)))
         pipeline = replace(pipeline, input_shape=tuple(made[0][0].shape[1:]))
         options = TaskOptions(link=self._link, outputs=outputs)
         task = task_from_data(*made, name="estimator", options=options)
@@ -107,8 +108,10 @@ class LearnedLossEstimator(BaseEstimator):
         settings = {"seed": seed, "tracker": ["console"] if self.verbose else []}
         with tempfile.TemporaryDirectory() as folder:
             place = {**settings, "output": str(Path(folder) / "run")}
-            run = train([*words, *to_overrides(place)], task=replace(task, pipeline=pipeline))
+            task = replace(task, pipeline=pipeline)
+            run = train([*words, *to_overrides(place)], task=task)
             self._keep(run, pipeline, words)
+            self._suspects = suspects_in_order(run, task, rows.numbers, places)
 
     def _words(self) -> list[str]:
         options = dict(self.options or {})
@@ -141,6 +144,19 @@ class LearnedLossEstimator(BaseEstimator):
             for label in curves[0].curves:
                 self.loss_curves_[label] = np.stack([row.curves[label] for row in curves])
 
+    @property
+    def suspects_(self) -> pd.DataFrame:
+        """How doubtful the label of each training row is, in the order of the rows."""
+        check_is_fitted(self)
+        if self._suspects is None:
+            raise AttributeError(
+                "suspects_: the run kept no ledger of the training rows (ledger=false, or "
+                "schedule.train_on=validation)"
+            )
+        columns: dict[str, Any] = {**self._suspects}
+        columns["suggested"] = self._named(columns["suggested"])
+        return pd.DataFrame(columns, index=self._row_names)
+
     # -------------------------------------------------------------------------- prediction
 
     def _outputs(self, inputs: Any) -> tuple[FittedPipeline, Tensor]:
@@ -169,6 +185,8 @@ class LearnedLossEstimator(BaseEstimator):
 
     def _checked(self, inputs: Any, *, reset: bool) -> Any:
         """Return rows as a DataFrame with texts or gaps, or as an array in float64."""
+        if reset:
+            self._row_names = np.asarray(inputs.index) if isinstance(inputs, pd.DataFrame) else None
         if is_table(inputs):
             validate_data(self, inputs, reset=reset, skip_check_array=True)
             return inputs.reset_index(drop=True)
@@ -177,6 +195,10 @@ class LearnedLossEstimator(BaseEstimator):
             self, inputs, reset=reset, accept_sparse=True, ensure_min_samples=least
         )
         return dense(found)
+
+    def _named(self, suggested: np.ndarray) -> np.ndarray:
+        """Return suggested targets (n,) as the user gave them; NaN: none."""
+        raise NotImplementedError
 
     def _pipeline(self, encode: Any, outputs: int, targets: np.ndarray) -> FittedPipeline:
         """Return what encodes rows and targets; ``targets``: those of the training rows."""

@@ -44,6 +44,10 @@ class LearnedLossClassifier(ClassifierMixin, LearnedLossEstimator):
         history_: Steps (n,) and values (n,) of each number in the run's journal.
         loss_curves_: The learned loss during training: ``step`` (n,), ``grid`` (G,) predictions,
             and its values (n, G) for each target, by name.
+        suspects_: A DataFrame with a row for each row of ``X``, in the same order and with its
+            index: the doubt in the label ``score`` (higher: more doubtful), the ``suggested``
+            label, and what the score is made of, as in `metaloss.Run`'s ``suspects``. NaN for
+            rows that did not train the network, since they were held out or have weight 0.
 
     Raises:
         MetalossError: At ``fit``, if an option is invalid; a ``ValueError``.
@@ -58,6 +62,9 @@ class LearnedLossClassifier(ClassifierMixin, LearnedLossEstimator):
         >>> model = model.fit(X, given, trusted=(X[:40], truth[:40]))
         >>> model.predict([[2.0, 0.0], [-2.0, 0.0]])
         array(['yes', 'no'], dtype='<U3')
+        >>> doubtful = model.suspects_.sort_values("score", ascending=False).index[:20]
+        >>> bool((given != truth)[doubtful].mean() > 0.8)
+        True
     """
 
     _link = Link.softmax
@@ -98,6 +105,14 @@ class LearnedLossClassifier(ClassifierMixin, LearnedLossEstimator):
         """Return the most probable class of each row, (n,)."""
         places = self._outputs(X)[1].argmax(1).numpy()
         return self.classes_[places]
+
+    def _named(self, suggested: np.ndarray) -> np.ndarray:
+        missing = np.isnan(suggested)
+        names = self.classes_[np.where(missing, 0, suggested).astype(int)]
+        if missing.any():
+            names = names.astype(object)
+            names[missing] = None
+        return names
 
     def _pipeline(self, encode: Any, outputs: int, targets: np.ndarray) -> FittedPipeline:
         return FittedPipeline(inputs=encode, link=self._link, outputs=outputs, input_shape=())

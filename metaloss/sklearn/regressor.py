@@ -56,6 +56,9 @@ class LearnedLossRegressor(RegressorMixin, LearnedLossEstimator):
         pipeline, outputs = self._outputs(X)
         return pipeline.in_units(outputs).numpy()[:, 0]
 
+    def _named(self, suggested: np.ndarray) -> np.ndarray:
+        return suggested
+
     def _pipeline(self, encode: Any, outputs: int, targets: np.ndarray) -> FittedPipeline:
         scaling = fit_scaling(targets[:, None].astype(np.float64), per_feature=True)
         return FittedPipeline(

@@ -26,21 +26,22 @@ class Rows(NamedTuple):
         inputs: n rows, an array (n, D) in float64 or a DataFrame.
         targets: Class indices (n,) or values (n,).
         counts: (n,) whole numbers.
+        numbers: (n,) the number of each row, as in ``places`` of `counted`.
     """
 
     inputs: Any
     targets: np.ndarray
     counts: np.ndarray
+    numbers: np.ndarray
 
     def picked(self, rows: np.ndarray) -> Rows:
         """Return some rows."""
         inputs = getattr(self.inputs, "iloc", self.inputs)[rows]
-        return Rows(inputs, self.targets[rows], self.counts[rows])
+        return Rows(inputs, self.targets[rows], self.counts[rows], self.numbers[rows])
 
-    def repeated(self) -> tuple[Any, np.ndarray]:
-        """Return the inputs and the targets, each row as often as it occurs."""
-        rows = np.repeat(np.arange(len(self.counts)), self.counts)
-        return self.picked(rows)[:2]
+    def repeated(self) -> Rows:
+        """Return each row as often as it occurs."""
+        return self.picked(np.repeat(np.arange(len(self.counts)), self.counts))
 
 
 def is_table(rows: Any) -> bool:
@@ -56,25 +57,30 @@ def dense(rows: Any) -> np.ndarray:
     return np.asarray(rows.toarray() if sparse.issparse(rows) else rows, dtype=np.float64)
 
 
-def counted(inputs: Any, targets: np.ndarray, weights: np.ndarray | None) -> Rows:
-    """Return rows with their weights as counts; equal rows of an array become one.
+def counted(
+    inputs: Any, targets: np.ndarray, weights: np.ndarray | None
+) -> tuple[Rows, np.ndarray]:
+    """Return rows with their weights as counts, and ``places``: which of them each row became.
 
-    Whole weights are counts. Others are rounded to counts, larger ones more exactly. The result
-    does not depend on the order of the rows of an array.
+    Equal rows of an array become one. Whole weights are counts. Others are rounded to counts,
+    larger ones more exactly. The rows do not depend on the order of the rows of an array.
 
     Example:
-        >>> rows = counted(np.array([[2.0], [1.0], [2.0]]), np.array([0, 1, 0]), None)
-        >>> rows.inputs.tolist(), rows.targets.tolist(), rows.counts.tolist()
-        ([[1.0], [2.0]], [1, 0], [1, 2])
+        >>> rows, places = counted(np.array([[2.0], [1.0], [2.0]]), np.array([0, 1, 0]), None)
+        >>> rows.inputs.tolist(), rows.targets.tolist(), rows.counts.tolist(), places.tolist()
+        ([[1.0], [2.0]], [1, 0], [1, 2], [1, 0, 1])
     """
     weights = np.ones(len(targets)) if weights is None else np.asarray(weights, dtype=np.float64)
+    places = np.arange(len(targets))
     if not isinstance(inputs, pd.DataFrame):
         whole = np.column_stack([inputs, targets])
         whole, places = np.unique(whole, axis=0, return_inverse=True)
-        weights = np.bincount(places.reshape(-1), weights=weights, minlength=len(whole))
+        places = places.reshape(-1)
+        weights = np.bincount(places, weights=weights, minlength=len(whole))
         inputs, targets = whole[:, :-1], whole[:, -1].astype(targets.dtype)
     counts = _counts(weights)
-    return Rows(inputs, targets, counts).picked(np.flatnonzero(counts))
+    rows = Rows(inputs, targets, counts, np.arange(len(counts)))
+    return rows.picked(np.flatnonzero(counts)), places
 
 
 def _counts(weights: np.ndarray) -> np.ndarray:

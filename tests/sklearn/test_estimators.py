@@ -74,7 +74,7 @@ def test_predictions_are_those_of_a_run_with_the_same_rows(tmp_path):
 
 
 def test_without_trusted_rows_a_stratified_share_is_held_out():
-    rows = counted(np.arange(100.0)[:, None], np.arange(100) % 4 // 3, None)
+    rows, _ = counted(np.arange(100.0)[:, None], np.arange(100) % 4 // 3, None)
     draw = np.random.default_rng(0)
     train, trusted = held_out(rows, 0.2, draw, stratified=True)
     assert (len(train.targets), len(trusted.targets)) == (80, 20)
@@ -87,13 +87,58 @@ def test_without_trusted_rows_a_stratified_share_is_held_out():
 
 def test_equal_rows_are_in_one_part_and_weights_are_counts():
     inputs = np.array([[1.0], [2.0], [1.0], [3.0]])
-    rows = counted(inputs, np.array([0, 1, 0, 1]), np.array([2.0, 1.0, 1.0, 0.0]))
+    rows, places = counted(inputs, np.array([0, 1, 0, 1]), np.array([2.0, 1.0, 1.0, 0.0]))
+    assert places.tolist() == [0, 1, 0, 2]
     assert rows.inputs[:, 0].tolist() == [1.0, 2.0]
     assert rows.counts.tolist() == [3, 1]
-    parts = counted(np.arange(3.0)[:, None], np.zeros(3, dtype=int), np.array([0.5, 1.0, 0.25]))
+    parts, _ = counted(np.arange(3.0)[:, None], np.zeros(3, dtype=int), np.array([0.5, 1.0, 0.25]))
     assert parts.counts.tolist() == [2, 4, 1]
     with pytest.raises(MetalossError, match="every weight is 0"):
         counted(inputs, np.array([0, 1, 0, 1]), np.zeros(4))
+
+
+def test_suspects_are_in_the_order_of_the_rows():
+    inputs, given, truth = noisy(200)
+    # Two equal rows have the same score, and a row that was not drawn has none.
+    inputs[7], given[7], truth[7] = inputs[3], given[3], truth[3]
+    names = [f"row {number}" for number in range(200)]
+    frame = pd.DataFrame(inputs, columns=["a", "b", "c"], index=names)
+    weights = np.ones(200)
+    weights[5] = 0
+    model = classifier(steps=200).fit(
+        frame, given, sample_weight=weights, trusted=(frame[:60], truth[:60])
+    )
+    found = model.suspects_
+    assert found.index.tolist() == names
+    assert found["score"].iloc[7] == found["score"].iloc[3]
+    assert np.flatnonzero(found["score"].isna()).tolist() == [5]
+    assert pd.isna(found["suggested"].iloc[5])
+    wrong = (given != truth) & (weights > 0)
+    scores = found["score"].to_numpy()
+    pairs = scores[wrong][:, None] > scores[(given == truth) & (weights > 0)]
+    assert pairs.mean() > 0.85  # the AUROC
+    right = (found["suggested"] == truth)[weights > 0]
+    assert right.mean() > 0.85
+    # Rows that judge the loss are not suspects.
+    held = classifier().fit(inputs, given).suspects_
+    assert 25 <= held["score"].isna().sum() <= 35
+    assert held.index.tolist() == list(range(200))
+
+
+def test_suspects_of_values_and_runs_without_a_ledger():
+    inputs = np.arange(120.0)[:, None] / 60 - 1
+    values = 100 + 5 * inputs[:, 0]
+    wrong = values.copy()
+    wrong[::10] += 20
+    model = LearnedLossRegressor(steps=150, inner_lr=0.05, options=QUICK, random_state=0)
+    found = model.fit(inputs, wrong, trusted=(inputs[1::10], values[1::10])).suspects_
+    assert found.sort_values("score").index[-12:].sort_values().tolist() == [*range(0, 120, 10)]
+    assert np.abs(found["suggested"] - values).mean() < 5
+    with pytest.raises(AttributeError, match="not fitted"):
+        clone(model).suspects_  # noqa: B018
+    model.set_params(options={**QUICK, "ledger": False}, steps=2).fit(inputs, wrong)
+    with pytest.raises(AttributeError, match="kept no ledger"):
+        model.suspects_  # noqa: B018
 
 
 def test_the_order_of_the_rows_does_not_matter():
