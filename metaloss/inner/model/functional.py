@@ -23,6 +23,7 @@ from metaloss.inner.model.modules import (
 from metaloss.inner.model.outputs import Choice, Heads, Outputs
 from metaloss.inner.model.randomness import glance, seeded, sources
 from metaloss.inner.model.recompute import no_recomputation
+from metaloss.inner.model.second_derivatives import twice_differentiable
 from metaloss.inner.model.traits import Pass, Traits, examined
 from metaloss.inner.model.transforms import is_number, on_plain_numbers, unfused_attention
 from metaloss.inner.model.view import ModuleView
@@ -256,6 +257,7 @@ class FunctionalModel(ModuleView):
             parts |= {one.norm: one.forward for one in self._norms}
         with ExitStack() as stack:
             stack.enter_context(no_recomputation())
+            stack.enter_context(twice_differentiable())
             if parts:
                 stack.enter_context(replaced_forwards(parts))
             if not train:

@@ -23,15 +23,11 @@ for layer in (
         real(4),
         heavy=len(GROUP.kinds) % 3 > 0,  # in the short form every third of them
     )
-# Its backward has no derivative, neither forward nor reverse.
 add(
     "Hardsigmoid()",
     lambda: between(nn.Hardsigmoid()),
     real(4),
     truth=Truth.differences,
-    expected=Expected.forward,
-    expected_two=Expected.differences,
-    traces=None,
 )
 add("GLU", lambda: between(nn.GLU(), outside=3), real(4))
 add(

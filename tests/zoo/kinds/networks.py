@@ -3,7 +3,7 @@
 from torch import nn
 from torchvision import models as tv
 
-from ..kind import CLASSES, Expected, Group, Truth, real
+from ..kind import CLASSES, Group, Truth, real
 
 GROUP = Group("Networks of torchvision")
 
@@ -103,10 +103,7 @@ add("MobileNetV2", _mobilenet_v2)
 add(
     "MobileNetV3",
     _mobilenet_v3,
-    traces=None,
     truth=Truth.differences,
-    expected=Expected.forward,
-    expected_two=Expected.differences,
 )
 add("EfficientNet", _efficientnet)
 add(

@@ -118,9 +118,7 @@ add(
     "weight_norm",
     lambda: between(nn.Tanh(), parametrizations.weight_norm(nn.Linear(6, 6)), nn.Tanh()),
     real(4),
-    expected=Expected.reverse,
     truth=Truth.differences,
-    expected_two=Expected.differences,
     traces=None,
 )
 
@@ -135,9 +133,7 @@ add(
     "weight_norm, the old one with hooks",
     _old_weight_norm,
     real(4),
-    expected=Expected.reverse,
     truth=Truth.differences,
-    expected_two=Expected.differences,
     traces=None,
 )
 add(
