@@ -28,7 +28,7 @@ def dispatch_kept() -> Iterator[None]:
     with torch._C._ForceDispatchKeyGuard(included, excluded):
         try:
             yield
-        except Exception as error:
+        except BaseException as error:  # Ctrl-C too
             _clear(error)
             raise
 

@@ -183,7 +183,8 @@ class InnerProblem:
         if self.model.shares:
             outputs = outputs[..., 0]
         if isinstance(targets, WeightedTargets):
-            return weighted_mean(self.task_loss, outputs, targets)
+            ignored = getattr(self.loss, "ignore_index", None)
+            return weighted_mean(self.task_loss, outputs, targets, ignored)
         return self.task_loss(outputs, targets)
 
     def summed(

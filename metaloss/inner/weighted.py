@@ -43,21 +43,34 @@ def parts_of(targets: Any) -> tuple[Tensor, Tensor | None]:
 
 
 def weighted_mean(
-    loss: Callable[[Tensor, Tensor], Tensor], outputs: Tensor, targets: WeightedTargets
+    loss: Callable[[Tensor, Tensor], Tensor],
+    outputs: Tensor,
+    targets: WeightedTargets,
+    ignored: int | None = None,
 ) -> Tensor:
     """Return Σ wᵢ ℓᵢ / Σ wᵢ, where ℓᵢ is the loss of row i alone.
+
+    Of rows (B, *) whose positions are partly ``ignored``, wᵢ is the weight of the positions that
+    count, so that equal weights give the mean over all of them. A row that does not count may have
+    any target.
 
     Example:
         >>> targets = WeightedTargets(torch.tensor([[0.0], [0.0]]), torch.tensor([1.0, 3.0]))
         >>> weighted_mean(torch.nn.functional.mse_loss, torch.tensor([[2.0], [0.0]]), targets)
         tensor(1.)
     """
+    values, weights = targets.values, targets.weights
+    if ignored is not None and not values.is_floating_point():
+        weights = counted(targets, ignored).reshape(len(values), -1).sum(1)
+    # The loss of a row without a counted target may be NaN, also in its derivative.
+    counts = (weights > 0).reshape(-1, *[1] * (values.dim() - 1))
+    values = torch.where(counts, values, torch.full_like(values, int(ignored == 0)))
 
     def alone(row: Tensor, target: Tensor) -> Tensor:
         return loss(row.unsqueeze(0), target.unsqueeze(0))
 
-    each = vmap(alone)(outputs, targets.values)
-    weights = targets.weights.to(each.dtype)
+    each = vmap(alone)(outputs, values)
+    weights = weights.to(each.dtype)
     total = weights.sum()
     return (weights * each).sum() / torch.where(total > 0, total, torch.ones_like(total))
 

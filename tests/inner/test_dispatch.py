@@ -12,16 +12,17 @@ def excluded():
     return torch._C._dispatch_tls_is_dispatch_key_excluded(PYTHON)
 
 
-def fails_with_a_guard():
+def fails_with_a_guard(kind=RuntimeError):
     """Do what torch.Tensor.__repr__ does: hold a guard in a local variable."""
     with torch._C._DisableTorchDispatch():
         guard = torch._C._DisableFuncTorch()
-        raise RuntimeError(f"an error under {type(guard).__name__}")
+        raise kind(f"an error under {type(guard).__name__}")
 
 
-def test_guards_that_outlive_an_error_do_not_change_the_dispatcher():
-    with pytest.raises(RuntimeError, match="an error under"), dispatch_kept():
-        fails_with_a_guard()
+@pytest.mark.parametrize("kind", [RuntimeError, KeyboardInterrupt])
+def test_guards_that_outlive_an_error_do_not_change_the_dispatcher(kind):
+    with pytest.raises(kind, match="an error under"), dispatch_kept():
+        fails_with_a_guard(kind)
     assert not excluded()
 
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from torch import Tensor
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
 from torch.utils import _pytree as pytree
 
 from metaloss.errors import MetalossError
@@ -33,18 +35,13 @@ def as_batch(name: str, pair: Any) -> Batch:
     """
     if not is_pair(pair):
         raise MetalossError(
-            f"{name} is {_described(pair)}: expected (inputs, targets), perhaps with weights"
+            f"{name} is {_described(pair)}: expected (inputs, targets), perhaps with weights (B,)"
         )
     # Tensors from inference_mode cannot be part of a gradient, but copies can.
     inputs, targets, *weights = pytree.tree_map_only(Tensor, _ordinary, tuple(pair))
     if not weights:
         return Batch(inputs, targets)
-    if weights[0].shape != targets.shape[:1]:
-        raise MetalossError(
-            f"{name} has weights of shape {tuple(weights[0].shape)}: expected one for each row, "
-            f"({len(targets)},)"
-        )
-    weighted: Any = WeightedTargets(targets, weights[0])
+    weighted: Any = WeightedTargets(targets, _checked_weights(name, weights[0], targets))
     return Batch(inputs, weighted)
 
 
@@ -81,6 +78,33 @@ def given_rows(
     return as_batches(batch), meta
 
 
+def refuse_unfit(rows: tuple[Batch, ...], meta_batch: Any, task_loss: object, parts: bool) -> None:
+    """Raise if a batch has no rows, or if the task loss is no mean over rows where it must be.
+
+    Args:
+        rows: The batches of a step, or its parts.
+        meta_batch: The meta-batch; None without one.
+        task_loss: The task loss.
+        parts: Whether the rows are parts of one batch.
+    """
+    given = [*rows, *(meta_batch.parts if isinstance(meta_batch, MicroBatches) else [meta_batch])]
+    for batch in given:
+        if batch is not None and not len(batch.targets):
+            raise MetalossError("a batch has no rows: expected one or more")
+    options = getattr(task_loss, "keywords", None) or {"weight": getattr(task_loss, "weight", None)}
+    by_class = getattr(task_loss, "func", task_loss)
+    if isinstance(by_class, nn.CrossEntropyLoss | nn.NLLLoss) or by_class in (
+        F.cross_entropy,
+        F.nll_loss,
+    ):
+        weighted = any(one and isinstance(one.targets, WeightedTargets) for one in given)
+        if options.get("weight") is not None and (parts or weighted):
+            raise MetalossError(
+                "task_loss has weights of classes, so that it is no mean over rows: expected them "
+                "in the weights of the rows instead"
+            )
+
+
 def is_pair(value: Any) -> bool:
     """Whether a value is (inputs, targets) or (inputs, targets, weights)."""
     return (
@@ -88,8 +112,21 @@ def is_pair(value: Any) -> bool:
         and len(value) in (2, 3)
         and all(isinstance(one, Tensor) for one in value[1:])
         and not isinstance(value[0], str)
-        and all(one.dim() == 1 and one.is_floating_point() for one in value[2:])
     )
+
+
+def _checked_weights(name: str, weights: Tensor, targets: Tensor) -> Tensor:
+    """Return the weights; on a GPU, where a check would wait, NaN in the place of wrong ones."""
+    if weights.shape != targets.shape[:1] or not weights.is_floating_point():
+        raise MetalossError(
+            f"{name} has weights of shape {tuple(weights.shape)}: expected one for each row, "
+            f"({len(targets)},), in floating point; got {weights.dtype}"
+        )
+    right = weights.isfinite() & (weights >= 0)
+    if weights.device.type == "cpu" and not bool(right.all()):
+        wrong = weights[~right][0].item()
+        raise MetalossError(f"{name} has a weight of {wrong:g}: expected finite numbers ≥ 0")
+    return torch.where(right, weights, torch.full_like(weights, float("nan")))
 
 
 def _is_list(value: Any) -> bool:

@@ -11,7 +11,7 @@ from torch.utils import _pytree as pytree
 
 from metaloss.core.learner.batches import Pair, as_batch
 from metaloss.errors import MetalossError
-from metaloss.inner.weighted import WeightedTargets, weighted_mean
+from metaloss.inner.weighted import WeightedTargets, counted, weighted_mean
 
 
 @torch.no_grad()
@@ -20,14 +20,18 @@ def mean_over_rows(
     batches: Iterable[Pair],
     metric: Callable[[Tensor, Tensor], Tensor],
     device: torch.device,
+    ignored: int | None = None,
 ) -> float:
     """Return the mean over rows of a metric, with the weights of the rows if there are any.
+
+    Of targets (B, *), every position that is not ``ignored`` counts as much as any other.
 
     Args:
         predict: Returns the raw outputs (B, C, *) for inputs (B, ...), and anything else.
         batches: (inputs, targets) pairs.
         metric: ``(raw outputs, targets) -> scalar``, a mean over rows.
         device: The device of the model.
+        ignored: The class index that does not count in the metric.
 
     Raises:
         MetalossError: If there are no rows.
@@ -38,11 +42,15 @@ def mean_over_rows(
             Tensor, lambda value: value.to(device), as_batch("a batch", pair)
         )
         outputs, _ = predict(inputs)
-        weighted = isinstance(targets, WeightedTargets)
-        value = weighted_mean(metric, outputs, targets) if weighted else metric(outputs, targets)
-        count = float(targets.weights.sum()) if weighted else len(targets)
+        count = float(counted(targets, ignored).sum())
+        if not count:
+            continue
+        if isinstance(targets, WeightedTargets):
+            value = weighted_mean(metric, outputs, targets, ignored)
+        else:
+            value = metric(outputs, targets)
         total += float(value) * count
         rows += count
     if not rows:
-        raise MetalossError("evaluate() got no batches; expected one or more")
+        raise MetalossError("evaluate() got no rows that count; expected one or more")
     return total / rows

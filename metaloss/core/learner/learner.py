@@ -12,7 +12,7 @@ from torch.utils import _pytree as pytree
 
 from metaloss.config import Compile, GuardMode
 from metaloss.core.distributed.peers import Peers
-from metaloss.core.learner.batches import Pair, given_rows
+from metaloss.core.learner.batches import Pair, given_rows, refuse_unfit
 from metaloss.core.learner.evaluation import mean_over_rows
 from metaloss.core.learner.forms import Forms, engine_of
 from metaloss.core.learner.optimizer_state import (
@@ -148,7 +148,8 @@ class Learner:
             batch: (inputs, targets), on the model's device; or a list of K such pairs: K steps,
                 and the meta-gradient goes through all of them. The inputs may be a tuple, list or
                 dictionary of tensors. A third entry holds weights (B,) ≥ 0 of the rows: then both
-                losses are weighted means.
+                losses are weighted means, or 0 if all weights are 0. On a GPU, a weight that is
+                negative or not finite makes the losses NaN instead of raising an error.
             meta_batch: The batch for the task loss; None: no meta-step.
             accumulate: The pairs in a list are parts of one batch, for one step, and only one of
                 them at a time is in memory. Both losses must be means over rows. The step is that
@@ -170,6 +171,7 @@ class Learner:
         rows, meta = self._peers.whole(
             lambda: given_rows(batch, meta_batch, accumulate), self._steps
         )
+        refuse_unfit(rows, meta, self._problem.task_loss, parts=accumulate)
         batches: Any = (MicroBatches(rows),) if accumulate else rows
         keys = tuple(self._key("train", self._steps + k) for k in range(len(batches)))
         self._functional.refresh()
@@ -252,6 +254,7 @@ class Learner:
             batches,
             metric,
             self._inner.device,
+            getattr(self.loss, "ignore_index", None),
         )
 
     def state_dict(self) -> dict[str, Any]:

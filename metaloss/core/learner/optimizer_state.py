@@ -40,7 +40,7 @@ def as_groups(inner: Inner, model: nn.Module, ema: float = 0.0) -> Groups:
     Raises:
         MetalossError: If it is something else, or does not fit the model.
     """
-    if not 0 <= ema < 1:
+    if not (isinstance(ema, int | float) and 0 <= ema < 1):
         raise MetalossError(f"ema={ema}: expected a number in [0, 1), such as 0.999")
     given: Any = inner
     if isinstance(inner, LRScheduler):
@@ -173,12 +173,14 @@ class OptimizerState:
     def _spread(self, rates: Rates) -> list[float]:
         """Return one rate for each group."""
         count = len(self.optimizer.optimizers)
-        given = torch.as_tensor(rates, dtype=torch.float64)
-        found: list[float] = given.flatten().tolist() * (1 if given.dim() else count)
+        try:
+            given = torch.as_tensor(rates, dtype=torch.float64)
+            found: list[float] = given.flatten().tolist() * (1 if given.dim() else count)
+        except (TypeError, ValueError, RuntimeError):  # a text, None, lists of several lengths
+            found = []
         if len(found) != count or not all(math.isfinite(one) and one >= 0 for one in found):
-            raise MetalossError(
-                f"lr={rates}: expected a number ≥ 0, or one for each of {count} groups"
-            )
+            more = f", or one for each of {count} groups" if count > 1 else ""
+            raise MetalossError(f"lr={rates!r}: expected a number ≥ 0{more}")
         return found
 
 

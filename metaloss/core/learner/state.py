@@ -23,7 +23,7 @@ def checked_state(
 ) -> None:
     """Raise if a saved state does not belong to this model and loss."""
     for entry in ("model", "loss", "optimizer", "outer", "steps"):
-        if entry not in state:
+        if not isinstance(state, Mapping) or entry not in state:
             raise MetalossError(
                 f"the state has no entry {entry!r}: expected Learner.state_dict()'s"
             )

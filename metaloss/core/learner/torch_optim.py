@@ -102,7 +102,12 @@ def rates_of(scheduler: LRScheduler) -> Callable[[int], list[float]]:
             with warnings.catch_warnings():
                 # The optimizer of the copy takes no steps.
                 warnings.simplefilter("ignore", UserWarning)
-                own.step()
+                try:
+                    own.step()
+                except ValueError as error:  # OneCycleLR ends
+                    raise MetalossError(
+                        f"inner is a {type(own).__name__} without a rate for step {step}: {error}"
+                    ) from error
             rates.append([float(group["lr"]) for group in own.optimizer.param_groups])
         return rates[step]
 
