@@ -80,32 +80,49 @@ class FittedPipeline(Pipeline):
 
         Args:
             values: Names or indices of classes (n, *), or values (n,) or (n, C, *) in the units of
-                the targets.
+                the targets. Where the names are numbers, numbers are names.
             name: For messages.
 
         Raises:
-            MetalossError: If a class is unknown.
+            MetalossError: If a class is unknown, or a value is not a finite number.
         """
         found = np.asarray(values.cpu() if isinstance(values, Tensor) else values)
-        if self.link is Link.softmax and found.dtype.kind not in "iuf":
-            places = {one: place for place, one in enumerate(self.classes or ())}
-            texts = [str(one) for one in found.ravel()]
-            for text in texts:
-                if text not in places:
-                    raise unknown_class(name, text, places)
-            found = np.array([places[text] for text in texts], dtype=np.int64).reshape(found.shape)
-        if self.link is Link.softmax and found.dtype.kind in "iu":
-            if found.size and not 0 <= found.min() <= found.max() < self.outputs:
-                raise MetalossError(
-                    f"{name}: classes from {found.min()} to {found.max()}; expected 0 to "
-                    f"{self.outputs - 1}"
-                )
-            return torch.from_numpy(found.astype(np.int64))
-        found = found.astype(np.float64)
+        if self.link is Link.softmax and (found.ndim < 2 or found.dtype.kind != "f"):
+            return torch.from_numpy(self._places(found, name))
+        try:
+            found = found.astype(np.float64)
+        except (ValueError, TypeError) as error:
+            raise MetalossError(f"{name}: {error}; expected numbers") from error
+        if not np.isfinite(found).all():
+            row = int(np.argwhere(~np.isfinite(found))[0][0])
+            raise MetalossError(f"{name}: row {row + 1} has no finite target; expected numbers")
         found = found[:, None] if found.ndim == 1 else found
         if self.scaling is not None:
             return torch.from_numpy(as_float32(self.scaling(found)))
         return torch.from_numpy(found).to(torch.get_default_dtype())
+
+    def _places(self, found: np.ndarray, name: str) -> np.ndarray:
+        """Return the indices of classes that are given by name or by index."""
+        places: dict[Any, int] = {one: place for place, one in enumerate(self.classes or ())}
+        numbers = found.dtype.kind in "iuf"
+        if numbers:
+            # Of classes that are called 1, 2 and 3, the number 2 is the second, as in a file.
+            called = {number: places[one] for one in places if (number := _number(one)) is not None}
+            places = called if places and len(called) == len(places) else {}
+        if not numbers or places:
+            known = [float(one) if numbers else str(one) for one in found.ravel()]
+            for one, shown in zip(known, found.ravel().tolist(), strict=True):
+                if one not in places:
+                    raise unknown_class(name, shown, self.classes or ())
+            return np.array([places[one] for one in known], np.int64).reshape(found.shape)
+        if found.dtype.kind == "f" and not (found == np.floor(found)).all():
+            raise MetalossError(f"{name}: fractions or gaps; expected classes")
+        if found.size and not 0 <= found.min() <= found.max() < self.outputs:
+            raise MetalossError(
+                f"{name}: classes from {found.min():g} to {found.max():g}; expected 0 to "
+                f"{self.outputs - 1}"
+            )
+        return found.astype(np.int64)
 
     def in_units(self, values: Tensor) -> Tensor:
         """Return values (B, C) in the units of the targets, in float64."""
@@ -173,6 +190,13 @@ class FittedPipeline(Pipeline):
             "target": None if self.scaling is None else scaling_to_dict(self.scaling),
             "inputs": {"kind": self.inputs.kind, **self.inputs.to_dict()},
         }
+
+
+def _number(text: str) -> float | None:
+    try:
+        return float(text)
+    except ValueError:
+        return None
 
 
 def pipeline_of(task: Task) -> Pipeline:

@@ -11,9 +11,9 @@ import numpy as np
 from torch import Tensor, nn
 
 from metaloss import registry
-from metaloss.compose import compose, read_file
+from metaloss.compose import read_file
 from metaloss.core.parts.custom import CUSTOM
-from metaloss.core.runs.predict import chosen_name, outputs_for
+from metaloss.core.runs.predict import chosen_name, composed, outputs_for
 from metaloss.core.storage.digests import digest
 from metaloss.core.storage.run_folder import CONFIG, read_summary
 from metaloss.data.pipeline import FittedPipeline
@@ -56,14 +56,20 @@ def evaluate_run(
         batch = own_test_rows(folder, chosen)
     elif isinstance(source, str | Path):
         batch = Batch(*pipeline.read_labelled(Path(source)))
+    elif isinstance(source, tuple | list) and len(source) == 2:
+        batch = Batch(pipeline.encode(source[0]), pipeline.targets(source[1]))
     else:
-        inputs, targets = source
-        batch = Batch(pipeline.encode(inputs), pipeline.targets(targets))
+        raise MetalossError(
+            f"evaluate() got a {type(source).__name__}: expected a file, or a pair of rows and "
+            "targets"
+        )
+    if len(batch.inputs) != len(batch.targets):
+        raise MetalossError(
+            f"{len(batch.inputs)} rows and {len(batch.targets)} targets; expected one each"
+        )
+    kind = kind_of(batch.targets, pipeline.link)
     outputs = outputs_for(folder, model, batch.inputs)
     targets = batch.targets.to(outputs.device)
-    if len(outputs) != len(targets):
-        raise MetalossError(f"{len(outputs)} rows and {len(targets)} targets; expected one each")
-    kind = kind_of(batch.targets, pipeline.link)
     names = metrics or getattr(getattr(chosen, "options", None), "metrics", ())
     further = check_scores(names or score_names(pipeline.link), pipeline.link, kind.metric_name)
     found = {kind.metric_name: kind.metric(outputs, targets).item()}
@@ -82,7 +88,7 @@ def compose_task(folder: Path) -> Any:
     """Return the name and the options of a run's task; None for a task of the user's own."""
     if chosen_name(read_file(folder / CONFIG).get("task")) == CUSTOM:
         return None
-    return compose((), config_file=folder / CONFIG).task
+    return composed(folder).task
 
 
 def own_test_rows(folder: Path, chosen: Any) -> Batch:

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from metaloss import registry
 from metaloss.compose import compose, read_file
-from metaloss.config import Precision
+from metaloss.config import Precision, RunConfig
 from metaloss.core.parts.custom import CUSTOM
 from metaloss.core.parts.runtime import numerics, resolve_device
 from metaloss.core.storage.run_folder import CONFIG
@@ -71,7 +71,10 @@ def load_model(
     try:
         module.load_state_dict(load_file(path))
     except FileNotFoundError as error:
-        raise MetalossError(f"{folder}: no {name}; expected a finished run") from error
+        why = "of an older version, which kept the last weights alone" if name == BEST_MODEL else ""
+        raise MetalossError(
+            f"{folder}: no {name}; " + (f"the run is {why}" if why else "expected a finished run")
+        ) from error
     except (OSError, SafetensorError) as error:
         raise MetalossError(f"{path} is damaged: {str(error).splitlines()[0]}") from error
     except RuntimeError as error:
@@ -86,16 +89,20 @@ def _built(folder: Path, pipeline: FittedPipeline) -> nn.Module:
         raise MetalossError(
             f"{folder}: the run trained a model of your own: metaloss.load_run(folder, model=...)"
         )
-    # A prediction does not need the user's task or loss.
-    stand_ins = {"task": "digits", "loss": "mlp"}
-    own = [group for group in stand_ins if chosen_name(content.get(group)) == CUSTOM]
-    words = [f"{group}={stand_ins[group]}" for group in own]
-    chosen = compose(words, config_file=folder / CONFIG).model
+    chosen = composed(folder).model
     # The weights are those of the run, also where the files that it began with are gone.
     without_files = getattr(chosen.options, "without_files", lambda: chosen.options)
     return registry.get("model", chosen.name).build(
         without_files(), input_shape=pipeline.input_shape, outputs=pipeline.outputs
     )
+
+
+def composed(folder: Path) -> RunConfig:
+    """Return the config of a run, with registered parts in the place of the user's own objects."""
+    content = read_file(folder / CONFIG)
+    stand_ins = {"task": "digits", "model": "mlp", "loss": "mlp"}
+    own = [group for group in stand_ins if chosen_name(content.get(group)) == CUSTOM]
+    return compose([f"{group}={stand_ins[group]}" for group in own], config_file=folder / CONFIG)
 
 
 def chosen_name(chosen: Any) -> Any:

@@ -1,16 +1,21 @@
 """A run's folder evaluates rows: with the numbers that the run itself had, to the last bit."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 import torch
+from torch import nn
 
 import metaloss
 from metaloss.core.runs.load import load_run
+from metaloss.data.inputs import GivenInputs
+from metaloss.data.pipeline import FittedPipeline
 from metaloss.errors import MetalossError
+from metaloss.types import Link
 
 WORDS = ["schedule=static", "steps=40", "tracker=[]", "compile=off", "model.hidden=[8]"]
 FURTHER = {"classes": ["f1_macro", "auroc", "log_loss"], "numbers": ["rmse", "r2"]}
@@ -108,6 +113,9 @@ def test_best_weights_are_those_of_the_best_validation(tmp_path):
     best = load_run(run.folder, best=True)
     assert best.evaluate(metrics=["mcc"]).metrics["error"] == at_best["test/error"]
     assert run.evaluate().metrics["error"] == run.summary.metrics["test/error"]
+    (run.folder / "model_best.safetensors").unlink()
+    with pytest.raises(MetalossError, match=r"no model_best.safetensors; .* an older version"):
+        load_run(run.folder, best=True)
 
 
 def test_best_weights_are_the_same_after_a_resumed_run(tmp_path):
@@ -145,3 +153,43 @@ def test_a_task_of_one_s_own_is_evaluated_on_rows_in_memory(tmp_path):
         run.evaluate()
     content = json.loads((run.folder / "summary.json").read_text())
     assert [*content["metrics"]][:2] == ["valid/error", "test/error"]
+
+
+@pytest.mark.parametrize("part", ["model", "loss"])
+def test_a_run_with_a_model_or_a_loss_of_one_s_own_reads_its_rows_again(part, tmp_path):
+    own_part = {
+        "model": nn.Sequential(nn.Flatten(), nn.Linear(64, 10)),
+        "loss": type("Mine", (metaloss.MLPLoss,), {})(),
+    }[part]
+    words = [*WORDS, "steps=2", "start.steps=2", "task.subset=60", f"output={tmp_path / 'run'}"]
+    run = metaloss.train(words, **{part: own_part})
+    assert run.evaluate(metrics=["mcc"]).metrics["error"] == run.summary.metrics["test/error"]
+    assert len(run.suspects()) == 60
+
+
+def test_classes_that_are_called_by_numbers_are_names_in_memory_too():
+    pipeline = FittedPipeline(
+        inputs=GivenInputs(),
+        link=Link.softmax,
+        outputs=3,
+        input_shape=(2,),
+        classes=["1", "2", "10"],
+    )
+    for given in (["1", "10", "2"], [1, 10, 2], np.array([1.0, 10.0, 2.0])):
+        assert pipeline.targets(given).tolist() == [0, 2, 1]
+    for wrong in ([1, 3], [0, 1], [1.0, float("nan")], [1.5, 2.0]):
+        with pytest.raises(MetalossError, match="targets: unknown class"):
+            pipeline.targets(wrong)
+    plain = replace(pipeline, classes=["cat", "cow", "dog"])
+    assert plain.targets(np.array([0.0, 2.0])).tolist() == [0, 2]
+    for wrong in ([0.5, 1.0], [0.0, float("nan")]):
+        with pytest.raises(MetalossError, match="targets: fractions or gaps"):
+            plain.targets(wrong)
+
+
+def test_values_that_are_no_finite_numbers_are_refused():
+    pipeline = FittedPipeline(inputs=GivenInputs(), link=Link.identity, outputs=1, input_shape=(2,))
+    with pytest.raises(MetalossError, match="targets: row 2 has no finite target"):
+        pipeline.targets([1.0, float("nan")])
+    with pytest.raises(MetalossError, match="could not convert string to float"):
+        pipeline.targets(["one"])
