@@ -75,6 +75,7 @@ class Schedule(ABC):
 
     Attributes:
         meta_batch: Which rows the meta-batches are drawn from.
+        judge_rows: The share of the rows of a meta-batch that the task loss is computed on.
         train_on: Which rows the training batches are drawn from.
         early_stopping: Evaluations without a better validation metric after which training ends
             and the best weights are restored; 0: never.
@@ -93,6 +94,7 @@ class Schedule(ABC):
     """
 
     meta_batch: MetaBatch = MetaBatch.validation
+    judge_rows: float = 1.0
     train_on: TrainOn = TrainOn["train"]
     early_stopping: int = 0
 

@@ -15,10 +15,10 @@ from torch.func import functional_call
 
 from metaloss.inner.forward import Forward, Stepped, pull, rows_of
 from metaloss.inner.gradients import filled
-from metaloss.inner.keys import sampled_rows
+from metaloss.inner.keys import nth_key, sampled_rows
 from metaloss.inner.model.functional import FunctionalModel
 from metaloss.inner.optimizers.base import InnerOptimizer
-from metaloss.inner.weighted import WeightedTargets, counted, parts_of, weighted_mean
+from metaloss.inner.weighted import WeightedTargets, estimate, parts_of, weighted_mean
 from metaloss.types import Batch, InnerState, RowSample, StoredStep, Tensors
 
 T = TypeVar("T")
@@ -58,6 +58,7 @@ class InnerProblem:
         tangents: How an engine differentiates the model along a direction.
         programs: Runs the functions that :meth:`run` gets as compiled programs; None: eagerly.
         notes: What the ledger of training rows needs of a batch's outputs; None: nothing.
+        judge_rows: The share of the rows of a meta-batch that the task loss is computed on.
     """
 
     model: FunctionalModel
@@ -67,6 +68,7 @@ class InnerProblem:
     tangents: Tangents = Tangents.forward
     programs: Programs | None = None
     notes: Callable[[Tensor, Tensor], Tensor] | None = None
+    judge_rows: float = 1.0
 
     @classmethod
     def of(cls, problem: InnerProblem, **changes: Any) -> Self:
@@ -158,12 +160,12 @@ class InnerProblem:
             rows: (M,) row numbers of the sample.
         """
         value = InnerProblem.learned_loss(self, phi, outputs, targets[rows])
-        ignored, (plain, weights) = getattr(self.loss, "ignore_index", None), parts_of(targets)
-        if weights is None and (ignored is None or plain.is_floating_point()):
-            return value
-        # A mean over the targets that count: their number in the sample is not that in the batch.
-        counts = counted(targets, ignored).to(value.dtype)
-        return value * (counts[rows].mean() / counts.mean().clamp(min=1e-30))
+        return estimate(value, targets, rows, getattr(self.loss, "ignore_index", None))
+
+    def sample_task_loss(self, outputs: Tensor, targets: Tensor, rows: Tensor) -> Tensor:
+        """Return an unbiased estimate of the task loss of a batch; see :meth:`sample_loss`."""
+        value = InnerProblem.task_loss_of(self, outputs, targets[rows])
+        return estimate(value, targets, rows, getattr(self.loss, "ignore_index", None))
 
     def step_outputs(self, params: Tensors, step: StoredStep) -> Tensor:
         """Return the raw outputs of a step's rows, in the step's buffers, at other weights."""
@@ -204,14 +206,16 @@ class InnerProblem:
         """Return θ and the optimizer's state after one update."""
         return self.vmap_members(self.optimizer.update)(grads, state, params)
 
-    def forward(self, state: InnerState, batch: Batch, key: Tensor) -> Forward:
+    def forward(
+        self, state: InnerState, batch: Batch, key: Tensor, sample: RowSample | None = None
+    ) -> Forward:
         """Run the model on a batch, so that losses of its outputs can be differentiated in θ."""
         leaves = {name: p.detach() for name, p in state.params.items()}
         for name in self.model.writes_params:
             leaves[name] = leaves[name].clone()
         leaves = {name: leaf.requires_grad_() for name, leaf in leaves.items()}
         with torch.enable_grad():
-            outputs, buffers = self.predict(leaves, state.buffers, batch, key)
+            outputs, buffers = self.predict(leaves, state.buffers, batch, key, sample)
         return Forward(leaves, outputs, buffers)
 
     def step(
@@ -252,17 +256,42 @@ class InnerProblem:
     ) -> tuple[Tensors, Tensor]:
         """Return ∇_θ of the task loss on a meta-batch, and the task loss. Buffers do not change.
 
-        If ``forward`` is given, its graph is kept for another backward pass.
+        With ``judge_rows`` below 1, they are unbiased estimates from a sample of the rows. If
+        ``forward`` is given, its graph is kept for another backward pass.
         """
+        sample = self.judging(batch, key)
+        if sample is not None:
+            forward = None  # two passes over few rows take less time than one over all of them
+        given = (state, batch, key, sample)
         if forward is None and self.programs is not None:
-            found: tuple[Tensors, Tensor] = self.programs(
-                InnerProblem.task_gradient, state, batch, key
-            )
+            found: tuple[Tensors, Tensor] = self.programs(InnerProblem._task_gradient, *given)
             return found
+        return self._task_gradient(*given, forward)
+
+    def judging(self, batch: Batch, key: Tensor) -> RowSample | None:
+        """Return the rows of a meta-batch that the task loss is computed on; None: all of them."""
+        if self.judge_rows == 1:
+            return None
+        return RowSample(*self.draw_rows(nth_key(key, 1), batch.targets, self.judge_rows), {})
+
+    def judged_loss(self, outputs: Tensor, targets: Tensor, sample: RowSample | None) -> Tensor:
+        """Return the task loss of a meta-batch; of a sample of its rows an unbiased estimate."""
+        if sample is None:
+            return self.task_loss_of(outputs, targets)
+        return self.sample_task_loss(outputs, targets, sample.rows)
+
+    def _task_gradient(
+        self,
+        state: InnerState,
+        batch: Batch,
+        key: Tensor,
+        sample: RowSample | None,
+        forward: Forward | None = None,
+    ) -> tuple[Tensors, Tensor]:
         again = forward is not None
-        forward = forward or self.forward(state, batch, key)
+        forward = forward or self.forward(state, batch, key, sample)
         with torch.enable_grad():
-            loss = self.task_loss_of(forward.outputs, batch.targets)
+            loss = self.judged_loss(forward.outputs, batch.targets, sample)
         return filled(pull(loss, forward, again=again), forward.leaves), loss.detach()
 
     def judge(self, *given: Any) -> tuple[Tensors, Tensor]:

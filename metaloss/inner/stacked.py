@@ -79,6 +79,11 @@ class StackedProblem(InnerProblem):
         estimate = vmap(super().sample_loss, in_dims=(0, 0, axis, axis))
         return estimate(phi, outputs, targets, rows)
 
+    def sample_task_loss(self, outputs: Tensor, targets: Tensor, rows: Tensor) -> Tensor:
+        """Return every member's estimate of the task loss (N,)."""
+        axis = None if self.shares_batches else 0
+        return vmap(super().sample_task_loss, in_dims=(0, axis, axis))(outputs, targets, rows)
+
     def task_loss_of(self, outputs: Tensor, targets: Tensor) -> Tensor:
         """Return every member's task loss (N,)."""
         rows = None if self.shares_batches else 0

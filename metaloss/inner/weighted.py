@@ -86,6 +86,20 @@ def counted(targets: Any, ignored: int | None) -> Tensor:
     return counts * (values != ignored)
 
 
+def estimate(value: Tensor, targets: Any, rows: Tensor, ignored: int | None) -> Tensor:
+    """Return an unbiased estimate of a batch's mean loss from the mean over some of its rows.
+
+    The mean is over the targets that count: their number in the rows is not that in the batch.
+    """
+    plain, weights = parts_of(targets)
+    if weights is None and (ignored is None or plain.is_floating_point()):
+        return value
+    counts = counted(targets, ignored).to(value.dtype)
+    share = counts[rows].mean() / counts.mean().clamp(min=1e-30)
+    # A loss may be 0 / 0 where no target of the rows counts.
+    return torch.where(share > 0, value * share, torch.zeros_like(value))
+
+
 pytree.register_pytree_node(
     WeightedTargets,
     lambda targets: ([targets.values, targets.weights], None),

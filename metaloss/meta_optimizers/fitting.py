@@ -52,8 +52,8 @@ def fitted(
             "nn.Embedding(max_norm=...) does, and no engine can differentiate this: normalise a "
             "copy in the forward pass, or use a fixed loss (schedule=static)"
         )
-    if isinstance(engine, ReverseUnroll) and engine.rows < 1:
-        refuse_coupled_rows(problem, engine.rows, phi, state, window)
+    share = engine.rows if isinstance(engine, ReverseUnroll) else 1.0
+    refuse_coupled_rows(problem, share, phi, state, window)
     probes = Probe.two(problem, phi, state, window)
     method, fault = _first_right(probes, engine)
     if method is Tangents.reverse and engine.methods == (method,):

@@ -10,7 +10,15 @@ from torch.utils import _pytree as pytree
 
 from metaloss.inner.gradients import check_whole, gradient_of
 from metaloss.inner.problem import InnerProblem
-from metaloss.types import Batch, InnerState, MetaGradient, StepLosses, Tensors, Window
+from metaloss.types import (
+    Batch,
+    InnerState,
+    MetaGradient,
+    RowSample,
+    StepLosses,
+    Tensors,
+    Window,
+)
 
 
 class Unroll(Protocol):
@@ -24,7 +32,9 @@ class Unroll(Protocol):
     def optimizer(self) -> Any:
         """The current state of the optimizer."""
 
-    def predict(self, buffers: Tensors, batch: Batch, key: Tensor) -> tuple[Tensor, Tensors]:
+    def predict(
+        self, buffers: Tensors, batch: Batch, key: Tensor, sample: RowSample | None = None
+    ) -> tuple[Tensor, Tensors]:
         """Return the raw outputs at θ in train mode, and the new buffers."""
 
     def descend(self, loss: Tensor) -> None:
@@ -55,8 +65,10 @@ def through_graph(
                 notes += [] if noted is None else [noted]
             inner.append(loss.detach())
             unroll.descend(loss)
-        outputs, _ = unroll.predict(buffers, window.meta_batch, window.meta_key)
-        meta_task = problem.task_loss_of(outputs, window.meta_batch.targets)
+        batch, key = window.meta_batch, window.meta_key
+        sample = problem.judging(batch, key)
+        outputs, _ = unroll.predict(buffers, batch, key, sample)
+        meta_task = problem.judged_loss(outputs, batch.targets, sample)
         check_whole(meta_task)
         values = gradient_of(meta_task, list(leaves.values()))
     # Detached, so that later steps do not extend this graph.

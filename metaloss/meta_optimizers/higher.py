@@ -13,7 +13,7 @@ from metaloss.inner.problem import InnerProblem, Tangents
 from metaloss.meta_optimizers.engine import Engine
 from metaloss.meta_optimizers.graph import through_graph
 from metaloss.meta_optimizers.refusals import refused_politely
-from metaloss.types import Batch, InnerState, MetaGradient, Tensors, Window
+from metaloss.types import Batch, InnerState, MetaGradient, RowSample, Tensors, Window
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,10 +67,15 @@ class _Door(nn.Module):
             self.register_parameter(f"p{index}", nn.Parameter(value.detach()))
 
     def forward(
-        self, problem: InnerProblem, buffers: Tensors, batch: Batch, key: Tensor
+        self,
+        problem: InnerProblem,
+        buffers: Tensors,
+        batch: Batch,
+        key: Tensor,
+        sample: RowSample | None,
     ) -> tuple[Tensor, Tensors]:
         params = {name: getattr(self, f"p{index}") for index, name in enumerate(self.names)}
-        return problem.predict(params, buffers, batch, key)
+        return problem.predict(params, buffers, batch, key, sample)
 
     def release(self) -> None:
         """Release θ, because higher's class keeps this object until garbage collection."""
@@ -123,8 +128,10 @@ class _PatchedUnroll:
     def optimizer(self) -> Any:
         return self._stepper.param_groups[0]["carried"]
 
-    def predict(self, buffers: Tensors, batch: Batch, key: Tensor) -> tuple[Tensor, Tensors]:
-        return self._patched(self._problem, buffers, batch, key)
+    def predict(
+        self, buffers: Tensors, batch: Batch, key: Tensor, sample: RowSample | None = None
+    ) -> tuple[Tensor, Tensors]:
+        return self._patched(self._problem, buffers, batch, key, sample)
 
     def descend(self, loss: Tensor) -> None:
         if not loss.requires_grad:

@@ -51,9 +51,9 @@ class ReverseUnroll(Engine):
     results. So O(√K) states are kept, and each inner step is computed at most twice.
 
     Both products are means over the rows of the training batch. ``rows=0.25`` computes them from a
-    random quarter of each batch. The estimate is unbiased under SGD, whose update is linear in the
-    gradient. The quarter is a contiguous block of rows with a random start, drawn again at each
-    step. Inner steps use all rows.
+    random quarter of each batch. The estimate is unbiased for every optimizer: inner steps use all
+    rows, and the step back is linear in the adjoint. The quarter is a contiguous block of rows with
+    a random start, drawn again at each step.
 
     Reference:
         Chen, Xu, Zhang & Guestrin, "Training Deep Nets with Sublinear Memory Cost", 2016,

@@ -2,55 +2,95 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
+from typing import NamedTuple
+
 import torch
 from torch import Tensor
 
 from metaloss.errors import UnsupportedError
 from metaloss.inner.problem import InnerProblem
-from metaloss.types import Batch, InnerState, RowSample, StoredStep, Tensors, Window
+from metaloss.types import Batch, InnerState, StoredStep, Tensors, Window
 
 
-@torch.no_grad()
+class _Asked(NamedTuple):
+    """A batch of which a share of the rows is used.
+
+    ``whole``: (outputs, targets) -> loss; ``part``: (outputs, targets, rows) -> its estimate.
+    """
+
+    batch: Batch
+    key: Tensor
+    share: float
+    whole: Callable[..., Tensor]
+    part: Callable[..., Tensor]
+    name: str
+
+
 def refuse_coupled_rows(
     problem: InnerProblem, share: float, phi: Tensors, state: InnerState, window: Window
 ) -> None:
-    """Raise if a sample of rows says nothing about the batch; costs two forward passes.
+    """Raise if a sample of rows says nothing about the batch; costs two forward passes for each.
 
     The outputs of a row must be the same without the other rows, except for BatchNorm, whose
-    moments are known. The learned loss must be a mean over rows.
+    moments are known. The learned loss (or task loss, for judging rows) must be a mean over rows.
+
+    Args:
+        problem: The functions of an inner step; its ``judge_rows`` are checked too.
+        share: The share of the training rows.
+        phi: φ by name.
+        state: The state to test the model at.
+        window: The batches to test it on.
 
     Raises:
         UnsupportedError: If the model or the loss looks across rows.
     """
-    batch, key, (params, buffers, _) = window.batches[0], window.keys[0], state
+    trained = _Asked(
+        window.batches[0],
+        window.keys[0],
+        share,
+        partial(problem.learned_loss, phi),
+        partial(problem.sample_loss, phi),
+        f"the loss {type(problem.loss).__name__}",
+    )
+    judged = _Asked(
+        window.meta_batch,
+        window.meta_key,
+        problem.judge_rows,
+        problem.task_loss_of,
+        problem.sample_task_loss,
+        "the task loss",
+    )
+    for option, asked in (("meta_optimizer.rows", trained), ("schedule.judge_rows", judged)):
+        reason = _reason(problem, state, asked) if asked.share < 1 else None
+        if reason is not None:
+            plain = option.rpartition(".")[2]
+            raise UnsupportedError(f"{option}={asked.share:g}: {reason}: use {plain}=1")
+
+
+@torch.no_grad()
+def _reason(problem: InnerProblem, state: InnerState, asked: _Asked) -> str | None:
+    (params, buffers, _), (batch, key, share, *_) = state, asked
     outputs, after = problem.predict(params, buffers, batch, key)
     sample = problem.sampled(StoredStep(state, batch, key, {}), after, share)
     if len(sample.rows) == len(batch.targets) or not bool(outputs.isfinite().all()):
-        return
-    reason = None
+        return None
     try:
         alone = problem.predict(params, buffers, batch, key, sample)[0]
     except Exception as error:  # a model may need all rows in any way
-        reason = f"the model fails on a part of a batch ({str(error).splitlines()[0]})"
-    else:
-        if not _close(alone, outputs[sample.rows]):
-            reason = "the model's output for a row depends on the other rows of the batch"
-    if reason is None and not _is_mean(problem, phi, outputs, batch, sample):
-        reason = f"the loss {type(problem.loss).__name__} is no mean over the rows of a batch"
-    if reason is not None:
-        raise UnsupportedError(f"meta_optimizer.rows={share:g}: {reason}: use rows=1")
-
-
-def _is_mean(
-    problem: InnerProblem, phi: Tensors, outputs: Tensor, batch: Batch, sample: RowSample
-) -> bool:
+        return f"the model fails on a part of a batch ({str(error).splitlines()[0]})"
+    if not _close(alone, outputs[sample.rows]):
+        return "the model's output for a row depends on the other rows of the batch"
     chosen = torch.zeros(sample.total, dtype=torch.bool, device=outputs.device)
     chosen[sample.rows] = True
-    whole = problem.learned_loss(phi, outputs, batch.targets)
-    total = torch.zeros_like(whole)
+    expected = asked.whole(outputs, batch.targets)
+    total = torch.zeros_like(expected)
     for rows in (chosen.nonzero()[:, 0], (~chosen).nonzero()[:, 0]):
-        total += len(rows) * problem.sample_loss(phi, outputs[rows], batch.targets, rows)
-    return _close(total / sample.total, whole)
+        total += len(rows) * asked.part(outputs[rows], batch.targets, rows)
+    if not _close(total / sample.total, expected):
+        return f"{asked.name} is no mean over the rows of a batch"
+    return None
 
 
 def _close(found: Tensor, expected: Tensor) -> bool:

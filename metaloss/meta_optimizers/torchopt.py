@@ -14,7 +14,7 @@ from metaloss.inner.problem import InnerProblem, Tangents
 from metaloss.meta_optimizers.engine import Engine
 from metaloss.meta_optimizers.graph import through_graph
 from metaloss.meta_optimizers.refusals import refused_politely
-from metaloss.types import Batch, InnerState, MetaGradient, Tensors, Window
+from metaloss.types import Batch, InnerState, MetaGradient, RowSample, Tensors, Window
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,8 +82,10 @@ class _FunctionalUnroll:
         self.params = {name: p.detach().requires_grad_() for name, p in state.params.items()}
         self.optimizer = state.optimizer
 
-    def predict(self, buffers: Tensors, batch: Batch, key: Tensor) -> tuple[Tensor, Tensors]:
-        return self._problem.predict(self.params, buffers, batch, key)
+    def predict(
+        self, buffers: Tensors, batch: Batch, key: Tensor, sample: RowSample | None = None
+    ) -> tuple[Tensor, Tensors]:
+        return self._problem.predict(self.params, buffers, batch, key, sample)
 
     def descend(self, loss: Tensor) -> None:
         values = reached_by(loss, list(self.params.values()), create_graph=True)

@@ -38,10 +38,15 @@ class Offline(Schedule):
     meta_batch: MetaBatch = field(
         default=MetaBatch.validation, metadata={"help": "rows that the meta-batches are drawn from"}
     )
+    judge_rows: float = field(
+        default=1.0,
+        metadata={"help": "share of the rows of a meta-batch that the task loss is computed on"},
+    )
 
     def __post_init__(self) -> None:
         """Check the ranges."""
         check_counts(self, ("offline_steps", "unroll"), least=1)
+        check_judge_rows(self)
         check_meta_batch(self)
 
     def plan(self, progress: Progress, steps: int) -> Plan | None:
@@ -66,6 +71,12 @@ def check_counts(schedule: Schedule, options: tuple[str, ...], *, least: int) ->
     for option in options:
         value = getattr(schedule, option)
         check_range(f"schedule.{option}", value, value >= least, f"a number ≥ {least}")
+
+
+def check_judge_rows(schedule: Schedule) -> None:
+    """Raise if the share of the judging rows is none."""
+    share = schedule.judge_rows
+    check_range("schedule.judge_rows", share, 0 < share <= 1, "a number in (0, 1]")
 
 
 def check_meta_batch(schedule: Schedule) -> None:

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 from metaloss.contracts import MetaBatch, Plan, Progress, Schedule, TrainOn
 from metaloss.errors import MetalossError, check_range
-from metaloss.schedules.offline import check_counts
+from metaloss.schedules.offline import check_counts, check_judge_rows
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,6 +40,10 @@ class Online(Schedule):
     meta_batch: MetaBatch = field(
         default=MetaBatch.validation, metadata={"help": "rows that the meta-batches are drawn from"}
     )
+    judge_rows: float = field(
+        default=1.0,
+        metadata={"help": "share of the rows of a meta-batch that the task loss is computed on"},
+    )
     train_on: TrainOn = field(
         default=TrainOn["train"],
         metadata={"help": "rows to train on; rows with wrong labels are in train"},
@@ -61,6 +65,7 @@ class Online(Schedule):
                 f"schedule.period={self.period} with unroll={self.unroll}: expected a period ≥ "
                 "unroll, because windows do not overlap"
             )
+        check_judge_rows(self)
         within = 0 <= self.freeze_after <= 1
         check_range("schedule.freeze_after", self.freeze_after, within, "a share from 0 to 1")
 

@@ -72,11 +72,15 @@ def test_the_mean_over_quarters_is_the_exact_gradient(
     assert all(distance(part, exact) > 1e-2 for part in parts)
 
 
-@pytest.mark.parametrize("model", ROWWISE)
-def test_the_mean_over_pairs_of_quarters_is_exact_for_two_steps_of_sgd(
-    model, asked, distance, monkeypatch
+@pytest.mark.parametrize(
+    ("model", "optimizer"),
+    [*((model, "sgd") for model in ROWWISE), ("dropout", "adam"), ("mlp", "rmsprop_all")],
+)
+def test_the_mean_over_pairs_of_quarters_is_exact_for_two_steps(
+    model, optimizer, asked, distance, monkeypatch
 ):
-    one = asked(model, "sgd", 2)
+    """With Adam as well: a step's update is differentiated at the gradient of all rows."""
+    one = asked(model, optimizer, 2)
     exact = one.answer(Mixed()).gradient
     every = [
         from_blocks(one, Mixed(rows=0.25), pair, monkeypatch)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
-from functools import partial
 from typing import Any
 
 import torch
@@ -13,12 +12,13 @@ from torch import nn
 
 from metaloss import registry
 from metaloss.config import Compile, Precision, RunConfig, Selected
-from metaloss.contracts import MetaBatch, Schedule, Start, Task, TaskDependent
+from metaloss.contracts import Schedule, Start, Task, TaskDependent
 from metaloss.core.batches.streaming import placed
-from metaloss.core.batches.streams import BatchStream, concatenated, in_one_launch
+from metaloss.core.batches.streams import in_one_launch
 from metaloss.core.compilation.policy import choose
 from metaloss.core.distributed.launch import own_device
 from metaloss.core.parts.checks import check_fit, check_kinds, check_outputs, check_passes
+from metaloss.core.parts.row_streams import streams_of
 from metaloss.core.parts.runtime import check_deterministic, numerics, resolve_device, seeded
 from metaloss.core.parts.weights import Weights
 from metaloss.core.parts.wrapped import refuse_wrapped
@@ -143,7 +143,11 @@ def prepare(
     ).to(device)
     optimizer = config.inner.options
     problem = InnerProblem(
-        model=functional, loss=loss, task_loss=task.task_loss, optimizer=optimizer
+        model=functional,
+        loss=loss,
+        task_loss=task.task_loss,
+        optimizer=optimizer,
+        judge_rows=schedule.judge_rows,
     )
     if config.ledger:
         problem = replace(problem, notes=ledger.notes_of(task))
@@ -156,7 +160,7 @@ def prepare(
         return InnerState(params, buffers, optimizer.init(params))
 
     engine = Mixed() if search is not None else config.meta_optimizer.options
-    streams = _streams(config, task, schedule, device)
+    streams = streams_of(config, task, schedule, device)
     first = fresh("train", 0)
     batch, meta_batch = (streams[name][0] for name in ("train", "meta/train"))
     check_passes(functional, first, _own_rows(batch, ranks), _own_rows(meta_batch, ranks))
@@ -172,7 +176,7 @@ def prepare(
     crops = task.augment
     if type(crops) is CropFlipCutout and compiles is Compile.on and device.type == "cuda":
         quick = replace(task, augment=in_one_launch(crops))
-        streams = _streams(config, quick, schedule, device)
+        streams = streams_of(config, quick, schedule, device)
     advance = Advance(
         step=_step(config, compiles, problem, engine, schedule),
         schedule=schedule,
@@ -223,6 +227,11 @@ def _schedule(config: RunConfig, search: SearchRule | None) -> Schedule:
             f"meta_optimizer={config.meta_optimizer.name} searches before training: it needs "
             f"schedule=offline, not {config.schedule.name}"
         )
+    if schedule.judge_rows < 1:
+        raise MetalossError(
+            f"schedule.judge_rows={schedule.judge_rows:g}: meta_optimizer="
+            f"{config.meta_optimizer.name} searches without meta-batches: leave it out"
+        )
     return Searched(generations=search.generations, meta_batch=schedule.meta_batch)
 
 
@@ -270,28 +279,3 @@ def _weights(config: RunConfig, task: Task, model: nn.Module | None) -> Weights:
     part = registry.get("model", config.model.name)
     context: dict[str, Any] = {"input_shape": task.input_shape, "outputs": task.outputs}
     return Weights(build=lambda: part.build(config.model.options, **context), seed=config.seed)
-
-
-def _streams(
-    config: RunConfig, task: Task, schedule: Schedule, device: torch.device
-) -> dict[str, BatchStream]:
-    rows = {
-        "train": task.train,
-        "validation": task.valid,
-        "train+validation": concatenated(task.train, task.valid),
-    }[schedule.train_on.name]
-    validates = schedule.meta_batch is MetaBatch.validation
-    stream = partial(BatchStream, seed=config.seed, stream_to=device if task.stream else None)
-    training = partial(stream, rows, size=config.batch_size, augment=task.augment)
-    meta_batches = partial(
-        stream,
-        task.valid if validates else task.train,
-        size=config.meta_batch_size,
-        augment=None if validates else task.augment,
-    )
-    return {
-        "train": training(purpose="train"),
-        "offline": training(purpose="offline"),
-        "meta/train": meta_batches(purpose="meta/train"),
-        "meta/offline": meta_batches(purpose="meta/offline"),
-    }

@@ -222,7 +222,7 @@ class FunctionalModel(ModuleView):
         if self._channels_last:
             inputs = pytree.tree_map_only(Tensor, self._laid_out, inputs)
         positional, named = arguments(self.module, inputs)
-        with self._around(train, whole=sample is None), self._held(buffers):
+        with self._around(train, whole=sample is None or not sample.moments), self._held(buffers):
             given |= {other: given[name] for other, name in self._tied.items()}
             outputs = functional_call(self.module, given, positional, named, tie_weights=False)
             outputs = self._outputs(outputs, train)
