@@ -110,6 +110,30 @@ def weighted(folder):
     return _held(learner, losses)
 
 
+class _Named(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.net = net(nn.BatchNorm1d(5)).double()
+
+    def forward(self, rows, scale=None):
+        return self.net(rows) * scale.unsqueeze(1)
+
+
+def named(folder):
+    """Inputs that are a dictionary of tensors, as those of a model of sentences."""
+    losses = []
+
+    def pair(number, bounds):
+        rows, targets = _pair(number, bounds)
+        return {"rows": rows, "scale": rows[:, 0].exp()}, targets
+
+    with group(folder):
+        learner = _learner(_Named())
+        for number in range(2):
+            losses.append(learner.step(pair(number, _ROWS), pair(100 + number, _JUDGED)))
+    return _held(learner, losses)
+
+
 def frozen(folder):
     """A part in evaluation mode, as people fine-tune, and a frozen one."""
     model = net(nn.BatchNorm1d(5), nn.BatchNorm1d(5)).double()

@@ -6,7 +6,7 @@ import torch
 from .loops import REFUSED
 from .processes import run, together
 
-EXACT = ("momentum", "adam", "frozen", "written", "accumulated", "weighted")
+EXACT = ("momentum", "adam", "frozen", "written", "accumulated", "weighted", "named")
 
 
 @pytest.fixture(scope="module")

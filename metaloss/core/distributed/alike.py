@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.utils import _pytree as pytree
 
 from metaloss.errors import MetalossError, UnsupportedError
+from metaloss.inner.forward import rows_of
 from metaloss.inner.processes.ranks import Ranks
 from metaloss.inner.sharded import ShardedProblem
 from metaloss.types import Batch, InnerState
@@ -46,7 +47,7 @@ def check_rows(
     ranks = problem.ranks
     refused = f"the model cannot be trained by {ranks.size} processes: %s; train it by one"
     few = slice(8 * ranks.size)
-    batch = batch._replace(inputs=batch.inputs[few], targets=batch.targets[few])
+    batch = batch._replace(inputs=rows_of(batch.inputs, few), targets=batch.targets[few])
     whole = problem.model(state.params, state.buffers, batch.inputs, key=key)
     if problem.model.foreign_randomness:
         raise UnsupportedError(refused % "it draws random numbers outside of nn.Dropout")

@@ -175,17 +175,17 @@ def _form(batch: Batch) -> dict[str, Any]:
     """Return a description of a batch that must be the same in all processes."""
     if not isinstance(batch, Batch):
         raise MetalossError("a meta_batch in parts needs one process: pass it as one batch")
-    inputs, (targets, weights) = batch.inputs, parts_of(batch.targets)
-    named = {"inputs": inputs, "targets": targets}
-    if weights is not None:
-        named["weights"] = weights
+    targets, weights = parts_of(batch.targets)
+    paths, _ = pytree.tree_flatten_with_path(batch.inputs)
+    named = {f"inputs{pytree.keystr(path)}": value for path, value in paths}
+    named |= {"targets": targets} if weights is None else {"targets": targets, "weights": weights}
     for name, value in named.items():
         if not isinstance(value, Tensor) or value.layout is not torch.strided or not value.dim():
             raise MetalossError(f"the {name} of a batch must be a dense tensor (B, ...)")
-    if len(inputs) != len(targets):
-        raise MetalossError(f"a batch has {len(inputs)} inputs and {len(targets)} targets")
+        if len(value) != len(targets):
+            raise MetalossError(f"a batch has {len(value)} {name} and {len(targets)} targets")
     return {
-        "rows": len(inputs),
+        "rows": len(targets),
         **{
             name: f"(B, {', '.join(map(str, value.shape[1:]))}) of {value.dtype} on a "
             f"{value.device.type}"

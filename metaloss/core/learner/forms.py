@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
+import torch
+
 from metaloss import registry
-from metaloss.config import Compile
+from metaloss.config import Compile, Precision
 from metaloss.core.distributed.peers import Peers
 from metaloss.core.learner.steps import LearnerStep
-from metaloss.errors import MetalossError
+from metaloss.errors import MetalossError, known_name
 from metaloss.inner.accumulated import (
     AccumulatedProblem,
     AccumulatedShardedProblem,
@@ -39,6 +41,12 @@ def engine_of(meta_optimizer: Engine | str) -> Engine:
             "known number of steps; expected constant"
         )
     return engine
+
+
+def autocast_of(precision: Precision | str) -> torch.dtype | None:
+    """Return the type of training forward passes; None: that of the parameters."""
+    chosen = Precision(known_name("precision", precision, [one.value for one in Precision]))
+    return torch.bfloat16 if chosen is Precision.bf16 else None
 
 
 class Forms:

@@ -10,11 +10,11 @@ import torch
 from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
-from metaloss.config import Compile, GuardMode
+from metaloss.config import Compile, GuardMode, Precision
 from metaloss.core.distributed.peers import Peers
 from metaloss.core.learner.batches import Pair, given_rows, refuse_unfit
 from metaloss.core.learner.evaluation import mean_over_rows
-from metaloss.core.learner.forms import Forms, engine_of
+from metaloss.core.learner.forms import Forms, autocast_of, engine_of
 from metaloss.core.learner.optimizer_state import (
     Inner,
     OptimizerState,
@@ -40,16 +40,15 @@ from metaloss.types import InnerState, Tensors, Window
 class Learner:
     """Trains a model and its loss together in your own loop, with one call for each step.
 
-    The model and the loss are ordinary modules. Each step uses them as they are: their current
-    weights, buffers and φ, frozen parameters, and modes. After a step they have the new values. A
-    step with a result that is not finite is not taken (``guard``).
+    The model and the loss are ordinary modules. Each step begins with their current weights,
+    buffers, φ, frozen parameters and modes. If a result is not finite, it is not taken (``guard``).
 
     Under torchrun, every process passes its own rows (call ``init_process_group`` first). A step
     gives the result of one process on all rows, in the order of the ranks.
 
-    Before the first step, and again when submodules, modes or trained parameters have changed, the
-    model is examined: two forward passes find its side effects, and before the first meta-step its
-    derivatives are tested on a few rows. A model without correct derivatives is refused.
+    Before the first step, and again when submodules, modes or trained parameters have changed, two
+    forward passes find the model's side effects. Before the first meta-step its derivatives are
+    tested on a few rows. A model without correct ones is refused.
 
     Args:
         model: The network, on its device.
@@ -64,16 +63,17 @@ class Learner:
             losses have ``taken`` false. ``"raise"``: it raises an error, so that every step waits
             for the device. ``"off"``: no check.
         compile: ``"on"``: compile the steps. This takes one to two minutes at the first step, and
-            again for a batch of another size (use ``drop_last=True``). ``"trace"``: trace and
-            optimise the steps, but run them without the compiler. In both cases, plain numbers in
-            the loss or ``task_loss`` are constant after the first step; use a buffer, changed in
-            place, for values that change. ``"off"``: neither.
+            again for a batch of another size (use ``drop_last=True``). ``"trace"``: trace the steps
+            without the compiler. In both cases, plain numbers in the loss or ``task_loss`` are
+            constant after the first step; use a buffer, changed in place. ``"off"``: neither.
         ema: The decay of an exponential moving average of the weights, in [0, 1), such as 0.999;
             0: none. It equals that of ``torch.optim.swa_utils``; see :meth:`ema_model`.
         output: Which of the things that the model returns are the raw outputs: a key or attribute,
             a place, or a function of what it returns. None: a tensor, ``logits``, ``out`` or the
             first tensor. A dictionary gives several outputs their shares of the learned loss, such
             as ``{"logits": 1.0, "aux_logits": 0.4}``; the task loss is that of the first one.
+        precision: ``"bf16"``: training forward passes of a model in fp32 run in bfloat16.
+        clip: The largest norm of the gradient in θ; None: that of ``inner``; 0: no limit.
 
     Raises:
         MetalossError: If the model has no trainable parameters or an argument has the wrong type.
@@ -101,27 +101,27 @@ class Learner:
         compile: Compile | str = Compile.off,
         ema: float = 0.0,
         output: Choice | Heads | None = None,
+        precision: Precision | str = Precision.fp32,
+        clip: float | None = None,
     ) -> None:
         self._model, self._loss = model, loss
         self._engine = engine_of(meta_optimizer)
         refuse_wrapped(model)
         refuse_wrapped(loss, "loss")
         compile = Compile(known_name("compile", compile, ["off", "trace", "on"]))
-        optimizer = as_groups(inner, model, ema)
+        optimizer = as_groups(inner, model, ema, clip)
         settings = {"seed": seed, "inner": optimizer, "meta_optimizer": self._engine}
         self._peers = Peers(self._held, settings, compile)
-        shared = self._peers.ranks.size > 1
-        self._functional = FunctionalModel(model, live=True, shared=shared, output=output)
+        view: Any = {"shared": self._peers.ranks.size > 1, "autocast": autocast_of(precision)}
+        self._functional = FunctionalModel(model, live=True, output=output, **view)
         self._inner = OptimizerState(optimizer, rates_given(inner), self._functional.state()[0])
         loss.to(self._inner.device)
         self._problem = AccumulatedProblem(
             model=self._functional, loss=loss, task_loss=task_loss, optimizer=optimizer
         )
         self._guard = GuardMode[known_name("guard", guard, ["on", "off", "raise"])]
-        guarded = self._guard is not GuardMode.off
-        self._forms = Forms(
-            self._problem, self._engine, self._peers, guarded=guarded, compile=compile
-        )
+        options: Any = {"guarded": self._guard is not GuardMode.off, "compile": compile}
+        self._forms = Forms(self._problem, self._engine, self._peers, **options)
         self._rule = self._engine.rule_init(self._phi())
         self._seed, self._steps = seed, 0
 
@@ -165,9 +165,7 @@ class Learner:
             DivergedError: If the step is not finite, with ``guard="raise"``.
         """
         if torch.is_inference_mode_enabled():
-            raise MetalossError(
-                "step() under torch.inference_mode, which allows no gradients: call it outside"
-            )
+            raise MetalossError("step() under torch.inference_mode: call it outside")
         rows, meta = self._peers.whole(
             lambda: given_rows(batch, meta_batch, accumulate), self._steps
         )
@@ -197,8 +195,7 @@ class Learner:
     def set_lr(self, lr: Rates | Callable[[int], Rates]) -> None:
         """Set the learning rate of the model's optimizer, from the next step on.
 
-        Compiled steps are not compiled again. If the optimizer has a ``schedule``, this is the rate
-        that the schedule begins with.
+        Nothing is compiled again. If the optimizer has a ``schedule``, it begins with this rate.
 
         Args:
             lr: A number ≥ 0; a list with one for each group; or a function of the number of steps
@@ -219,8 +216,7 @@ class Learner:
     def ema_model(self) -> nn.Module:
         """Return a copy of the model with the moving averages of its weights (``ema``).
 
-        Buffers, such as BatchNorm's statistics, are those of the model. Parameters that were never
-        trained are too.
+        Buffers, and parameters that were never trained, are those of the model.
 
         Raises:
             MetalossError: If the learner was made without ``ema``.
@@ -257,11 +253,15 @@ class Learner:
             getattr(self.loss, "ignore_index", None),
         )
 
-    def state_dict(self) -> dict[str, Any]:
-        """Return the state for :meth:`load_state_dict`; ``torch.load`` can read it safely."""
-        # Copies, because the next step changes the tensors of the modules.
-        return {
-            "model": copied(self.model.state_dict()),
+    def state_dict(self, *, model: bool = True) -> dict[str, Any]:
+        """Return the state, as copies, for :meth:`load_state_dict`; ``torch.load`` reads it safely.
+
+        Args:
+            model: Whether the model's weights and buffers are part of it. If not, those that the
+                model has are kept at loading.
+        """
+        weights = {"model": copied(self.model.state_dict())} if model else {}
+        return weights | {
             "attributes": self._functional.attributes(),
             "loss": copied(self.loss.state_dict()),
             **self._inner.saved(),
@@ -280,7 +280,8 @@ class Learner:
         checked_state(state, self.model, self.loss, self._inner.trained)
         optimizer = self._inner.restored(state)
         rule = refilled(self._rule, state["outer"])
-        self.model.load_state_dict(state["model"])
+        if "model" in state:
+            self.model.load_state_dict(state["model"])
         self.loss.load_state_dict(state["loss"])
         write_back(self.model, {}, state.get("attributes", {}))
         self._inner.restore(optimizer)

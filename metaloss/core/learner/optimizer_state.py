@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -28,7 +29,9 @@ Inner = InnerOptimizer | ParamGroups | torch.optim.Optimizer | LRScheduler | str
 Rates = float | Sequence[float]
 
 
-def as_groups(inner: Inner, model: nn.Module, ema: float = 0.0) -> Groups:
+def as_groups(
+    inner: Inner, model: nn.Module, ema: float = 0.0, clip: float | None = None
+) -> Groups:
     """Return the optimizer of a model's parameters.
 
     Args:
@@ -36,12 +39,15 @@ def as_groups(inner: Inner, model: nn.Module, ema: float = 0.0) -> Groups:
             of ``torch.optim``.
         model: The model.
         ema: See `Groups`.
+        clip: See `Groups`; None: that of ``inner``.
 
     Raises:
         MetalossError: If it is something else, or does not fit the model.
     """
     if not (isinstance(ema, int | float) and 0 <= ema < 1):
         raise MetalossError(f"ema={ema}: expected a number in [0, 1), such as 0.999")
+    if clip is not None and not 0 <= clip < math.inf:
+        raise MetalossError(f"clip={clip}: expected a number ≥ 0, such as 1.0")
     given: Any = inner
     if isinstance(inner, LRScheduler):
         refuse_scheduler(inner)
@@ -53,15 +59,18 @@ def as_groups(inner: Inner, model: nn.Module, ema: float = 0.0) -> Groups:
     elif isinstance(inner, ParamGroups):
         found = inner.on(model)
     else:
-        one: InnerOptimizer = registry.as_part(
+        one: Any = registry.as_part(
             "inner",
             given,
             InnerOptimizer,
             option="inner",
             example="SGD(lr=0.1)",
         )
+        if clip is not None and hasattr(one, "clip"):
+            one = replace(one, clip=0.0)
         found = Groups(names=(None,), optimizers=(one,))
-    return Groups(names=found.names, optimizers=found.optimizers, clip=found.clip, ema=ema)
+    clip = found.clip if clip is None else clip
+    return Groups(names=found.names, optimizers=found.optimizers, clip=clip, ema=ema)
 
 
 def rates_given(inner: Inner) -> Callable[[int], Rates] | None:

@@ -22,12 +22,14 @@ def checked_state(
     state: Mapping[str, Any], model: nn.Module, loss: nn.Module, trained: list[str]
 ) -> None:
     """Raise if a saved state does not belong to this model and loss."""
-    for entry in ("model", "loss", "optimizer", "outer", "steps"):
+    for entry in ("loss", "optimizer", "outer", "steps"):
         if not isinstance(state, Mapping) or entry not in state:
             raise MetalossError(
                 f"the state has no entry {entry!r}: expected Learner.state_dict()'s"
             )
     for name, module in (("model", model), ("loss", loss)):
+        if name not in state:  # saved without the model
+            continue
         own, given = module.state_dict(), state[name]
         if odd := own.keys() ^ given.keys():
             whose = "state" if next(iter(sorted(odd))) in given else name
