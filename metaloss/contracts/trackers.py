@@ -21,7 +21,7 @@ class RunStarted:
         goal: Whether lower (``"min"``) or higher (``"max"``) values of the metric are better.
         resumed_from: The step that a resumed run goes on from, else None.
         group: The common name of runs that were started together; None for a single run.
-        task: What was read, in a few lines: rows, columns, classes, what judges.
+        task: What was read, in a few lines: rows, columns, classes, meta-batches.
     """
 
     config: Mapping[str, Any]

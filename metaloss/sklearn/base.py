@@ -87,18 +87,18 @@ class LearnedLossEstimator(BaseEstimator):
         classes = self._link is Link.softmax
         if trusted is None:
             rng = np.random.default_rng(seed)
-            rows, judges = held_out(rows, self.trusted_fraction, rng, stratified=classes)
+            rows, chosen = held_out(rows, self.trusted_fraction, rng, stratified=classes)
         else:
-            judges = counted(trusted[0], trusted[1], None)[0]
-        self._train(rows.repeated(), judges.repeated(), seed, places)
+            chosen = counted(trusted[0], trusted[1], None)[0]
+        self._train(rows.repeated(), chosen.repeated(), seed, places)
         return self
 
-    def _train(self, rows: Rows, judges: Rows, seed: int, places: np.ndarray) -> None:
+    def _train(self, rows: Rows, trusted: Rows, seed: int, places: np.ndarray) -> None:
         encode = encoding(rows.inputs)
         outputs = len(self.classes_) if self._link is Link.softmax else 1
         pipeline = self._pipeline(encode, outputs, rows.targets)
         made = []
-        for part in (rows, judges):
+        for part in (rows, trusted):
             encoded = torch.from_numpy(np.ascontiguousarray(encode(encode.taken(part.inputs))))
             made.append((encoded, pipeline.targets(part.targets)))
         pipeline = replace(pipeline, input_shape=tuple(made[0][0].shape[1:]))

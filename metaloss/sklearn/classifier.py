@@ -29,7 +29,7 @@ class LearnedLossClassifier(ClassifierMixin, LearnedLossEstimator):
         loss: The name of a loss.
         schedule: ``online``, ``offline`` or ``static``.
         options: Further options of `metaloss.train` by key, such as ``{"model.hidden": [50]}``.
-        trusted_fraction: The share of rows that is held out for judging the loss if ``fit`` gets no
+        trusted_fraction: The share of rows that is held out as trusted rows if ``fit`` gets no
             ``trusted`` rows, in (0, 1); stratified by class.
         device: ``cpu``, ``cuda``, ``cuda:N`` or ``auto``.
         verbose: Whether to show progress.
@@ -76,7 +76,7 @@ class LearnedLossClassifier(ClassifierMixin, LearnedLossEstimator):
             X: The training rows.
             y: Their classes, which may be wrong.
             sample_weight: (n,) weights ≥ 0: a row with weight 2 is drawn twice as often.
-            trusted: A pair of rows (m, D) and their classes (m,), which judge the loss and do not
+            trusted: A pair of rows (m, D) and their classes (m,), for the meta-batches; they do not
                 train the network. None: a share of ``X`` is held out.
 
         Raises:

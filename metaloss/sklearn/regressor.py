@@ -40,7 +40,7 @@ class LearnedLossRegressor(RegressorMixin, LearnedLossEstimator):
             X: The training rows.
             y: Their values, which may be wrong.
             sample_weight: (n,) weights ≥ 0: a row with weight 2 is drawn twice as often.
-            trusted: A pair of rows (m, D) and their values (m,), which judge the loss and do not
+            trusted: A pair of rows (m, D) and their values (m,), for the meta-batches; they do not
                 train the network. None: a share of ``X`` is held out.
         """
         rows, values = self._checked(X, reset=True), _values(y)

@@ -39,14 +39,14 @@ def resume(folder, task=None, **given):
 
 
 def interrupting(at, times=1):
-    """Return a task whose judge presses Ctrl-C at its n-th question."""
+    """Return a task whose task loss presses Ctrl-C at its n-th call."""
     calls = []
 
-    def judge(outputs, targets):
+    def task_loss(outputs, targets):
         calls.append(1)
         if len(calls) == at:
             for _ in range(times):
                 signal.raise_signal(signal.SIGINT)
         return F.cross_entropy(outputs, targets)
 
-    return replace(blobs(), task_loss=judge)
+    return replace(blobs(), task_loss=task_loss)

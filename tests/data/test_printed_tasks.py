@@ -78,6 +78,6 @@ def test_a_run_says_in_five_lines_what_was_read_before_the_first_step(
     metaloss.train([*settings, *words], task=task)
     lines = capsys.readouterr().err.splitlines()
     assert lines[1:5] == str(task).splitlines()[:4]
-    assert lines[5].startswith("judge: ")
+    assert lines[5].startswith("meta-batch: ")
     assert expected in lines[5]
     assert "train 0/2" in lines[6] or "start" in lines[6]

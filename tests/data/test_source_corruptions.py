@@ -49,7 +49,7 @@ def test_noise_on_inputs_is_on_training_inputs_alone(name):
 
 
 @each_source
-def test_few_validation_rows_are_kept_for_judging(name):
+def test_few_validation_rows_are_kept_for_meta_batches(name):
     whole, part = make(name).rows(0), make(name, meta_fraction=0.2).rows(0)
     assert len(part.valid) == round(0.2 * len(whole.valid))
     assert set(part.valid) < set(whole.valid)

@@ -113,18 +113,18 @@ def test_a_slow_disk_changes_nothing(disk, whole, tmp_path):
     assert endings(tmp_path / "disk/run") == whole
 
 
-def with_judge(act):
-    """Return the task whose judge does something once, at its 60th question."""
+def with_task_loss(act):
+    """Return the task whose task loss does something once, at its eighth call."""
     task = metaloss.registry.get("task", "digits").cls(subset=120).build(seed=0)
     calls = []
 
-    def judge(outputs, targets):
+    def task_loss(outputs, targets):
         calls.append(1)
         if len(calls) == 8:
             act()
         return F.cross_entropy(outputs, targets)
 
-    return replace(task, task_loss=judge)
+    return replace(task, task_loss=task_loss)
 
 
 @pytest.mark.parametrize("how", ["removed", "moved"])
@@ -140,7 +140,7 @@ def test_a_folder_that_vanishes_ends_the_run_and_is_not_made_again(tmp_path, how
 
     words = [word for word in WORDS if not word.startswith("task")]
     with pytest.raises(MetalossError, match=r"the journal .* is gone .*removed or moved"):
-        metaloss.train([*words, *EVERY, f"output={folder}"], task=with_judge(act))
+        metaloss.train([*words, *EVERY, f"output={folder}"], task=with_task_loss(act))
     assert not folder.exists()
 
 
@@ -261,20 +261,20 @@ def test_what_clusters_send_is_heard_in_the_start_and_later(tmp_path, whole, num
             signal.raise_signal(number)
 
         task = metaloss.registry.get("task", "digits").cls(subset=120).build(seed=0)
-        judge = task.task_loss
+        given = task.task_loss
         calls = []
 
-        def judged(outputs, targets, at=at, calls=calls, judge=judge, act=act):
+        def measured(outputs, targets, at=at, calls=calls, given=given, act=act):
             calls.append(1)
             if len(calls) == at:
                 act()
-            return judge(outputs, targets)
+            return given(outputs, targets)
 
         folder = tmp_path / f"at{at}"
         with pytest.raises(KeyboardInterrupt, match="--resume"):
             metaloss.train(
                 [*words, *EVERY, f"output={folder}", f"start.steps={start}"],
-                task=replace(task, task_loss=judged),
+                task=replace(task, task_loss=measured),
             )
         assert sent
         assert (folder / "checkpoints").exists() == (at > 1)

@@ -123,7 +123,7 @@ def called_by(function):
     return lambda body, x: function.apply(body, x, *body.parameters())
 
 
-@pytest.mark.parametrize("judges", [False, True])
+@pytest.mark.parametrize("meta_step", [False, True])
 @pytest.mark.parametrize(
     ("function", "body"),
     [
@@ -134,11 +134,11 @@ def called_by(function):
         (Handed, nn.BatchNorm1d(5)),
     ],
 )
-def test_a_backward_pass_that_goes_back_to_the_module_is_refused(function, body, judges):
+def test_a_backward_pass_that_goes_back_to_the_module_is_refused(function, body, meta_step):
     model = seeded(lambda: Block(called_by(function), copy.deepcopy(body)))
     before = copy.deepcopy(model.state_dict())
     with pytest.raises(MetalossError, match="backward pass runs a part of the model again") as said:
-        learner_of(model).step(batch(0), batch(1) if judges else None)
+        learner_of(model).step(batch(0), batch(1) if meta_step else None)
     assert "\n" not in str(said.value)
     torch.testing.assert_close(dict(model.state_dict()), dict(before), rtol=0, atol=0)
     assert all(p.grad is None and isinstance(p, nn.Parameter) for p in model.parameters())

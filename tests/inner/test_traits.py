@@ -105,14 +105,14 @@ def test_inputs_that_are_changed_in_place_stay_the_users():
         def forward(self, x):
             return self.first(x.sub_(0.5).mul_(2) if self.place else (x - 0.5) * 2)
 
-    (inputs, targets), judge = batch(0), batch(1)
+    (inputs, targets), meta_batch = batch(0), batch(1)
     before = inputs.clone()
     found = []
     for place in (True, False):
         model = seeded(lambda place=place: Shifted(place)).double()
         loss = seeded(MLPLoss).double()
         learner = metaloss.Learner(model, loss, task_loss=F.cross_entropy, inner=SGD(lr=0.5))
-        learner.step((inputs, targets), judge)
+        learner.step((inputs, targets), meta_batch)
         found.append((model.first.weight.detach(), next(loss.parameters()).detach()))
     assert torch.equal(inputs, before)
     for one, other in zip(*found, strict=True):
@@ -170,14 +170,14 @@ def test_parameters_of_complex_numbers_move_by_both_their_parts():
             torch_optimizer.step()
         torch.testing.assert_close(model.w, plain.w, rtol=1e-9, atol=1e-12)
 
-    def judged(phi):
+    def task_loss_at(phi):
         net = seeded(Fourier)
         slope = torch.autograd.grad(phi * F.mse_loss(net(pairs[0][0]), pairs[0][1]), net.w)[0]
         with torch.no_grad():
             net.w.sub_(0.1 * slope)
             return float(F.mse_loss(net(pairs[1][0]), pairs[1][1]))
 
-    true = (judged(1 + 1e-5) - judged(1 - 1e-5)) / 2e-5
+    true = (task_loss_at(1 + 1e-5) - task_loss_at(1 - 1e-5)) / 2e-5
     for engine in ("mixed", "torchopt", "higher", "finite_difference"):
         got = metaloss.meta_gradient(
             seeded(Fourier),

@@ -78,7 +78,7 @@ def test_many_members_are_taken_again_together(engines, shares, case, distance):
 
 
 @pytest.mark.parametrize("unroll", UNROLLS)
-def test_steps_that_were_judged_later_are_taken_again(engines, unroll, case, distance):
+def test_steps_with_a_later_meta_step_are_taken_again(engines, unroll, case, distance):
     """A record of a step holds its state, or only what it saw."""
     asked = case("norm_dropout", "adam", unroll)
     problem, phi, window, state = asked.problem, asked.phi, asked.window, asked.state

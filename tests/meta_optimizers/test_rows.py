@@ -153,7 +153,7 @@ def test_many_members_are_each_of_them_alone(shares, asked, distance):
 
 
 @pytest.mark.parametrize("checkpointing", Checkpointing)
-def test_steps_that_are_judged_later_have_the_same_rows(checkpointing, asked, distance):
+def test_steps_with_a_later_meta_step_have_the_same_rows(checkpointing, asked, distance):
     one, engine = asked("norm_dropout", "adam", 5), Mixed(rows=0.25, checkpointing=checkpointing)
     window, problem = one.window, one.problem
     unroll = as_replay_steps(window.batches, window.keys)

@@ -48,8 +48,8 @@ def by_double_backward(problem, phi, state, window):
         grads = dict(zip(params, grads, strict=True))
         params, optimizer = problem.optimizer.update(grads, optimizer, params)
     outputs, _ = problem.model(params, buffers, window.meta_batch.inputs, key=window.meta_key)
-    judged = F.cross_entropy(outputs, window.meta_batch.targets)
-    return dict(zip(phi, torch.autograd.grad(judged, phi.values()), strict=True))
+    measured = F.cross_entropy(outputs, window.meta_batch.targets)
+    return dict(zip(phi, torch.autograd.grad(measured, phi.values()), strict=True))
 
 
 # The first forward-mode pass of a process makes torch script its own decompositions.

@@ -16,8 +16,8 @@ from metaloss.meta_optimizers.mixed import Mixed
 from ..core.small_setups import net
 from .meetings import RANK, group
 
-# How many of twelve rows each rank has, and of six that judge.
-_ROWS, _JUDGED = ([0, 7, 12], [0, 1, 6])
+# How many of twelve rows each rank has, and of six in a meta-batch.
+_ROWS, _META = ([0, 7, 12], [0, 1, 6])
 
 
 def _loss():
@@ -64,11 +64,11 @@ def _steps(folder, **given):
     with group(folder):
         learner = _learner(**given)
         for number in range(3):
-            pair, judge = _pair(number, _ROWS), _pair(100 + number, _JUDGED)
-            losses.append(learner.step(pair, judge))
+            pair, meta = _pair(number, _ROWS), _pair(100 + number, _META)
+            losses.append(learner.step(pair, meta))
         losses.append(learner.step(_pair(10, _ROWS)))
         several = [_pair(number, _ROWS) for number in (20, 21)]
-        losses.append(learner.step(several, _pair(120, _JUDGED)))
+        losses.append(learner.step(several, _pair(120, _META)))
     return _held(learner, losses)
 
 
@@ -91,7 +91,7 @@ def accumulated(folder):
         learner = _learner(model, inner=metaloss.ParamGroups(SGD(lr=0.2, clip=0.1), groups))
         for number in range(3):
             parts = [_pair(number, _ROWS), _pair(30 + number, _ROWS)]
-            losses.append(learner.step(parts, _pair(100 + number, _JUDGED), accumulate=True))
+            losses.append(learner.step(parts, _pair(100 + number, _META), accumulate=True))
     return _held(learner, losses)
 
 
@@ -106,7 +106,7 @@ def weighted(folder):
     with group(folder):
         learner = _learner()
         for number in range(3):
-            losses.append(learner.step(pair(number, _ROWS), pair(100 + number, _JUDGED)))
+            losses.append(learner.step(pair(number, _ROWS), pair(100 + number, _META)))
     return _held(learner, losses)
 
 
@@ -152,14 +152,14 @@ def written(folder):
     """The same is written into the weights of all between two steps, and a state is loaded."""
     with group(folder):
         learner = _learner()
-        learner.step(_pair(0, _ROWS), _pair(100, _JUDGED))
+        learner.step(_pair(0, _ROWS), _pair(100, _META))
         state = learner.state_dict()
         with torch.no_grad():
             learner.model[0].weight.mul_(0.5)
-        learner.step(_pair(1, _ROWS), _pair(101, _JUDGED))
+        learner.step(_pair(1, _ROWS), _pair(101, _META))
         between = learner.model[0].weight.detach().clone()
         learner.load_state_dict(state)
-        learner.step(_pair(2, _ROWS), _pair(102, _JUDGED))
+        learner.step(_pair(2, _ROWS), _pair(102, _META))
     return {**_held(learner), "between": between}
 
 
@@ -170,7 +170,7 @@ def spoiled(folder):
         inputs, targets = _pair(0, _ROWS)
         if RANK == 1:
             inputs[0, 0] = float("nan")
-        losses = learner.step((inputs, targets), _pair(100, _JUDGED))
+        losses = learner.step((inputs, targets), _pair(100, _META))
     return _held(learner, [losses])
 
 
@@ -184,24 +184,24 @@ def _seeds():
 
 def _drifts():
     learner = _learner()
-    learner.step(_pair(0, _ROWS), _pair(100, _JUDGED))
+    learner.step(_pair(0, _ROWS), _pair(100, _META))
     if RANK == 1:
         with torch.no_grad():
             learner.model[0].weight.mul_(0.5)
-    learner.step(_pair(1, _ROWS), _pair(101, _JUDGED))
+    learner.step(_pair(1, _ROWS), _pair(101, _META))
 
 
 def _loads():
     learner = _learner()
     state = learner.state_dict()
-    learner.step(_pair(0, _ROWS), _pair(100, _JUDGED))
+    learner.step(_pair(0, _ROWS), _pair(100, _META))
     if RANK == 0:
         learner.load_state_dict(state)
-    learner.step(_pair(1, _ROWS), _pair(101, _JUDGED))
+    learner.step(_pair(1, _ROWS), _pair(101, _META))
 
 
-def _judged_by_one():
-    _learner().step(_pair(0, _ROWS), _pair(100, _JUDGED) if RANK == 0 else None)
+def _meta_in_one():
+    _learner().step(_pair(0, _ROWS), _pair(100, _META) if RANK == 0 else None)
 
 
 def _wrapped():
@@ -220,8 +220,8 @@ def _weighs_alone():
 
 
 def _meta_parts():
-    judged = _pair(100, _JUDGED)
-    _learner().step([_pair(0, _ROWS)], [judged, judged], accumulate=True)
+    meta = _pair(100, _META)
+    _learner().step([_pair(0, _ROWS)], [meta, meta], accumulate=True)
 
 
 REFUSED = {
@@ -231,7 +231,7 @@ REFUSED = {
     "seeds": (_seeds, "rank 1 has another seed than rank 0"),
     "drifts": (_drifts, "rank 1 has another model than rank 0"),
     "loads": (_loads, "rank 1 has taken 1 steps, rank 0 0"),
-    "judged by one": (_judged_by_one, "rank 0 got a meta_batch, rank 1 none"),
+    "meta-batch in one": (_meta_in_one, "rank 0 got a meta_batch, rank 1 none"),
     "wrapped": (_wrapped, "pass the module inside (model.module)"),
     "centred": (
         lambda: _learner(net(_Centred()).double()).step(_pair(0, _ROWS)),

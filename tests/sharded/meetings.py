@@ -60,8 +60,8 @@ def rows(folder):
             given = _batch(end - first, first=first, dtype=dtype)
             # Two batches a step, and one rank of the second has no rows.
             none = given if RANK != 2 or peers.ranks.size == 1 else _batch(0, dtype=dtype)
-            (one, two), judge = peers.whole(lambda g=given, n=none: ((g, n), g), 0)  # type: ignore[misc]
-            assert torch.equal(judge.inputs, one.inputs)
+            (one, two), meta = peers.whole(lambda g=given, n=none: ((g, n), g), 0)  # type: ignore[misc]
+            assert torch.equal(meta.inputs, one.inputs)
             found |= {f"{dtype}": one.inputs, f"{dtype} targets": one.targets}
             found |= {f"{dtype} two": two.inputs[:4]}
     return found
@@ -125,8 +125,8 @@ def _breaks():
         raise MetalossError(f"told as it is: {error}") from error
 
 
-def _uneven(*batches, judge=None, step=0):
-    return lambda: _peers().whole(lambda: (batches, judge), step)
+def _uneven(*batches, meta=None, step=0):
+    return lambda: _peers().whole(lambda: (batches, meta), step)
 
 
 def _model(*parts):
@@ -170,8 +170,8 @@ REFUSED = {
         _uneven(*[_batch(2)] * (1 + RANK)),
         "rank 1 got 2 training batches, rank 0 1",
     ),
-    "judged": (
-        _uneven(_batch(2), judge=None if RANK else _batch(2)),
+    "meta": (
+        _uneven(_batch(2), meta=None if RANK else _batch(2)),
         "rank 0 got a meta_batch, rank 1 none",
     ),
     "few": (_uneven(_batch(int(RANK == 0))), "a batch has 1 rows in total: expected one or more"),

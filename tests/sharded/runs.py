@@ -32,14 +32,14 @@ def _model(*parts, seed=0):
 _LEARNED = ("schedule=online", "schedule.offline_steps=4", "schedule.unroll=2")
 
 
-def _train(folder, *words, model=None, judge=F.cross_entropy, task=None):
+def _train(folder, *words, model=None, task_loss=F.cross_entropy, task=None):
     words = fast(
         *(_LEARNED if "schedule=offline" not in words else ()),
         *("log_every=2", "eval_every=4", "checkpoint_every=3", "steps=12", "device=cpu"),
         f"output={folder / 'run'}",
         *words,
     )
-    task = replace(task or blobs(dtype=torch.float64), task_loss=judge)
+    task = replace(task or blobs(dtype=torch.float64), task_loss=task_loss)
     loss = None if "loss=taylor" in words else _loss()
     return metaloss.train(words, task=task, model=model or _model(), loss=loss)
 
@@ -51,23 +51,23 @@ def whole(folder):
 
 
 def _asked(at, act):
-    """Return a task loss that acts at its n-th question, in the last process alone."""
+    """Return a task loss that acts at its n-th call, in the last process alone."""
     calls = []
 
-    def judge(outputs, targets):
+    def asked(outputs, targets):
         calls.append(1)
         if len(calls) == at and _RANK in (None, "1"):
             act()
         return F.cross_entropy(outputs, targets)
 
-    return judge
+    return asked
 
 
 def interrupted(folder):
     """A run with Ctrl-C in the middle of training, in one of its processes."""
     # The start is traced and asks once.
     with pytest.raises(KeyboardInterrupt, match="a checkpoint was written") as caught:
-        _train(folder, judge=_asked(1 + 18, lambda: signal.raise_signal(signal.SIGINT)))
+        _train(folder, task_loss=_asked(1 + 18, lambda: signal.raise_signal(signal.SIGINT)))
     return str(caught.value)
 
 
@@ -84,7 +84,7 @@ def fails(folder):
     def act():
         raise OSError("boom")
 
-    _train(folder, judge=_asked(1 + 18, act))
+    _train(folder, task_loss=_asked(1 + 18, act))
 
 
 def users(folder):

@@ -33,14 +33,14 @@ def noisy(count=300, seed=0, noise=0.3):
     return inputs, given, truth
 
 
-def test_trusted_rows_judge_and_do_not_train():
+def test_trusted_rows_are_the_meta_batches_and_do_not_train():
     inputs, given, truth = noisy()
     model = classifier(steps=200).fit(inputs, given, trusted=(inputs[:60], truth[:60]))
     new, _, right = noisy(500, seed=1)
     assert model.score(new, right) > 0.85
     assert model.classes_.tolist() == ["no", "yes"]
     assert model.n_iter_ == 200
-    # Only what is judged has changed.
+    # Only the trusted labels have changed.
     other = classifier(steps=200).fit(inputs, given, trusted=(inputs[:60], given[:60]))
     assert (other.predict_proba(new) != model.predict_proba(new)).any()
     assert model.history_["meta/task_loss"][1].min() > 0

@@ -236,11 +236,11 @@ def test_a_loss_that_is_frozen_as_a_whole_is_left_alone():
 def test_a_class_that_is_ignored_teaches_nothing():
     """The task loss says nothing about class 1: its rows must not pull φ towards no slope."""
 
-    def judge(outputs, targets):
+    def task_loss(outputs, targets):
         return F.cross_entropy(outputs, targets, ignore_index=1)
 
     loss = Scaled(ScaledConfig(scale=3.0), ignore_index=1)
-    phi = Imitate(steps=300, lr=0.05).begin(loss, judge, 4, seed=0)
+    phi = Imitate(steps=300, lr=0.05).begin(loss, task_loss, 4, seed=0)
     torch.testing.assert_close(phi["scale"], torch.tensor(1.0), rtol=1e-2, atol=0)
 
 
@@ -270,13 +270,13 @@ def fitted(task_loss, *, traces, monkeypatch):
 def test_the_traced_fit_is_the_untraced_one_to_the_bit(monkeypatch):
     asked = []
 
-    def judge(outputs, targets):
+    def task_loss(outputs, targets):
         asked.append(1)
         return F.cross_entropy(outputs, targets)
 
-    found = fitted(judge, traces=True, monkeypatch=monkeypatch)
+    found = fitted(task_loss, traces=True, monkeypatch=monkeypatch)
     assert len(asked) == 1
-    expected = fitted(judge, traces=False, monkeypatch=monkeypatch)
+    expected = fitted(task_loss, traces=False, monkeypatch=monkeypatch)
     assert len(asked) == 1 + 40
     assert torch.equal(found, expected)
 
@@ -284,11 +284,11 @@ def test_the_traced_fit_is_the_untraced_one_to_the_bit(monkeypatch):
 def test_a_task_loss_that_looks_at_its_numbers_is_asked_every_time(monkeypatch):
     ways = []
 
-    def judge(outputs, targets):
+    def task_loss(outputs, targets):
         value = F.cross_entropy(outputs, targets)
         ways.append(bool(value.detach() < 2))
         return value if ways[-1] else 2 * value
 
-    found = fitted(judge, traces=True, monkeypatch=monkeypatch)
+    found = fitted(task_loss, traces=True, monkeypatch=monkeypatch)
     assert set(ways) == {True, False}
-    assert torch.equal(found, fitted(judge, traces=False, monkeypatch=monkeypatch))
+    assert torch.equal(found, fitted(task_loss, traces=False, monkeypatch=monkeypatch))

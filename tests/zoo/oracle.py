@@ -69,19 +69,19 @@ def walk(model: nn.Module, loss: nn.Module, pairs: Pairs, rule: torch.optim.Opti
         rule.step()
 
 
-def judged(model: nn.Module, pair: tuple[Tensor, Tensor]) -> Tensor:
+def measured(model: nn.Module, pair: tuple[Tensor, Tensor]) -> Tensor:
     """Return the task loss in the mode that the model is in; its state moves on."""
     with torch.no_grad():
         return task_loss(outputs_of(model, pair[0]), pair[1])
 
 
-def judged_aside(model: nn.Module, pair: tuple[Tensor, Tensor]) -> Tensor:
+def measured_aside(model: nn.Module, pair: tuple[Tensor, Tensor]) -> Tensor:
     """Return the task loss; the model's state stays where it is."""
     try:
-        return judged(copy.deepcopy(model), pair)
+        return measured(copy.deepcopy(model), pair)
     except RuntimeError:  # the old normalizations of weights cannot be copied: their state is saved
         kept = {name: value.clone() for name, value in model.state_dict().items()}
-        found = judged(model, pair)
+        found = measured(model, pair)
         model.load_state_dict(kept)
         return found
 
@@ -109,10 +109,10 @@ def moved(loss: nn.Module, direction: dict[str, Tensor], size: float) -> nn.Modu
     return loss
 
 
-def difference(judge: Callable[[nn.Module], Tensor], loss: nn.Module, direction) -> Tensor:
-    """Return the derivative of ``judge`` along a direction: central, of the fourth order."""
+def difference(function: Callable[[nn.Module], Tensor], loss: nn.Module, direction) -> Tensor:
+    """Return the derivative of ``function`` along a direction: central, of the fourth order."""
     near, far = (
-        (judge(moved(loss, direction, h)) - judge(moved(loss, direction, -h))) / (2 * h)
+        (function(moved(loss, direction, h)) - function(moved(loss, direction, -h))) / (2 * h)
         for h in (EPSILON, 2 * EPSILON)
     )
     return (4 * near - far) / 3
@@ -127,7 +127,7 @@ def differences(make, loss, pairs: Pairs, meta, count: int, optimizer: str = "sg
     """Return derivatives of the task loss after training, along directions in φ."""
     return torch.stack(
         [
-            difference(lambda at: judged(train(make(), at, pairs, optimizer), meta), loss, d)
+            difference(lambda at: measured(train(make(), at, pairs, optimizer), meta), loss, d)
             for d in directions(loss, count)
         ]
     )

@@ -9,8 +9,8 @@ import metaloss
 from metaloss.errors import MetalossError
 
 from . import oracle
+from .answers import ENGINES, INNER
 from .every import KINDS
-from .judge import ENGINES, INNER
 from .kind import Expected, Truth
 from .listed import listed
 
@@ -71,15 +71,15 @@ def moves_as_torch(name, optimizer):
     learner, plain = learner_of(kind, engine_of(kind), optimizer), kind.plain_model()
     rule = oracle.OPTIMIZERS[optimizer]([p for p in plain.parameters() if p.requires_grad])
     modes = [part.training for part in learner.model.modules()]
-    for number, (steps, judges) in enumerate(((1, True), (2, True), (1, False))):
+    for number, (steps, moves_loss) in enumerate(((1, True), (2, True), (1, False))):
         given, meta = batches[2 * number : 2 * number + steps], batches[-1]
         loss = copy.deepcopy(learner.loss)
-        losses = learner.step(given if steps > 1 else given[0], meta if judges else None)
+        losses = learner.step(given if steps > 1 else given[0], meta if moves_loss else None)
         oracle.walk(plain, loss, given, rule)
         torch.testing.assert_close(state_of(learner.model), state_of(plain), **close(kind))
-        if judges:
-            judged = oracle.judged_aside(plain, meta)
-            torch.testing.assert_close(losses.meta_task, judged, **close(kind))
+        if moves_loss:
+            measured = oracle.measured_aside(plain, meta)
+            torch.testing.assert_close(losses.meta_task, measured, **close(kind))
             now = list(learner.loss.parameters())
             assert any(not torch.equal(a, b) for a, b in zip(now, loss.parameters(), strict=True))
     assert [part.training for part in learner.model.modules()] == modes

@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from . import oracle
+from .answers import answer, outcome, reference
 from .every import KINDS
-from .judge import answer, outcome, reference
 from .kind import ENGINES, Expected, Truth
 from .listed import listed
 

@@ -9,7 +9,7 @@ from torch import nn
 import metaloss
 
 from . import oracle
-from .judge import ENGINES, INNER
+from .answers import ENGINES, INNER
 from .kind import CLASSES
 from .random_models import WIDTH, hidden_by_a_norm, models, rounded
 

@@ -26,7 +26,7 @@ def test_compiled_steps_are_the_eager_ones(name):
 
 
 def same_steps(name, how):
-    """Compare one step, two steps in a row, and a step without judgement."""
+    """Compare one step, two steps in a row, and a step without a meta-step."""
     kind = KINDS[name]
     batches = kind.batches(5)
     ends = []

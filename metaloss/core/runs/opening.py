@@ -132,20 +132,20 @@ def started(
         resumed_from=resumed_from,
         group=group,
         # Without the line on the metric: the results show it.
-        task="\n".join([*str(setup.task).splitlines()[:4], _judge(setup)]),
+        task="\n".join([*str(setup.task).splitlines()[:4], _meta_batch(setup)]),
     )
 
 
-def _judge(setup: Setup) -> str:
-    """Return in one line which rows the learned loss is judged by, and which train the network."""
+def _meta_batch(setup: Setup) -> str:
+    """Return a line: which rows are the meta-batches, and which train the network."""
     schedule, task = setup.schedule, setup.task
     count, trains = len(task.valid.targets), schedule.train_on.name != "train"
     use = "train the network" if trains else "do not train the network"
     if not schedule.learns:
-        return f"judge: none, the loss is fixed; the {count} trusted rows {use}"
+        return f"meta-batch: none, the loss is fixed; the {count} trusted rows {use}"
     if schedule.meta_batch is MetaBatch.validation:
-        return f"judge: the {count} trusted rows move the learned loss; they {use}"
-    return f"judge: training rows move the learned loss; the {count} trusted rows {use}"
+        return f"meta-batch: the {count} trusted rows move the learned loss; they {use}"
+    return f"meta-batch: training rows move the learned loss; the {count} trusted rows {use}"
 
 
 def open_recorder(

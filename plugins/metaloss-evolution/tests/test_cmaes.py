@@ -28,12 +28,12 @@ def vector(candidate):
     return torch.cat([value.reshape(-1) for value in candidate.phi.values()]).double()
 
 
-def generations(search, count, judge):
+def generations(search, count, fitness):
     found = []
     for _ in range(count):
         candidates = search.ask()
         found.append(torch.stack([vector(one) for one in candidates]))
-        search.tell([judge(row) for row in found[-1]])
+        search.tell([fitness(row) for row in found[-1]])
     return found
 
 

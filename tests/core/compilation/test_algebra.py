@@ -194,8 +194,8 @@ def test_a_wide_network_s_step_computes_nothing_twice():
     model = nn.Sequential(nn.Linear(inputs, width), nn.ReLU(), nn.Linear(width, 3))
     traced = learns_alike(model, inputs=inputs)
     (program,) = traced.advance.step.whole.programs.values()
-    # Forward and back to the weights for the batch that is learned from, forward for the one that
-    # judges: its own way back is a chain, and the forward-mode pass repeats the first.
+    # Forward and back to the weights for the batch that is learned from, forward for the meta-
+    # batch: its own way back is a chain, and the forward-mode pass repeats the first.
     wide = [n for n in multiplications(program.graph.graph) if n >= rows * inputs * width]
     assert wide == 3 * [rows * inputs * width]
 

@@ -214,7 +214,7 @@ def test_a_step_learns_the_same_with_and_without(words, monkeypatch):
         tanhs.append(sum(count(graph, aten.tanh.default) for graph in graphs))
     torch.testing.assert_close(states[0], states[1], rtol=0, atol=0)
     if not words:
-        # The inner step, the judgement, and the forward-mode pass, which repeats the first; but
+        # The inner step, the task loss, and the forward-mode pass, which repeats the first; but
         # what comes after a value that is written to is computed again.
         assert tanhs == [3, 3]
 
@@ -230,7 +230,7 @@ def test_a_step_runs_its_model_once_less(monkeypatch):
         graph = program.graph.graph
         counts.append((count(graph, aten.tanh.default), count(graph, aten.addmm.default)))
     (tanhs, products), found = counts
-    # The inner step, the judgement, and the forward-mode pass, which repeats the first.
+    # The inner step, the task loss, and the forward-mode pass, which repeats the first.
     assert tanhs == 3
     # Two layers of the model and the hidden one of the loss, which is run again as well.
     assert found == (2, products - 2 - 1)

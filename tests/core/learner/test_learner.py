@@ -64,7 +64,7 @@ def test_the_learner_equals_the_trainer(tmp_path):
     assert_equal(values(learner), {**run.model.state_dict(), **dict(run.loss.named_parameters())})
 
 
-def test_without_a_judge_the_loss_stays():
+def test_without_a_meta_batch_the_loss_stays():
     learner = make()
     before = values(learner)
     (batch, _), *_ = batches(1)
@@ -189,7 +189,7 @@ def test_evaluation_is_a_mean_over_rows_in_evaluation_mode():
     assert found[1] == pytest.approx(task.metric(outputs, task.test.targets).item())
 
 
-def test_a_fixed_loss_trains_without_a_judge():
+def test_a_fixed_loss_trains_without_a_meta_batch():
     learner = Learner(net(), CrossEntropy(), task_loss=F.cross_entropy, inner=SGD(lr=0.5))
     task = blobs()
     before = learner.evaluate([task.train])

@@ -24,8 +24,8 @@ def test_parts_are_taken_by_their_registered_names():
         make(inner=Adam(), meta_optimizer=Higher()),
     )
     before = values(named)
-    for batch, judge in batches(3):
-        named.step(batch, judge), made.step(batch, judge)
+    for batch, meta in batches(3):
+        named.step(batch, meta), made.step(batch, meta)
     assert_equal(values(named), values(made))
     assert any(not torch.equal(before[name], now) for name, now in values(named).items())
 
@@ -100,8 +100,8 @@ def test_traced_steps_are_the_eager_ones(unroll, parts):
     begun = values(eager)
     for first in range(0, 12, unroll):
         window = [batch for batch, _ in doubled[first : first + unroll]]
-        judge = None if first == 3 else doubled[first][1]  # once nobody judges
-        losses = [one.step(list(window), judge) for one in (eager, traced)]
+        meta = None if first == 3 else doubled[first][1]  # once without a meta-step
+        losses = [one.step(list(window), meta) for one in (eager, traced)]
         torch.testing.assert_close(losses[1], losses[0], rtol=1e-9, atol=1e-12, equal_nan=True)
     for name, value in values(eager).items():
         torch.testing.assert_close(values(traced)[name], value, rtol=1e-9, atol=1e-12)
@@ -111,8 +111,8 @@ def test_traced_steps_are_the_eager_ones(unroll, parts):
 @pytest.mark.slow
 def test_a_compiled_step_of_ones_own_is_the_eager_one():
     eager, compiled = _doubled("off"), _doubled("on")
-    for batch, judge in batches(3):
-        pair = [(rows[0].double(), rows[1]) for rows in (batch, judge)]
+    for batch, meta in batches(3):
+        pair = [(rows[0].double(), rows[1]) for rows in (batch, meta)]
         losses = [one.step(*pair) for one in (eager, compiled)]
         torch.testing.assert_close(losses[1], losses[0], rtol=1e-9, atol=1e-12)
     for name, value in values(eager).items():

@@ -101,7 +101,7 @@ def test_the_host_never_waits_between_two_logs(compiled):
     for _ in range(5):
         next(states)
     with no_waiting():
-        for _ in range(20):  # two epochs of the training rows begin, and seven of those that judge
+        for _ in range(20):  # two epochs of training rows begin, and seven of validation rows
             progress, _ = next(states)
     assert progress.train == 25
 

@@ -111,7 +111,7 @@ def test_a_run_that_lost_its_checkpoints_is_not_started_over_in_silence(tmp_path
 
 
 def test_a_run_that_still_goes_on_is_not_resumed_beside_itself(tmp_path):
-    def judge(outputs, targets):
+    def task_loss(outputs, targets):
         if (tmp_path / "run/checkpoints").exists() and not seen:
             try:
                 metaloss.resume_run(tmp_path / "run", task=blobs(), model=model())
@@ -120,7 +120,7 @@ def test_a_run_that_still_goes_on_is_not_resumed_beside_itself(tmp_path):
         return F.cross_entropy(outputs, targets)
 
     seen = []
-    train(tmp_path / "run", *RUNS["next"], task=replace(blobs(), task_loss=judge))
+    train(tmp_path / "run", *RUNS["next"], task=replace(blobs(), task_loss=task_loss))
     assert "is being written by another process: is this run still going?" in seen[0]
     train(tmp_path / "whole", *RUNS["next"])
     assert_same_ending(tmp_path / "run", tmp_path / "whole")

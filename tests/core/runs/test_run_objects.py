@@ -126,12 +126,12 @@ def test_models_with_their_own_randomness_run_and_repeat(tmp_path):
     assert torch.equal(torch.get_rng_state(), before)
 
 
-def test_the_task_loss_of_the_user_is_the_judge(tmp_path):
+def test_the_task_loss_of_the_user_is_taken(tmp_path):
     calls = []
 
-    def judge(outputs, targets):
+    def task_loss(outputs, targets):
         calls.append(outputs.shape)
         return F.cross_entropy(outputs, targets)
 
-    train(tmp_path, "schedule=online", "steps=3", task=replace(blobs(), task_loss=judge))
+    train(tmp_path, "schedule=online", "steps=3", task=replace(blobs(), task_loss=task_loss))
     assert torch.Size([8, 3]) in calls

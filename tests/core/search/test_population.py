@@ -153,8 +153,8 @@ def test_after_a_few_steps_nobody_is_hopeless_who_is_finite():
 def test_a_job_leaves_the_number_of_threads_as_it_was():
     parts = setup()
     before = torch.get_num_threads()
-    (judged,) = evaluate_group(parts, (({"order": 2}, None),))
-    assert math.isfinite(judged.fitness)
+    (found,) = evaluate_group(parts, (({"order": 2}, None),))
+    assert math.isfinite(found.fitness)
     assert torch.get_num_threads() == before
 
 

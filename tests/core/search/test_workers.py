@@ -1,4 +1,4 @@
-"""Who judges the groups of a search: the order of results, and workers that are lost."""
+"""Who evaluates the groups of a search: the order of results, and workers that are lost."""
 
 from concurrent.futures import Future
 
@@ -26,7 +26,7 @@ class Losing:
             self.lost[number] -= 1
             future.set_exception(LostError("killed"))
         else:
-            future.set_result([f"judged {number}"])
+            future.set_result([f"evaluated {number}"])
         return future
 
 
@@ -41,14 +41,14 @@ def workers(lost):
 def test_results_come_in_the_order_of_the_groups():
     asked = []
     found = workers({}).evaluate(groups(4), lambda: asked.append(1))
-    assert found == [[f"judged {k}"] for k in range(4)]
+    assert found == [[f"evaluated {k}"] for k in range(4)]
     assert asked
 
 
 def test_a_lost_group_is_given_to_another_worker_and_counted():
     executor = Losing({1: 2, 3: 1})
     found = Elsewhere(executor, "", "near")
-    assert found.evaluate(groups(4), lambda: None) == [[f"judged {k}"] for k in range(4)]
+    assert found.evaluate(groups(4), lambda: None) == [[f"evaluated {k}"] for k in range(4)]
     assert found.lost == 3
     assert executor.begun == 4 + 3
 
@@ -70,7 +70,7 @@ def test_a_number_asks_for_processes_and_a_name_for_an_executor(near):
     assert executor_options(Rule(workers="near")) == near()
 
 
-def test_what_cannot_judge_is_told_before_a_search_begins(near):
+def test_what_cannot_evaluate_is_told_before_a_search_begins(near):
     with pytest.raises(MetalossError, match=r"^meta_optimizer\.workers=ray needs the plugin metal"):
         executor_options(Rule(workers="ray"))
     with pytest.raises(MetalossError, match=r"^meta_optimizer\.workers=near has no address$"):

@@ -13,18 +13,18 @@ from ..small_setups import net, setup
 
 
 @pytest.mark.parametrize(("unroll", "period"), [(1, 1), (1, 4), (3, 3), (3, 5)])
-@pytest.mark.parametrize("judge", ["validation", "train"])
-def test_online_equals_a_loop_by_hand(unroll, period, judge):
+@pytest.mark.parametrize("meta_batch", ["validation", "train"])
+def test_online_equals_a_loop_by_hand(unroll, period, meta_batch):
     parts = double_setup(
         "schedule=online",
         f"schedule.unroll={unroll}",
         f"schedule.period={period}",
-        f"schedule.meta_batch={judge}",
+        f"schedule.meta_batch={meta_batch}",
     )
     steps = 22
     *_, (_, state) = run(parts, steps)
     hand = Hand(parts)
-    rows = parts.task.valid if judge == "validation" else parts.task.train
+    rows = parts.task.valid if meta_batch == "validation" else parts.task.train
     for first in range(0, steps, period):
         plain = period - unroll
         for k in range(first, min(first + period, steps)):
@@ -38,18 +38,18 @@ def test_online_equals_a_loop_by_hand(unroll, period, judge):
     same(state, hand)
 
 
-def test_online_judged_by_the_next_batch_equals_a_loop_by_hand():
+def test_online_with_the_next_batch_as_meta_batch_equals_a_loop_by_hand():
     parts = double_setup("schedule=online", "schedule.meta_batch=next")
     hand = Hand(parts)
     for k, (_, state) in enumerate(run(parts, 12)):
         batch = hand.streams["train"][k]
         if k > 0:
-            # The batch of this step judges the step before, and only then is stepped on.
+            # First the meta-step of the step before, on the batch of this one.
             hand.move_phi(batch)
         hand.forget()
         hand.step(batch)
         same(state, hand)
-    # The last step waits for a judge that never comes.
+    # The last step waits for a meta-batch that never comes.
     assert state.pending is not None
 
 
@@ -91,15 +91,15 @@ def test_every_offline_meta_step_begins_with_other_weights():
     assert torch.equal(parts.advance.fresh("train", 0).params["0.weight"], parts.model[0].weight)
 
 
-def test_the_offline_phase_moves_phi_under_every_judge():
-    for judge in ("validation", "train", "next"):
+def test_the_offline_phase_moves_phi_with_every_meta_batch():
+    for meta_batch in ("validation", "train", "next"):
         parts = double_setup(
-            "schedule=online", "schedule.offline_steps=3", f"schedule.meta_batch={judge}"
+            "schedule=online", "schedule.offline_steps=3", f"schedule.meta_batch={meta_batch}"
         )
         before = first_state(parts).phi["layers.0.weight"]
         for progress, state in run(parts, 1):
             if progress.train == 0:
-                assert not torch.equal(state.phi["layers.0.weight"], before), judge
+                assert not torch.equal(state.phi["layers.0.weight"], before), meta_batch
                 before = state.phi["layers.0.weight"]
 
 
@@ -158,7 +158,7 @@ def test_batch_norm_and_dropout_run_in_train_mode():
     parts = setup("schedule=online", model=_random_net())
     states = [state for _, state in run(parts, 3)]
     counts = [int(state.inner.buffers["1.num_batches_tracked"]) for state in states]
-    assert counts == [1, 2, 3], "the judge's forward pass leaves no trace"
+    assert counts == [1, 2, 3], "the task loss's forward pass leaves no trace"
     batch = Batch(torch.ones(4, 4), torch.zeros(4).long())
     keys = [parts.advance.key("train", number) for number in (0, 1, 0)]
     inner = states[-1].inner
@@ -171,7 +171,7 @@ def _random_net():
     return net(nn.BatchNorm1d(5), nn.Dropout(0.3))
 
 
-def test_the_next_batch_is_seen_once_for_both_its_step_and_its_judgement():
+def test_the_next_batch_is_seen_once_for_both_its_step_and_the_meta_step():
     passes = []
 
     class Counted(nn.Module):
@@ -189,13 +189,13 @@ def test_the_next_batch_is_seen_once_for_both_its_step_and_its_judgement():
     for _ in states:
         counts.append(len(passes))
         passes.clear()
-    # One for the step and its judgement, one in forward mode through the step before.
+    # One for the step and the meta-step, one in forward mode through the step before.
     assert counts[1:] == [2, 2]
 
 
 @pytest.mark.parametrize("engine", ["torchopt", "higher"])
 @pytest.mark.parametrize(("unroll", "period"), [(1, 1), (1, 3), (3, 3), (2, 5)])
-def test_every_engine_is_judged_alike_by_the_next_batch(engine, unroll, period):
+def test_every_engine_agrees_on_the_next_batch(engine, unroll, period):
     words = ("schedule=online", "schedule.meta_batch=next", f"schedule.unroll={unroll}")
     words = (*words, f"schedule.period={period}")
     states = []

@@ -52,7 +52,7 @@ def plain(stream, number):
     ],
     ids=lambda value: " ".join(sorted(value)),
 )
-def test_training_batches_are_augmented_and_judging_validation_rows_are_not(words, augmented):
+def test_training_rows_are_augmented_and_validation_rows_are_not(words, augmented):
     streams = setup(*words, task=jittered()).advance.streams
     for purpose in STREAMS:
         same = torch.equal(streams[purpose][3].inputs, plain(streams[purpose], 3))

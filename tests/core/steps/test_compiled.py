@@ -81,8 +81,8 @@ def test_traced_steps_keep_buffers_and_draw_the_same_masks(words):
     assert int(found.inner.buffers["1.num_batches_tracked"]) == 6
 
 
-def test_traced_steps_that_wait_to_be_judged_are_taken_again_as_they_were():
-    """What follows a step that shared the judge's pass, which no program holds, is kept."""
+def test_traced_steps_that_wait_for_their_meta_batch_are_taken_again_as_they_were():
+    """What follows a step that shared a forward pass, which no program holds, is kept."""
     words = ("schedule=online", "schedule.unroll=5", "schedule.meta_batch=next")
     eager, traced = double_setup(*words), double_setup(*words, FEW, "compile=trace")
     kept = []
@@ -192,7 +192,7 @@ def test_other_shapes_and_other_words_are_other_programs():
 
 
 def test_a_step_runs_the_model_as_often_as_the_method_says():
-    """Two layers: 2 convolutions in each of the inner pass and the judgement, and in the
+    """Two layers: 2 convolutions in each of the inner pass and the task loss, and in the
     forward-mode pass two tangents a layer, its input's and its filters': but the model's own
     inputs have none. Its primal is the inner pass, which is not run again.
     """
@@ -200,12 +200,17 @@ def test_a_step_runs_the_model_as_often_as_the_method_says():
         nn.Unflatten(1, (1, 2, 2)), nn.Conv2d(1, 2, 1), nn.Conv2d(2, 3, 2), nn.Flatten()
     )
     counts = {}
-    for judge in ("validation", "next"):
-        words = ("schedule=online", f"schedule.meta_batch={judge}", "start=random", "compile=trace")
+    for meta_batch in ("validation", "next"):
+        words = (
+            "schedule=online",
+            f"schedule.meta_batch={meta_batch}",
+            "start=random",
+            "compile=trace",
+        )
         made = setup(*words, model=model)
         *_, _ = run(made, 3)
         (program,) = made.advance.step.whole.programs.values()
-        counts[judge] = Counter(str(node.target) for node in program.graph.graph.nodes)
+        counts[meta_batch] = Counter(str(node.target) for node in program.graph.graph.nodes)
     assert counts["validation"]["aten.convolution.default"] == 2 + 2 + 3
     assert counts["next"]["aten.convolution.default"] == 2 + 2 + 3
     for found in counts.values():

@@ -51,7 +51,7 @@ def test_a_bad_step_leaves_everything_as_it_was(words):
     assert int(state.guard.bad) == 2
 
 
-def test_steps_that_were_not_taken_do_not_move_the_loss_when_they_are_judged():
+def test_steps_that_were_not_taken_do_not_move_the_loss_at_their_meta_step():
     parts = setup("schedule=online", "schedule.meta_batch=next", task=poisoned())
     state = first_state(parts)
     moved = []
@@ -61,7 +61,7 @@ def test_steps_that_were_not_taken_do_not_move_the_loss_when_they_are_judged():
         moved.append(not torch.equal(after.phi["layers.0.weight"], state.phi["layers.0.weight"]))
         state = after
     bad = [parts.advance.streams["train"][k].inputs.isinf().any().item() for k in range(8)]
-    # The bad batch can judge nothing, and nothing judges its step.
+    # The bad batch is no meta-batch, and its own step has no meta-step.
     assert moved == [step > 0 and not bad[step] and not bad[step - 1] for step in range(8)]
     assert sum(bad) == 1
     assert any(moved)

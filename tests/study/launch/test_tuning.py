@@ -15,10 +15,10 @@ pytestmark = pytest.mark.usefixtures("made_up_runs")
 
 
 @pytest.fixture
-def judged(tmp_path, runs):
+def scored(tmp_path, runs):
     """Judge the two settings of CE whose four runs have the given metrics."""
 
-    def judged(*given):
+    def scored(*given):
         study = replace(STUDY, rows=(CE,), reference=None)
         trials = plan_trials(study, tmp_path, runs.compose)
         train = FakeTrainer(runs, tmp_path, lambda _: next(rest))
@@ -28,7 +28,7 @@ def judged(tmp_path, runs):
                 train(list(job.overrides), job.folder, resume=False)
         return score_settings(trials)
 
-    return judged
+    return scored
 
 
 def chosen(scores):
@@ -48,8 +48,8 @@ def test_trials_have_folders_seeds_and_words_of_their_own(tmp_path, runs):
     assert jobs[1].config["seed"] == 101
 
 
-def test_the_validation_metric_chooses_whatever_the_test_metric_says(judged):
-    scores = judged(
+def test_the_validation_metric_chooses_whatever_the_test_metric_says(scored):
+    scores = scored(
         metrics(0.3, test=0.0), metrics(0.1, test=0.0), metrics(0.1, test=1.0), metrics(0.2, test=1)
     )
     assert [score.mean for score in scores] == pytest.approx([0.2, 0.15], rel=1e-12)
@@ -57,8 +57,8 @@ def test_the_validation_metric_chooses_whatever_the_test_metric_says(judged):
     assert {score.metric for score in scores} == {"valid/error"}
 
 
-def test_more_is_better_where_the_goal_says_so(judged):
-    assert chosen(judged(*(metrics(value, goal="max") for value in (0.9, 0.9, 0.8, 0.8)))) == [0]
+def test_more_is_better_where_the_goal_says_so(scored):
+    assert chosen(scored(*(metrics(value, goal="max") for value in (0.9, 0.9, 0.8, 0.8)))) == [0]
 
 
 DOWN = metrics(0.5, status="diverged")
@@ -69,8 +69,8 @@ DOWN = metrics(0.5, status="diverged")
     [metrics(0.0, status="diverged"), metrics(None), metrics(float("nan")), {"metrics": {}}],
     ids=["diverged", "none", "nan", "nothing"],
 )
-def test_a_setting_that_went_wrong_loses(judged, bad):
-    scores = judged(metrics(0.0), bad, metrics(0.9), metrics(0.9))
+def test_a_setting_that_went_wrong_loses(scored, bad):
+    scores = scored(metrics(0.0), bad, metrics(0.9), metrics(0.9))
     assert chosen(scores) == [1]
     assert not scores[0].sound
 
@@ -83,18 +83,18 @@ def test_a_setting_that_went_wrong_loses(judged, bad):
     ],
     ids=["fewer", "as many, and better"],
 )
-def test_where_every_setting_has_diverged_runs_the_least_bad_is_chosen(judged, trials):
-    scores = judged(*trials)
+def test_where_every_setting_has_diverged_runs_the_least_bad_is_chosen(scored, trials):
+    scores = scored(*trials)
     assert chosen(scores) == [1]
     assert not any(score.sound for score in scores)
 
 
-def test_of_equal_settings_the_first_is_chosen(judged):
-    assert chosen(judged(*(metrics(0.25) for _ in range(4)))) == [0]
+def test_of_equal_settings_the_first_is_chosen(scored):
+    assert chosen(scored(*(metrics(0.25) for _ in range(4)))) == [0]
 
 
-def test_where_every_setting_went_wrong_the_first_is_chosen(judged):
-    scores = judged(*(metrics(None, status="diverged") for _ in range(4)))
+def test_where_every_setting_went_wrong_the_first_is_chosen(scored):
+    scores = scored(*(metrics(None, status="diverged") for _ in range(4)))
     assert chosen(scores) == [0]
     assert [score.diverged for score in scores] == [2, 2]
 

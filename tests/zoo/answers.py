@@ -126,7 +126,7 @@ def reference(kind: Kind, steps: int, optimizer: str = "sgd") -> Reference:
             products = torch.stack(
                 [
                     oracle.difference(
-                        lambda at: learner_judges(kind, at, pairs, meta, optimizer), loss, d
+                        lambda at: learners_task_loss(kind, at, pairs, meta, optimizer), loss, d
                     )
                     for d in directions
                 ]
@@ -135,7 +135,7 @@ def reference(kind: Kind, steps: int, optimizer: str = "sgd") -> Reference:
     return Reference(gradient, products, directions, either)
 
 
-def learner_judges(kind: Kind, loss: nn.Module, pairs, meta, optimizer: str) -> Tensor:
+def learners_task_loss(kind: Kind, loss: nn.Module, pairs, meta, optimizer: str) -> Tensor:
     """Return the task loss that a learner reports after its steps under a loss."""
     learner = metaloss.Learner(
         kind.model(),
