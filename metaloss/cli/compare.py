@@ -1,4 +1,4 @@
-"""``metaloss compare``: train runs of several methods and seeds, and compare them."""
+"""``metaloss compare`` and ``metaloss advise``: train and compare several methods and seeds."""
 
 from __future__ import annotations
 
@@ -8,6 +8,17 @@ from typing import Annotated
 import typer
 
 from metaloss.cli.options import Plugins
+
+Jobs = Annotated[
+    int | None,
+    typer.Option(
+        "--jobs",
+        metavar="N",
+        help="Runs trained at the same time. Default: 2, or the CPUs of a Ray cluster.",
+        show_default=False,
+    ),
+]
+Threads = Annotated[int, typer.Option("--threads", metavar="N", help="CPU threads of each run.")]
 
 
 def compare(
@@ -58,18 +69,8 @@ def compare(
             show_default=False,
         ),
     ] = None,
-    jobs: Annotated[
-        int | None,
-        typer.Option(
-            "--jobs",
-            metavar="N",
-            help="Runs trained at the same time. Default: 2, or the CPUs of a Ray cluster.",
-            show_default=False,
-        ),
-    ] = None,
-    threads: Annotated[
-        int, typer.Option("--threads", metavar="N", help="CPU threads of each run.")
-    ] = 1,
+    jobs: Jobs = None,
+    threads: Threads = 1,
     together: Annotated[
         int | None,
         typer.Option(
@@ -134,4 +135,46 @@ def compare(
             ),
         )
     )
+    return 0
+
+
+def advise(
+    words: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="KEY=VALUE",
+            help="Task, model, inner optimizer and settings, such as task=digits steps=500.",
+            show_default=False,
+        ),
+    ] = None,
+    out: Annotated[
+        Path, typer.Option("--out", metavar="DIR", help="Folder for runs, tables and the advice.")
+    ] = Path("advice"),
+    seeds: Annotated[
+        str,
+        typer.Option("--seeds", metavar="SEEDS", help="Seeds of the results; six for a test."),
+    ] = "0-9",
+    jobs: Jobs = None,
+    threads: Threads = 1,
+    plugin: Plugins = None,
+) -> int:
+    """Say which method to use for a task, such as task=csv task.path=train.csv.
+
+    Plain training, robust losses, training on trusted rows, and the learned loss get equal compute.
+    Trusted rows that are held out choose the settings and the method, test rows report. It ends
+    with a paragraph in plain words: which to use, by how much, how certain. After Ctrl-C the same
+    command continues.
+
+    DIR then has advice.md and advice.json, beside the files of metaloss compare.
+    """
+    from metaloss.cli import plugin_files
+    from metaloss.core.distributed.launch import refuse_several
+    from metaloss.study.advise import advise as run
+    from metaloss.study.spec.options import Options
+
+    refuse_several("advise", "start it by itself, without a launcher")
+    hashes = plugin_files.load(plugin)
+    arguments = tuple(part for path in hashes for part in ("--plugin", path))
+    options = Options(jobs=jobs, threads=threads, arguments=arguments)
+    run(words or [], out, seeds=seeds, options=options)
     return 0

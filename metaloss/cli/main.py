@@ -13,7 +13,7 @@ from typing import Any
 import typer
 
 from metaloss.cli.check import check
-from metaloss.cli.compare import compare
+from metaloss.cli.compare import advise, compare
 from metaloss.cli.evaluate import evaluate
 from metaloss.cli.export import export
 from metaloss.cli.list import list_parts
@@ -35,6 +35,7 @@ app = typer.Typer(
 )
 app.command("train")(train)
 app.command("compare")(compare)
+app.command("advise")(advise)
 app.command("predict")(predict)
 app.command("evaluate")(evaluate)
 app.command("suspects")(suspects)

@@ -17,7 +17,7 @@ from metaloss.contracts import Task, TaskSource
 from metaloss.data.checks import Checked, number, whole
 from metaloss.data.inputs import Inputs
 from metaloss.data.pipeline import FittedPipeline
-from metaloss.data.splits import Split, choose
+from metaloss.data.splits import Split, choose, part_of
 from metaloss.data.targets.problems import Problem
 from metaloss.data.targets.scores import check_scores
 from metaloss.errors import MetalossError
@@ -63,7 +63,7 @@ class RowSource(TaskSource, Checked):
     A subclass loads the rows. This class splits them, keeps a subset of the training rows, scales
     the inputs by the kept training rows, and corrupts training rows. Each draw has its own
     generator, derived from the seed and the purpose, so that no option changes what another one
-    draws. Test rows are never corrupted.
+    draws. Test rows are never corrupted, except in the place of which ``folds`` puts trusted rows.
 
     Raises:
         MetalossError: If an option is out of range, or at ``build`` if there are too few rows.
@@ -80,6 +80,13 @@ class RowSource(TaskSource, Checked):
     )
     meta_fraction: float = field(
         default=1.0, metadata={"help": "share of the validation rows to use for meta-batches"}
+    )
+    folds: int = field(
+        default=0,
+        metadata={
+            "help": "parts of the trusted rows; the part of number seed modulo folds takes the "
+            "place of the test rows, so that settings can be chosen without these; 0: none"
+        },
     )
     split_seed: int | None = field(
         default=None,
@@ -101,6 +108,7 @@ class RowSource(TaskSource, Checked):
         super().__post_init__()
         number("task.label_noise", self.label_noise, 0, 1, include_low=True)
         number("task.meta_fraction", self.meta_fraction, 0, 1, include_high=True)
+        whole("task.folds", self.folds, 0)
         if self.subset is not None:
             whole("task.subset", self.subset, 1)
         if self.split_seed is not None:
@@ -136,16 +144,16 @@ class RowSource(TaskSource, Checked):
     def rows(self, seed: int) -> Split:
         """Return the row numbers of each split."""
         table = self.table()
-        return self._rows(table, self.problem(table), self._seed(seed))
+        return self._rows(table, self.problem(table), self._seed(seed), seed)
 
     def build(self, seed: int) -> Task:
         """Load and split the rows, stratified by class. The same seed gives the same task."""
-        seed = self._seed(seed)
+        fold, seed = seed, self._seed(seed)
         table = self.table()
         problem = self.problem(table)
         kind = problem.kind
         metrics = check_scores(self.metrics, kind.link, kind.metric_name)
-        rows = self._rows(table, problem, seed)
+        rows = self._rows(table, problem, seed, fold)
         inputs = self.fit(table, rows.train)
         scaling = problem.scaling(table.targets[rows.train])
         targets = table.targets if scaling is None else scaling(table.targets)
@@ -186,9 +194,11 @@ class RowSource(TaskSource, Checked):
         wrong = f"{self.label_noise:.3g} of the targets made wrong" if self.label_noise else ""
         for part in ("train", "valid") if self.noisy_validation else ("train",):
             origins[part] = "; ".join(one for one in (origins.get(part, ""), wrong) if one)
+        if self.folds:
+            origins["test"] = "trusted rows that are held out"
         return origins
 
-    def _rows(self, table: Table, problem: Problem, seed: int) -> Split:
+    def _rows(self, table: Table, problem: Problem, seed: int, fold: int) -> Split:
         strata = problem.strata(table.targets)
 
         def some(rows: np.ndarray, count: int, purpose: str) -> np.ndarray:
@@ -211,12 +221,23 @@ class RowSource(TaskSource, Checked):
                     f"{len(valid)}; expected at least {1 / len(valid):.2g}"
                 )
             valid = some(valid, count, "meta")
+        if self.folds:
+            if not 2 <= self.folds <= len(valid):
+                raise MetalossError(
+                    f"task.folds={self.folds}: expected 2 to {len(valid)}, the number of trusted "
+                    "rows; or 0"
+                )
+            kept = None if strata is None else strata[valid]
+            number = fold % self.folds
+            test = part_of(valid, self.folds, number, _rng(seed, "folds"), strata=kept)
+            valid = np.setdiff1d(valid, test)
         return Split(train, valid, test)
 
     def _batches(
         self, table: Table, problem: Problem, rows: Split, encode: Inputs, seed: int
     ) -> list[Batch]:
-        noisy = {"train": True, "valid": self.noisy_validation, "test": False}
+        trusted = self.noisy_validation
+        noisy = {"train": True, "valid": trusted, "test": trusted and self.folds > 0}
         parts = []
         for name, picked in rows._asdict().items():
             values = encode(table.picked(picked))

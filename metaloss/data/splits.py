@@ -101,6 +101,33 @@ def split_rest(
     return Split(**{**parts, **given})
 
 
+def part_of(
+    rows: np.ndarray,
+    parts: int,
+    number: int,
+    rng: np.random.Generator,
+    *,
+    strata: np.ndarray | None = None,
+) -> np.ndarray:
+    """Return one of ``parts`` disjoint parts of the rows, sorted, with its share of each stratum.
+
+    Args:
+        rows: (n,) distinct row numbers.
+        parts: From 1 to n. The sizes of the parts differ by one row at most.
+        number: Which part, from 0.
+        rng: Determines the parts, the same for every ``number``.
+        strata: (n,) integers, one for each of the given rows.
+
+    Example:
+        >>> rows = np.arange(10)
+        >>> found = [part_of(rows, 3, k, np.random.default_rng(0)) for k in range(3)]
+        >>> [len(part) for part in found], sorted(np.concatenate(found)) == list(range(10))
+        ([4, 3, 3], True)
+    """
+    assert 0 <= number < parts <= len(rows)
+    return np.sort(rows[_shuffled(len(rows), rng, strata)[number::parts]])
+
+
 def choose(
     rows: np.ndarray, count: int, rng: np.random.Generator, *, strata: np.ndarray | None = None
 ) -> np.ndarray:
@@ -123,8 +150,14 @@ def choose(
     assert 0 <= count <= len(rows)
     if count == 0:
         return rows[:0]
-    shuffled = rng.permutation(len(rows))
-    if strata is not None:
-        shuffled = shuffled[np.argsort(strata[shuffled], kind="stable")]
+    shuffled = _shuffled(len(rows), rng, strata)
     marks = np.arange(len(rows) + 1) * count // len(rows)
     return np.sort(rows[shuffled[np.diff(marks) == 1]])
+
+
+def _shuffled(count: int, rng: np.random.Generator, strata: np.ndarray | None) -> np.ndarray:
+    """Return the positions from 0 in random order, one stratum after the other."""
+    shuffled = rng.permutation(count)
+    if strata is None:
+        return shuffled
+    return shuffled[np.argsort(strata[shuffled], kind="stable")]

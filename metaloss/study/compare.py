@@ -80,13 +80,14 @@ def compare(
         check_finals(part, folder, resolve)
     write_atomically(out / STUDY_FILE, to_yaml(study).encode())
 
+    split = "test" if study.folds else "valid"  # rows that are held out are the test rows
     with _training(study, options, train, console) as run:
         if study.tuning_seeds:
             tried = {
                 name: [job for one in some for job in one.jobs] for name, some in trials.items()
             }
-            run(tried, "tuning runs", "valid")
-        scores = {name: score_settings(some) for name, some in trials.items()}
+            run(tried, "tuning runs", "held-out" if study.folds else split)
+        scores = {name: score_settings(some, split) for name, some in trials.items()}
         jobs = {
             name: plan_jobs(settle(part, scores[name]), folder, resolve=resolve)
             for name, (part, folder) in parts.items()
@@ -105,7 +106,7 @@ def compare(
             aside=part.aside,
         )
         found[name] = write_table(finished, folder, console)
-    return _together(study, out, found, scores, console)
+    return replace(_together(study, out, found, scores, console), scores=scores)
 
 
 @contextmanager

@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from rich.console import Console
 
 from metaloss.core.storage.files import write_atomically
+from metaloss.study.launch.tuning import Score
 from metaloss.study.plots.comparison_plot import plot_comparison
 from metaloss.study.plots.overview_plot import plot_overview
 from metaloss.study.plots.rank_plot import plot_ranks
 from metaloss.study.plots.reading_plot import plot_readings
 from metaloss.study.spec.spec import Study
 from metaloss.study.tables import reading, summary_text, table_text
-from metaloss.study.tables.render import to_csv, to_rich
+from metaloss.study.tables.render import fitting, to_csv, to_rich
 from metaloss.study.tables.summary import ALL, Summary, summarize
 from metaloss.study.tables.table import Group, Table, make_table, set_aside
 
@@ -48,11 +49,13 @@ class Comparison:
     """The results. ``files``: the written files; ``notes``: messages about left out runs.
 
     ``tables``: one for each block, by name; a study without blocks has one without a name.
+    ``scores``: the settings that were tried in each block.
     """
 
     tables: dict[str, Table]
     files: tuple[Path, ...]
     notes: tuple[str, ...]
+    scores: Mapping[str, Sequence[Score]] = field(default_factory=dict)
 
     @property
     def table(self) -> Table:
@@ -83,7 +86,8 @@ def write_table(finished: Finished, out: Path, console: Console) -> Comparison:
         regression = next(iter(groups[0].runs.values())).link == "identity"
         files.append(plot_readings(readings, out / "learned.png", regression=regression))
     if console.is_terminal:
-        console.print(to_rich(table_text.shown(table), bold=table.best))
+        shown = fitting(table_text.shown(table), console.width, table_text.LEAST_NEEDED)
+        console.print(to_rich(shown, bold=table.best))
         for line in [*table_text.legend(table), *below]:
             console.print(line, style="dim", highlight=False, markup=False)
     else:

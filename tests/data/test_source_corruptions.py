@@ -2,6 +2,7 @@
 
 import math
 
+import numpy as np
 import pytest
 import torch
 
@@ -154,3 +155,24 @@ def test_more_rows_than_there_are_is_an_error():
         Digits(meta_fraction=0.001).build(0)
     with pytest.raises(MetalossError, match=r"^task.imbalance=200: the smallest class would keep"):
         Digits(imbalance=200).build(0)
+
+
+def test_folds_put_every_trusted_row_in_the_place_of_the_test_rows_once():
+    whole, folds = Digits().rows(0), [Digits(folds=3, split_seed=0).rows(k) for k in (5, 6, 7)]
+    assert sorted(np.concatenate([fold.test for fold in folds])) == whole.valid.tolist()
+    for fold in folds:
+        assert sorted([*fold.test, *fold.valid]) == whole.valid.tolist()
+        assert (fold.train == whole.train).all()
+
+
+def test_folds_of_noisy_trusted_rows_are_noisy_too():
+    clean = Digits(folds=2).build(0).test.targets
+    assert torch.equal(clean, Digits(folds=2, label_noise=0.4).build(0).test.targets)
+    noisy = Digits(folds=2, label_noise=0.4, noisy_validation=True).build(0).test.targets
+    assert (noisy != clean).sum() == round(0.4 * len(clean))
+
+
+@pytest.mark.parametrize("folds", [1, 300])
+def test_folds_without_rows_are_refused(folds):
+    with pytest.raises(MetalossError, match=f"task.folds={folds}: expected 2 to 270"):
+        Digits(folds=folds).build(0)

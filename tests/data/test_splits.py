@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from metaloss.data.splits import choose, split_rows
+from metaloss.data.splits import choose, part_of, split_rows
 from metaloss.errors import MetalossError
 
 LABELS = st.lists(st.integers(0, 4), min_size=20, max_size=120).map(np.array)
@@ -77,3 +77,16 @@ def test_choosing_keeps_the_classes_in_proportion(labels, share, seed):
     assert set(picked) <= set(rows)
     expected = np.bincount(labels, minlength=5) * count / len(rows)
     assert np.abs(np.bincount(labels[picked - 1000], minlength=5) - expected).max() < 1
+
+
+@given(labels=LABELS, parts=st.integers(2, 6), seed=st.integers(0, 2**32))
+def test_parts_share_out_the_rows_of_every_class(labels, parts, seed):
+    rows = np.arange(len(labels)) + 1000
+    parts = min(parts, len(rows))
+    found = [
+        part_of(rows, parts, k, np.random.default_rng(seed), strata=labels) for k in range(parts)
+    ]
+    assert sorted(np.concatenate(found)) == list(rows)
+    for part in found:
+        expected = np.bincount(labels, minlength=5) / parts
+        assert np.abs(np.bincount(labels[part - 1000], minlength=5) - expected).max() < 1

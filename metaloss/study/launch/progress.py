@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
+from typing import Any
 
 from rich.console import Console
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
     Progress,
+    ProgressColumn,
     TaskID,
     TextColumn,
     TimeElapsedColumn,
 )
+from rich.table import Column
 
 from metaloss.core.storage.run_folder import last_row, read_summary
 from metaloss.study.launch.jobs import Job, State
@@ -29,13 +32,14 @@ class Display:
         jobs: Every run of the study.
         console: The console for output; bars only in a terminal.
         what: The name of these runs in messages.
-        split: The rows of the shown metrics, ``"test"`` or ``"valid"``.
+        split: The rows of the shown metrics, ``"test"`` or ``"valid"``; ``"held-out"``: trusted
+            rows in the place of the test rows.
     """
 
     def __init__(
         self, jobs: Sequence[Job], console: Console, *, what: str = "runs", split: str = "test"
     ) -> None:
-        self._console, self._what, self._split = console, what, f"{split}/"
+        self._console, self._what, self._split = console, what, split
         self._jobs = jobs
         self._total = len(jobs)
         self._finished = sum(job.state is State.finished for job in jobs)
@@ -43,11 +47,7 @@ class Display:
         self._running: dict[Path, tuple[Job, TaskID, float]] = {}
         self._width = max((len(_label(job)) for job in jobs), default=0)
         self._bars = Progress(
-            TextColumn("{task.description}"),
-            BarColumn(bar_width=28),
-            MofNCompleteColumn(),
-            TimeElapsedColumn(),
-            TextColumn("[dim]{task.fields[numbers]}"),
+            *_columns(console.width - self._width),
             console=console,
             transient=True,
             disable=not console.is_terminal,
@@ -114,8 +114,8 @@ class Display:
         for job, bar, _ in running:
             row = last_row(job.folder)
             if row is not None:
-                names = ("train/", self._split)
-                shown = {n: v for n, v in row.numbers.items() if n.startswith(names)}
+                shown = {n: v for n, v in row.numbers.items() if n.startswith("train/")}
+                shown |= _named(row.numbers, self._split)
                 numbers = "  ".join(f"{name} {value:.3g}" for name, value in shown.items())
                 self._bars.update(
                     bar,
@@ -123,6 +123,21 @@ class Display:
                     total=job.steps(row),
                     numbers=f"{row.phase}  {numbers}",
                 )
+
+
+def _columns(room: int) -> list[ProgressColumn]:
+    """Return the columns that fit beside the names: a bar and counts, then time, then numbers."""
+    whole = Column(no_wrap=True)
+    columns: list[ProgressColumn] = [
+        TextColumn("{task.description}", table_column=whole),
+        BarColumn(bar_width=max(2, min(28, room - 24))),
+        MofNCompleteColumn(table_column=Column(no_wrap=True)),
+    ]
+    if room >= 36:
+        columns.append(TimeElapsedColumn())
+    if room >= 80:
+        columns.append(TextColumn("[dim]{task.fields[numbers]}"))
+    return columns
 
 
 def _label(job: Job) -> str:
@@ -133,7 +148,17 @@ def _result(job: Job, split: str) -> str:
     summary = read_summary(job.folder) or {}
     numbers = [
         f"{name} {value:.4g}"
-        for name, value in summary.get("metrics", {}).items()
-        if name.startswith(split) and isinstance(value, int | float)
+        for name, value in _named(summary.get("metrics", {}), split).items()
+        if isinstance(value, int | float)
     ]
     return "  ".join([*(["diverged"] if summary.get("status") == "diverged" else []), *numbers])
+
+
+def _named(numbers: Mapping[str, Any], split: str) -> dict[str, Any]:
+    """Return the numbers of a split; those of held-out rows are stored as those of test rows."""
+    stored = "test/" if split == "held-out" else f"{split}/"
+    return {
+        f"{split}/{name.removeprefix(stored)}": value
+        for name, value in numbers.items()
+        if name.startswith(stored)
+    }

@@ -106,6 +106,11 @@ class Study:
             without a name.
         together: The number of seeds of a row in one vectorised program, if its parts support it.
         tuning_seeds: Seeds for the tuning of rows with ``tune``, none of them in ``seeds``.
+        folds: Parts that the trusted rows are cut into for tuning. Each seed holds out one part and
+            is scored by it; see ``task.folds``. 0: scored by the trusted rows that judge, so that
+            methods that train on them cannot be tuned.
+        equal: What tuned rows have the same of: the number of ``"settings"``, or the ``"steps"``
+            that their settings cost together, with a meta-step as three.
         groups: Names of blocks by label. Each group has its own summary.
         aside: Names of rows that are not rivals of the reference, such as its ablations. The tests
             of rivals are not corrected for them, and the summary over blocks leaves them out.
@@ -124,6 +129,8 @@ class Study:
     blocks: tuple[Block, ...] = ()
     together: int = 1
     tuning_seeds: tuple[int, ...] = ()
+    folds: int = 0
+    equal: str = "settings"
     groups: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     aside: tuple[str, ...] = ()
 
@@ -202,6 +209,10 @@ def _check_known(what: str, names: Sequence[str], known: Sequence[str]) -> None:
 def _check_tuning(study: Study) -> None:
     """Raise if tuned rows have different numbers of settings, or there are no tuning seeds."""
     tuned = {row.name: row for row in study.rows if row.tune}
+    if study.folds < 0 or study.folds == 1:
+        raise MetalossError(f"folds={study.folds}: expected 0, or a number ≥ 2")
+    if study.equal not in ("settings", "steps"):
+        raise MetalossError(f"equal={study.equal}: expected settings or steps")
     if study.tuning_seeds and not tuned:
         raise MetalossError("tuning seeds, but no row with settings to tune")
     for row in study.rows:
@@ -218,7 +229,7 @@ def _check_tuning(study: Study) -> None:
             )
     for row in tuned.values():
         first = next(iter(tuned.values()))
-        if len(row.tune) != len(first.tune):
+        if study.equal == "settings" and len(row.tune) != len(first.tune):
             raise MetalossError(
                 f"row {row.name!r} has {len(row.tune)} settings to tune, row {first.name!r} "
                 f"{len(first.tune)}: expected the same number for every tuned row"

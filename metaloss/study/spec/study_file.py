@@ -38,6 +38,8 @@ class _Block:
 @dataclass(frozen=True)
 class _Tuning:
     seeds: Any = ()
+    folds: Annotated[int, "a whole number"] = 0
+    equal: str = "settings"
 
 
 @dataclass(frozen=True)
@@ -70,10 +72,10 @@ def load_study(name_or_path: str | Path) -> Study:
 
     The file has ``rows`` and optionally ``blocks``, ``seeds``, ``common`` (a list of
     ``KEY=VALUE`` words), ``reference``, ``together``, ``description``, ``tuning`` (with
-    ``seeds``), ``groups`` (lists of blocks by label) and ``aside`` (a list of rows). A row is a
-    list of words, or a mapping with ``words`` and ``tune`` (lists of words) or ``tuned_as`` (a
-    row's name); a block is a list of words, or a mapping with ``words`` and ``without`` (names of
-    rows).
+    ``seeds``, ``folds`` and ``equal``, see `Study`), ``groups`` (lists of blocks by label) and
+    ``aside`` (a list of rows). A row is a list of words, or a mapping with ``words`` and ``tune``
+    (lists of words) or ``tuned_as`` (a row's name); a block is a list of words, or a mapping with
+    ``words`` and ``without`` (names of rows).
 
     Raises:
         MetalossError: If there is no such study, or the file is not a study.
@@ -120,6 +122,8 @@ def load_study(name_or_path: str | Path) -> Study:
         together=file.together,
         description=file.description,
         tuning_seeds=parse_seeds(file.tuning.seeds),
+        folds=file.tuning.folds,
+        equal=file.tuning.equal,
         groups=file.groups,
         aside=file.aside,
     )
@@ -167,7 +171,7 @@ def to_yaml(study: Study) -> str:
     }
     more = {
         "together": study.together if study.together > 1 else None,
-        "tuning": {"seeds": list(study.tuning_seeds)} if study.tuning_seeds else None,
+        "tuning": _tuning(study),
         "blocks": {
             block.name: _entry(block.overrides, without=list(block.without))
             for block in study.blocks
@@ -177,6 +181,14 @@ def to_yaml(study: Study) -> str:
     }
     values |= {key: value for key, value in more.items() if value}
     return yaml.safe_dump(values, sort_keys=False, allow_unicode=True)
+
+
+def _tuning(study: Study) -> dict[str, Any]:
+    if not study.tuning_seeds:
+        return {}
+    more = {"folds": study.folds} if study.folds else {}
+    equal = {"equal": study.equal} if study.equal != Study.equal else {}
+    return {"seeds": list(study.tuning_seeds), **more, **equal}
 
 
 def _entry(words: tuple[str, ...], **more: Any) -> list[str] | dict[str, Any]:

@@ -41,6 +41,27 @@ def to_markdown(frame: pd.DataFrame) -> str:
     return "\n".join([head, f"|{rule}|", *rest])
 
 
+def fitting(frame: pd.DataFrame, width: int, first: Sequence[str]) -> pd.DataFrame:
+    """Return a frame of texts without as many columns as it takes to fit a terminal.
+
+    Args:
+        frame: The texts.
+        width: The width of the terminal.
+        first: The columns that may be left out, in this order.
+
+    Example:
+        >>> frame = frame_of(["", "n", "p"], [{"": "a row", "n": "5", "p": "0.03"}])
+        >>> list(fitting(frame, 18, ["p", "n"])), list(fitting(frame, 17, ["p", "n"]))
+        (['', 'n', 'p'], ['', 'n'])
+    """
+    # Three spaces between columns, and one at each edge.
+    widths = {name: max(map(len, [name, *frame[name]])) + 3 for name in frame}
+    left = [name for name in first if name in frame]
+    while left and sum(widths.values()) - 1 > width:
+        widths.pop(left.pop(0))
+    return frame[list(widths)]
+
+
 def to_rich(frame: pd.DataFrame, bold: str | None) -> RichTable:
     """Return a frame of texts as a table for a terminal, with the row named ``bold`` in bold."""
     shown = RichTable(box=box.SIMPLE_HEAD, pad_edge=False)

@@ -19,6 +19,10 @@ _NUMBERS = (
     "block", "row", "n", "metric", "mean", "std", "best_mean", "best_std", "valid_mean",
     "valid_std", "diverged", "seconds", "reference", "difference", "pairs", "p", "p_holm",
 )  # fmt: skip
+# Columns that a narrow terminal has no room for, in the order in which they are left out.
+LEAST_NEEDED = (
+    "p", "seconds", "diverged", "validation", "at best validation", "n", "p (Holm)", "difference",
+)  # fmt: skip
 
 
 def numbers(tables: Mapping[str, Table]) -> pd.DataFrame:

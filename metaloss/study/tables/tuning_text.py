@@ -43,7 +43,10 @@ def to_text(study: Study, scores: Mapping[str, Sequence[Score]]) -> str:
         for row in study.rows
         if row.tuned_as is not None
     )
-    budget = f"{len(tuned[0].tune)} settings a row, {_budget(study, every)}."
+    count = f"{len(tuned[0].tune)} settings a row"
+    if study.equal == "steps":
+        count = "settings of equal cost together for each row"
+    budget = f"{count}, {_budget(study, every)}."
     parts = ["## Tuning", budget, to_markdown(pd.DataFrame(rows)), *([below] if below else [])]
     return "\n\n".join(parts) + "\n"
 
@@ -90,7 +93,9 @@ def show_seeds(seeds: Iterable[int]) -> str:
 def _budget(study: Study, scores: Sequence[Score]) -> str:
     metric = next((score.metric for score in scores if score.metric), "valid/metric")
     name = metric.partition("/")[2]
-    return f"seeds {show_seeds(study.tuning_seeds)}, chosen by the validation {name}"
+    rows = "of trusted rows that were held out" if study.folds else ""
+    by = f"{name} {rows}" if rows else f"validation {name}"
+    return f"seeds {show_seeds(study.tuning_seeds)}, chosen by the {by}"
 
 
 def _words(score: Score) -> str:

@@ -33,3 +33,15 @@ def test_the_bar_of_a_run_fills_as_its_journal_grows(row, tmp_path, runs):
         assert bar.total == rows[-1].step
         assert bar.completed == json.loads(lines[number - 1])["step"]
     assert bar.finished
+
+
+def test_names_are_whole_beside_the_bars_of_a_narrow_terminal(tmp_path, runs):
+    name = "generalised cross-entropy + trusted rows, setting 3"
+    study = Study(rows=(Row(name=name, overrides=WORDS["hand-made"]),), common=("task=digits",))
+    (job,) = plan_jobs(study, tmp_path)
+    console = Console(file=io.StringIO(), force_terminal=True, color_system=None, width=80)
+    display = Display([job], console)
+    display.started(job)
+    console.print(display._bars.get_renderable())
+    (line,) = [one for one in console.file.getvalue().splitlines() if f"{name}, seed 0" in one]
+    assert len(line.rstrip()) <= 80

@@ -1,0 +1,237 @@
+"""Which method to use for a task, in one paragraph: chosen on trusted rows, reported on test rows.
+
+The choice sees the scores of tuning alone, which are of trusted rows that were held out. The test
+rows say how good the chosen method is, and take no part in the choice.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import asdict, dataclass
+
+from metaloss.errors import MetalossError
+from metaloss.study.launch.tuning import Score
+from metaloss.study.tables.statistics import FEWEST_PAIRS, SIGNIFICANT, TIE, paired_wilcoxon
+from metaloss.study.tables.table import Line, Table, paired
+
+
+@dataclass(frozen=True, kw_only=True)
+class Against:
+    """The advised row against another one, on the test rows, paired by seed.
+
+    Attributes:
+        row: The other row.
+        mean: Its mean test metric; None if no run has a finite one.
+        difference: The mean of (advised − other); None without pairs.
+        better, worse: The number of seeds at which the advised row is better, and worse.
+        pairs: The number of seeds that both have.
+        p: Exact two-sided Wilcoxon signed-rank test; None with too few pairs.
+    """
+
+    row: str
+    mean: float | None
+    difference: float | None
+    better: int
+    worse: int
+    pairs: int
+    p: float | None
+
+    @property
+    def verdict(self) -> str:
+        """``better`` or ``worse`` if p is below 0.05, else ``level``."""
+        if self.p is None or self.p >= SIGNIFICANT or self.better == self.worse:
+            return "level"
+        return "better" if self.better > self.worse else "worse"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Advice:
+    """What to use for a task.
+
+    Attributes:
+        use: The row with the best score on trusted rows that were held out.
+        words: Its chosen setting.
+        learned: Whether it learns its loss.
+        metric, goal: The metric, and which values are better.
+        mean, std, n: Of the test metric over seeds.
+        plain: Against plain training; None if that is advised.
+        other: If a learned loss is advised, against the best row without one; else against the
+            best learned loss. Best by the scores, too.
+        ranking: Every row's chosen setting, the best first: its score, its words, its cost in
+            steps.
+        chosen_by: The metric and the seeds of the scores.
+    """
+
+    use: str
+    words: tuple[str, ...]
+    learned: bool
+    metric: str
+    goal: str
+    mean: float | None
+    std: float | None
+    n: int
+    plain: Against | None
+    other: Against
+    ranking: tuple[Mapping[str, object], ...]
+    chosen_by: Mapping[str, object]
+
+
+def advise(table: Table, scores: Sequence[Score], learned: Collection[str]) -> Advice:
+    """Return which row to use.
+
+    Args:
+        table: The results on the test rows, with plain training as the reference.
+        scores: The results of tuning; all rows are tuned.
+        learned: The rows that learn their loss.
+
+    Raises:
+        MetalossError: If every setting of every row diverged or has no finite score.
+    """
+    sign = 1 if table.goal == "min" else -1
+    settings = [score for score in scores if score.chosen and score.mean is not None]
+    if not settings:
+        raise MetalossError("no advice: every method diverged, or has no finite score")
+    # Of equal scores the first row is taken, which is the simpler one.
+    ranked = sorted(settings, key=lambda score: (score.diverged, sign * (score.mean or 0.0)))
+    first, lines = ranked[0], {line.name: line for line in table.lines}
+    learns = first.row in learned
+    rivals = [score.row for score in ranked if (score.row in learned) is not learns]
+    if not rivals:
+        raise MetalossError("no advice: expected methods with a fixed and with a learned loss")
+    own = lines[first.row]
+    plain = None if first.row == table.reference else lines[table.reference]
+    costs: dict[str, int] = {}
+    for score in scores:
+        costs[score.row] = costs.get(score.row, 0) + score.cost
+    return Advice(
+        use=first.row,
+        words=first.words,
+        learned=learns,
+        metric=table.metric,
+        goal=table.goal,
+        mean=None if own.final is None else own.final.mean,
+        std=None if own.final is None else own.final.std,
+        n=own.n,
+        plain=None if plain is None else _against(own, plain, sign),
+        other=_against(own, lines[rivals[0]], sign),
+        ranking=tuple(
+            {"row": s.row, "score": s.mean, "words": s.words, "tuning_steps": costs[s.row]}
+            for s in ranked
+        ),
+        chosen_by={"metric": first.metric.partition("/")[2], "seeds": tuple(first.values)},
+    )
+
+
+def _against(own: Line, other: Line, sign: int) -> Against:
+    pairs = paired(own, other)
+    gaps = [sign * (there - here) for here, there in pairs]
+    least = TIE * max((abs(value) for pair in pairs for value in pair), default=0.0)
+    return Against(
+        row=other.name,
+        mean=None if other.final is None else other.final.mean,
+        difference=sum(here - there for here, there in pairs) / len(pairs) if pairs else None,
+        better=sum(gap > least for gap in gaps),
+        worse=sum(gap < -least for gap in gaps),
+        pairs=len(pairs),
+        p=paired_wilcoxon([here for here, _ in pairs], [there for _, there in pairs])
+        if pairs
+        else None,
+    )
+
+
+def to_json(advice: Advice, paragraph: str, more: Mapping[str, object]) -> str:
+    """Return the advice and the paragraph as JSON, with ``more`` keys."""
+    values = {**asdict(advice), "paragraph": paragraph, **more}
+    for name in ("plain", "other"):
+        found = getattr(advice, name)
+        values[name] = found and {**asdict(found), "verdict": found.verdict}
+    return json.dumps(values, indent=2, ensure_ascii=False) + "\n"
+
+
+def paragraph(advice: Advice, *, notes: Sequence[str] = ()) -> str:
+    """Return the advice in plain words.
+
+    Args:
+        advice: The advice.
+        notes: Further sentences, such as where the rows come from.
+    """
+    name = advice.metric.partition("/")[2]
+    setting = " and ".join(advice.words)
+    parts = [f"Use {advice.use} ({setting})." if setting else f"Use {advice.use}."]
+    mean = "no finite value" if advice.mean is None else show(advice.mean)
+    spread = "" if advice.std is None else f" ± {show(advice.std)}"
+    seeds = f"{advice.n} seeds" if advice.n > 1 else "one seed"
+    parts.append(f"Its test {name} is {mean}{spread} over {seeds}.")
+    if advice.plain is not None and advice.plain.row != advice.other.row:
+        parts.append(f"Plain training ({advice.plain.row}) has {_compared(advice.plain, advice)}.")
+    parts += _learned(advice)
+    by, seeds_of = advice.chosen_by["metric"], advice.chosen_by["seeds"]
+    assert isinstance(seeds_of, Sequence)
+    parts.append(
+        f"The choice was made by the {by} on trusted rows that no method saw in these runs (seeds "
+        f"{seeds_of[0]} to {seeds_of[-1]}); the test rows took no part in it."
+    )
+    return " ".join([*parts, *notes])
+
+
+def _learned(advice: Advice) -> list[str]:
+    """Return whether the learned loss is worth it, and how certain that is."""
+    other, verdict = advice.other, advice.other.verdict
+    numbers = _compared(other, advice)
+    if advice.learned:
+        parts = [f"The best method without a learned loss, {other.row}, has {numbers}."]
+        ends = {
+            "better": "So the learned loss is worth it here.",
+            "worse": f"The test rows contradict the choice: {other.row} is better on them.",
+            "level": f"The test rows do not tell the two apart: {other.row} does as well, and its "
+            "steps cost a third.",
+        }
+    else:
+        parts = [f"It is not the learned loss: at equal compute {other.row} has {numbers}."]
+        ends = {
+            "better": "",
+            "worse": f"The test rows contradict the choice: {other.row} is better on them.",
+            "level": "The test rows do not tell the two apart, but a step of the learned loss "
+            "costs three plain ones.",
+        }
+    if verdict == "level" and other.p is None:
+        few = f"{other.pairs} seeds are too few for a test, which needs {FEWEST_PAIRS}."
+        return [*parts, few]
+    return [*parts, *filter(None, [ends[verdict]])]
+
+
+def _compared(against: Against, advice: Advice) -> str:
+    """Return the other row's number, and by how much the advised row differs from it."""
+    if against.mean is None or against.difference is None:
+        return "no finite value"
+    size = show(abs(against.difference))
+    if against.better == against.worse == 0:
+        return f"{show(against.mean)}, the same on every seed"
+    lower = against.difference < 0
+    better = lower is (advice.goal == "min")
+    count = against.better if better else against.worse
+    word = "lower" if lower else "higher"
+    how = f"{advice.use} is {word} by {size}, {'better' if better else 'worse'} on {count} of "
+    test = "" if against.p is None else f", p = {show_probability(against.p)}"
+    return f"{show(against.mean)}: {how}{against.pairs} seeds{test}"
+
+
+def show(value: float) -> str:
+    """Return a number with three digits.
+
+    Example:
+        >>> show(0.060612), show(123.4)
+        ('0.0606', '123')
+    """
+    return f"{value:#.3g}".rstrip(".")
+
+
+def show_probability(p: float) -> str:
+    """Return a p value as text.
+
+    Example:
+        >>> show_probability(0.00195), show_probability(0.6953)
+        ('0.002', '0.695')
+    """
+    return f"{p:.3f}" if p >= 0.0005 else f"{p:.0e}"
