@@ -30,6 +30,28 @@ class Batch(NamedTuple):
     targets: Tensor
 
 
+class Row(NamedTuple):
+    """What a loss may be given of the rows of a batch, besides outputs and targets.
+
+    All are constants: no engine differentiates through them. None means that it is not known; see
+    `metaloss.losses.rows`. N members have (N, B, ...).
+
+    Attributes:
+        memory: (B, 2): how well the row's label was predicted at earlier visits (the mean
+            probability), and how often the guess was wrong; both from 0 to 1.
+        average: (B, C): moving average of the predicted probabilities at earlier visits.
+        progress: (B,): the share of the training steps that were taken, from 0 to 1.
+        number: (B,): row numbers, int64; -1: not a training row.
+        outputs: (B, C, *): the raw outputs themselves, as a constant.
+    """
+
+    memory: Tensor | None = None
+    average: Tensor | None = None
+    progress: Tensor | None = None
+    number: Tensor | None = None
+    outputs: Tensor | None = None
+
+
 class InnerState(NamedTuple):
     """Everything that an inner step updates: θ, the buffers, the optimizer's state."""
 
@@ -96,7 +118,8 @@ class Window(NamedTuple):
 
     ``keys`` (one 0-d int64 tensor for each step) and ``meta_key`` determine the dropout masks.
     ``rows`` (one (B,) tensor for each step) are the row numbers of the training batches; None:
-    they are not needed.
+    they are not needed. ``progress`` (one () tensor for each step): see `Row`; None: no loss sees
+    it.
     """
 
     batches: tuple[Batch, ...]
@@ -104,6 +127,7 @@ class Window(NamedTuple):
     meta_batch: Batch
     meta_key: Tensor
     rows: tuple[Tensor, ...] | None = None
+    progress: tuple[Tensor, ...] | None = None
 
 
 class StepLosses(NamedTuple):

@@ -11,8 +11,8 @@ from typing import Any, Protocol, Self, TypeVar
 
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call
 
+from metaloss.inner import weighted
 from metaloss.inner.forward import Forward, Stepped, pull, rows_of
 from metaloss.inner.gradients import filled
 from metaloss.inner.keys import nth_key, sampled_rows
@@ -59,6 +59,7 @@ class InnerProblem:
         programs: Runs the functions that :meth:`run` gets as compiled programs; None: eagerly.
         notes: What the ledger of training rows needs of a batch's outputs; None: nothing.
         judge_rows: The share of the rows of a meta-batch that the task loss is computed on.
+        recall: What the loss sees of rows (`Row`): of the ledger, their numbers, the progress.
     """
 
     model: FunctionalModel
@@ -69,6 +70,7 @@ class InnerProblem:
     programs: Programs | None = None
     notes: Callable[[Tensor, Tensor], Tensor] | None = None
     judge_rows: float = 1.0
+    recall: Callable[[Tensor, Tensor, Tensor], Tensors] | None = None
 
     @classmethod
     def of(cls, problem: InnerProblem, **changes: Any) -> Self:
@@ -125,20 +127,12 @@ class InnerProblem:
         return self.model(params, buffers, inputs, key=key, sample=sample)
 
     def learned_loss(self, phi: Tensors, outputs: Tensor, targets: Tensor) -> Tensor:
-        """Return the scalar L_φ; of several outputs (B, C, *, H), the sum by their shares.
-
-        The targets may have weights: `WeightedTargets`.
-        """
+        """Return the scalar L_φ; of several outputs (B, C, *, H), the sum by their shares."""
         if shares := self.model.shares:
-            heads = zip(shares, outputs.unbind(-1), strict=True)
-            parts = [share * self._one_loss(phi, head, targets) for share, head in heads]
-            return torch.stack(parts).sum()
-        return self._one_loss(phi, outputs, targets)
-
-    def _one_loss(self, phi: Tensors, outputs: Tensor, targets: Tensor) -> Tensor:
-        values, weights = parts_of(targets)
-        given = (outputs, values) if weights is None else (outputs, values, weights)
-        return functional_call(self.loss, phi, given, tie_weights=self.tied_loss)
+            heads = zip(outputs.unbind(-1), weighted.heads_of(targets, len(shares)), strict=True)
+            values = [weighted.value_of(self.loss, phi, *head, self.tied_loss) for head in heads]
+            return torch.stack([a * b for a, b in zip(shares, values, strict=True)]).sum()
+        return weighted.value_of(self.loss, phi, outputs, targets, self.tied_loss)
 
     def sampled(self, step: StoredStep, after: Tensors, share: float) -> RowSample:
         """Draw a share of the rows of a step's batch; ``after`` are the buffers after the step."""
@@ -200,7 +194,7 @@ class InnerProblem:
 
         They are each row's probability of its label, whether the guess is wrong, whether it counts.
         """
-        return None if self.notes is None else self.notes(outputs.detach(), targets)
+        return None if self.notes is None else self.notes(outputs.detach(), parts_of(targets)[0])
 
     def update(self, grads: Tensors, state: Any, params: Tensors) -> tuple[Tensors, Any]:
         """Return θ and the optimizer's state after one update."""

@@ -14,6 +14,7 @@ from torch.utils import _pytree as pytree
 
 from metaloss.inner.keys import sampled_rows
 from metaloss.inner.problem import InnerProblem
+from metaloss.inner.weighted import parts_of
 from metaloss.types import Batch, RowSample, Tensors
 
 
@@ -94,7 +95,8 @@ class StackedProblem(InnerProblem):
         rows = None if self.shares_batches else 0
         if self.notes is None:
             return None
-        found: Tensor = vmap(self.notes, in_dims=(0, rows))(outputs.detach(), targets)
+        noted = vmap(self.notes, in_dims=(0, rows))
+        found: Tensor = noted(outputs.detach(), parts_of(targets)[0])
         return found
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from contextlib import nullcontext
 from enum import Enum
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -16,6 +16,7 @@ from metaloss.losses.precision import (
     in_type,
     without_autocast,
 )
+from metaloss.losses.rows import completed
 from metaloss.losses.targets import (
     check_target,
     encode,
@@ -23,7 +24,7 @@ from metaloss.losses.targets import (
     readable,
     refuse_out_of_range,
 )
-from metaloss.types import Link
+from metaloss.types import Link, Row
 
 # The default of torch's cross-entropy.
 IGNORED = -100
@@ -36,10 +37,18 @@ class ClassReduction(Enum):
     sum = "sum"
 
 
+class Weighed(NamedTuple):
+    """Losses (B, *) of rows and their weights (B, *) ≥ 0, for a weighted mean; see `per_row`."""
+
+    values: Tensor
+    weights: Tensor
+
+
 class LearnedLoss(nn.Module):
     """A loss with parameters φ, usable as a criterion in any training loop.
 
-    A family of losses defines :meth:`pointwise`, or :meth:`per_output` if it needs raw outputs. φ
+    A family of losses defines :meth:`pointwise`, or :meth:`per_output` if it needs raw outputs, or
+    :meth:`per_row` if it needs all outputs of a row together, or more than outputs and targets. φ
     is ``parameters()``; ``config`` has the options.
 
     Args:
@@ -52,6 +61,8 @@ class LearnedLoss(nn.Module):
         family: The registered name, if the loss was made by name. An export stores it.
         loaded: Whether φ was loaded from a file.
         given: Whether the config determines the initial φ, so that no start replaces it.
+        sees: The fields of `metaloss.types.Row` that :meth:`per_row` uses.
+        recalls: The decay β of ``Row.average``, if the loss sees it.
 
     Example:
         >>> class Squared(LearnedLoss):
@@ -65,6 +76,8 @@ class LearnedLoss(nn.Module):
     family: str | None = None
     loaded: bool = False
     given: bool = False
+    sees: frozenset[str] = frozenset()
+    recalls: float = 0.0
 
     def __init__(
         self,
@@ -96,6 +109,18 @@ class LearnedLoss(nn.Module):
         """Return the loss (B, C, *) of each raw output; both arguments are (B, C, *)."""
         return self.pointwise(apply_link(logits, self.link), target)
 
+    def per_row(self, logits: Tensor, target: Tensor, row: Row) -> Tensor | Weighed:
+        """Return the loss (B, *) of each row, or the losses and the weights of the rows.
+
+        Args:
+            logits: (B, C, *) raw outputs.
+            target: (B, C, *): one-hot or soft targets, or values in regression.
+            row: What is known of the rows; only what the loss `sees` may be used. All of it is
+                constant: it has no graph.
+        """
+        values = self.per_output(logits, target)
+        return values.mean(1) if self.class_reduction is ClassReduction.mean else values.sum(1)
+
     def adjusted(self, logits: Tensor) -> Tensor:
         """Return the raw outputs (B, C, *) unchanged.
 
@@ -103,7 +128,13 @@ class LearnedLoss(nn.Module):
         """
         return logits
 
-    def forward(self, prediction: Tensor, target: Tensor, weight: Tensor | None = None) -> Tensor:
+    def forward(
+        self,
+        prediction: Tensor,
+        target: Tensor,
+        weight: Tensor | None = None,
+        row: Row | None = None,
+    ) -> Tensor:
         """Return the scalar loss of a batch.
 
         It is computed in double precision if φ or the raw outputs are, otherwise in single
@@ -118,6 +149,8 @@ class LearnedLoss(nn.Module):
             target: With the softmax link, (B, *) class indices or (B, C, *) probabilities. With
                 the other links, the shape of ``prediction``; with sigmoid, from 0 to 1.
             weight: (B,) weights of the rows, ≥ 0, for a weighted mean.
+            row: What is known of the rows, for a loss that `sees` it. What is missing has the value
+                of a row that was never visited, at the beginning of training.
 
         Returns:
             A scalar: the (weighted) mean over rows; 0 if no row counts.
@@ -134,9 +167,11 @@ class LearnedLoss(nn.Module):
                 target = target.unsqueeze(1)
         dtype, fits = computing_type(prediction, self)
         with without_autocast(prediction.device), nullcontext() if fits else in_type(dtype, self):
-            return self._value(prediction.to(dtype), target, weight)
+            return self._value(prediction.to(dtype), target, weight, row)
 
-    def _value(self, prediction: Tensor, target: Tensor, weight: Tensor | None) -> Tensor:
+    def _value(
+        self, prediction: Tensor, target: Tensor, weight: Tensor | None, row: Row | None
+    ) -> Tensor:
         logits = self.adjusted(prediction)
         encoded, counted = encode(logits, target, self.link, self.ignore_index)
         wrong = None
@@ -144,8 +179,10 @@ class LearnedLoss(nn.Module):
             refuse_out_of_range(logits, target, self.link, self.ignore_index)
         else:
             wrong = out_of_range(logits, target, self.link, self.ignore_index)
-        values = self.per_output(logits, encoded)
-        rows = values.mean(1) if self.class_reduction is ClassReduction.mean else values.sum(1)
+        row = completed(row, prediction, self.link) if self.sees else Row()
+        rows, own = self.per_row(logits, encoded, row), None
+        if isinstance(rows, Weighed):
+            rows, own = rows
         if wrong is not None:
             # As a factor, so that the derivatives become NaN as well.
             rows = rows * torch.where(wrong, float("nan"), torch.ones_like(rows))
@@ -158,6 +195,8 @@ class LearnedLoss(nn.Module):
             spread = weight.reshape(-1, *[1] * (rows.dim() - 1)).to(rows.dtype)
             spread = spread.expand_as(rows)
             counted = spread if counted is None else counted.to(rows.dtype) * spread
+        if own is not None:
+            counted = own if counted is None else counted.to(rows.dtype) * own
         if counted is None:
             return rows.mean() if rows.numel() else rows.sum()
         counted = counted.to(rows.dtype)

@@ -15,15 +15,19 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from metaloss.contracts import Task, TaskDependent
-from metaloss.errors import MetalossError
-from metaloss.losses.base import IGNORED, ClassReduction, LearnedLoss
+from metaloss.errors import MetalossError, unknown_name
+from metaloss.losses.base import IGNORED, ClassReduction, LearnedLoss, apply_link
+from metaloss.losses.rows import completed, rank, spread, usual_loss
 from metaloss.losses.smooth_leaky_relu import smooth_leaky_relu
-from metaloss.types import Link
+from metaloss.types import Link, Row
 
 # Raw outputs are shifted by this times the parameter. So a shift of log 50, for a class that is
 # fifty times rarer, is learned at the same rate as the network's weights.
 OFFSET_UNIT = 4.0
 TASKS_CLASSES = -1
+# The first two inputs of the network, and what may follow: the fields of `Row` that each uses.
+_INPUTS = ["target", "prediction"]
+_MORE = {"memory": "memory", "progress": "progress", "rank": "outputs"}
 
 
 class Activation(Enum):
@@ -66,8 +70,21 @@ class MLPLossConfig(TaskDependent):
         metadata={"help": "classes with a learned shift of their output; -1: the task's, 0: none"},
     )
 
+    inputs: list[str] = field(
+        default_factory=lambda: list(_INPUTS),
+        metadata={"help": "of the network: target, prediction; and memory, progress, rank"},
+    )
+
     def __post_init__(self) -> None:
         """Check the ranges."""
+        known = [*_INPUTS, *_MORE]
+        if odd := [name for name in self.inputs if name not in known]:
+            raise unknown_name("loss.inputs", odd[0], known)
+        if self.inputs[:2] != _INPUTS or len(set(self.inputs)) < len(self.inputs):
+            raise MetalossError(
+                f"loss.inputs={self.inputs}: expected target and prediction, then any of "
+                f"{', '.join(_MORE)}, each once"
+            )
         if not self.hidden or any(width < 1 for width in self.hidden):
             raise MetalossError(f"loss.hidden={self.hidden}: expected one or more widths ≥ 1")
         if not 0 < self.beta < math.inf:
@@ -88,7 +105,7 @@ class MLPLossConfig(TaskDependent):
 
 
 class MLPLoss(LearnedLoss):
-    r"""A multilayer perceptron applied to every output: ``ℓ_φ(t, p)``, two inputs, one output.
+    r"""A multilayer perceptron applied to every output: ``ℓ_φ(t, p)``.
 
     The smooth leaky ReLU is ``(1/β) log(exp(βx) + 1) (1 − γ) + γ x``. It does not become flat, as
     ML³'s ReLU with a softplus output does.
@@ -97,6 +114,13 @@ class MLPLoss(LearnedLoss):
     ``ℓ_φ(t, link(z + 4 o))``. The network alone treats all classes alike; with offsets, the loss
     can learn a wider margin for rare classes. They begin at 0. ``pointwise`` does not include them.
     In a run, -1 is the number of the task's classes; in Python it means 0.
+
+    ``inputs`` may have more of each row, the same at all of its outputs: its *memory* (how well its
+    label was predicted at earlier visits, and how often the guess was wrong; see
+    `metaloss.types.Row`), the *progress* of training, and the *rank* of its cross-entropy (in
+    regression, of its squared error) within the batch, from 0 to 1. All of these are constants: no
+    gradient flows through them. Memory and progress need a run; elsewhere they are those of a row
+    never visited, at the beginning, unless ``row`` is passed.
 
     Args:
         config: The options.
@@ -139,7 +163,9 @@ class MLPLoss(LearnedLoss):
             class_reduction=config.class_reduction,
             ignore_index=ignore_index,
         )
-        widths = [2, *config.hidden, 1]
+        self.more = config.inputs[len(_INPUTS) :]
+        self.sees = frozenset(_MORE[name] for name in self.more)
+        widths = [len(config.inputs) + ("memory" in self.more), *config.hidden, 1]
         self.layers = nn.ModuleList(nn.Linear(i, o, bias=config.bias) for i, o in pairwise(widths))
         if config.output is Output.linear:
             # It would add a constant to the loss, which has no effect on any gradient.
@@ -162,7 +188,41 @@ class MLPLoss(LearnedLoss):
 
     def pointwise(self, prediction: Tensor, target: Tensor) -> Tensor:
         """Return ℓ_φ(prediction, target); all shapes (B, C, *)."""
-        hidden = torch.stack((target, prediction), dim=-1)
+        if not self.more:
+            return self._values(prediction, target, [])
+        # Without the other rows of a batch, a row is in the middle of them.
+        unseen = completed(None, prediction, self.link)
+        middle = torch.full_like(prediction[:, 0], 0.5)
+        return self._values(prediction, target, self._features(unseen, middle, middle))
+
+    def per_row(self, logits: Tensor, target: Tensor, row: Row) -> Tensor:
+        """Return the loss (B, *) of each row; see the base class."""
+        if not self.more:
+            values = self.per_output(logits, target)
+        else:
+            assert row.outputs is not None
+            places = torch.zeros_like(logits[:, 0])
+            if "rank" in self.more:
+                places = spread(rank(usual_loss(row.outputs, target, self.link)), places)
+            features = self._features(row, places, logits[:, 0])
+            values = self._values(apply_link(logits, self.link), target, features)
+        return values.mean(1) if self.class_reduction is ClassReduction.mean else values.sum(1)
+
+    def _features(self, row: Row, places: Tensor, like: Tensor) -> list[Tensor]:
+        """Return the further inputs of the network, (B, *) like ``like``."""
+        assert row.memory is not None
+        assert row.progress is not None
+        share, wrong = row.memory.unbind(1)
+        values = {"memory": [share, wrong], "progress": [row.progress]}
+        found = []
+        for name in self.more:
+            known = [spread(value, like) for value in values[name]] if name in values else [places]
+            found += known
+        return found
+
+    def _values(self, prediction: Tensor, target: Tensor, more: list[Tensor]) -> Tensor:
+        same = [value.unsqueeze(1).expand_as(prediction) for value in more]
+        hidden = torch.stack((target, prediction, *same), dim=-1)
         *first, last = self.layers
         for layer in first:
             hidden = self.activation(layer(hidden))

@@ -13,6 +13,7 @@ from metaloss.errors import check_range
 from metaloss.inner.gradients import gradient_of
 from metaloss.inner.norms import norm
 from metaloss.inner.problem import InnerProblem, Tangents
+from metaloss.inner.weighted import held
 from metaloss.meta_optimizers.products import hvp_and_mixed_vjp, mixed_vjp
 from metaloss.meta_optimizers.reverse_unroll import ReverseUnroll
 from metaloss.types import StoredStep, Tensors
@@ -66,6 +67,7 @@ class FiniteDifference(ReverseUnroll):
         """Return the central difference of ∂_φ L_φ along ``direction``."""
         if problem.tangents is Tangents.reverse:
             return mixed_vjp(problem, phi, step, direction)
+        step = held(problem, step)
 
         def slope_at(params: Tensors) -> list[Tensor]:
             with torch.no_grad():
@@ -84,6 +86,7 @@ class FiniteDifference(ReverseUnroll):
         """Return the central differences of ∇_θ L_φ and ∂_φ L_φ along ``direction``."""
         if problem.tangents is Tangents.reverse:
             return hvp_and_mixed_vjp(problem, phi, step, direction)
+        step = held(problem, step)
 
         def slopes_at(params: Tensors) -> list[Tensor]:
             moving = {name: value.detach().requires_grad_() for name, value in params.items()}

@@ -30,6 +30,7 @@ from metaloss.inner.gradients import gradient_of, reached_by
 from metaloss.inner.keys import generator
 from metaloss.inner.norms import norm
 from metaloss.inner.problem import InnerProblem, Tangents
+from metaloss.inner.weighted import held
 from metaloss.meta_optimizers.probe_rows import double, few, finite, runs, said
 from metaloss.meta_optimizers.products import hvp_and_mixed_vjp, outputs_along
 from metaloss.types import InnerState, StoredStep, Tensors, Window
@@ -83,7 +84,7 @@ class Probe:
         probes = []
         for distance in (0.01, 1.0):
             params = _moved(state.params, away, distance)
-            step = StoredStep(state._replace(params=params), batch, key, {})
+            step = held(problem, StoredStep(state._replace(params=params), batch, key, {}))
             far = distance == 1.0
             probes.append(cls(problem, phi, step, drawn, curves, only_wide=far))
         return probes

@@ -8,12 +8,14 @@ from functools import partial
 
 import torch
 from torch import Tensor
-from torch.func import functional_call, grad, vmap
+from torch.func import grad, vmap
 from torch.fx.experimental.proxy_tensor import make_fx
+from torch.utils import _pytree as pytree
 
 from metaloss.contracts import Report, Start
 from metaloss.errors import check_range
 from metaloss.inner.keys import generator
+from metaloss.inner.weighted import parts_of, sees, value_of, with_row
 from metaloss.losses.base import LearnedLoss
 from metaloss.losses.targets import random_classes
 from metaloss.starts.keep import current, moving, refuse_loaded
@@ -95,7 +97,8 @@ class Imitate(Start):
 
         def draw() -> Batch:
             batches = [self._draw(first, outputs, one, like) for one in draws]
-            return Batch(*(torch.stack(values) for values in zip(*batches, strict=True)))
+            joined: Batch = pytree.tree_map(lambda *values: torch.stack(values), *batches)
+            return joined
 
         misfit = vmap(partial(self._misfit, first, task_loss))
 
@@ -166,8 +169,8 @@ class Imitate(Start):
         batch: Batch,
     ) -> Tensor:
         outputs, targets = batch
-        aim = grad(lambda z: task_loss(z, targets))(outputs)
-        got = grad(lambda z: functional_call(loss, phi, (z, targets)))(outputs)
+        aim = grad(lambda z: task_loss(z, parts_of(targets)[0]))(outputs)
+        got = grad(lambda z: value_of(loss, phi, z, targets))(outputs)
         # The mean over a batch has gradients of order 1/rows; this makes them of order 1.
         return ((got - aim) * self.rows).square().mean()
 
@@ -185,7 +188,18 @@ class Imitate(Start):
             normal = targets / self.spread + normal
         like = _single(like)
         dtype = like.dtype if targets.is_floating_point() else targets.dtype
-        return Batch((spread * normal).to(like), targets.to(like.device, dtype))
+        batch = Batch((spread * normal).to(like), targets.to(like.device, dtype))
+        # The start is the task loss whatever is known of a row.
+        drawn = (
+            {
+                "memory": torch.rand(self.rows, 2, generator=draws),
+                "progress": torch.rand(self.rows, generator=draws),
+            }
+            if sees(loss)
+            else {}
+        )
+        known = {name: value.to(like) for name, value in drawn.items() if name in sees(loss)}
+        return with_row(batch, **known) if known else batch
 
 
 def _single(value: Tensor) -> Tensor:

@@ -60,6 +60,7 @@ def test_every_option_comes_back(tmp_path):
         beta=3.0,
         class_reduction=ClassReduction.sum,
         class_offsets=3,
+        inputs=["target", "prediction", "rank", "memory"],
     )
     assert all(
         getattr(config, name) != getattr(MLPLossConfig(), name) for name in vars(MLPLossConfig())

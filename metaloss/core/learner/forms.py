@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import torch
+from torch import nn
 
 from metaloss import registry
 from metaloss.config import Compile, Precision
@@ -19,11 +20,26 @@ from metaloss.inner.accumulated import (
 from metaloss.inner.model.modules import fingerprint
 from metaloss.inner.optimizers.rates import RateSchedule
 from metaloss.inner.problem import InnerProblem
+from metaloss.inner.weighted import sees
+from metaloss.losses.rows import OF_RUNS
 from metaloss.meta_optimizers.engine import Engine
 from metaloss.meta_optimizers.fitting import fitted
 from metaloss.types import Batch, InnerState, Tensors, Window
 
 _MOST = 16  # forms of a model, such as with and without dropout, are kept ready
+
+
+def _refuse_rows_of_runs(loss: nn.Module) -> None:
+    """Raise if a loss sees of a row what only a run keeps.
+
+    Raises:
+        MetalossError: If it does.
+    """
+    if seen := sorted(sees(loss) & OF_RUNS):
+        raise MetalossError(
+            f"the loss sees {', '.join(seen)} of each training row, which a Learner does not keep: "
+            "expected a loss without it, or a run (metaloss.train)"
+        )
 
 
 def engine_of(meta_optimizer: Engine | str) -> Engine:
@@ -69,6 +85,7 @@ class Forms:
         guarded: bool,
         compile: Compile,
     ) -> None:
+        _refuse_rows_of_runs(problem.loss)
         self._problem, self._engine, self._peers = problem, engine, peers
         self._guarded, self._compile = guarded, compile
         self._known: dict[Any, LearnerStep] = {}

@@ -19,10 +19,10 @@ from metaloss.core.compilation.policy import choose
 from metaloss.core.distributed.launch import own_device
 from metaloss.core.parts.checks import check_fit, check_kinds, check_outputs, check_passes
 from metaloss.core.parts.row_streams import streams_of
+from metaloss.core.parts.rows import fresh_ledger, with_ledger
 from metaloss.core.parts.runtime import check_deterministic, numerics, resolve_device, seeded
 from metaloss.core.parts.weights import Weights
 from metaloss.core.parts.wrapped import refuse_wrapped
-from metaloss.core.steps import ledger
 from metaloss.core.steps.advance import Advance
 from metaloss.core.steps.compiled import CompiledStep
 from metaloss.core.steps.guard import GuardState
@@ -93,7 +93,8 @@ class Setup:
             None,
             GuardState.fresh(self.device, self.task.constant_loss),
             Meter.fresh(self.device),
-            self.problem.notes and ledger.fresh(self.advance.rows, inner.params),
+            self.problem.notes
+            and fresh_ledger(self.advance.rows, inner.params, self.loss, self.task),
         )
 
 
@@ -149,8 +150,7 @@ def prepare(
         optimizer=optimizer,
         judge_rows=schedule.judge_rows,
     )
-    if config.ledger:
-        problem = replace(problem, notes=ledger.notes_of(task))
+    problem = with_ledger(problem, task, config)
     check_outputs(functional, loss, task, device)
 
     def fresh(phase: str, number: int) -> InnerState:
@@ -184,6 +184,7 @@ def prepare(
         fresh=fresh,
         seed=config.seed,
         device=device,
+        steps=config.steps,
     )
     return Setup(
         # Decided before step 0 and stored, so that a resumed run is compiled in the same way.

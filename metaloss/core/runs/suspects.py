@@ -18,7 +18,7 @@ from metaloss.compose import read_file
 from metaloss.contracts import Task
 from metaloss.core.runs.evaluate import compose_task
 from metaloss.core.runs.predict import outputs_for
-from metaloss.core.steps.ledger import notes_of
+from metaloss.core.steps.ledger import COLUMNS, notes_of
 from metaloss.core.storage.digests import digest
 from metaloss.core.storage.run_folder import CONFIG, LEDGER, read_summary
 from metaloss.data.pipeline import FittedPipeline
@@ -31,7 +31,7 @@ _UNKNOWN = 0.5
 
 def packed_ledger(ledger: Tensor) -> bytes:
     """Return the content of ``ledger.safetensors``: the ledger (N, 4) of all training rows."""
-    return save({"ledger": ledger.contiguous().clone()})
+    return save({"ledger": ledger[:, : len(COLUMNS)].contiguous().clone()})
 
 
 def suspects_of(

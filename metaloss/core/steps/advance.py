@@ -46,6 +46,7 @@ class Advance:
         fresh: New θ, buffers and optimizer state, by phase and number.
         seed: The run's seed.
         device: The device of all tensors.
+        steps: The number of training steps of the run.
     """
 
     step: Step | CompiledStep
@@ -54,6 +55,7 @@ class Advance:
     fresh: Callable[[str, int], InnerState]
     seed: int
     device: torch.device
+    steps: int = 1
 
     def __call__(self, state: TrainState, plan: Plan, progress: Progress) -> TrainState:
         """Return the state after the plan's steps. A bad segment changes only the guard."""
@@ -89,7 +91,20 @@ class Advance:
 
     def window(self, plan: Plan, progress: Progress) -> Window:
         """Return the batches and keys of the plan's steps, and the meta-batch and its key."""
-        return window(self.places(plan, progress), self.streams, self.key)
+        places = self.places(plan, progress)
+        found = window(places, self.streams, self.key)
+        return found._replace(progress=self.progress(places[:-1]))
+
+    def progress(self, steps: Sequence[Place]) -> tuple[Tensor, ...] | None:
+        """Return the share of the training steps before each step; None if no loss sees it.
+
+        In the offline phase, the network begins anew with each meta-step, and so does the count.
+        """
+        if self.step.problem.recall is None:
+            return None
+        first = steps[0].number if steps[0].purpose == "offline" else 0
+        shares = ((place.number - first) / self.steps for place in steps)
+        return tuple(torch.full((), share, device=self.device) for share in shares)
 
     def places(self, plan: Plan, progress: Progress) -> list[Place]:
         """Return the places of the plan's batches, followed by that of the meta-batch."""

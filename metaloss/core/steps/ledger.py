@@ -13,14 +13,17 @@ import torch
 from torch import Tensor
 
 from metaloss.contracts import Task
+from metaloss.losses.base import apply_link
+from metaloss.losses.rows import chance
 from metaloss.types import Link, Tensors
 
 # The columns: the sum over all visits of the probability of the given label (regression: of the
 # squared error), the number of visits with a wrong guess, the probability at the last visit, and
-# the number of visits.
+# the number of visits. If the loss sees it, C columns follow: the moving average of the prediction.
 COLUMNS = ("sum", "wrong", "last", "visits")
 
-# (raw outputs (B, C, *), targets) -> (B, 3): probability, wrong or not, whether the row counts.
+# (raw outputs (B, C, *), targets) -> (B, 3): probability, wrong or not, whether the row counts; and
+# perhaps the prediction, in C more columns.
 Notes = Callable[[Tensor, Tensor], Tensor]
 
 
@@ -32,6 +35,52 @@ def notes_of(task: Task) -> Notes | None:
     if task.link is Link.softmax:
         return partial(note_classes, ignore_index=task.ignore_index)
     return note_binary if task.link is Link.sigmoid else note_values
+
+
+def with_predictions(notes: Notes, link: Link) -> Notes:
+    """Return notes (B, 3 + C) that end with the predictions, means over a row's positions."""
+
+    def noted(outputs: Tensor, targets: Tensor) -> Tensor:
+        predictions = apply_link(_wide(outputs), link).flatten(2)
+        averages = predictions.mean(2) if outputs.dim() > 2 else predictions
+        return torch.cat((notes(outputs, targets), averages), 1)
+
+    return noted
+
+
+def recall(
+    ledger: Tensor, numbers: Tensor, progress: Tensor, *, link: Link, classes: int
+) -> Tensors:
+    """Return what is known of training rows, by the names of `Row`, for a loss that sees it.
+
+    With one more visit at the level of a guess, the means of a row that was visited once or twice
+    are not extreme. In regression, a mean squared error of m counts as 1 / (1 + m).
+
+    Args:
+        ledger: (N, 4) or (N, 4 + C).
+        numbers: (B,) row numbers.
+        progress: () share of the training steps that were taken.
+        link: The task's link.
+        classes: C, the number of outputs.
+
+    Example:
+        >>> ledger = torch.tensor([[0.0, 0.0, 0.0, 0.0], [2.7, 1.0, 0.9, 3.0]])
+        >>> rows, progress = torch.tensor([1, 0]), torch.tensor(0.5)
+        >>> recall(ledger, rows, progress, link=Link.sigmoid, classes=1)["memory"]
+        tensor([[0.8000, 0.3750],
+                [0.5000, 0.5000]])
+    """
+    found = ledger[numbers]
+    total, wrong, _, visits = found[:, : len(COLUMNS)].unbind(1)
+    share, missed = chance(link, classes)
+    if link is Link.identity:
+        well = 1 / (1 + (total + 1) / (visits + 1))
+    else:
+        well = (total + share) / (visits + 1)
+    memory = torch.stack([well, (wrong + missed) / (visits + 1)], 1)
+    known = {"memory": memory, "progress": progress.expand(len(numbers)), "number": numbers}
+    predictions = found[:, len(COLUMNS) :]
+    return known | ({"average": predictions} if predictions.shape[1] else {})
 
 
 def note_classes(outputs: Tensor, targets: Tensor, ignore_index: int) -> Tensor:
@@ -77,20 +126,27 @@ def _wide(outputs: Tensor) -> Tensor:
     return outputs.to(torch.promote_types(outputs.dtype, torch.float32))
 
 
-def fresh(rows: int, params: Tensors) -> Tensor:
-    """Return the ledger (rows, 4) before the first visit; see `COLUMNS`. ``params``: θ."""
+def fresh(rows: int, params: Tensors, predictions: int = 0) -> Tensor:
+    """Return the ledger (rows, 4) before the first visit; see `COLUMNS`. ``params``: θ.
+
+    ``predictions``: C, if the ledger holds predictions too.
+    """
     like = next(iter(params.values()))
-    return _wide(torch.zeros(rows, len(COLUMNS), device=like.device, dtype=like.dtype))
+    columns = len(COLUMNS) + predictions
+    return _wide(torch.zeros(rows, columns, device=like.device, dtype=like.dtype))
 
 
-def updated(ledger: Tensor, rows: Sequence[Tensor], notes: Tensor, ok: Tensor) -> Tensor:
+def updated(
+    ledger: Tensor, rows: Sequence[Tensor], notes: Tensor, ok: Tensor, *, decay: float = 0.0
+) -> Tensor:
     """Return the ledger after K steps, which may visit a row several times.
 
     Args:
-        ledger: (N, 4).
+        ledger: (N, 4) or (N, 4 + C).
         rows: The row numbers (B,) of each step's batch, without repetitions.
-        notes: (K, B, 3) of the steps' outputs.
+        notes: (K, B, 3) or (K, B, 3 + C) of the steps' outputs.
         ok: (), bool: whether the guard accepted the steps. Otherwise the ledger does not change.
+        decay: β of the moving average of predictions.
 
     Example:
         >>> notes = torch.tensor([[[0.25, 1.0, 1.0]], [[0.5, 0.0, 1.0]]])
@@ -100,10 +156,14 @@ def updated(ledger: Tensor, rows: Sequence[Tensor], notes: Tensor, ok: Tensor) -
                 [0.7500, 1.0000, 0.5000, 2.0000]])
     """
     for chosen, noted in zip(rows, notes.unbind(), strict=True):
-        share, wrong, counts = noted.to(ledger.dtype).unbind(1)
+        noted = noted.to(ledger.dtype)
+        share, wrong, counts = noted[:, :3].unbind(1)
         before = ledger[chosen]
-        total, misses, _, visits = before.unbind(1)
+        total, misses, _, visits = before[:, : len(COLUMNS)].unbind(1)
         after = torch.stack([total + share, misses + wrong, share, visits + 1], 1)
+        if noted.shape[1] > 3:
+            averages = decay * before[:, len(COLUMNS) :] + (1 - decay) * noted[:, 3:]
+            after = torch.cat((after, averages), 1)
         taken = (ok & (counts > 0)).unsqueeze(1)
         ledger = ledger.index_put((chosen,), torch.where(taken, after, before))
     return ledger

@@ -72,7 +72,11 @@ class StackedAdvance:
         return self._step(states, self._window(plan, progress), plan)
 
     def _window(self, plan: Plan, progress: Progress) -> Window:
-        return window(self._members[0].places(plan, progress), self._streams, self._keys)
+        first, count = self._members[0], len(self._members)
+        places = first.places(plan, progress)
+        shares = first.progress(places[:-1])
+        found = window(places, self._streams, self._keys)
+        return found._replace(progress=shares and tuple(one.expand(count) for one in shares))
 
     def _keys(self, purpose: str, number: int) -> Tensor:
         return torch.stack([one.key(purpose, number) for one in self._members])

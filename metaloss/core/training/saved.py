@@ -16,6 +16,7 @@ from metaloss.core.training.ladder import Ladder
 from metaloss.core.training.made_of import fixed_values
 from metaloss.core.training.recorder import Recorder
 from metaloss.core.training.recovery import Recovery
+from metaloss.inner.weighted import WeightedTargets, named_values, of_values
 from metaloss.types import Batch, ReplayStep, StoredStep
 
 # torch.load(weights_only=True) allows no classes, so trees are stored as lists of leaves and
@@ -80,9 +81,9 @@ def pack_state(state: TrainState) -> dict[str, Any]:
         "pending": pending
         and [
             [
-                [pytree.tree_leaves(one.state), list(one.batch), one.key, one.grads]
+                [pytree.tree_leaves(one.state), _pack_batch(one.batch), one.key, one.grads]
                 if isinstance(one, StoredStep)
-                else [None, list(one.batch), one.key, None]
+                else [None, _pack_batch(one.batch), one.key, None]
                 for one in pending.steps
             ],
             pending.passed,
@@ -100,9 +101,9 @@ def unpack_state(content: dict[str, Any], template: TrainState) -> TrainState:
     if content["pending"] is not None:
         steps, passed = content["pending"]
         taken = (
-            ReplayStep(Batch(*batch), key)
+            ReplayStep(_unpack_batch(batch), key)
             if leaves is None
-            else StoredStep(_like(template.inner, leaves), Batch(*batch), key, grads)
+            else StoredStep(_like(template.inner, leaves), _unpack_batch(batch), key, grads)
             for leaves, batch, key, grads in steps
         )
         pending = Pending(tuple(taken), passed)
@@ -148,6 +149,19 @@ def pack_tree(tree: Any) -> list[Any] | None:
 def unpack_tree(leaves: list[Any] | None, template: Any) -> Any:
     """Return the tree of the template's structure with these leaves; None stays None."""
     return None if leaves is None else _like(template, leaves)
+
+
+def _pack_batch(batch: Batch) -> list[Any]:
+    targets = batch.targets
+    if isinstance(targets, WeightedTargets):
+        return [batch.inputs, named_values(targets)]
+    return [batch.inputs, targets]
+
+
+def _unpack_batch(content: list[Any]) -> Batch:
+    inputs, targets = content
+    given: Any = of_values(targets) if isinstance(targets, dict) else targets
+    return Batch(inputs, given)
 
 
 def _pack(values: Snapshot) -> dict[str, Any]:

@@ -1,0 +1,83 @@
+"""What a loss sees of a row when nothing is known of it, and the rank of its loss in the batch."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from metaloss.types import Link, Row
+
+# What `metaloss.types.Row` may hold.
+FIELDS = frozenset(Row._fields)
+# What only a run knows: a ledger of past predictions, the number of steps, row numbers.
+OF_RUNS = FIELDS - {"outputs"}
+
+
+def chance(link: Link, classes: int) -> tuple[float, float]:
+    """Return the memory of a row that was never visited: that of a guess.
+
+    With the softmax link, the probability 1/C and the share 1 − 1/C of wrong guesses.
+
+    Example:
+        >>> chance(Link.softmax, 4)
+        (0.25, 0.75)
+    """
+    if link is Link.softmax:
+        return 1 / classes, 1 - 1 / classes
+    return 0.5, 0.5 if link is Link.sigmoid else 0.0
+
+
+def completed(row: Row | None, logits: Tensor, link: Link) -> Row:
+    """Return the row with values for what is not known of it: that of a row never visited.
+
+    Args:
+        row: What is known; None: nothing.
+        logits: (B, C, *) raw outputs.
+        link: The link of the loss.
+    """
+    row = row or Row()
+    count, classes = logits.shape[:2]
+
+    def floats(value: Tensor | None, default: Tensor) -> Tensor:
+        # Without a graph: none of these is differentiated.
+        return (default if value is None else value).detach().to(logits.dtype)
+
+    unseen = logits.new_tensor(chance(link, classes)).expand(count, 2)
+    number = row.number
+    return Row(
+        memory=floats(row.memory, unseen),
+        average=floats(row.average, logits.new_zeros(count, classes)),
+        progress=floats(row.progress, logits.new_zeros(count)),
+        number=torch.full((count,), -1, device=logits.device) if number is None else number,
+        outputs=floats(row.outputs, logits),
+    )
+
+
+def usual_loss(outputs: Tensor, target: Tensor, link: Link) -> Tensor:
+    """Return the cross-entropy (B, *) of raw outputs; in regression the squared error.
+
+    Both arguments are (B, C, *), the target encoded.
+    """
+    if link is Link.softmax:
+        return -(target * F.log_softmax(outputs, 1)).sum(1)
+    if link is Link.sigmoid:
+        return F.binary_cross_entropy_with_logits(outputs, target, reduction="none").mean(1)
+    return (outputs - target).square().mean(1)
+
+
+def rank(values: Tensor) -> Tensor:
+    """Return the ranks (B,) of rows by their mean value, between 0 (lowest) and 1 (highest).
+
+    Example:
+        >>> rank(torch.tensor([3.0, 1.0, 2.0, 5.0]))
+        tensor([0.6250, 0.1250, 0.3750, 0.8750])
+    """
+    means = values.detach().flatten(1).mean(1) if values.dim() > 1 else values.detach()
+    places = means.argsort(stable=True).argsort()
+    return (places + 0.5).to(values.dtype) / len(values)
+
+
+def spread(values: Tensor, like: Tensor) -> Tensor:
+    """Return values (B,) of rows with the further dimensions of ``like`` (B, *)."""
+    return values.view(-1, *[1] * (like.dim() - 1)).expand_as(like)
