@@ -130,7 +130,7 @@ def named(folder):
     with group(folder):
         learner = _learner(_Named())
         for number in range(2):
-            losses.append(learner.step(pair(number, _ROWS), pair(100 + number, _JUDGED)))
+            losses.append(learner.step(pair(number, _ROWS), pair(100 + number, _META)))
     return _held(learner, losses)
 
 
