@@ -7,6 +7,9 @@ from torch import Tensor
 
 from metaloss.errors import MetalossError
 
+# Larger integers are not tokens but identifiers or measurements.
+_MOST_TOKENS = 2**31
+
 
 def number(
     name: str,
@@ -88,3 +91,26 @@ class Checked:
 
     def __post_init__(self) -> None:
         """Check nothing."""
+
+
+def checked_inputs(part: str, inputs: Tensor) -> Tensor:
+    """Return inputs (B, ...) in torch's default type, or int64 if they are tokens.
+
+    Raises:
+        MetalossError: If they are of another type, or are not finite.
+    """
+    if inputs.is_floating_point():
+        return finite(part, "inputs", inputs)
+    if inputs.dtype in (torch.int16, torch.int32, torch.int64):
+        inputs = inputs.to(torch.int64)
+        if int(inputs.abs().max()) >= _MOST_TOKENS:
+            raise MetalossError(
+                f"{part}: integer inputs from {inputs.min().item()} to {inputs.max().item()}; "
+                "expected tokens below 2³¹ (for measurements: inputs.float())"
+            )
+        return inputs
+    # Bytes may be pixels or tokens.
+    raise MetalossError(
+        f"{part}: inputs are {inputs.dtype}; expected floating-point numbers (for pixels: "
+        "inputs / 255), or int64 for tokens"
+    )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
@@ -21,6 +22,7 @@ from torch.utils.data import (
 
 from metaloss.errors import MetalossError
 from metaloss.inner.keys import derive
+from metaloss.inner.model.randomness import seeded, sources
 from metaloss.types import Batch
 
 Rows = tuple[Any, Any] | Dataset | DataLoader
@@ -33,8 +35,8 @@ _MOST_ROWS = 4_000_000
 def materialize(rows: Rows, part: str, seed: int = 0) -> Batch:
     """Return all rows as two tensors on the CPU.
 
-    Random transforms of a dataset are drawn once and then fixed. If they use torch's global
-    generator, they depend only on ``seed``, and its state is restored.
+    Random transforms of a dataset are drawn once and then fixed (`LazyRows` draws anew). They
+    depend only on ``seed`` if they draw from torch, numpy or Python, whose states are restored.
 
     Args:
         rows: A pair of tensors or arrays; a ``Dataset`` of (inputs, target) pairs; or a
@@ -57,12 +59,11 @@ def materialize(rows: Rows, part: str, seed: int = 0) -> Batch:
         [0, 1, 2, 3, 4, 5]
     """
     if isinstance(rows, tuple | list):
-        batch = _pair(rows, part)
+        batch = pair_of(rows, part)
     elif isinstance(rows, TensorDataset):
-        batch = _pair(rows.tensors, part)
+        batch = pair_of(rows.tensors, part)
     elif isinstance(rows, DataLoader | Dataset):
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(derive(seed, f"data/materialize/{part}"))
+        with drawing(rows, part, seed):
             batch = _join(_read(rows, part), part)
     else:
         raise MetalossError(
@@ -85,7 +86,29 @@ def materialize(rows: Rows, part: str, seed: int = 0) -> Batch:
     return batch
 
 
-def _pair(values: Any, part: str) -> Batch:
+@contextmanager
+def drawing(rows: Any, part: str, seed: int) -> Iterator[None]:
+    """Let samplers and transforms draw by the seed, and restore all generators at the end."""
+    with seeded(sources(inside(rows)), derive(seed, f"data/materialize/{part}")):
+        yield
+
+
+def inside(dataset: Any) -> Iterator[Any]:
+    """Yield a data set or loader, those that it is made of, and their transforms."""
+    if hasattr(dataset, "__dict__"):
+        yield dataset
+        for name in ("dataset", "datasets", "transform", "transforms", "target_transform"):
+            part = getattr(dataset, name, None)
+            for one in part if isinstance(part, list | tuple) else [part]:
+                yield from inside(one)
+
+
+def pair_of(values: Any, part: str) -> Batch:
+    """Return a pair of inputs and targets as tensors on the CPU.
+
+    Raises:
+        MetalossError: If it is no pair, or not one of tensors or arrays of real numbers.
+    """
     if not isinstance(values, tuple | list) or len(values) != 2:
         got = f"{len(values)} values" if isinstance(values, tuple | list) else type(values).__name__
         raise MetalossError(f"{part}: got {got}; expected pairs of (inputs, targets)")
@@ -133,7 +156,7 @@ def _unfit(value: Tensor | np.ndarray) -> str:
 
 
 def _join(batches: Iterable[Any], part: str) -> Batch:
-    pairs = [_pair(batch, part) for batch in batches]
+    pairs = [pair_of(batch, part) for batch in batches]
     if not pairs:
         raise _empty(part)
     try:
@@ -153,7 +176,7 @@ def _read(rows: Dataset | DataLoader, part: str) -> Iterator[Any]:
     elif loader is None:
         items = _picked(dataset, range(len(dataset)), part)  # type: ignore[arg-type]
     else:
-        items = _picked(dataset, _indices(loader, part), part)
+        items = _picked(dataset, loader_rows(loader, part), part)
     if loader is not None and loader.batch_sampler is None:
         for item in items:  # each item is a batch
             yield _collated(item, collate, part)
@@ -207,7 +230,12 @@ def _fetched(fetch: Callable[[], Any], place: Any, part: str) -> Any:
         ) from error
 
 
-def _indices(loader: DataLoader, part: str) -> list[Any]:
+def loader_rows(loader: DataLoader, part: str) -> list[Any]:
+    """Return the numbers of the rows that a loader reads, in the order of its dataset.
+
+    Raises:
+        MetalossError: If it draws a row more than once.
+    """
     batches = loader.batch_sampler
     sampler = loader.sampler if batches is None else getattr(batches, "sampler", None)
     if isinstance(sampler, DistributedSampler):

@@ -62,9 +62,17 @@ def fit_channels(pixels: np.ndarray) -> Scaling:
         [[[-1.0, 1.0]]]
     """
     axes, count = (0, 2, 3), pixels[:, 0].size
-    mean = pixels.sum(axis=axes, dtype=np.int64, keepdims=True)[0] / count
     squares = np.square(pixels, dtype=np.uint16)  # 255² fits
-    variance = squares.sum(axis=axes, dtype=np.int64, keepdims=True)[0] / count - mean**2
+    total, of_squares = (
+        one.sum(axis=axes, dtype=np.int64, keepdims=True)[0] for one in (pixels, squares)
+    )
+    return scaling_of_sums(total, of_squares, count)
+
+
+def scaling_of_sums(total: np.ndarray, squares: np.ndarray, count: int) -> Scaling:
+    """Return the scaling in float32 from sums of values, and of their squares, over ``count``."""
+    mean = total / count
+    variance = squares / count - mean**2
     std = np.sqrt(np.where(variance > 1e-9, variance, 1.0))
     return Scaling(mean.astype(np.float32), std.astype(np.float32))
 

@@ -16,6 +16,7 @@ from torch import Tensor
 from metaloss.contracts import Task, TaskSource
 from metaloss.data.checks import Checked, number, whole
 from metaloss.data.inputs import Inputs
+from metaloss.data.lazy import LazyRows
 from metaloss.data.pipeline import FittedPipeline
 from metaloss.data.splits import Split, choose, part_of
 from metaloss.data.targets.problems import Problem
@@ -134,6 +135,13 @@ class RowSource(TaskSource, Checked):
         """Return the training inputs with errors."""
         return inputs
 
+    def inputs_of(self, encode: Inputs, rows: Any, part: str, seed: int) -> Tensor:
+        """Return the inputs (n, ...) of rows; those of training rows may have errors."""
+        values = encode(rows)
+        if part == "train":
+            values = self.disturbed(values, _rng(seed, "input_noise"))
+        return torch.from_numpy(values)
+
     def check_test(self, inputs: Tensor) -> None:
         """Raise if the inputs of the test rows cannot be used."""
 
@@ -240,19 +248,19 @@ class RowSource(TaskSource, Checked):
         noisy = {"train": True, "valid": trusted, "test": trusted and self.folds > 0}
         parts = []
         for name, picked in rows._asdict().items():
-            values = encode(table.picked(picked))
-            if name == "train":
-                values = self.disturbed(values, _rng(seed, "input_noise"))
+            inputs = self.inputs_of(encode, table.picked(picked), name, seed)
             chosen = table.targets[picked]
             if noisy[name]:
                 chosen = problem.corrupted(chosen, _rng(seed, f"noise/{name}"))
-            parts.append(Batch(torch.from_numpy(values), problem.tensor(chosen)))
+            parts.append(Batch(inputs, problem.tensor(chosen)))
             self._check_part(name, parts[-1], problem)
         self.check_test(parts[-1].inputs)
         return parts
 
     def _check_part(self, part: str, batch: Batch, problem: Problem) -> None:
         for what, values in batch._asdict().items():
+            if isinstance(values, LazyRows):
+                continue  # each batch is checked when it is read
             if values.is_floating_point() and not bool(values.isfinite().all()):
                 raise MetalossError(
                     f"task={self.title}: {what} of {part} rows are too large or not finite after "

@@ -10,8 +10,10 @@ import torch
 from torch import Tensor
 
 from metaloss.contracts import Task
-from metaloss.data.checks import finite, number, whole
-from metaloss.data.materialize import Rows, materialize
+from metaloss.data.checks import number, whole
+from metaloss.data.datasets import picked, read_rows
+from metaloss.data.lazy import LazyRows
+from metaloss.data.materialize import Rows
 from metaloss.data.splits import split_rows
 from metaloss.data.targets.constant import fitted_constant
 from metaloss.data.targets.kinds import Classes, Kind, TensorFunction, kind_of
@@ -21,8 +23,6 @@ from metaloss.errors import MetalossError
 from metaloss.inner.keys import derive
 from metaloss.types import Batch, Link
 
-# Larger integers are not tokens but identifiers or measurements.
-_MOST_TOKENS = 2**31
 _SOME = 64
 
 
@@ -47,6 +47,12 @@ class TaskOptions:
             −100, as in torch. Your own ``task_loss`` and ``metric`` must ignore it too.
         constant_loss: The task loss of the best constant prediction. Default: computed.
         description: One line to show.
+        lazy: Whether the rows of a ``Dataset`` are read when they are needed; otherwise they are
+            copied once. Transforms of training rows then draw anew for every batch, by the run's
+            seed. None: for training rows with random transforms, and for rows that would take more
+            than half of the free memory.
+        workers: The number of processes that read rows lazily; 0: the process that trains. The
+            numbers are the same for any. None: those of a ``DataLoader``, else 0.
 
     Raises:
         MetalossError: If a value is out of range.
@@ -67,6 +73,8 @@ class TaskOptions:
     ignore_index: int = IGNORED
     constant_loss: float | None = None
     description: str = ""
+    lazy: bool | None = None
+    workers: int | None = None
 
     def __post_init__(self) -> None:
         """Check the ranges."""
@@ -85,6 +93,8 @@ class TaskOptions:
                 "goal=max: expected a metric too; lower is better for the built-in ones"
             )
         number("valid_fraction", self.valid_fraction, 0, 1)
+        if self.workers is not None:
+            whole("workers", self.workers, 0)
 
 
 def task_from_data(
@@ -100,8 +110,9 @@ def task_from_data(
 
     Integer targets give a classification (softmax, cross-entropy, ``error``), real ones a
     regression (identity, squared error, ``mse`` in squared units of the targets); ``options``
-    overrides this. Rows are read once, onto the CPU. Floating-point numbers become torch's default
-    type, integer inputs int64 (tokens). Inputs and targets are not scaled.
+    overrides this. Rows are read once, onto the CPU, or when they are needed (`TaskOptions`, lazy).
+    Floating-point numbers become torch's default type, integer inputs int64 (tokens). Inputs and
+    targets are not scaled.
 
     Args:
         train: Inputs (B, ...) with targets (B, *): class indices 0 to C − 1, or values
@@ -127,7 +138,7 @@ def task_from_data(
     options = options or TaskOptions()
     given = {"train": train, "valid": valid, "test": test}
     parts = {
-        part: _checked_inputs(part, materialize(rows, part, seed))
+        part: read_rows(rows, part, seed=seed, lazy=options.lazy, workers=options.workers)
         for part, rows in given.items()
         if rows is not None
     }
@@ -146,7 +157,7 @@ def task_from_data(
     if options.task_loss is not None:
         _check_task_loss(parts, outputs, options.task_loss)
     if "valid" not in parts:
-        parts["train"], parts["valid"] = _split_off(parts["train"], options.valid_fraction, seed)
+        parts["train"], parts["valid"] = _split_off(parts["train"], options, seed)
     return Task(
         name=name,
         train=parts["train"],
@@ -162,28 +173,17 @@ def task_from_data(
         constant_loss=_constant_loss(kind, parts["train"].targets, outputs, options),
         description=options.description,
         ignore_index=options.ignore_index,
-        origins={} if valid is not None else {"valid": "drawn from the training rows"},
+        origins=_origins(parts, valid is None),
     )
 
 
-def _checked_inputs(part: str, batch: Batch) -> Batch:
-    inputs = batch.inputs
-    if inputs.is_floating_point():
-        inputs = finite(part, "inputs", inputs)
-    elif inputs.dtype in (torch.int16, torch.int32, torch.int64):
-        inputs = inputs.to(torch.int64)
-        if int(inputs.abs().max()) >= _MOST_TOKENS:
-            raise MetalossError(
-                f"{part}: integer inputs from {inputs.min().item()} to {inputs.max().item()}; "
-                "expected tokens below 2³¹ (for measurements: inputs.float())"
-            )
-    else:
-        # Bytes may be pixels or tokens.
-        raise MetalossError(
-            f"{part}: inputs are {inputs.dtype}; expected floating-point numbers (for pixels: "
-            "inputs / 255), or int64 for tokens"
-        )
-    return batch._replace(inputs=inputs)
+def _origins(parts: dict[str, Batch], drawn: bool) -> dict[str, str]:
+    """Return what is worth knowing of where rows come from, in words."""
+    found = {"valid": "drawn from the training rows"} if drawn else {}
+    for part, rows in parts.items():
+        if isinstance(rows.inputs, LazyRows):
+            found[part] = "; ".join([*([found[part]] if part in found else []), "read lazily"])
+    return found
 
 
 def _same_form(part: str, batch: Batch, train: Batch) -> None:
@@ -199,16 +199,17 @@ def _shape(rows: Tensor) -> str:
     return f"({', '.join(['B', *map(str, rows.shape[1:])])})"
 
 
-def _split_off(train: Batch, fraction: float, seed: int) -> tuple[Batch, Batch]:
+def _split_off(train: Batch, options: TaskOptions, seed: int) -> tuple[Batch, Batch]:
     rng = np.random.default_rng(derive(seed, "data/split"))
     indices = train.targets.ndim == 1 and not train.targets.is_floating_point()
     strata = train.targets.numpy() if indices else None
-    split = split_rows(len(train.inputs), fraction, 0, rng, strata=strata)
-    first, second = (
-        Batch(train.inputs[rows], train.targets[rows])
-        for rows in (torch.from_numpy(split.train), torch.from_numpy(split.valid))
-    )
-    return first, second
+    split = split_rows(len(train.inputs), options.valid_fraction, 0, rng, strata=strata)
+    rows = torch.from_numpy(split.train), torch.from_numpy(split.valid)
+    inputs = [
+        picked(train.inputs, some, lazy=options.lazy, train=place == 0)
+        for place, some in enumerate(rows)
+    ]
+    return Batch(inputs[0], train.targets[rows[0]]), Batch(inputs[1], train.targets[rows[1]])
 
 
 def _check_task_loss(parts: dict[str, Batch], outputs: int, task_loss: TensorFunction) -> None:

@@ -228,12 +228,15 @@ def test_a_collate_function_is_used():
     assert torch.equal(task_from_data(loader, rows()).train.inputs, rows()[0] * 2)
 
 
-def test_random_transforms_are_drawn_once_by_the_seed_and_global_states_are_kept():
+def test_random_transforms_of_a_copy_are_drawn_once_and_global_states_are_kept():
+    copied = TaskOptions(lazy=False)
     loader = DataLoader(Jittered(*rows()), batch_size=8, shuffle=True)
     torch_state = torch.random.get_rng_state()
     random_state = random.getstate()
     numpy_state = np.random.get_state()[1].tolist()  # noqa: NPY002
-    one, again, other = (task_from_data(loader, rows(), seed=seed) for seed in (0, 0, 1))
+    one, again, other = (
+        task_from_data(loader, rows(), seed=seed, options=copied) for seed in (0, 0, 1)
+    )
     assert same(one.train, again.train)
     assert not torch.equal(one.train.inputs, other.train.inputs)
     assert torch.equal(torch.random.get_rng_state(), torch_state)

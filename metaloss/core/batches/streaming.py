@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
+from itertools import count
 
 import torch
 from torch import Tensor
 
 from metaloss.contracts import Task
+from metaloss.data.lazy import LazyRows
+from metaloss.inner.keys import derive
 from metaloss.types import Batch
 
 # Rows stay on the CPU if they need more than this share of the device's free memory.
@@ -57,6 +60,43 @@ class StreamedInputs:
         return sent(self._inputs[chosen], self._device)
 
 
+class ReadInputs:
+    """Batches of lazily read inputs by number: ``read(n)`` is batch n on the device.
+
+    The workers read ahead, as long as batches are asked for in their order. The random numbers of
+    transforms depend only on the seed, the purpose, the number of the batch and the place in it.
+
+    Args:
+        inputs: All rows.
+        indices: Returns the row numbers of batch n, on the CPU.
+        key: Determines the draws, with the number of the batch.
+        device: The device of the batches.
+    """
+
+    def __init__(
+        self,
+        inputs: LazyRows,
+        indices: Callable[[int], Tensor],
+        key: int,
+        device: torch.device,
+    ) -> None:
+        self._inputs, self._indices, self._key, self._device = inputs, indices, key, device
+        self._batches: Iterator[Batch] = iter(())
+        self._last: tuple[int, Tensor] | None = None
+
+    def __call__(self, number: int) -> Tensor:
+        """Return the inputs of batch ``number`` on the device."""
+        if self._last is None or self._last[0] != number:
+            if self._last is None or self._last[0] + 1 != number:
+                self._batches = self._inputs.read(self._asked(number))
+            self._last = number, sent(next(self._batches).inputs, self._device)
+        return self._last[1]
+
+    def _asked(self, number: int) -> Iterator[list[tuple[int, int]]]:
+        for one in count(number):
+            yield self._inputs.asked(self._indices(one), derive(self._key, "batch", one))
+
+
 def sent(values: Tensor, device: torch.device) -> Tensor:
     """Copy values from the CPU to the device, without waiting for a GPU."""
     if device.type == "cuda":
@@ -67,9 +107,11 @@ def sent(values: Tensor, device: torch.device) -> Tensor:
 def placed(task: Task, device: torch.device) -> Task:
     """Return the task with its rows on the device and with ``stream`` set.
 
-    Streamed inputs stay on the CPU. Targets are always moved.
+    Streamed inputs stay on the CPU, and if some are read lazily, all are streamed. Targets are
+    always moved.
     """
-    stream = task.stream
+    lazy = any(isinstance(one.inputs, LazyRows) for one in (task.train, task.valid, task.test))
+    stream = True if lazy else task.stream
     if stream is None:
         stream = device.type == "cuda" and _size(task) > _SHARE * torch.cuda.mem_get_info(device)[0]
 

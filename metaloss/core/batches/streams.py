@@ -5,14 +5,16 @@ from __future__ import annotations
 import atexit
 from collections.abc import Callable
 from functools import cache
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from metaloss.core.batches.streaming import StreamedInputs, sent
+from metaloss.core.batches.streaming import ReadInputs, StreamedInputs, sent
 from metaloss.core.compilation.program import Compiled
 from metaloss.data.augment import CropFlipCutout
-from metaloss.inner.keys import generator, key_tensor
+from metaloss.data.lazy import LazyRows
+from metaloss.inner.keys import derive, generator, key_tensor
 from metaloss.types import Batch
 
 
@@ -54,11 +56,13 @@ class BatchStream:
         self._seed, self._purpose = seed, purpose
         self._augment = augment
         self._orders: dict[int, tuple[Tensor, Tensor]] = {}
-        self._streamed: StreamedInputs | None = None
-        if stream_to is not None:
-            self._streamed = StreamedInputs(
-                rows.inputs, lambda number: self._drawn(number)[0], stream_to
-            )
+        self._streamed: StreamedInputs | ReadInputs | None = None
+        if isinstance(rows.inputs, LazyRows):
+            key = derive(seed, f"rows/{purpose}")
+            there = stream_to or rows.targets.device
+            self._streamed = ReadInputs(rows.inputs, self._on_the_cpu, key, there)
+        elif stream_to is not None:
+            self._streamed = StreamedInputs(rows.inputs, self._on_the_cpu, stream_to)
 
     def __getitem__(self, number: int) -> Batch:
         """Return batch ``number``, counted from 0 over all epochs."""
@@ -87,6 +91,9 @@ class BatchStream:
     def indices(self, number: int) -> Tensor:
         """Return the row numbers of batch ``number`` on the device of the targets."""
         return self._drawn(number)[1]
+
+    def _on_the_cpu(self, number: int) -> Tensor:
+        return self._drawn(number)[0]
 
     def _drawn(self, number: int) -> tuple[Tensor, Tensor]:
         """Return the row numbers of batch ``number``, on the CPU and on the targets' device."""
@@ -118,6 +125,10 @@ atexit.register(in_one_launch.cache_clear)
 
 def concatenated(first: Batch, second: Batch) -> Batch:
     """Return the rows of both batches."""
-    return Batch(
-        torch.cat((first.inputs, second.inputs)), torch.cat((first.targets, second.targets))
-    )
+    inputs: Any = first.inputs
+    if isinstance(inputs, LazyRows) or isinstance(second.inputs, LazyRows):
+        lazy = inputs if isinstance(inputs, LazyRows) else LazyRows.of(inputs)
+        inputs = lazy.joined(second.inputs)
+    else:
+        inputs = torch.cat((inputs, second.inputs))
+    return Batch(inputs, torch.cat((first.targets, second.targets)))

@@ -15,6 +15,7 @@ from torch.utils import _pytree as pytree
 from metaloss.core.parts.custom import CUSTOM
 from metaloss.core.parts.setup import Setup
 from metaloss.core.storage.digests import digest
+from metaloss.data.lazy import compared
 from metaloss.errors import MetalossError
 from metaloss.inner.model.write_back import write_back
 from metaloss.types import Batch
@@ -55,7 +56,8 @@ def made_of(setup: Setup) -> dict[str, Any]:
 def sketches(setup: Setup) -> dict[str, list[Tensor]]:
     """Return a number for each row (inputs, targets) of each split, not sensitive to rounding."""
     return {
-        split: [_sketch(values)[0] for values in getattr(setup.task, split)] for split in SPLITS
+        split: [_sketch(compared(values))[0] for values in getattr(setup.task, split)]
+        for split in SPLITS
     }
 
 
@@ -228,7 +230,7 @@ def _only_rounded(setup: Setup, saved: Mapping[str, Iterable[Tensor]] | None) ->
     for split in SPLITS:
         batch: Batch = getattr(setup.task, split)
         for values, then in zip(batch, saved[split], strict=True):
-            now, scale = _sketch(values)
+            now, scale = _sketch(compared(values))
             if now.shape != then.shape:
                 return False
             if not bool(((now - then.to(now)).abs() <= _ROUNDING * (scale + 1e-3)).all()):

@@ -4,12 +4,22 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
+from torch import Tensor
 
 from metaloss.data.checks import fractions, whole
+from metaloss.data.datasets import is_large
 from metaloss.data.files import warn
+from metaloss.data.images.lazy_pictures import (
+    PictureFiles,
+    concatenated,
+    lazy_inputs,
+    mark,
+    measured,
+    transforms_of,
+)
 from metaloss.data.images.picture_inputs import (
     PictureForm,
     PictureInputs,
@@ -48,6 +58,23 @@ class ImageFolders(PictureRows):
     )
     test: str = field(default="", metadata={"help": "a folder of test images; empty: drawn"})
     size: int = field(default=64, metadata={"help": "height and width of the inputs, in pixels"})
+    transforms: list[str] = field(
+        default_factory=list,
+        metadata={
+            "help": "random transforms of torchvision for training images, drawn anew for each "
+            "batch: [RandomResizedCrop,RandomHorizontalFlip,ColorJitter,RandAugment,...]"
+        },
+    )
+    lazy: bool | None = field(
+        default=None,
+        metadata={
+            "help": "read images again for every batch; null: if there are transforms, or if the "
+            "images do not fit into memory"
+        },
+    )
+    workers: int = field(
+        default=0, metadata={"help": "processes that read images lazily; 0: this one"}
+    )
     valid_fraction: float = field(
         default=0.15, metadata={"help": "trusted rows for meta-batches, as a share of task.path"}
     )
@@ -63,6 +90,10 @@ class ImageFolders(PictureRows):
         super().__post_init__()
         fractions(self.valid_fraction, self.test_fraction)
         whole("task.size", self.size, 4)
+        whole("task.workers", self.workers, 0)
+        transforms_of(self.transforms, self.size)
+        if self.transforms and self.lazy is False:
+            raise MetalossError("task.lazy=false: images with task.transforms are read lazily")
 
     def table(self) -> Table:
         """Return the images of all folders, concatenated."""
@@ -75,11 +106,13 @@ class ImageFolders(PictureRows):
         classes = sorted({name for _, name in listed["train"]})
         classes += sorted({name for part in listed.values() for _, name in part} - {*classes})
         places = {name: place for place, name in enumerate(classes)}
-        parts: dict[str, tuple[np.ndarray, np.ndarray]] = {}
+        lazy = self._is_lazy(sum(map(len, listed.values())), form)
+        parts: dict[str, tuple[Any, np.ndarray]] = {}
         files: dict[str, list[str]] = {}
         for part, samples in listed.items():
             folder = Path(folders[part]).expanduser()
-            pictures, kept = read_pictures(folder, [path for path, _ in samples], form)
+            read = measured if lazy else read_pictures
+            pictures, kept = read(folder, [path for path, _ in samples], form)
             files[part] = [str(samples[one][0].relative_to(folder)) for one in kept]
             parts[part] = pictures, np.array([places[samples[one][1]] for one in kept])
             _say_repeated(folders, part, pictures, parts["train"][0])
@@ -93,8 +126,9 @@ class ImageFolders(PictureRows):
         check_shared_classes(list(folders.values()), labels, classes)
         ends = np.cumsum([len(label) for label in labels])
         given = zip([*parts][1:], ends[:-1], ends[1:], strict=True)
+        join: Any = concatenated if lazy else np.concatenate
         return Table(
-            np.concatenate([pictures for pictures, _ in parts.values()]),
+            join([pictures for pictures, _ in parts.values()]),
             np.concatenate(labels),
             given={part: np.arange(first, last) for part, first, last in given},
             name=Path(self.path).absolute().name,
@@ -118,16 +152,43 @@ class ImageFolders(PictureRows):
 
     def fit(self, table: Table, train: np.ndarray) -> Inputs:
         """Return the size, and the scaling of each channel."""
-        scaling = fit_channels(table.inputs[train])
-        return PictureInputs(form=table.forms["pictures"], scaling=scaling)
+        form, rows = table.forms["pictures"], table.inputs[train]
+        lazy = isinstance(rows, PictureFiles)
+        return PictureInputs(form=form, scaling=rows.scaling(form) if lazy else fit_channels(rows))
+
+    def inputs_of(self, encode: Inputs, rows: Any, part: str, seed: int) -> Tensor:
+        """Return the inputs (n, C, size, size), which may be read lazily."""
+        if not isinstance(rows, PictureFiles):
+            return super().inputs_of(encode, rows, part, seed)
+        assert isinstance(encode, PictureInputs)
+        train = part == "train"
+        read = {"part": part, "workers": self.workers, "seed": seed}
+        return lazy_inputs(
+            rows, encode, self.transforms if train else (), {**read, "anew": None if train else 0}
+        )
+
+    def _is_lazy(self, count: int, form: PictureForm) -> bool:
+        # As bytes, and scaled in four bytes.
+        size = 5 * count * form.size**2 * (3 if form.colour else 1)
+        lazy = bool(self.transforms) or is_large(size) if self.lazy is None else self.lazy
+        if lazy and self.input_noise:
+            raise MetalossError(
+                f"task.input_noise={self.input_noise}: images that are read lazily get no noise; "
+                "expected task.lazy=false without task.transforms"
+            )
+        return lazy
 
 
-def _say_repeated(
-    folders: dict[str, str], part: str, pictures: np.ndarray, train: np.ndarray
-) -> None:
+def _marks(pictures: Any) -> list[int]:
+    if isinstance(pictures, PictureFiles):
+        return list(pictures.marks)
+    return [mark(one) for one in pictures]
+
+
+def _say_repeated(folders: dict[str, str], part: str, pictures: Any, train: Any) -> None:
     if part == "train":
         return
-    known = {hash(one.tobytes()) for one in train}
-    again = sum(hash(one.tobytes()) in known for one in pictures)
+    known = set(_marks(train))
+    again = sum(one in known for one in _marks(pictures))
     if again:
         warn(f"{folders[part]}: {again} of {len(pictures)} pictures are in {folders['train']} too")

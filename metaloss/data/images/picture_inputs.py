@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 import numpy as np
 import torch
@@ -18,6 +18,8 @@ from metaloss.data.files import warn
 from metaloss.data.inputs import Inputs, scaling_from_dict, scaling_to_dict
 from metaloss.data.scaling import Scaling, as_float32
 from metaloss.errors import MetalossError
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,9 +39,14 @@ class PictureForm:
         """Return the image of a file, (C, size, size) uint8."""
         from torchvision.transforms import v2
 
-        made: Tensor = v2.functional.pil_to_tensor(self._opened(path))
-        made = v2.functional.resize(made, [self.size], antialias=True)
+        made = v2.functional.resize(self.whole(path), [self.size], antialias=True)
         return v2.functional.center_crop(made, [self.size, self.size]).numpy()
+
+    def whole(self, path: Path) -> Tensor:
+        """Return the whole image of a file in its own size, (C, H, W) uint8."""
+        from torchvision.transforms import v2
+
+        return v2.functional.pil_to_tensor(self._opened(path))
 
     def _opened(self, path: Path) -> Any:
         from PIL import Image, ImageOps
@@ -51,6 +58,37 @@ class PictureForm:
             return picture.convert("RGB" if self.colour else "L")
 
 
+def readable(
+    folder: Path, files: Sequence[Path], read: Callable[[Path], T]
+) -> tuple[list[T], np.ndarray]:
+    """Return what ``read`` returns for the readable files, and the indices of these files.
+
+    Raises:
+        MetalossError: If no file can be read.
+    """
+
+    def tried(path: Path) -> T | None:
+        try:
+            return read(path)
+        # A decoder may raise anything for a damaged file.
+        except Exception:
+            return None
+
+    with ThreadPoolExecutor(max_workers=os.cpu_count()) as pool, warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # warnings of decoders about files that they can read
+        found = list(pool.map(tried, files))
+    lost = [path for path, one in zip(files, found, strict=True) if one is None]
+    if len(lost) == len(files):
+        raise MetalossError(f"{folder}: none of {len(files)} files can be read as a picture")
+    if lost:
+        warn(
+            f"{folder}: {len(lost)} of {len(files)} pictures cannot be read and are left out, such "
+            f"as {lost[0].relative_to(folder)}"
+        )
+    kept = np.flatnonzero([one is not None for one in found])
+    return [one for one in found if one is not None], kept
+
+
 def read_pictures(
     folder: Path, files: Sequence[Path], form: PictureForm
 ) -> tuple[np.ndarray, np.ndarray]:
@@ -59,27 +97,8 @@ def read_pictures(
     Raises:
         MetalossError: If no file can be read.
     """
-
-    def read(path: Path) -> np.ndarray | None:
-        try:
-            return form(path)
-        # A decoder may raise anything for a damaged file.
-        except Exception:
-            return None
-
-    with ThreadPoolExecutor(max_workers=os.cpu_count()) as pool, warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # warnings of decoders about files that they can read
-        pictures = list(pool.map(read, files))
-    lost = [path for path, picture in zip(files, pictures, strict=True) if picture is None]
-    if len(lost) == len(files):
-        raise MetalossError(f"{folder}: none of {len(files)} files can be read as a picture")
-    if lost:
-        warn(
-            f"{folder}: {len(lost)} of {len(files)} pictures cannot be read and are left out, such "
-            f"as {lost[0].relative_to(folder)}"
-        )
-    kept = np.flatnonzero([picture is not None for picture in pictures])
-    return np.stack([picture for picture in pictures if picture is not None]), kept
+    pictures, kept = readable(folder, files, form)
+    return np.stack(pictures), kept
 
 
 def are_colour(files: Sequence[Path]) -> bool:

@@ -152,3 +152,60 @@ def test_a_run_predicts_a_folder_by_its_own_numbers(folders, tmp_path):
         predict_file(run, tmp_path / "test/bird.png", tmp_path / "two.csv")
     with pytest.raises(MetalossError, match="pictures in float32; expected uint8, 0 to 255"):
         run.predict(test.inputs)
+
+
+def test_lazy_pictures_are_the_same_bit_for_bit(folders):
+    paths, _ = folders
+    plain = ImageFolders(**paths, size=SIZE, label_noise=0.2).build(0)
+    task = ImageFolders(**paths, size=SIZE, label_noise=0.2, lazy=True).build(0)
+    assert plain.pipeline.to_dict() == task.pipeline.to_dict()
+    for part in ("train", "valid", "test"):
+        one, other = getattr(plain, part), getattr(task, part)
+        assert torch.equal(one.inputs, other.inputs[:])
+        assert torch.equal(one.targets, other.targets)
+
+
+def test_transforms_draw_anew_for_training_pictures_alone(folders):
+    paths, _ = folders
+    named = [
+        "RandomResizedCrop",
+        "RandomHorizontalFlip",
+        "ColorJitter",
+        "RandAugment",
+        "RandomErasing",
+    ]
+    task = ImageFolders(**paths, size=SIZE, transforms=named).build(0)
+    plain = ImageFolders(**paths, size=SIZE).build(0)
+    assert task.train.inputs.shape == (40, 3, SIZE, SIZE)
+    rows = torch.arange(8)
+    one, again, other = (
+        next(task.train.inputs.read([task.train.inputs.asked(rows, key)])).inputs
+        for key in (1, 1, 2)
+    )
+    assert torch.equal(one, again)
+    assert not torch.equal(one, other)
+    assert not torch.equal(one, plain.train.inputs[:8])
+    assert torch.equal(task.valid.inputs, plain.valid.inputs)
+    for name in ("AutoAugment", "AugMix", "TrivialAugmentWide", "GaussianBlur", "RandomGrayscale"):
+        made = ImageFolders(path=paths["path"], size=SIZE, transforms=[name]).build(0)
+        assert made.train.inputs[:4].isfinite().all()
+
+
+def test_lazy_options_that_are_wrong(folders):
+    path = folders[0]["path"]
+    assert "did you mean 'RandAugment'" in refused(path=path, transforms=["RandAugmen"])
+    assert "task.lazy=false" in refused(path=path, lazy=False, transforms=["AugMix"])
+    assert "task.input_noise=0.1" in refused(path=path, lazy=True, input_noise=0.1)
+    assert "task.workers=-1" in refused(path=path, workers=-1)
+
+
+def test_a_lazy_run_of_pictures_predicts_and_has_suspects(folders, tmp_path):
+    paths, _ = folders
+    words = [f"task.{name}={path}" for name, path in paths.items()]
+    run = metaloss.train(
+        ["task=images", *words, f"task.size={SIZE}", "task.transforms=[RandomHorizontalFlip]"]
+        + ["schedule=static", "loss=cross_entropy", "steps=5", "tracker=[]", "compile=off"]
+        + [f"output={tmp_path / 'run'}"]
+    )
+    assert len(run.suspects()) == 40
+    assert run.evaluate().metrics.keys() >= {"error"}
