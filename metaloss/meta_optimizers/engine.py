@@ -85,6 +85,13 @@ class Engine(OldMethods, GradientMetaOptimizer):
         default=0.0, metadata={"help": "largest norm of the meta-gradient, ≥ 0; 0: no clipping"}
     )
 
+    cosine: bool = field(
+        default=True,
+        metadata={
+            "help": "log meta/cosine_to_exact at each evaluation if rows or judge_rows are below 1"
+        },
+    )
+
     def __post_init__(self) -> None:
         """Check the ranges."""
         for option in ("lr", "offline_lr"):

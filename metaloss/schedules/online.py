@@ -44,6 +44,13 @@ class Online(Schedule):
         default=1.0,
         metadata={"help": "share of the rows of a meta-batch that the task loss is computed on"},
     )
+    budget: float | None = field(
+        default=None,
+        metadata={
+            "help": "mean time of a step ÷ that of a plain one, > 1: chooses rows, judge_rows, "
+            "period and unroll (at most the given one) by measuring at the start"
+        },
+    )
     train_on: TrainOn = field(
         default=TrainOn["train"],
         metadata={"help": "rows to train on; rows with wrong labels are in train"},
@@ -66,8 +73,19 @@ class Online(Schedule):
                 "unroll, because windows do not overlap"
             )
         check_judge_rows(self)
+        self._check_budget()
         within = 0 <= self.freeze_after <= 1
         check_range("schedule.freeze_after", self.freeze_after, within, "a share from 0 to 1")
+
+    def _check_budget(self) -> None:
+        if self.budget is None:
+            return
+        check_range("schedule.budget", self.budget, self.budget > 1, "a number > 1, or null")
+        for option, default in (("period", None), ("judge_rows", 1.0)):
+            if getattr(self, option) != default:
+                raise MetalossError(
+                    f"schedule.budget={self.budget:g} chooses schedule.{option}: leave it out"
+                )
 
     def plan(self, progress: Progress, steps: int) -> Plan | None:
         """Return the offline meta-steps, then plain steps and windows with meta-steps."""

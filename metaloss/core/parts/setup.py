@@ -178,7 +178,7 @@ def prepare(
         quick = replace(task, augment=in_one_launch(crops))
         streams = streams_of(config, quick, schedule, device)
     advance = Advance(
-        step=_step(config, compiles, problem, engine, schedule),
+        step=step_of(config, compiles, problem, engine, schedule),
         schedule=schedule,
         streams=streams,
         fresh=fresh,
@@ -236,9 +236,10 @@ def _schedule(config: RunConfig, search: SearchRule | None) -> Schedule:
     return Searched(generations=search.generations, meta_batch=schedule.meta_batch)
 
 
-def _step(
+def step_of(
     config: RunConfig, compiles: Compile, problem: InnerProblem, engine: Engine, schedule: Schedule
 ) -> Step | CompiledStep:
+    """Return the training step of a run; ``compiles`` is not ``auto``."""
     step = Step(
         problem=problem,
         engine=engine,

@@ -62,6 +62,7 @@ class Member:
         made: The result of `made_of`.
         before: The place to resume from.
         new: Whether its folder must be written.
+        said: A line on what its budget has bought; None without a budget.
     """
 
     setup: Setup
@@ -70,6 +71,7 @@ class Member:
     made: Mapping[str, Any]
     before: Before = Before()
     new: bool = False
+    said: str | None = None
 
 
 def trackers_of(config: RunConfig, count: int, ranks: Ranks) -> list[Fanout]:
@@ -143,6 +145,8 @@ def _announce(one: Member, setup: Setup, recorder: Recorder, group: Path | None)
     place = one.before.place(setup)
     name = None if group is None else group.name
     one.fanout.handle(started(setup, one.folder, place and place[0], name))
+    if one.said is not None:
+        recorder.notice(0, one.said, level="info")
     for message in one.before.messages:
         recorder.warn(place or (0, "start", 0), message)
 

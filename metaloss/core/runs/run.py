@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from metaloss.config import RunConfig
 from metaloss.contracts import Task
 from metaloss.core.distributed.launch import joined, refuse_several
 from metaloss.core.parts.blame import told
+from metaloss.core.parts.budget import within_budget
 from metaloss.core.parts.custom import with_custom
 from metaloss.core.parts.setup import prepare
 from metaloss.core.runs.members import Member, go, trackers_of
@@ -106,10 +108,9 @@ def train_runs(
         if ranks.leads and config.output:
             for folder in folders(Path(config.output)):
                 check_empty(folder)  # before the rows are read
-        setups = [
-            prepare(replace(config, seed=seed), task=task, model=model, loss=loss, ranks=ranks)
-            for seed in seeds
-        ]
+        build = partial(prepare, task=task, model=model, loss=loss, ranks=ranks)
+        config, said = within_budget(config, build)
+        setups = [build(replace(config, seed=seed)) for seed in seeds]
         check_together(setups)
         output = Path(config.output or default_folder(setups))
         fanouts = trackers_of(setups[0].config, len(setups), ranks)
@@ -127,6 +128,7 @@ def train_runs(
                     fanout=fanout,
                     made={**made_of(setup), **group},
                     new=True,
+                    said=said,
                 )
                 for setup, folder, fanout in zip(setups, folders(output), fanouts, strict=True)
             ]

@@ -15,6 +15,7 @@ from metaloss.core.parts.setup import Setup
 from metaloss.core.steps.state import Meter, TrainState, snapshot
 from metaloss.core.storage import checkpoint
 from metaloss.core.training.best import Best
+from metaloss.core.training.closeness import cosine_to_exact
 from metaloss.core.training.evaluate import evaluate, outputs_of
 from metaloss.core.training.interrupt import Interrupt
 from metaloss.core.training.ladder import Ladder
@@ -179,6 +180,7 @@ class Trainer:
             if plan.phase == "train":
                 self.metrics = self._evaluate()
                 numbers |= self.metrics
+                numbers |= cosine_to_exact(self.setup, self.state, self.progress)
             if self.setup.schedule.learns:
                 self._curves(plan.phase)
         self.recorder.log(self.step, plan.phase, self.progress.steps_in(plan.phase), numbers)

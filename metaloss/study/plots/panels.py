@@ -14,6 +14,7 @@ _TITLES = {
     "task_loss": "task loss",
     "loss": "learned loss",
     "gradient_norm": "norm of the meta-gradient",
+    "cosine_to_exact": "cosine with the exact meta-gradient",
     "misfit": "start: misfit to the task loss",
 }
 
