@@ -142,6 +142,7 @@ def test_what_is_wrong_is_said_in_one_line_and_nothing_is_written(tmp_path, caps
     out.write_text("mine")
     assert "exists already: choose another file" in refused(folder, "--out", out)
     assert out.read_text() == "mine"
+    assert "the picture gets this name" in refused(folder, "--out", tmp_path / "rows.png")
     summary = folder / "summary.json"
     content = summary.read_text()
     summary.write_text(json.dumps({**json.loads(content), "status": "diverged"}))

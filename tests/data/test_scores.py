@@ -102,7 +102,7 @@ def test_what_is_not_defined_is_nan():
 
 
 def test_wrong_names_are_refused_with_the_nearest():
-    with pytest.raises(MetalossError, match=r"unknown metric in task.metrics 'f1': did you mean"):
+    with pytest.raises(MetalossError, match=r"unknown metric 'f1': did you mean"):
         Digits(metrics=["f1"]).build(0)
     with pytest.raises(MetalossError, match=r"'auroc': .*allowed: mae, mse, r2, rmse"):
         Diabetes(metrics=["auroc"]).build(0)

@@ -32,7 +32,7 @@ def check_scores(names: Iterable[str], link: Link, metric_name: str) -> tuple[st
     further = tuple(dict.fromkeys(name for name in names if name != metric_name))
     for name in further:
         if name not in known:
-            raise unknown_name("metric in task.metrics", name, [metric_name, *known])
+            raise unknown_name("metric", name, [metric_name, *known])
     return further
 
 
