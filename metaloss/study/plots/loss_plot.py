@@ -41,8 +41,8 @@ class LossOverTime:
     @property
     def remark(self) -> str:
         """An explanation of the curves."""
-        shared = " and the slope that both share" if self.softmax else ""
-        return f"without constants{shared}: they move no gradient"
+        shared = " and the slope common to both" if self.softmax else ""
+        return f"constants{shared} are left out: they have no effect"
 
     @property
     def in_training(self) -> bool:

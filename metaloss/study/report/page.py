@@ -97,7 +97,8 @@ class Table:
     def html(self, name: str) -> str:
         """Return it as HTML; see `Block`."""
         heads = "".join(
-            f'<th aria-sort="none"><button type="button">{escape(str(column))}</button></th>'
+            f'<th{" class=number" if self._has_numbers(column) else ""} aria-sort="none">'
+            f'<button type="button">{escape(str(column))}</button></th>'
             for column in self.frame.columns
         )
         rows = "".join(self._row(list(row)) for row in self.frame.to_numpy(dtype=object))
@@ -113,6 +114,9 @@ class Table:
             f'aria-label="table"><table><thead><tr>{heads}</tr></thead>'
             f"<tbody>{rows}</tbody></table></div>{note}</div>"
         )
+
+    def _has_numbers(self, column: str) -> bool:
+        return any('"number"' in self._cell(cell, column) for cell in self.frame[column].head(1))
 
     def _row(self, cells: Sequence[Any]) -> str:
         return (

@@ -85,7 +85,7 @@ def _suspects(run: Run) -> list[Block]:
     if (found := quality(table)) is not None:
         said += (
             f" The task made {found['wrong labels']:.0f} labels wrong: AUROC {found['auroc']:.3f}, "
-            f"and {found['precision']:.1%} of as many first rows are wrong."
+            f"and {found['precision']:.1%} of as many rows with the highest scores are wrong."
         )
     blocks: list[Block] = [Words(text=said)]
     inputs = task.train.inputs

@@ -137,7 +137,8 @@ def _loss(run: RunFolder) -> list[Block] | None:
                 )
             )
     step = "training step" if loss.in_training else "offline meta-step"
-    words = Words(text=f"Shown {loss.remark}. Move the slider to see the loss at another {step}.")
+    said = loss.remark.capitalize()
+    words = Words(text=f"{said}. Move the slider to see the loss at another {step}.")
     return [words, Slider(label=step, moments=loss.steps.tolist(), charts=charts)]
 
 
