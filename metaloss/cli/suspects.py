@@ -46,7 +46,9 @@ def suspects(
     out, given = out or folder / "suspects.csv", out
     picture = out.with_suffix(".png")
     if picture == out:
-        raise MetalossError(f"--out {out}: the picture gets this name; expected a name such as x.csv")
+        raise MetalossError(
+            f"--out {out}: the picture gets this name; expected a name such as x.csv"
+        )
     for path in (out, picture) if given else ():
         if path.exists():
             raise MetalossError(f"--out {path} exists already: choose another file")
