@@ -24,7 +24,11 @@ class Link(Enum):
 
 
 class Batch(NamedTuple):
-    """Rows of a task: ``inputs`` (B, ...), ``targets`` (B, *) class indices or (B, C, *) values."""
+    """Rows of a task: ``inputs`` (B, ...), ``targets`` (B, *) class indices or (B, C, *) values.
+
+    Inputs of several tensors are `metaloss.inner.fields.Fields` in runs, and any tuple, list or
+    dictionary in a `Learner`.
+    """
 
     inputs: Tensor
     targets: Tensor

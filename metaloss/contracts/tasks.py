@@ -9,6 +9,7 @@ from typing import Any, Self
 
 from torch import Tensor
 
+from metaloss.inner.fields import as_inputs, named, shape_of
 from metaloss.types import Batch, Link
 
 
@@ -109,7 +110,6 @@ class Task:
 
     def __str__(self) -> str:
         """Return five lines: what the task is, its rows, inputs, targets and metric."""
-        shape = ", ".join(map(str, self.input_shape))
         made_of = f": {self.pipeline}" if self.pipeline and str(self.pipeline) else ""
         train, trusted = self._part("train", "to train"), self._part("valid", "trusted")
         test = "the same to test" if self.test is self.valid else self._part("test", "to test")
@@ -118,11 +118,20 @@ class Task:
             [
                 f"{self.name}: {self.description or 'no description'}",
                 f"rows: {train}, {trusted}, {test}",
-                f"inputs: ({shape}) {str(self.train.inputs.dtype).removeprefix('torch.')}{made_of}",
+                f"inputs: {self._inputs()}{made_of}",
                 f"targets: {self._targets()}",
                 f"metric: {self.metric_name}, {better} is better; task loss of the best constant "
                 f"prediction: {self.constant_loss:.4g}",
             ]
+        )
+
+    def _inputs(self) -> str:
+        """Return the shape and type of each tensor of the inputs."""
+        fields = named(as_inputs(self.train.inputs)).items()
+        return ", ".join(
+            f"{name} ({', '.join(map(str, value.shape[1:]))}) ".lstrip()
+            + str(value.dtype).removeprefix("torch.")
+            for name, value in fields
         )
 
     def _part(self, part: str, use: str) -> str:
@@ -140,9 +149,12 @@ class Task:
         return f"{self.outputs} classes: {', '.join(shown)}{', ...' if len(counts) > 20 else ''}"
 
     @property
-    def input_shape(self) -> tuple[int, ...]:
-        """The shape of one row of the inputs, without the batch dimension."""
-        return tuple(self.train.inputs.shape[1:])
+    def input_shape(self) -> Any:
+        """The shape of one row of the inputs, without the batch dimension: a tuple.
+
+        For inputs of several tensors, their shapes in a dictionary or tuple of the same form.
+        """
+        return shape_of(as_inputs(self.train.inputs))
 
 
 class TaskSource(ABC):

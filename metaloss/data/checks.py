@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+from functools import partial
+from typing import Any
+
+import numpy as np
 import torch
 from torch import Tensor
+from torch.utils import _pytree as pytree
 
 from metaloss.errors import MetalossError
 
@@ -94,11 +99,15 @@ class Checked:
 
 
 def checked_inputs(part: str, inputs: Tensor) -> Tensor:
-    """Return inputs (B, ...) in torch's default type, or int64 if they are tokens.
+    """Return inputs (B, ...) in torch's default type, or int64 if they are tokens; or fields.
 
     Raises:
         MetalossError: If they are of another type, or are not finite.
     """
+    return pytree.tree_map(partial(_checked, part), inputs)
+
+
+def _checked(part: str, inputs: Tensor) -> Tensor:
     if inputs.is_floating_point():
         return finite(part, "inputs", inputs)
     if inputs.dtype in (torch.int16, torch.int32, torch.int64):
@@ -114,3 +123,48 @@ def checked_inputs(part: str, inputs: Tensor) -> Tensor:
         f"{part}: inputs are {inputs.dtype}; expected floating-point numbers (for pixels: "
         "inputs / 255), or int64 for tokens"
     )
+
+
+def as_rows(value: Any, part: str) -> Tensor:
+    """Return a tensor or array of rows as a tensor on the CPU.
+
+    Raises:
+        MetalossError: If it is something else, or has no rows of real numbers.
+    """
+    if not isinstance(value, Tensor | np.ndarray):
+        raise MetalossError(
+            f"{part}: got a pair with a {type(value).__name__}; expected tensors or arrays"
+        )
+    unfit = _unfit(value)
+    if unfit:
+        raise MetalossError(f"{part}: got {unfit}; expected dense tensors of real numbers")
+    try:
+        tensor = torch.as_tensor(value).detach().cpu()
+    except (TypeError, ValueError) as error:  # byte orders and strides that torch does not support
+        assert isinstance(value, np.ndarray)
+        if value.dtype.kind not in "biuf":
+            raise MetalossError(
+                f"{part}: got an array of {value.dtype}; expected dense tensors of real numbers"
+            ) from error
+        native = value.astype(value.dtype.newbyteorder("="), order="C")
+        tensor = torch.as_tensor(native)
+    if tensor.ndim == 0:
+        raise MetalossError(f"{part}: got a tensor without dimensions; expected rows (B, ...)")
+    if tensor.dtype is torch.uint64 and bool((tensor.view(torch.int64) < 0).any()):
+        raise MetalossError(f"{part}: got integers ≥ 2⁶³; expected smaller ones")
+    return tensor
+
+
+def _unfit(value: Tensor | np.ndarray) -> str:
+    """Return the type of a tensor or array that is not supported; empty if it is."""
+    if isinstance(value, np.ma.MaskedArray) and np.ma.is_masked(value):
+        return "an array with masked values"
+    if isinstance(value, np.ndarray):
+        return f"an array of {value.dtype}" if value.dtype.kind not in "biuf" else ""
+    if value.is_nested:
+        return "a nested tensor, whose rows differ in shape"
+    if value.layout is not torch.strided:
+        return f"a sparse tensor ({value.layout})"
+    if value.is_quantized or value.is_complex():
+        return f"a tensor of {value.dtype}"
+    return "a tensor on the meta device, which has no values" if value.is_meta else ""

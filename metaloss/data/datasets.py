@@ -8,6 +8,7 @@ from typing import Any, cast
 
 import torch
 from torch import Tensor
+from torch.utils import _pytree as pytree
 from torch.utils.data import (
     BatchSampler,
     ConcatDataset,
@@ -74,7 +75,7 @@ def picked(inputs: Tensor, rows: Tensor, *, lazy: bool | None, train: bool) -> T
     found = inputs.subset(rows, anew=train)
     if train or lazy or is_large(found.numel() * found.element_size()):
         return cast(Tensor, found)
-    return torch.cat([*found.split(len(found))])
+    return pytree.tree_map(lambda *blocks: torch.cat(blocks), *found.split(len(found)))
 
 
 def is_large(size: int) -> bool:

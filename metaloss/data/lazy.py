@@ -12,8 +12,9 @@ from torch import Tensor
 from torch.utils.data import ConcatDataset, DataLoader, Dataset, Subset, default_collate
 
 from metaloss.data.checks import checked_inputs
-from metaloss.data.materialize import inside, pair_of
+from metaloss.data.materialize import halves, inside, pair_of
 from metaloss.errors import MetalossError
+from metaloss.inner.fields import Fields, leaves
 from metaloss.inner.keys import derive
 from metaloss.inner.model.randomness import Source, seeded, sources
 from metaloss.types import Batch
@@ -42,6 +43,9 @@ class LazyRows:
         seed: Determines the draws.
         anew: So many rows, the first ones, get new draws in every batch; None: all.
 
+    Attributes:
+        form: The inputs of the first row, (1, ...).
+
     Raises:
         MetalossError: If a row cannot be read.
     """
@@ -60,9 +64,11 @@ class LazyRows:
         self.dataset, self.part, self.workers, self.seed = dataset, part, workers, seed
         self._count = len(dataset)  # type: ignore[arg-type]
         self._anew = self._count if anew is None else anew
-        first = self[:1]
-        self.shape, self.dtype = torch.Size((self._count, *first.shape[1:])), first.dtype
-        self.ndim = len(self.shape)
+        self.form = self[:1]
+        first = leaves(self.form)[0]
+        several = isinstance(self.form, Fields)
+        self.shape = torch.Size((self._count, *(() if several else first.shape[1:])))
+        self.dtype, self.ndim = first.dtype, len(self.shape)
 
     def __len__(self) -> int:
         """Return N."""
@@ -80,7 +86,7 @@ class LazyRows:
 
     def all(self, count: int = _VALUES) -> Iterator[Batch]:
         """Yield batches of at most ``count`` rows with their targets, in their order."""
-        count = max(min(count, _VALUES // max(self.shape[1:].numel(), 1)), 1)
+        count = max(min(count, _VALUES // max(self._values, 1)), 1)
         return self.read(self._fixed(rows) for rows in torch.arange(self._count).split(count))
 
     def subset(self, rows: Tensor, *, anew: bool) -> LazyRows:
@@ -104,11 +110,15 @@ class LazyRows:
 
     def numel(self) -> int:
         """Return the number of values."""
-        return self.shape.numel()
+        return self._count * self._values
+
+    @property
+    def _values(self) -> int:
+        return sum(one.numel() for one in leaves(self.form))
 
     def element_size(self) -> int:
-        """Return the size of a value in bytes."""
-        return self.dtype.itemsize
+        """Return the size of a value in bytes; of the largest ones, if they differ."""
+        return max(one.element_size() for one in leaves(self.form))
 
     def is_floating_point(self) -> bool:
         """Return whether inputs are no tokens."""
@@ -166,13 +176,13 @@ def is_random(dataset: Dataset, part: str) -> bool:
     rows = LazyRows(dataset, part=part)
     few = range(min(_SOME, len(rows)))
 
-    def read(key: int) -> Tensor:
-        return next(rows.read([[(row, key + row) for row in few]])).inputs
+    def read(key: int) -> list[Tensor]:
+        return leaves(next(rows.read([[(row, key + row) for row in few]])).inputs)
 
     once, other = read(0), read(_SOME)
-    if torch.equal(once, other):
+    if all(map(torch.equal, once, other)):
         return False
-    if not torch.equal(once, read(0)):
+    if not all(map(torch.equal, once, read(0))):
         raise MetalossError(
             f"{part}: a row of the data set differs when it is read again with the same random "
             "numbers; expected transforms that draw from torch, numpy or random"
@@ -207,16 +217,19 @@ class _Keyed(Dataset):
 
 
 class _InputsOf(Dataset):
-    """The inputs of a data set, or of a tensor, as pairs with a meaningless target."""
+    """The inputs of a data set, a tensor or fields, as pairs with a meaningless target."""
 
     def __init__(self, rows: Any) -> None:
-        self.dataset, self._pairs = rows, not isinstance(rows, Tensor)
+        self.dataset, self._pairs = rows, isinstance(rows, Dataset)
 
     def __len__(self) -> int:
         return len(self.dataset)
 
     def __getitem__(self, row: int) -> tuple[Any, int]:
-        return self.dataset[row][0] if self._pairs else self.dataset[row], 0
+        found = self.dataset[row]
+        if self._pairs:
+            return halves(found, "train")[0], 0
+        return found.tree if isinstance(found, Fields) else found, 0
 
 
 def _collated(rows: list[Any], part: str) -> Batch | str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
 from typing import Any
@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
+from torch.utils import _pytree as pytree
 from torch.utils.data import (
     BatchSampler,
     DataLoader,
@@ -20,30 +21,35 @@ from torch.utils.data import (
     default_collate,
 )
 
+from metaloss.data.checks import as_rows
 from metaloss.errors import MetalossError
+from metaloss.inner.fields import as_inputs, leaves, named
 from metaloss.inner.keys import derive
 from metaloss.inner.model.randomness import seeded, sources
 from metaloss.types import Batch
 
-Rows = tuple[Any, Any] | Dataset | DataLoader
+Rows = tuple[Any, Any] | Mapping[str, Any] | Dataset | DataLoader
 
 _CHUNK = 256
+# Names of the targets in a dictionary, as in Hugging Face's data sets.
+_TARGETS = ("labels", "label")
 # An iterable with more rows counts as endless.
 _MOST_ROWS = 4_000_000
 
 
 def materialize(rows: Rows, part: str, seed: int = 0) -> Batch:
-    """Return all rows as two tensors on the CPU.
+    """Return all rows as inputs and targets on the CPU.
 
     Random transforms of a dataset are drawn once and then fixed (`LazyRows` draws anew). They
     depend only on ``seed`` if they draw from torch, numpy or Python, whose states are restored.
 
     Args:
         rows: A pair of tensors or arrays; a ``Dataset`` of (inputs, target) pairs; or a
-            ``DataLoader``. Rows are read once, in this process. A loader's workers are not started,
-            because each may yield every row of an ``IterableDataset``. A loader's sampler
-            determines which rows are read, but not their order. ``drop_last`` drops no rows if the
-            loader has an ordinary batch sampler.
+            ``DataLoader``. Inputs may be a tuple, list or dictionary of tensors; a dictionary with
+            an entry ``labels`` or ``label`` is inputs and targets in one. Rows are read once, in
+            this process. A loader's workers are not started, because each may yield every row of an
+            ``IterableDataset``. A loader's sampler determines which rows are read, but not their
+            order. ``drop_last`` drops no rows if the loader has an ordinary batch sampler.
         part: The name of the split, for messages.
         seed: Determines what a random sampler or transform draws.
 
@@ -58,7 +64,7 @@ def materialize(rows: Rows, part: str, seed: int = 0) -> Batch:
         >>> batch.targets.tolist()
         [0, 1, 2, 3, 4, 5]
     """
-    if isinstance(rows, tuple | list):
+    if isinstance(rows, tuple | list | Mapping):
         batch = pair_of(rows, part)
     elif isinstance(rows, TensorDataset):
         batch = pair_of(rows.tensors, part)
@@ -77,7 +83,8 @@ def materialize(rows: Rows, part: str, seed: int = 0) -> Batch:
         )
     if len(batch.inputs) == 0:
         raise _empty(part)
-    for name, tensor in batch._asdict().items():
+    fields = {f"inputs {name}".rstrip(): value for name, value in named(batch.inputs).items()}
+    for name, tensor in {**fields, "targets": batch.targets}.items():
         if tensor.numel() == 0:
             raise MetalossError(
                 f"{part}: {name} of shape {tuple(tensor.shape)} have no values; expected at "
@@ -103,56 +110,48 @@ def inside(dataset: Any) -> Iterator[Any]:
                 yield from inside(one)
 
 
+def halves(values: Any, part: str) -> Any:
+    """Return the inputs and targets of a dictionary; anything else as it is.
+
+    Raises:
+        MetalossError: If it has no targets.
+    """
+    if not isinstance(values, Mapping):
+        return values
+    target = next((name for name in _TARGETS if name in values), None)
+    if target is None:
+        raise MetalossError(
+            f"{part}: got a dictionary of {', '.join(map(str, values))}; expected an entry "
+            "'labels' or 'label' with the targets, or pairs of (inputs, targets)"
+        )
+    return {name: one for name, one in values.items() if name != target}, values[target]
+
+
 def pair_of(values: Any, part: str) -> Batch:
     """Return a pair of inputs and targets as tensors on the CPU.
 
     Raises:
         MetalossError: If it is no pair, or not one of tensors or arrays of real numbers.
     """
+    values = halves(values, part)
     if not isinstance(values, tuple | list) or len(values) != 2:
         got = f"{len(values)} values" if isinstance(values, tuple | list) else type(values).__name__
         raise MetalossError(f"{part}: got {got}; expected pairs of (inputs, targets)")
-    return Batch(*(_tensor(value, part) for value in values))
+    return Batch(_inputs(values[0], part), as_rows(values[1], part))
 
 
-def _tensor(value: Any, part: str) -> Tensor:
-    if not isinstance(value, Tensor | np.ndarray):
-        raise MetalossError(
-            f"{part}: got a pair with a {type(value).__name__}; expected tensors or arrays"
-        )
-    unfit = _unfit(value)
-    if unfit:
-        raise MetalossError(f"{part}: got {unfit}; expected dense tensors of real numbers")
-    try:
-        tensor = torch.as_tensor(value).detach().cpu()
-    except (TypeError, ValueError) as error:  # byte orders and strides that torch does not support
-        assert isinstance(value, np.ndarray)
-        if value.dtype.kind not in "biuf":
-            raise MetalossError(
-                f"{part}: got an array of {value.dtype}; expected dense tensors of real numbers"
-            ) from error
-        native = value.astype(value.dtype.newbyteorder("="), order="C")
-        tensor = torch.as_tensor(native)
-    if tensor.ndim == 0:
-        raise MetalossError(f"{part}: got a tensor without dimensions; expected rows (B, ...)")
-    if tensor.dtype is torch.uint64 and bool((tensor.view(torch.int64) < 0).any()):
-        raise MetalossError(f"{part}: got integers ≥ 2⁶³; expected smaller ones")
-    return tensor
+def _inputs(value: Any, part: str) -> Any:
+    if not isinstance(value, Mapping | tuple | list) or not _holds_rows(value):
+        return as_rows(value, part)
+    fields = pytree.tree_map(lambda one: as_rows(one, part), as_inputs(value))
+    counts = {name: len(one) for name, one in named(fields).items()}
+    if len(set(counts.values())) > 1:
+        raise MetalossError(f"{part}: inputs with {counts} rows; expected equal numbers")
+    return fields
 
 
-def _unfit(value: Tensor | np.ndarray) -> str:
-    """Return the type of a tensor or array that is not supported; empty if it is."""
-    if isinstance(value, np.ma.MaskedArray) and np.ma.is_masked(value):
-        return "an array with masked values"
-    if isinstance(value, np.ndarray):
-        return f"an array of {value.dtype}" if value.dtype.kind not in "biuf" else ""
-    if value.is_nested:
-        return "a nested tensor, whose rows differ in shape"
-    if value.layout is not torch.strided:
-        return f"a sparse tensor ({value.layout})"
-    if value.is_quantized or value.is_complex():
-        return f"a tensor of {value.dtype}"
-    return "a tensor on the meta device, which has no values" if value.is_meta else ""
+def _holds_rows(value: Any) -> bool:
+    return any(isinstance(one, Tensor | np.ndarray) for one in leaves(as_inputs(value)))
 
 
 def _join(batches: Iterable[Any], part: str) -> Batch:
@@ -160,10 +159,14 @@ def _join(batches: Iterable[Any], part: str) -> Batch:
     if not pairs:
         raise _empty(part)
     try:
-        inputs, targets = (torch.cat(column) for column in zip(*pairs, strict=True))
-    except RuntimeError as error:
+        inputs, targets = (_rows_of_all(column) for column in zip(*pairs, strict=True))
+    except (RuntimeError, ValueError) as error:
         raise _unstackable(part, error) from error
     return Batch(inputs, targets)
+
+
+def _rows_of_all(parts: tuple[Any, ...]) -> Any:
+    return pytree.tree_map(lambda *values: torch.cat(values), *parts)
 
 
 def _read(rows: Dataset | DataLoader, part: str) -> Iterator[Any]:

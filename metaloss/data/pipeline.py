@@ -30,6 +30,7 @@ from metaloss.data.scaling import Scaling, as_float32
 from metaloss.data.tables.table_inputs import TableInputs
 from metaloss.data.targets.scores import unknown_class
 from metaloss.errors import MetalossError
+from metaloss.inner.fields import Fields, as_inputs, shape_as_lists, shape_from_lists
 from metaloss.types import Link
 
 PIPELINE = "pipeline.json"
@@ -45,7 +46,7 @@ class FittedPipeline(Pipeline):
         inputs: The encoding of inputs, fitted on the training rows.
         link: The function from raw outputs to predictions.
         outputs: C.
-        input_shape: The shape of one row of the inputs.
+        input_shape: The shape of one row of the inputs; of several tensors, see `shape_of`.
         classes: The names of the C classes; None: their numbers.
         scaling: The scaling of targets; None: targets are not scaled.
     """
@@ -53,7 +54,7 @@ class FittedPipeline(Pipeline):
     inputs: Inputs
     link: Link
     outputs: int
-    input_shape: tuple[int, ...]
+    input_shape: Any
     classes: list[str] | None = None
     scaling: Scaling | None = None
 
@@ -68,7 +69,24 @@ class FittedPipeline(Pipeline):
 
     def encode(self, rows: Any) -> Tensor:
         """Return the inputs (n, ...) of rows: a table, array or tensor of the task's form."""
-        return self._encoded(self.inputs.taken(rows), "rows")
+        return as_inputs(self._encoded_like(self.input_shape, rows, "rows"))
+
+    def _encoded_like(self, shape: Any, rows: Any, name: str) -> Any:
+        """Return the encoded rows of each tensor in the form of the shapes; see `shape_of`."""
+        if isinstance(shape, tuple) and all(isinstance(size, int) for size in shape):
+            return self._encoded(self.inputs.taken(rows), name, shape)
+        fields = as_inputs(rows)
+        own = _places(fields.tree) if isinstance(fields, Fields) else {}
+        if own.keys() != _places(shape).keys():
+            raise MetalossError(
+                f"{name}: got {', '.join(map(str, own)) or type(rows).__name__}; expected tensors "
+                f"or arrays at {', '.join(map(str, _places(shape)))}"
+            )
+        found = {
+            at: self._encoded_like(one, own[at], f"{name}[{at!r}]")
+            for at, one in _places(shape).items()
+        }
+        return found if isinstance(shape, dict) else tuple(found.values())
 
     def read_labelled(self, path: Path) -> tuple[Tensor, Tensor]:
         """Return the inputs and the targets of the rows of a file with known targets."""
@@ -131,7 +149,8 @@ class FittedPipeline(Pipeline):
             scaled = scaled * self.scaling.std + self.scaling.mean
         return torch.from_numpy(scaled)
 
-    def _encoded(self, rows: Any, name: str) -> Tensor:
+    def _encoded(self, rows: Any, name: str, shape: Any = None) -> Tensor:
+        shape = self.input_shape if shape is None else shape
         if len(rows) == 0:
             raise MetalossError(f"{name}: no rows; expected one or more")
         try:
@@ -139,10 +158,10 @@ class FittedPipeline(Pipeline):
         except (ValueError, TypeError) as error:
             reason = str(error).strip().split("\n")[0]
             raise MetalossError(f"{name}: cannot be encoded: {reason}") from error
-        if tuple(inputs.shape[1:]) != self.input_shape:
+        if tuple(inputs.shape[1:]) != shape:
             raise MetalossError(
                 f"{name}: inputs of shape {tuple(inputs.shape)}; expected "
-                f"(B, {', '.join(map(str, self.input_shape))})"
+                f"(B, {', '.join(map(str, shape))})"
             )
         if inputs.is_floating_point() and not bool(inputs.isfinite().all()):
             bad = int(inputs.flatten(1).isfinite().all(1).logical_not().nonzero()[0])
@@ -185,7 +204,7 @@ class FittedPipeline(Pipeline):
             "format": FORMAT,
             "link": self.link.name,
             "outputs": self.outputs,
-            "input_shape": list(self.input_shape),
+            "input_shape": shape_as_lists(self.input_shape),
             "classes": self.classes,
             "target": None if self.scaling is None else scaling_to_dict(self.scaling),
             "inputs": {"kind": self.inputs.kind, **self.inputs.to_dict()},
@@ -197,6 +216,10 @@ def _number(text: str) -> float | None:
         return float(text)
     except ValueError:
         return None
+
+
+def _places(tree: Any) -> dict[Any, Any]:
+    return dict(tree) if isinstance(tree, Mapping) else dict(enumerate(tree))
 
 
 def pipeline_of(task: Task) -> Pipeline:
@@ -222,7 +245,7 @@ def pipeline_from_dict(content: Mapping[str, Any]) -> FittedPipeline:
         inputs=kinds[content["inputs"]["kind"]].from_dict(content["inputs"]),
         link=Link[content["link"]],
         outputs=content["outputs"],
-        input_shape=tuple(content["input_shape"]),
+        input_shape=shape_from_lists(content["input_shape"]),
         classes=content["classes"],
         scaling=None if target is None else scaling_from_dict(target),
     )

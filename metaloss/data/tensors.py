@@ -20,6 +20,7 @@ from metaloss.data.targets.kinds import Classes, Kind, TensorFunction, kind_of
 from metaloss.data.targets.metrics import IGNORED
 from metaloss.data.targets.scores import check_scores
 from metaloss.errors import MetalossError
+from metaloss.inner.fields import named
 from metaloss.inner.keys import derive
 from metaloss.types import Batch, Link
 
@@ -115,8 +116,8 @@ def task_from_data(
     targets are not scaled.
 
     Args:
-        train: Inputs (B, ...) with targets (B, *): class indices 0 to C − 1, or values
-            (B, C, *); values (B,) become (B, 1).
+        train: Inputs (B, ...), or a tuple, list or dictionary of such tensors, with targets (B, *):
+            class indices 0 to C − 1, or values (B, C, *); values (B,) become (B, 1).
         valid: Rows that the meta-batches are drawn from. None: a share of ``train``
             (``options.valid_fraction``), stratified by class.
         test: Rows that are only evaluated. **None: the validation rows are the test rows too. Test
@@ -187,12 +188,23 @@ def _origins(parts: dict[str, Batch], drawn: bool) -> dict[str, str]:
 
 
 def _same_form(part: str, batch: Batch, train: Batch) -> None:
-    for name, tensor, reference in zip(Batch._fields, batch, train, strict=True):
+    own, expected = _named(batch), _named(train)
+    if own.keys() != expected.keys():
+        raise MetalossError(
+            f"{part}: {', '.join(own)}; expected {', '.join(expected)}, as in train"
+        )
+    for name, tensor in own.items():
+        reference = expected[name]
         if tensor.shape[1:] != reference.shape[1:] or tensor.dtype != reference.dtype:
             raise MetalossError(
                 f"{part}: {name} of shape {tuple(tensor.shape)} and {tensor.dtype}; expected "
                 f"{_shape(reference)} and {reference.dtype}, as in train"
             )
+
+
+def _named(batch: Batch) -> dict[str, Tensor]:
+    fields = {f"inputs {name}".rstrip(): one for name, one in named(batch.inputs).items()}
+    return {**fields, "targets": batch.targets}
 
 
 def _shape(rows: Tensor) -> str:

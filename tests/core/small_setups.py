@@ -60,6 +60,23 @@ def net(*parts: nn.Module, outputs: int = 3, seed: int = 0) -> nn.Module:
         return nn.Sequential(nn.Linear(4, 5), *parts, nn.Tanh(), nn.Linear(5, outputs))
 
 
+class Joined(nn.Sequential):
+    """Layers that take their inputs in two parts."""
+
+    def forward(self, left, right):
+        return super().forward(torch.cat((left, right), 1))
+
+
+def in_halves(task: Task) -> Task:
+    """Return a task with its inputs in two parts, as a user's own `Task` may have them."""
+    parts = {"train": task.train, "valid": task.valid, "test": task.test}
+    fields = {
+        part: Batch({"left": rows.inputs[:, :3], "right": rows.inputs[:, 3:]}, rows.targets)
+        for part, rows in parts.items()
+    }
+    return replace(task, **fields)
+
+
 def fast(*words: str) -> list[str]:
     """Return the words of a fast run with these words."""
     given = dict(word.split("=", 1) for word in words)

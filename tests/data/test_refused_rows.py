@@ -51,7 +51,8 @@ BAD_ROWS = {
     "three": ((X, Y, Y), "train: got 3 values; expected pairs of (inputs, targets)"),
     "dicts": (
         Stream([{"x": 1.0}]),
-        "train: got dict; expected pairs of (inputs, targets)",
+        "train: got a dictionary of x; expected an entry 'labels' or 'label' with the targets, or "
+        "pairs of (inputs, targets)",
     ),
     "lists": ((X.tolist(), Y), "train: got a pair with a list; expected tensors or arrays"),
     "scalar": (

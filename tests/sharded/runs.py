@@ -18,7 +18,7 @@ from metaloss.errors import MetalossError
 from metaloss.inner.processes.ranks import LostRankError
 
 from ..core.random_search import Draws
-from ..core.small_setups import blobs, fast, net
+from ..core.small_setups import Joined, blobs, fast, in_halves, net
 from .meetings import group
 from .steps import _loss
 
@@ -45,8 +45,12 @@ def _train(folder, *words, model=None, task_loss=F.cross_entropy, task=None):
 
 
 def whole(folder):
-    """A run that nothing stops."""
-    summary = _train(folder).summary.as_dict()
+    """A run that nothing stops; in several processes with its inputs in two tensors."""
+    given = {}
+    if _RANK is not None:
+        task = in_halves(blobs(dtype=torch.float64))
+        given = {"task": task, "model": Joined(*_model())}
+    summary = _train(folder, **given).summary.as_dict()
     return {name: summary[name] for name in ("metrics", "steps", "status")}
 
 

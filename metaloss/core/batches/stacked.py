@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn.functional import pad
+from torch.utils import _pytree as pytree
 
 from metaloss.core.batches.streams import BatchStream
 from metaloss.errors import UnsupportedError
+from metaloss.inner.fields import named
 from metaloss.types import Batch
 
 
@@ -26,9 +29,7 @@ class StackedStream:
     def __init__(self, streams: Sequence[BatchStream]) -> None:
         self._streams = list(streams)
         sizes = sorted({stream.size for stream in streams})
-        shapes = {
-            (tuple(s.rows.inputs.shape[1:]), tuple(s.rows.targets.shape[1:])) for s in streams
-        }
+        shapes = {_shapes(stream.rows) for stream in streams}
         if len(sizes) > 1 or len(shapes) > 1:
             raise UnsupportedError(
                 f"seeds={len(streams)}: the batches of the seeds differ in size ("
@@ -46,7 +47,7 @@ class StackedStream:
         """Return batch ``number`` of every member."""
         if self._streamed:
             batches = [stream[number] for stream in self._streams]
-            return Batch(*(torch.stack(values) for values in zip(*batches, strict=True)))
+            return _stacked(batches)
         chosen = self.indices(number)
         if self._shared:
             batch = Batch(self._rows.inputs[chosen], self._rows.targets[chosen])
@@ -65,14 +66,20 @@ class StackedStream:
         return torch.stack([stream.indices(number) for stream in self._streams])
 
 
+def _shapes(rows: Batch) -> tuple[Any, ...]:
+    values = {**named(rows.inputs), "targets": rows.targets}
+    return tuple((name, value.shape[1:]) for name, value in values.items())
+
+
+def _stacked(batches: Sequence[Batch]) -> Batch:
+    return pytree.tree_map(lambda *values: torch.stack(values), *batches)
+
+
 def _side_by_side(rows: list[Batch]) -> Batch:
     """Stack the rows of the members. Rows that pad shorter ones are never drawn."""
     longest = max(len(row.targets) for row in rows)
 
-    def stacked(values: list[Tensor]) -> Tensor:
-        filled = [
-            pad(value, [0, 0] * (value.dim() - 1) + [0, longest - len(value)]) for value in values
-        ]
-        return torch.stack(filled)
+    def padded(value: Tensor) -> Tensor:
+        return pad(value, [0, 0] * (value.dim() - 1) + [0, longest - len(value)])
 
-    return Batch(stacked([row.inputs for row in rows]), stacked([row.targets for row in rows]))
+    return _stacked([pytree.tree_map(padded, row) for row in rows])

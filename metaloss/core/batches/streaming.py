@@ -6,12 +6,15 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 from itertools import count
+from typing import Any
 
 import torch
 from torch import Tensor
+from torch.utils import _pytree as pytree
 
 from metaloss.contracts import Task
 from metaloss.data.lazy import LazyRows
+from metaloss.inner.fields import as_inputs, leaves
 from metaloss.inner.keys import derive
 from metaloss.types import Batch
 
@@ -97,10 +100,10 @@ class ReadInputs:
             yield self._inputs.asked(self._indices(one), derive(self._key, "batch", one))
 
 
-def sent(values: Tensor, device: torch.device) -> Tensor:
-    """Copy values from the CPU to the device, without waiting for a GPU."""
+def sent(values: Any, device: torch.device) -> Any:
+    """Copy a tensor or fields from the CPU to the device, without waiting for a GPU."""
     if device.type == "cuda":
-        values = values.pin_memory()
+        values = pytree.tree_map(torch.Tensor.pin_memory, values)
     return values.to(device, non_blocking=True)
 
 
@@ -116,7 +119,8 @@ def placed(task: Task, device: torch.device) -> Task:
         stream = device.type == "cuda" and _size(task) > _SHARE * torch.cuda.mem_get_info(device)[0]
 
     def part(rows: Batch) -> Batch:
-        return Batch(rows.inputs if stream else rows.inputs.to(device), rows.targets.to(device))
+        inputs = as_inputs(rows.inputs)
+        return Batch(inputs if stream else inputs.to(device), rows.targets.to(device))
 
     train, valid = part(task.train), part(task.valid)
     test = valid if task.test is task.valid else part(task.test)
@@ -125,4 +129,5 @@ def placed(task: Task, device: torch.device) -> Task:
 
 def _size(task: Task) -> int:
     parts = (task.train, task.valid, task.test)
-    return sum(part.inputs.numel() * part.inputs.element_size() for part in parts)
+    every = (one for part in parts for one in leaves(as_inputs(part.inputs)))
+    return sum(one.numel() * one.element_size() for one in every)

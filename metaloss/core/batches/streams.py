@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.utils import _pytree as pytree
 
 from metaloss.core.batches.streaming import ReadInputs, StreamedInputs, sent
 from metaloss.core.compilation.program import Compiled
@@ -130,5 +131,5 @@ def concatenated(first: Batch, second: Batch) -> Batch:
         lazy = inputs if isinstance(inputs, LazyRows) else LazyRows.of(inputs)
         inputs = lazy.joined(second.inputs)
     else:
-        inputs = torch.cat((inputs, second.inputs))
+        inputs = pytree.tree_map(lambda *parts: torch.cat(parts), inputs, second.inputs)
     return Batch(inputs, torch.cat((first.targets, second.targets)))

@@ -9,11 +9,14 @@ from contextlib import contextmanager
 import torch
 from torch import nn
 
+from metaloss import registry
 from metaloss.config import RunConfig
 from metaloss.contracts import MetaBatch, Schedule, Task
 from metaloss.core.parts.blame import blamed, failed
+from metaloss.core.parts.custom import CUSTOM
 from metaloss.core.parts.wrapped import refuse_wrapped
 from metaloss.errors import MetalossError
+from metaloss.inner.fields import named
 from metaloss.inner.keys import key_tensor
 from metaloss.inner.model.functional import FunctionalModel
 from metaloss.losses.base import LearnedLoss
@@ -24,7 +27,15 @@ from metaloss.types import Batch, InnerState, Link
 
 
 def check_fit(loss: LearnedLoss, task: Task, schedule: Schedule, config: RunConfig) -> None:
-    """Raise if the loss does not fit the task, its start or the schedule."""
+    """Raise if the loss or the model does not fit the task, the start or the schedule."""
+    if "" not in named(task.train.inputs) and config.model.name != CUSTOM:
+        chosen = registry.get("model", config.model.name)
+        if chosen.cls.__module__.startswith("metaloss."):
+            raise MetalossError(
+                f"model={chosen.name}: the task {task.name} has inputs of several tensors "
+                f"({', '.join(named(task.train.inputs))}), this model takes one: train your own, "
+                "with metaloss.train(..., model=...)"
+            )
     if loss.link is not task.link:
         raise MetalossError(
             f"the loss has link={loss.link.name}, the task {task.name} needs link={task.link.name}"
@@ -97,7 +108,11 @@ def check_outputs(
     buffers = {name: value.to(device) for name, value in buffers.items()}
     if not params:
         raise MetalossError("the model has no parameters to train")
-    with _told(f"inputs of shape (B, {', '.join(map(str, task.input_shape))})"):
+    shapes = ", ".join(
+        f"{name} (B, {', '.join(map(str, value.shape[1:]))})".lstrip()
+        for name, value in named(task.train.inputs).items()
+    )
+    with _told(f"inputs of shape {shapes}"):
         outputs, _ = model(params, buffers, task.train.inputs[:2].to(device), train=False)
     if outputs.dim() < 2 or outputs.shape[1] != task.outputs:
         raise MetalossError(

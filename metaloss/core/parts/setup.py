@@ -216,7 +216,7 @@ def _own_rows(batch: Batch, ranks: Ranks) -> Batch:
     share = ranks.share(len(batch.targets))
     # Without a row for each process `check_processes` raises an error.
     own = slice(share.first, share.first + share.rows) if share.rows else slice(None)
-    return Batch(*(value[own] for value in batch))
+    return Batch(batch.inputs[own], batch.targets[own])
 
 
 def _schedule(config: RunConfig, search: SearchRule | None) -> Schedule:

@@ -56,17 +56,13 @@ def check_processes(setup: Setup, place: int | None = None) -> None:
 def _seen(setup: Setup) -> dict[str, str]:
     """Return digests of everything that must be the same in every process, by name."""
     task, module = setup.task, setup.problem.model
-    rows = {
-        f"{split}/{name}": values
-        for split in ("train", "valid", "test")
-        for name, values in getattr(task, split)._asdict().items()
-    }
-    sizes = [len(getattr(task, split).targets) for split in ("train", "valid", "test")]
+    parts = [getattr(task, split) for split in ("train", "valid", "test")]
+    sizes = [len(part.targets) for part in parts]
     config = to_yaml(setup.config)
     weights = [*pytree.tree_leaves(setup.advance.fresh("train", 0)), *module.constants()]
     return {
         "configuration": hashlib.sha256(config.encode()).hexdigest(),
-        "task": digest(rows.values()) + str(sizes),
+        "task": digest(pytree.tree_leaves(parts)) + str(sizes),
         "model": digest(weights),
         "loss": digest([*setup.loss.parameters(), *setup.loss.buffers()]),
     }

@@ -45,7 +45,7 @@ def check_stackable(setups: Sequence[Setup]) -> None:
             alone % f"meta_optimizer={first.config.meta_optimizer.name} supports one run at a time "
             "(mixed and finite_difference support many)"
         )
-    if len({(setup.task.input_shape, setup.task.outputs) for setup in setups}) > 1:
+    if len({(str(setup.task.input_shape), setup.task.outputs) for setup in setups}) > 1:
         raise UnsupportedError(
             alone % "their rows differ in number, because each has its own split "
             "(task.split_seed=0 gives all the same split)"

@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable
+from typing import Any
 
 import torch
-from torch import Tensor
 
 from metaloss.data.lazy import compared
+from metaloss.inner.fields import leaves
 
 # Number of rows that are copied from the device at once.
 _ROWS = 8192
 
 
-def digest(values: Iterable[Tensor]) -> str:
-    """Return the SHA-256 of the shapes, types and bits of tensors.
+def digest(values: Iterable[Any]) -> str:
+    """Return the SHA-256 of the shapes, types and bits of tensors, or of pytrees of tensors.
 
     Of rows that are read lazily, some stand for all.
 
@@ -26,10 +27,10 @@ def digest(values: Iterable[Tensor]) -> str:
         False
     """
     found = hashlib.sha256()
-    for value in values:
+    for value in leaves(list(values)):
         found.update(f"{tuple(value.shape)}{value.dtype}".encode())
-        rows = compared(value).detach()
-        for block in (rows if rows.dim() else rows.reshape(1)).split(_ROWS):
-            raw = block.cpu().contiguous().reshape(-1).view(torch.uint8)
-            found.update(raw.numpy().data)
+        for rows in leaves(compared(value)):
+            for block in (rows if rows.dim() else rows.reshape(1)).detach().split(_ROWS):
+                raw = block.cpu().contiguous().reshape(-1).view(torch.uint8)
+                found.update(raw.numpy().data)
     return found.hexdigest()

@@ -17,6 +17,7 @@ from metaloss.core.parts.setup import Setup
 from metaloss.core.storage.digests import digest
 from metaloss.data.lazy import compared
 from metaloss.errors import MetalossError
+from metaloss.inner.fields import leaves
 from metaloss.inner.model.write_back import write_back
 from metaloss.types import Batch
 
@@ -56,7 +57,7 @@ def made_of(setup: Setup) -> dict[str, Any]:
 def sketches(setup: Setup) -> dict[str, list[Tensor]]:
     """Return a number for each row (inputs, targets) of each split, not sensitive to rounding."""
     return {
-        split: [_sketch(compared(values))[0] for values in getattr(setup.task, split)]
+        split: [_sketch(values)[0] for values in _compared(getattr(setup.task, split))]
         for split in SPLITS
     }
 
@@ -229,13 +230,17 @@ def _only_rounded(setup: Setup, saved: Mapping[str, Iterable[Tensor]] | None) ->
         return False
     for split in SPLITS:
         batch: Batch = getattr(setup.task, split)
-        for values, then in zip(batch, saved[split], strict=True):
-            now, scale = _sketch(compared(values))
+        for values, then in zip(_compared(batch), saved[split], strict=True):
+            now, scale = _sketch(values)
             if now.shape != then.shape:
                 return False
             if not bool(((now - then.to(now)).abs() <= _ROUNDING * (scale + 1e-3)).all()):
                 return False
     return True
+
+
+def _compared(batch: Batch) -> list[Tensor]:
+    return leaves([compared(values) for values in batch])
 
 
 def _sketch(values: Tensor) -> tuple[Tensor, Tensor]:

@@ -16,6 +16,7 @@ from metaloss.core.training.ladder import Ladder
 from metaloss.core.training.made_of import fixed_values
 from metaloss.core.training.recorder import Recorder
 from metaloss.core.training.recovery import Recovery
+from metaloss.inner.fields import Fields, as_inputs
 from metaloss.inner.weighted import WeightedTargets, named_values, of_values
 from metaloss.types import Batch, ReplayStep, StoredStep
 
@@ -152,16 +153,18 @@ def unpack_tree(leaves: list[Any] | None, template: Any) -> Any:
 
 
 def _pack_batch(batch: Batch) -> list[Any]:
+    inputs: Any = batch.inputs
     targets = batch.targets
-    if isinstance(targets, WeightedTargets):
-        return [batch.inputs, named_values(targets)]
-    return [batch.inputs, targets]
+    return [
+        inputs.tree if isinstance(inputs, Fields) else inputs,
+        named_values(targets) if isinstance(targets, WeightedTargets) else targets,
+    ]
 
 
 def _unpack_batch(content: list[Any]) -> Batch:
     inputs, targets = content
     given: Any = of_values(targets) if isinstance(targets, dict) else targets
-    return Batch(inputs, given)
+    return Batch(as_inputs(inputs), given)
 
 
 def _pack(values: Snapshot) -> dict[str, Any]:

@@ -8,6 +8,8 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from metaloss.inner.fields import Fields
+
 
 def arguments(module: nn.Module, inputs: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
     """Return the positional and named arguments of the model's forward pass.
@@ -23,6 +25,8 @@ def arguments(module: nn.Module, inputs: Any) -> tuple[tuple[Any, ...], dict[str
     """
     if isinstance(inputs, Tensor):
         return (inputs,), {}
+    if isinstance(inputs, Fields):
+        inputs = inputs.tree
     parameters = _parameters(module)
     if isinstance(inputs, Mapping):
         takes_any = any(p.kind is p.VAR_KEYWORD for p in parameters)

@@ -22,7 +22,7 @@ def picture_of(table: pd.DataFrame, inputs: Tensor) -> bytes | None:
         table: The first rows of `Run.suspects`, whose index is the position of each row.
         inputs: The inputs (N, C, H, W) of all training rows.
     """
-    if inputs.ndim != 4 or inputs.shape[1] not in (1, 3) or "given" not in table:
+    if getattr(inputs, "ndim", 0) != 4 or inputs.shape[1] not in (1, 3) or "given" not in table:
         return None
     count = len(table)
     columns = min(_COLUMNS, count)
