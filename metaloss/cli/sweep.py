@@ -35,9 +35,11 @@ class _OneJob:
 
     Attributes:
         plugins: Files of ``--plugin``, which a worker imports too.
+        swept: The keys that differ between jobs.
     """
 
     plugins: tuple[Path, ...]
+    swept: frozenset[str] = frozenset()
 
     def __call__(self, composed: DictConfig) -> float:
         """Run one job and append its status to the sweep's ledger.
@@ -52,6 +54,7 @@ class _OneJob:
         try:
             hashes = plugin_files.load(self.plugins)
             config = dataclasses.replace(from_hydra(composed), output=str(folder))
+            config = self._labelled(config, place)
             from metaloss.allocator import keep_freed_memory
 
             keep_freed_memory()  # also in the worker of a launcher
@@ -63,6 +66,15 @@ class _OneJob:
         line = {"job": number, "folder": str(folder), "status": status}
         _append(Path(place.sweep.dir) / _LEDGER, json.dumps(line) + "\n")
         return value
+
+    def _labelled(self, config: RunConfig, place: Any) -> RunConfig:
+        """Return the config with names in trackers: the sweep is a group, its words are rows."""
+        from metaloss.study.launch.labels import labelled
+
+        words = [word for word in place.overrides.task if word.partition("=")[0] in self.swept]
+        row = " ".join(word for word in words if not word.startswith("seed="))
+        group = Path(place.sweep.dir).name
+        return labelled(config, group=group, job_type=row, notes=" ".join(place.overrides.task))
 
 
 def _trained(config: RunConfig, folder: Path, plugins: Mapping[str, str]) -> Mapping[str, Any]:
@@ -123,6 +135,7 @@ def sweep(given: Sequence[str], file: Path | None, plugins: Sequence[Path]) -> i
         "hydra/job_logging=none",
         "hydra/hydra_logging=none",
     ]
+    swept = frozenset(o.key_or_group for o in overrides if o.is_sweep_override())
     rest = words.for_hydra(o for o in overrides if o.key_or_group != "output")
     with publish.lock:
         # Workers import all published parts, so publish only the parts that jobs may choose.
@@ -133,7 +146,7 @@ def sweep(given: Sequence[str], file: Path | None, plugins: Sequence[Path]) -> i
             try:
                 hydra.multirun(
                     config_name=name,
-                    task_function=_OneJob(tuple(path.resolve() for path in plugins)),
+                    task_function=_OneJob(tuple(path.resolve() for path in plugins), swept),
                     overrides=[*settings, *rest],
                 )
             except (HydraException, OmegaConfBaseException) as error:

@@ -22,6 +22,7 @@ class RunStarted:
         resumed_from: The step that a resumed run goes on from, else None.
         group: The common name of runs that were started together; None for a single run.
         task: What was read, in a few lines: rows, columns, classes, meta-batches.
+        link: The task's link, such as ``"softmax"``.
     """
 
     config: Mapping[str, Any]
@@ -32,6 +33,7 @@ class RunStarted:
     resumed_from: int | None = None
     group: str | None = None
     task: str = ""
+    link: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)

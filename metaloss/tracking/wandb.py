@@ -4,11 +4,8 @@ from __future__ import annotations
 
 import math
 import os
-import re
-import shutil
 import sys
-from dataclasses import dataclass, field
-from enum import Enum
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -23,11 +20,19 @@ from metaloss.contracts import (
     Tracker,
 )
 from metaloss.errors import MetalossError
+from metaloss.tracking.numbers import line
+from metaloss.tracking.wandb_content import (
+    add_artifact,
+    add_report,
+    flat_summary,
+    named,
+    parts_of,
+)
 from metaloss.tracking.wandb_key import has_key
+from metaloss.tracking.wandb_options import Curves, Mode, WandBConfig
 from metaloss.tracking.wandb_process import close_run, open_run
 
 _CURVES = "loss/curves"
-_ARTIFACT = ("loss", "loss_description", "model")
 # wandb's own code for Ctrl-C; its server shows such a run as killed, not as failed.
 _INTERRUPTED, _DIVERGED = 255, 3
 # By default, wandb tries for days to upload after the last step. After this time, the rest stays on
@@ -35,56 +40,16 @@ _INTERRUPTED, _DIVERGED = 255, 3
 _UPLOAD_SECONDS = 600.0
 
 
-class Mode(Enum):
-    """Whether runs are sent to a server.
-
-    ``auto``: the value of ``WANDB_MODE``; if it is not set, online with an API key, else offline.
-    """
-
-    auto = "auto"
-    online = "online"
-    offline = "offline"
-    disabled = "disabled"
-
-
-class Curves(Enum):
-    """How the learned loss is shown: as an image, as a table of values, or not at all."""
-
-    image = "image"
-    table = "table"
-    off = "off"
-
-
-@dataclass(frozen=True, kw_only=True)
-class WandBConfig:
-    """Options of `WandB`."""
-
-    project: str = field(default="metaloss", metadata={"help": "project of the runs"})
-    entity: str | None = field(default=None, metadata={"help": "user or team; null: your default"})
-    group: str | None = field(
-        default=None, metadata={"help": "group of the run; null: the name of the run's folder"}
-    )
-    tags: list[str] = field(default_factory=list, metadata={"help": "labels of the run"})
-    mode: Mode = field(
-        default=Mode.auto,
-        metadata={"help": "auto (online if there is an API key), online, offline or disabled"},
-    )
-    dir: str | None = field(
-        default=None, metadata={"help": "folder of wandb's files; null: the run's folder"}
-    )
-    curves: Curves = field(
-        default=Curves.image,
-        metadata={"help": "how the learned loss is shown: image, table or off"},
-    )
-
-
 class WandB(Tracker):
     """Logs a run to Weights & Biases; offline if there is no API key.
 
-    Numbers are logged by the run's step, the learned loss under ``loss/curves``, the exported loss
-    as an artifact of type ``loss``, and the content of ``summary.json`` as the summary. A resumed
-    run becomes a new W&B run of the same group, because an offline run cannot be opened again. An
-    offline run is uploaded with ``wandb sync``.
+    Every number has the step of its phase as its x-axis: ``train/loss`` and ``valid/error`` the
+    training step, ``offline/...`` the meta-step of the offline phase, ``start/...`` the step of the
+    start. The learned loss is under ``loss/curves``. The last numbers are in the summary as
+    ``final/valid/error``, those at the best validation metric as ``best/...``. The exported loss is
+    an artifact of type ``loss``, with the config as its metadata. The logs have a line for each
+    logged step. A resumed run becomes a new W&B run of the same group, because an offline run
+    cannot be opened again. An offline run is uploaded with ``wandb sync``.
 
     The process is not changed: there is no prompt, no captured output, no new environment variable,
     signal handler or exit hook. The service process ends with the run.
@@ -108,8 +73,10 @@ class WandB(Tracker):
         self._mode, self._may_fall_back = _resolve(config.mode)
         self._run: Any = None
         self._ended: int | None = None
-        self._goal = "min"
+        self._started: RunStarted | None = None
+        self._offsets: dict[str, int] = {}
         self._defined: set[str] = set()
+        self._curves: list[LossCurves] = []
         self._notices: list[str] = []
 
     def handle(self, event: Event) -> None:
@@ -117,14 +84,14 @@ class WandB(Tracker):
         if self._mode is Mode.disabled:
             return
         if isinstance(event, RunStarted):
-            self._goal = event.goal
+            self._started = event
+            self._offsets = _offsets(event.totals)
             self._run = self._open(event)
+            self._write(event.task)
         elif self._run is None:
             return
         elif isinstance(event, Logged):
-            self._define(event)
-            numbers = {**event.numbers, f"step/{event.phase}": event.phase_step}
-            self._run.log(numbers, step=event.step)
+            self._log_numbers(event)
         elif isinstance(event, LossCurves):
             self._log_curves(event)
         elif isinstance(event, Table):
@@ -132,6 +99,7 @@ class WandB(Tracker):
         elif isinstance(event, Noticed):
             self._notices.append(f"step {event.step}: {event.message}")
             self._run.summary["notices"] = list(self._notices)
+            self._write(f"{event.level}: {self._notices[-1]}")
         elif isinstance(event, RunFinished):
             self._finish(event)
 
@@ -149,13 +117,16 @@ class WandB(Tracker):
     def _open(self, event: RunStarted) -> Any:
         import wandb
 
-        config = self._config
+        config, chosen = self._config, parts_of(event.config)
+        kind = config.job_type or chosen.get("loss")
         options: dict[str, Any] = {
             "project": config.project,
             "entity": config.entity,
             "group": config.group or event.group or event.name,
-            "name": event.name,
-            "tags": list(config.tags),
+            "name": config.run_name or " ".join(filter(None, [config.job_type, event.name])),
+            "job_type": kind,
+            "notes": config.notes,
+            "tags": list(dict.fromkeys([*config.tags, *chosen.values()])),
             "dir": config.dir or str(event.folder),
             "config": dict(event.config),
             # The user may have another run open in this process.
@@ -163,7 +134,7 @@ class WandB(Tracker):
         }
         if event.resumed_from is not None:
             options["config"]["resumed_from"] = event.resumed_from
-            options["job_type"] = "resumed"
+            options["tags"].append("resumed")
         if config.dir is not None:
             Path(config.dir).mkdir(parents=True, exist_ok=True)
         try:
@@ -176,28 +147,51 @@ class WandB(Tracker):
             self._mode = Mode.offline
             return open_run(**options, mode="offline", settings=_settings(wandb, self._mode))
 
-    def _define(self, event: Logged) -> None:
-        """Let the summary have the best value of each validation number.
+    def _log_numbers(self, event: Logged) -> None:
+        self._offsets[event.phase] = event.step - event.phase_step
+        names = {name: named(event.phase, name) for name in event.numbers}
+        for name in names.values():
+            self._define(event.phase, name)
+        numbers = {names[name]: value for name, value in event.numbers.items()}
+        self._log(event.phase, event.step, numbers)
+        self._write(f"{event.phase} {event.phase_step}: {line(event.numbers)}")
+
+    def _log(self, phase: str, step: int, content: Mapping[str, Any]) -> None:
+        """Log at the run's step, beside the step of the phase, which is the x-axis."""
+        place = step - self._offsets.get(phase, 0)
+        self._run.log({**content, f"step/{phase}": place}, step=step)
+
+    def _define(self, phase: str, name: str) -> None:
+        """Set the x-axis; let the summary have the best value of each validation number.
 
         Of test numbers it has the last value, because nothing may be chosen by them.
         """
-        for name in event.numbers:
-            if name.startswith("valid/") and name not in self._defined:
-                self._defined.add(name)
-                goal = "min" if name == "valid/task_loss" else self._goal
-                self._run.define_metric(name, summary=goal)
+        if name in self._defined:
+            return
+        if not self._defined & {f"step/{phase}"}:
+            self._run.define_metric(f"step/{phase}", hidden=True)
+        best = None
+        if name.startswith("valid/") and self._started is not None:
+            best = "min" if name == "valid/task_loss" else self._started.goal
+        self._run.define_metric(name, step_metric=f"step/{phase}", summary=best)
+        self._defined |= {name, f"step/{phase}"}
 
     def _log_curves(self, event: LossCurves) -> None:
         import wandb
 
+        name = named(event.phase, _CURVES)
         if self._config.curves is Curves.image:
             from metaloss.tracking.curve_picture import draw
 
-            self._run.log({_CURVES: wandb.Image(draw(event))}, step=event.step)
+            self._curves = [one for one in self._curves if one.phase == event.phase] + [event]
+            softmax = self._started is not None and self._started.link == "softmax"
+            image = draw(self._curves, offset=self._offsets.get(event.phase, 0), softmax=softmax)
+            if image is not None:
+                self._log(event.phase, event.step, {name: wandb.Image(image)})
         elif self._config.curves is Curves.table:
             rows = [list(row) for row in zip(event.grid, *event.curves.values(), strict=True)]
             table = wandb.Table(columns=["prediction", *event.curves], data=rows)
-            self._run.log({_CURVES: table}, step=event.step)
+            self._log(event.phase, event.step, {name: table})
 
     def _log_table(self, event: Table) -> None:
         import wandb
@@ -210,22 +204,29 @@ class WandB(Tracker):
         self._run.log({f"{event.name}/table": table}, step=event.step)
 
     def _finish(self, event: RunFinished) -> None:
-        import wandb
-
-        self._run.summary.update(dict(event.summary))
-        files = [event.files[role] for role in _ARTIFACT if role in event.files]
-        if any(role.startswith("loss") for role in event.files):
-            name = re.sub(r"[^A-Za-z0-9_.-]+", "-", f"{self._run.name}-loss")[-128:]
-            artifact = wandb.Artifact(name, type="loss", metadata=_provenance(event))
-            # Copies, because a resumed run may write the files again before an offline run is
-            # uploaded. They are stored beside wandb's files.
-            copies = Path(self._run.dir).parent / "artifact"
-            copies.mkdir(exist_ok=True)
-            for file in files:
-                copy = shutil.copyfile(file, copies / file.name)
-                artifact.add_file(str(copy), name=file.name, policy="immutable")
-            self._run.log_artifact(artifact)
+        self._run.summary.update(flat_summary(event.summary))
+        status = event.summary.get("status", "ended")
+        self._write(f"{status}: {line(event.summary.get('metrics', {}))}")
+        config = self._started.config if self._started else {}
+        add_artifact(self._run, event, config, model=self._config.model)
+        if self._config.report and self._started is not None:
+            add_report(self._run, self._started.folder)
         self._ended = _DIVERGED if event.summary.get("status") == "diverged" else 0
+
+    def _write(self, text: str) -> None:
+        """Write to the run's logs; an older wandb has no such function."""
+        write = getattr(self._run, "write_logs", None)
+        if write is not None and text:
+            write(text)
+
+
+def _offsets(totals: Mapping[str, int]) -> dict[str, int]:
+    """Return the number of steps before each phase."""
+    before, found = 0, {}
+    for phase, count in totals.items():
+        found[phase] = before
+        before += count
+    return found
 
 
 def _resolve(mode: Mode) -> tuple[Mode, bool]:
@@ -267,11 +268,6 @@ def _failure() -> int:
     if isinstance(error, KeyboardInterrupt):
         return _INTERRUPTED
     return int(getattr(error, "exit_status", 1))
-
-
-def _provenance(event: RunFinished) -> dict[str, Any]:
-    names = ("task", "model", "loss", "schedule", "seed", "steps", "status", "metrics")
-    return {name: event.summary[name] for name in names if name in event.summary}
 
 
 def _say(message: str) -> None:

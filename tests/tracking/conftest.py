@@ -36,5 +36,6 @@ def started(folder, **changes):
         "name": "digits-online",
         "totals": {"offline": 10, "train": 30},
         "goal": "min",
+        "link": "softmax",
     }
     return RunStarted(**{**options, **changes})

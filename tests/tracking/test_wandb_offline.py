@@ -47,7 +47,14 @@ LOGGED = [
     ),
 ]
 GRID = (0.0, 0.5, 1.0)
-CURVES = {"t=0": (0.0, 0.5, math.inf), "t=1": (3.0, 0.5, 0.0)}
+CURVES = {"t=0": (0.0, 0.5, 0.75), "t=1": (3.0, 0.5, 0.0)}
+FLAT = {
+    "task": "digits",
+    "status": "ok",
+    "final/test/error": 0.125,
+    "best/test/error": 0.0625,
+    "best/step": 20,
+}
 SUMMARY = {
     "task": "digits",
     "status": "ok",
@@ -102,8 +109,8 @@ def recorded(folder):
 def test_the_run_has_its_name_group_tags_and_project(recorded):
     run = recorded.run
     assert (run.display_name, run.run_group, run.project) == ("digits-online",) * 2 + ("metaloss",)
-    assert sorted(run.tags) == ["a", "b"]
-    assert run.job_type == ""
+    assert sorted(run.tags) == ["a", "b", "digits", "mlp"]
+    assert run.job_type == "mlp"
 
 
 def test_the_whole_config_is_there(recorded):
@@ -115,9 +122,13 @@ def test_every_number_is_at_its_step(recorded):
     expected = {}
     for event in LOGGED:
         numbers = expected.setdefault(event.step, {})
-        numbers |= {**event.numbers, f"step/{event.phase}": event.phase_step}
+        named = {
+            name if event.phase == "train" else f"{event.phase}/{name}": value
+            for name, value in event.numbers.items()
+        }
+        numbers |= {**named, f"step/{event.phase}": event.phase_step}
     found = {
-        step: {k: v for k, v in numbers.items() if k[0] != "_" and k != "loss/curves"}
+        step: {k: v for k, v in numbers.items() if k[0] != "_" and "curves" not in k}
         for step, numbers in recorded.history
     }
     assert found.keys() == expected.keys()
@@ -138,11 +149,24 @@ def test_steps_only_grow_and_each_is_written_once(recorded):
 
 
 def test_the_summary_keeps_the_best_of_validation_alone(recorded):
-    assert recorded.metrics == {"valid/error": ["min"], "valid/task_loss": ["min"]}
+    best = {name: how for name, how in recorded.metrics.items() if how}
+    assert best == {"valid/error": ["min"], "valid/task_loss": ["min"]}
+
+
+def test_every_number_has_an_axis(recorded):
+    axes = recorded.axes
+    assert axes["train/loss"] == axes["valid/error"] == axes["test/error"] == "step/train"
+    assert axes["offline/meta/task_loss"] == "step/offline"
+
+
+def test_the_logs_are_kept(recorded):
+    assert "train 10: train/loss 0.3000  valid/error 0.2500" in recorded.logs
+    assert "warning: step 40: η cut tenfold" in recorded.logs
 
 
 def test_the_summary_is_that_of_the_run(recorded):
-    assert {name: recorded.summary[name] for name in SUMMARY} == SUMMARY
+    assert {name: recorded.summary[name] for name in FLAT} == FLAT
+    assert "metrics" not in recorded.summary
     assert recorded.summary["notices"] == ["step 40: η cut tenfold"]
     assert recorded.exit_code == 0
 
@@ -153,7 +177,8 @@ def test_the_learned_loss_is_an_artifact(recorded, folder):
     assert artifact.finalize
     assert json.loads(artifact.metadata)["metrics"] == SUMMARY["metrics"]
     entries = {entry.path: entry for entry in artifact.manifest.contents}
-    assert sorted(entries) == ["loss.json", "loss.safetensors", "model.safetensors"]
+    assert sorted(entries) == ["loss.json", "loss.safetensors"]
+    assert json.loads(artifact.metadata)["config"]["inner"] == CONFIG["inner"]
     for name, entry in entries.items():
         content = (folder / name).read_bytes()
         assert entry.size == len(content)
@@ -171,7 +196,7 @@ def test_the_artifact_outlives_the_files_of_the_folder(recorded, folder):
 
 
 def test_the_curves_are_a_picture(recorded, folder):
-    (picture,) = [numbers["loss/curves"] for _, numbers in recorded.history[:1]]
+    (picture,) = [numbers["offline/loss/curves"] for _, numbers in recorded.history[:1]]
     assert picture["_type"] == "image-file"
     (png,) = folder.glob(f"wandb/*run-*/files/{picture['path']}")
     content = png.read_bytes()
@@ -184,13 +209,13 @@ def test_a_resumed_run_is_a_new_one_in_the_group_whose_step_goes_on(recorded, fo
     again = track(tmp_path, finish=False, curves=Curves.table, resumed_from=5)
     assert again.run.run_id != recorded.run.run_id
     assert again.run.run_group == recorded.run.run_group
-    assert again.run.job_type == "resumed"
+    assert "resumed" in again.run.tags
     assert again.config["resumed_from"] == 5
     assert again.history[0][0] == 10
     # There was no last event, and no exception that tells why.
     assert again.exit_code == 1
     # The curves as a table.
-    table = again.history[0][1]["loss/curves"]
+    table = again.history[0][1]["offline/loss/curves"]
     assert table["_type"] == "table-file"
     (file,) = tmp_path.glob(f"wandb/*run-*/files/{table['path']}")
     rows = json.loads(file.read_text())

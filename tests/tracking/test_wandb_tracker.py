@@ -14,6 +14,7 @@ import matplotlib
 import numpy as np
 import pytest
 
+from metaloss.compose import compose
 from metaloss.contracts import Logged, LossCurves, Noticed, RunFinished
 from metaloss.errors import DivergedError, MetalossError
 from metaloss.tracking import wandb as module
@@ -37,8 +38,11 @@ class FakeRun:
     def log(self, numbers, step):
         self.calls.append(("log", step, dict(numbers)))
 
-    def define_metric(self, name, summary):
-        self.calls.append(("define", name, summary))
+    def define_metric(self, name, step_metric=None, summary=None, hidden=None):
+        self.calls.append(("define", name, step_metric, summary))
+
+    def write_logs(self, text):
+        self.calls.append(("write", text))
 
 
 @pytest.fixture
@@ -126,7 +130,7 @@ def test_options_are_handed_over(opened, tmp_path):
         "project": "p",
         "entity": "e",
         "group": "g",
-        "tags": ["t"],
+        "tags": ["t", "digits"],
         "dir": str(place),
     }
     assert place.is_dir()
@@ -149,7 +153,64 @@ def test_the_best_is_what_the_goal_says(opened, tmp_path):
     for step in (1, 2):
         tracker.handle(Logged(step=step, phase="train", phase_step=step, numbers=numbers))
     defined = [call[1:] for call in opened.runs[0].calls if call[0] == "define"]
-    assert defined == [("valid/accuracy", "max"), ("valid/task_loss", "min")]
+    assert defined == [
+        ("step/train", None, None),
+        ("valid/accuracy", "step/train", "max"),
+        ("valid/task_loss", "step/train", "min"),
+        ("test/accuracy", "step/train", None),
+    ]
+
+
+def test_every_number_has_the_step_of_its_phase_as_its_axis(opened, tmp_path):
+    tracker = WandB(WandBConfig())
+    tracker.handle(started(tmp_path, totals={"start": 5, "offline": 10, "train": 30}))
+    seen = [
+        (5, "start", 5, "start/misfit"),
+        (7, "offline", 2, "meta/task_loss"),
+        (15, "train", 0, "valid/error"),
+        (17, "train", 2, "meta/task_loss"),
+    ]
+    for step, phase, place, name in seen:
+        tracker.handle(Logged(step=step, phase=phase, phase_step=place, numbers={name: 0.5}))
+    defined = {call[1]: call[2] for call in opened.runs[0].calls if call[0] == "define"}
+    assert {name: axis for name, axis in defined.items() if axis} == {
+        "start/misfit": "step/start",
+        "offline/meta/task_loss": "step/offline",
+        "valid/error": "step/train",
+        "meta/task_loss": "step/train",
+    }
+    logged = [call[1:] for call in opened.runs[0].calls if call[0] == "log"]
+    assert logged == [
+        (5, {"start/misfit": 0.5, "step/start": 5}),
+        (7, {"offline/meta/task_loss": 0.5, "step/offline": 2}),
+        (15, {"valid/error": 0.5, "step/train": 0}),
+        (17, {"meta/task_loss": 0.5, "step/train": 2}),
+    ]
+    # The logs have the same in words.
+    written = [call[1] for call in opened.runs[0].calls if call[0] == "write"]
+    assert written[-1] == "train 2: meta/task_loss 0.5000"
+
+
+def test_a_run_has_its_row_and_labels(opened, tmp_path):
+    config = {"task": {"name": "digits"}, "loss": {"name": "mlp"}, "steps": 3}
+    for options in ({}, {"job_type": "mine", "tags": ["x", "mlp"], "notes": "why"}):
+        WandB(WandBConfig(**options)).handle(started(tmp_path, config=config))
+    plain, given = opened.options
+    assert (plain["name"], plain["job_type"], plain["notes"]) == ("digits-online", "mlp", None)
+    assert plain["tags"] == ["digits", "mlp"]
+    assert (given["name"], given["job_type"]) == ("mine digits-online", "mine")
+    assert (given["tags"], given["notes"]) == (["x", "mlp", "digits"], "why")
+    WandB(WandBConfig(run_name="n")).handle(started(tmp_path))
+    assert opened.options[-1]["name"] == "n"
+
+
+def test_a_sweep_of_wandb_s_sets_words_of_the_command_line():
+    utils = pytest.importorskip("wandb.sdk.launch.sweeps.utils")
+    chosen = {"inner.lr": 0.1, "model.hidden": "[40,40]", "loss": "mlp"}
+    command = {"args": {name: {"value": value} for name, value in chosen.items()}}
+    words = utils.create_sweep_command_args(command)["args_no_hyphens"]
+    config = compose(words)
+    assert (config.inner.options.lr, config.model.options.hidden) == (0.1, [40, 40])
 
 
 @pytest.mark.parametrize(
@@ -199,18 +260,19 @@ def test_a_picture_shows_every_curve_and_touches_no_global_state():
         return matplotlib.get_backend(auto_select=False), settings
 
     before = world()
-    curve = tuple(np.linspace(3.0, 0.0, 101))
-    grid = tuple(np.linspace(0.0, 1.0, 101))
-    both = {"t=0": curve[::-1], "t=1": (float("inf"), *curve[1:])}
-    event = LossCurves(step=5, phase="train", grid=grid, curves=both)
-    image = draw(event)
+    grid = np.linspace(0.005, 0.995, 101)
+    falling, rising = tuple(-np.log(grid)), tuple(0.1 * grid)
+    both = {"t=0": rising, "t=1": falling}
+    events = [
+        LossCurves(step=step, phase="train", grid=tuple(grid), curves=both) for step in (15, 25)
+    ]
+    image = draw(events, offset=10, softmax=True)
     assert image.dtype == np.uint8
-    assert image.shape == (384, 576, 3)
-    one = draw(LossCurves(step=5, phase="train", grid=grid, curves={"t=0": curve[::-1]}))
-    # Each line has a colour of its own, which the other picture lacks.
-    orange = np.array([0xFF, 0x7F, 0x0E])
-    assert (image == orange).all(-1).sum() > 100
-    assert not (one == orange).all(-1).any()
+    assert image.shape == (960, 1440, 3)
+    one = draw(events[1:], offset=10, softmax=True)
+    assert (image != one).any()  # two steps, and one
+    bad = LossCurves(step=30, phase="train", grid=(0.0,), curves={"t=0": (float("inf"),)})
+    assert draw([*events, bad], offset=10, softmax=True) is None
     assert world() == before
     # Without pyplot no figure is kept anywhere; whether it is imported is others' business.
     pyplot = sys.modules.get("matplotlib.pyplot")

@@ -57,7 +57,7 @@ class Recorded:
     """A run as its file has it.
 
     ``history`` holds one (step, numbers) for each record, in the file's order; ``metrics`` the
-    way that each defined metric is summed up.
+    way that each defined metric is summed up, ``axes`` what it is drawn over.
     """
 
     run: object = None
@@ -65,6 +65,8 @@ class Recorded:
     history: list = field(default_factory=list)
     summary: dict = field(default_factory=dict)
     metrics: dict = field(default_factory=dict)
+    axes: dict = field(default_factory=dict)
+    logs: str = ""
     artifacts: list = field(default_factory=list)
     exit_code: int | None = None
     sizes: list = field(default_factory=list)
@@ -90,6 +92,9 @@ def read(path):
         elif kind == "metric":
             options = record.metric.summary
             found.metrics[record.metric.name] = [f.name for f, on in options.ListFields() if on]
+            found.axes[record.metric.name] = record.metric.step_metric
+        elif kind == "output_logger":
+            found.logs += record.output_logger.line
         elif kind == "artifact":
             found.artifacts.append(record.artifact)
         elif kind == "exit":

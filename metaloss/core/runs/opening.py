@@ -129,6 +129,7 @@ def started(
         name=folder.name,
         totals=totals,
         goal=setup.task.goal,
+        link=setup.task.link.name,
         resumed_from=resumed_from,
         group=group,
         # Without the line on the metric: the results show it.

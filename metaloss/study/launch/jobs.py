@@ -9,7 +9,7 @@ from enum import Enum
 from pathlib import Path
 from typing import Any
 
-from metaloss.compose import compose, read_file, to_dict
+from metaloss.compose import compose, read_file, to_dict, to_overrides
 from metaloss.compose.paths import absolute_path, is_path
 from metaloss.config import RunConfig
 from metaloss.core.storage.run_folder import (
@@ -22,6 +22,7 @@ from metaloss.core.storage.run_folder import (
 )
 from metaloss.errors import MetalossError
 from metaloss.meta_optimizers.search import SearchRule
+from metaloss.study.launch.labels import labels_for
 from metaloss.study.spec.spec import Row, Study
 
 # Options that do not change the results of a run: its folder, its trackers, its device and how
@@ -93,6 +94,8 @@ def plan_row(study: Study, row: Row, folder: Path, resolve: Resolve = compose) -
     """Return the runs of one row over the study's seeds, in ``folder/seed<k>``; see `plan_jobs`."""
     config = config_of(study, row, resolve)
     phases, cost = _phases(config), _cost(config)
+    group, notes = folder.parent.absolute().name, " ".join(row.overrides)
+    labels = to_overrides(labels_for(config, group=group, job_type=row.name, notes=notes))
     jobs: list[Job] = []
     for seed in study.seeds:
         plain = to_dict(replace(config, seed=seed))
@@ -100,7 +103,7 @@ def plan_row(study: Study, row: Row, folder: Path, resolve: Resolve = compose) -
             Job(
                 row=row.name,
                 seed=seed,
-                overrides=tuple(study.overrides(row, seed)),
+                overrides=(*study.overrides(row, seed), *labels),
                 folder=folder / f"seed{seed}",
                 config=plain,
                 phases=phases,

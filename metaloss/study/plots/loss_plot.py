@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
@@ -14,9 +17,13 @@ from matplotlib.figure import Figure
 from metaloss.core.storage.run_folder import CurvesRow, RunFolder
 from metaloss.errors import MetalossError
 from metaloss.losses.export import load_loss
-from metaloss.study.plots.style import FAINT, STEPS, Style, heading, new_figure, whole
+from metaloss.study.plots.style import FAINT, STEPS, Style, heading, new_figure, styled, whole
 
 MOST_CURVES = 7
+# Panels whose ranges differ by a larger factor have axes of their own.
+_MOST_UNLIKE = 5.0
+# What the target of a class is.
+_MEANING = {"t=0": "t = 0: a class that is not the label", "t=1": "t = 1: the label's class"}
 _LONGEST_FORMULA = 100
 
 
@@ -67,14 +74,29 @@ def loss_figure(run: RunFolder, title: str) -> Figure | None:
     loss = loss_over_time(run)
     if loss is None:
         return None
+    formula = _formula(run.path)
+    below = f"{formula}   ({loss.remark})" if formula else loss.remark
+    return drawn_figure(loss, title, below)
+
+
+def picture_of(loss: LossOverTime, title: str) -> np.ndarray:
+    """Return the same picture as a uint8 image (H, W, 3)."""
+    with styled():
+        figure = drawn_figure(loss, title, loss.remark)
+        canvas = FigureCanvasAgg(figure)
+        canvas.draw()
+    return np.asarray(canvas.buffer_rgba())[..., :3].copy()
+
+
+def drawn_figure(loss: LossOverTime, title: str, below: str) -> Figure:
+    """Return the picture of a loss and its slope, with a line below the title."""
     wide = len(loss.curves) > 1
     figure = new_figure(9 if wide else 6, 6)
-    formula = _formula(run.path)
-    heading(figure, title, f"{formula}   ({loss.remark})" if formula else loss.remark, FAINT)
-    left, right, gap = (0.065, 0.93, 0.03) if wide else (0.1, 0.89, 0.0)
+    heading(figure, title, below, FAINT)
+    left, right, gap = (0.065, 0.93, 0.06) if wide else (0.1, 0.89, 0.0)
     for bottom, slopes in ((0.535, False), (0.09, True)):
         place = (left, bottom, right - left, 0.315)
-        draw_losses(figure, place, loss, gap=gap, slopes=slopes)
+        draw_losses(figure, place, loss, gap=gap, slopes=slopes, explained=not slopes)
     color_key(figure.add_axes((right + 0.022, 0.2, 0.012, 0.6)), loss)
     return figure
 
@@ -86,6 +108,7 @@ def draw_losses(
     *,
     gap: float,
     slopes: bool = False,
+    explained: bool = False,
 ) -> None:
     """Draw one panel for each target; with ``slopes``, ∂ℓ/∂p instead of ℓ.
 
@@ -95,6 +118,7 @@ def draw_losses(
         loss: The curves.
         gap: The gap between two panels.
         slopes: Whether to draw slopes.
+        explained: Whether titles say what the targets are; for wide panels.
     """
     left, bottom, width, height = place
     width = (width + gap) / len(loss.curves) - gap
@@ -111,18 +135,23 @@ def draw_losses(
                 loss.grid, curve, color=STEPS(norm(step)), lw=2.4 if last else 1.4, zorder=2 + last
             )
         name = f"ℓ({label.removeprefix('t=')}, {variable})"
-        panel.set_title(f"∂{name}/∂{variable}" if slopes else name)
+        name = f"∂{name}/∂{variable}" if slopes else name
+        told = explained and not regression and label in _MEANING
+        panel.set_title(f"{name}    {_MEANING[label]}" if told else name)
         panel.set_xlabel("prediction ŷ" if regression else "probability p")
         panel.set_xlim(loss.grid[0], loss.grid[-1])
         if not regression:
             panel.set_xlim(0, 1)
             panel.set_xticks([0, 0.5, 1], ["0", "0.5", "1"])
-        panel.tick_params(labelleft=index == 0)
         drawn[panel] = values
-    # Slopes may be unbounded at p = 0 and p = 1, so take the size of most of them.
-    low, high = _limits(list(drawn.values()), usual=0.92 if slopes else 1.0)
-    for panel in drawn:
-        panel.set_ylim(low, high)
+    # Both may be unbounded at p = 0 and p = 1, so take the size of most of the values.
+    usual = 0.92 if slopes else 0.97
+    limits = [_limits([values], usual=usual) for values in drawn.values()]
+    heights = [high - low for low, high in limits]
+    alike = max(heights) < _MOST_UNLIKE * min(heights)
+    for index, panel in enumerate(drawn):
+        panel.set_ylim(*(_limits(list(drawn.values()), usual=usual) if alike else limits[index]))
+        panel.tick_params(labelleft=index == 0 or not alike)
 
 
 def color_key(panel: Axes, loss: LossOverTime) -> None:
@@ -145,7 +174,7 @@ def _norm(loss: LossOverTime) -> Normalize:
 def _limits(shown: list[np.ndarray], *, usual: float) -> tuple[float, float]:
     """Return the limits of the y-axis of all panels; a few extreme values are cut off.
 
-    The last curve is visible as a whole, the others up to 2.5 times the usual size.
+    Most of the last curve is visible, the others up to 2.5 times the usual size.
 
     Args:
         shown: (S, G) values of each.
@@ -164,12 +193,31 @@ def _moments(run: RunFolder, phase: str, most: int) -> LossOverTime | None:
     rows = [row for row in rows if _alike(row, rows[-1])]
     if not rows:
         return None
-    offset, softmax = run.phase_start(phase), run.link == "softmax"
-    chosen = [rows[index] for index in pick(len(rows), most)]
-    shown = [reduced(row, softmax=softmax) for row in chosen]
+    offset = run.phase_start(phase)
+    moments = [(row.step - offset, row.grid, row.curves) for row in rows]
+    return loss_of(moments, phase=phase, softmax=run.link == "softmax", most=most)
+
+
+def loss_of(
+    moments: Sequence[tuple[int, Any, Mapping[str, Any]]],
+    *,
+    phase: str,
+    softmax: bool,
+    most: int = MOST_CURVES,
+) -> LossOverTime:
+    """Return a loss at up to ``most`` steps.
+
+    Args:
+        moments: The step in the phase, the grid and the curves by label, oldest first.
+        phase: The phase.
+        softmax: Whether the link is softmax.
+        most: The largest number of steps.
+    """
+    chosen = [moments[index] for index in pick(len(moments), most)]
+    shown = [reduced(np.asarray(grid), curves, softmax=softmax) for _, grid, curves in chosen]
     return LossOverTime(
-        steps=np.array([float(row.step - offset) for row in chosen]),
-        grid=chosen[0].grid,
+        steps=np.array([float(step) for step, _, _ in chosen]),
+        grid=np.asarray(chosen[0][1]),
         curves={label: np.stack([curves[label] for curves in shown]) for label in shown[0]},
         phase=phase,
         softmax=softmax,
@@ -186,7 +234,7 @@ def pick(count: int, most: int) -> list[int]:
     return sorted({round(index) for index in np.linspace(0, count - 1, min(count, most))})
 
 
-def reduced(row: CurvesRow, *, softmax: bool) -> dict[str, np.ndarray]:
+def reduced(grid: np.ndarray, curves: Mapping[str, Any], *, softmax: bool) -> dict[str, np.ndarray]:
     """Return ℓ(t, ·) by label, (G,), without the parts that have no effect on gradients.
 
     A constant has no effect: each curve is shifted to 0 at the right answer. With the softmax link,
@@ -194,13 +242,13 @@ def reduced(row: CurvesRow, *, softmax: bool) -> dict[str, np.ndarray]:
     Σ_c a p_c = a for every p. It is chosen such that ℓ(0, 0) = ℓ(0, 1). Cross-entropy is then
     ℓ(0, p) = 0 and ℓ(1, p) = −log p.
     """
-    grid, tilt = row.grid, 0.0
-    if softmax and "t=0" in row.curves:
-        zero = row.curves["t=0"]
+    tilt = 0.0
+    if softmax and "t=0" in curves:
+        zero = curves["t=0"]
         tilt = float((zero[-1] - zero[0]) / (grid[-1] - grid[0]))
     found = {}
-    for label, values in row.curves.items():
-        curve = values - tilt * grid
+    for label, values in curves.items():
+        curve = np.asarray(values) - tilt * grid
         target = label.removeprefix("t=")
         try:
             right = np.abs(grid - float(target)).argmin()

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from matplotlib.image import imread
 
-from metaloss.core.storage.run_folder import CurvesRow, read_run
+from metaloss.core.storage.run_folder import read_run
 from metaloss.errors import MetalossError
 from metaloss.losses import Symbolic
 from metaloss.losses.export import DESCRIPTION, WEIGHTS, pack
@@ -181,14 +181,11 @@ def test_the_loss_is_shown_where_it_moves(tmp_path, runs):
 
 def test_what_moves_no_gradient_is_taken_out():
     p = np.linspace(0.005, 0.995, 101)
-    seen = CurvesRow(
-        step=0, phase="train", grid=p,
-        curves={"t=0": 7.0 + 1300 * p, "t=1": -np.log(p) - 20 + 1300 * p},
-    )  # fmt: skip
-    shown = reduced(seen, softmax=True)
+    seen = {"t=0": 7.0 + 1300 * p, "t=1": -np.log(p) - 20 + 1300 * p}
+    shown = reduced(p, seen, softmax=True)
     np.testing.assert_allclose(shown["t=0"], 0, atol=1e-9)
     np.testing.assert_allclose(shown["t=1"], -np.log(p) + np.log(p[-1]), atol=1e-9)
-    other = reduced(seen, softmax=False)
+    other = reduced(p, seen, softmax=False)
     np.testing.assert_allclose(other["t=0"], 1300 * (p - p[0]), atol=1e-9)
 
 
