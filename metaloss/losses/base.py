@@ -61,6 +61,7 @@ class LearnedLoss(nn.Module):
         family: The registered name, if the loss was made by name. An export stores it.
         loaded: Whether φ was loaded from a file.
         given: Whether the config determines the initial φ, so that no start replaces it.
+        classes: C, if the loss is made for one number of classes; 0: for any.
         sees: The fields of `metaloss.types.Row` that :meth:`per_row` uses.
         recalls: The decay β of ``Row.average``, if the loss sees it.
 
@@ -76,6 +77,7 @@ class LearnedLoss(nn.Module):
     family: str | None = None
     loaded: bool = False
     given: bool = False
+    classes: int = 0
     sees: frozenset[str] = frozenset()
     recalls: float = 0.0
 

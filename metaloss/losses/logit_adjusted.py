@@ -78,6 +78,7 @@ class LogitAdjusted(CrossEntropy):
             )
         if not self.config.shares:
             raise MetalossError("loss.shares=[]: expected the share of the rows of each class")
+        self.classes = len(self.config.shares)
         log_shares = torch.tensor(self.config.shares, dtype=torch.float32).log()
         self.register_buffer("log_shares", log_shares, persistent=False)
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
 
 import torch
 from torch import Tensor
@@ -11,7 +12,7 @@ from torch.func import functional_call, grad, jacrev, vmap
 from metaloss.inner.forward_mode import jvp
 from metaloss.losses.base import LearnedLoss
 from metaloss.testing.base import Checks, draws, require, require_close
-from metaloss.types import Link, Tensors
+from metaloss.types import Link, Row, Tensors
 
 
 class LossDerivativeChecks(Checks):
@@ -20,8 +21,12 @@ class LossDerivativeChecks(Checks):
     def rows(
         self, shape: tuple[int, ...], *, seed: int = 0, dtype: torch.dtype = torch.float64
     ) -> tuple[Tensor, Tensor]:
-        """Return raw outputs (B, C, *) and targets that fit the loss's link."""
-        link, draw = self.made().link, draws(seed)
+        """Return raw outputs (B, C, *) and targets that fit the loss's link.
+
+        C is another one if the loss is made for one number of classes.
+        """
+        loss, draw = self.made(), draws(seed)
+        link, shape = loss.link, (shape[0], loss.classes or shape[1], *shape[2:])
         outputs = 2 * torch.randn(shape, generator=draw, dtype=torch.float64)
         if link is Link.softmax:
             return outputs.to(dtype), torch.randint(
@@ -32,6 +37,45 @@ class LossDerivativeChecks(Checks):
         else:
             target = torch.randn(shape, generator=draw, dtype=torch.float64)
         return outputs.to(dtype), target.to(dtype)
+
+    def known(self, outputs: Tensor, seed: int = 0) -> dict[str, Row]:
+        """Return what is known of the rows as an argument of the loss; none if it sees nothing."""
+        if not self.made().sees:
+            return {}
+        (count, classes), draw = outputs.shape[:2], draws(50 + seed)
+        average = 0.8 * torch.rand(count, classes, generator=draw).to(outputs).softmax(1)
+        row = Row(
+            memory=torch.rand(count, 2, generator=draw),
+            average=average,
+            progress=torch.rand(count, generator=draw),
+            number=torch.arange(count),
+            outputs=outputs.detach().clone(),
+        )
+        return {"row": row}
+
+    def test_it_sees_what_it_says(self) -> None:
+        """Each field of `Row` that the loss `sees` can change its gradient; no other field can."""
+        loss, (outputs, target) = self.made().double(), self.rows((6, 4))
+        known, phi = self.known(outputs), _jittered(_phi(loss), 0)
+        for name in known["row"]._fields if known else ():
+            reach = 0.0
+            for seed in range(4):
+                noise = torch.randn(outputs.shape, generator=draws(seed)).to(outputs)
+                other = self.known(outputs + noise, seed=1 + seed)["row"]
+                changed = getattr(other, name)
+                changed = changed + 17 * seed if name == "number" else changed
+                row = known["row"]._replace(**{name: changed})
+                first, second = (
+                    _slopes(loss, phi, outputs, target, {"row": one})[0]
+                    for one in (known["row"], row)
+                )
+                reach = max(reach, float((first - second).abs().max()))
+            says = name in loss.sees
+            require(
+                (reach > 0) == says,
+                f"{name!r} of a row {'has' if reach else 'has no'} effect on the gradient, but "
+                f"{'is' if says else 'is not'} among the fields that the loss sees",
+            )
 
     def test_first_derivatives_equal_differences(self) -> None:
         """First derivatives in raw outputs and φ equal finite differences, in float64."""
@@ -54,10 +98,12 @@ class LossDerivativeChecks(Checks):
         phi = _phi(loss)
         push = torch.randn(outputs.shape, generator=draws(3), dtype=outputs.dtype)
 
-        def slope(z: Tensor, phi: Tensors) -> Tensor:
-            return grad(lambda at: functional_call(loss, phi, (at, target)))(z)
+        known = self.known(outputs)
 
-        _, forward = jvp(lambda z: _slopes(loss, phi, z, target), (outputs,), (push,))
+        def slope(z: Tensor, phi: Tensors) -> Tensor:
+            return grad(lambda at: functional_call(loss, phi, (at, target), known))(z)
+
+        _, forward = jvp(lambda z: _slopes(loss, phi, z, target, known), (outputs,), (push,))
         reverse = grad(lambda z, phi: (slope(z, phi) * push).sum(), argnums=(0, 1))(outputs, phi)
         require_close(forward, reverse, "forward over reverse against reverse over reverse")
 
@@ -90,7 +136,8 @@ class LossDerivativeChecks(Checks):
         for seed in range(4):
             # A unit may be inactive at one φ: look at φ itself, and at three points around it.
             at = _jittered(phi, seed) if seed else phi
-            for name, jacobian in jacrev(_slopes_at(loss, outputs, target))(at).items():
+            known = self.known(outputs, seed)
+            for name, jacobian in jacrev(_slopes_at(loss, outputs, target, known))(at).items():
                 reach[name] = reach[name].maximum(jacobian.abs().amax(0))
         for name, most in reach.items():
             dead = int((most == 0).sum())
@@ -102,10 +149,11 @@ class LossDerivativeChecks(Checks):
 
     def _function(self) -> tuple[Callable[..., Tensor], tuple[Tensor, ...]]:
         loss, (outputs, target) = self.made().double(), self.rows((3, 3))
-        phi = _phi(loss)
+        phi, known = _phi(loss), self.known(outputs)
 
         def function(outputs: Tensor, *values: Tensor) -> Tensor:
-            return functional_call(loss, dict(zip(phi, values, strict=True)), (outputs, target))
+            at = dict(zip(phi, values, strict=True))
+            return functional_call(loss, at, (outputs, target), known)
 
         return function, tuple(p.requires_grad_() for p in (outputs, *phi.values()))
 
@@ -123,10 +171,19 @@ def _jittered(phi: Tensors, seed: int) -> Tensors:
 
 
 def _slopes(
-    loss: LearnedLoss, phi: Tensors, outputs: Tensor, target: Tensor
+    loss: LearnedLoss,
+    phi: Tensors,
+    outputs: Tensor,
+    target: Tensor,
+    known: Mapping[str, Row] = MappingProxyType({}),
 ) -> tuple[Tensor, Tensors]:
-    return grad(lambda z, at: functional_call(loss, at, (z, target)), argnums=(0, 1))(outputs, phi)
+    def value(z: Tensor, at: Tensors) -> Tensor:
+        return functional_call(loss, at, (z, target), dict(known))
+
+    return grad(value, argnums=(0, 1))(outputs, phi)
 
 
-def _slopes_at(loss: LearnedLoss, outputs: Tensor, target: Tensor) -> Callable[[Tensors], Tensor]:
-    return lambda phi: _slopes(loss, phi, outputs, target)[0].flatten()
+def _slopes_at(
+    loss: LearnedLoss, outputs: Tensor, target: Tensor, known: Mapping[str, Row]
+) -> Callable[[Tensors], Tensor]:
+    return lambda phi: _slopes(loss, phi, outputs, target, known)[0].flatten()

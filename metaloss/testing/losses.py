@@ -9,6 +9,7 @@ from tempfile import TemporaryDirectory
 import torch
 from torch import Tensor
 from torch.func import grad, vmap
+from torch.nn.functional import pad
 
 from metaloss import registry
 from metaloss.errors import MetalossError
@@ -68,9 +69,10 @@ class LossChecks(LossDerivativeChecks):
         """(B, C, D, E) is the same as (B·D·E, C)."""
         loss = self.made().double()
         outputs, target = self.rows((3, 4, 2, 5))
-        flat = outputs.movedim(1, -1).reshape(-1, 4)
+        count = outputs.shape[1]
+        flat = outputs.movedim(1, -1).reshape(-1, count)
         classes = loss.link is Link.softmax
-        flat_target = target.flatten() if classes else target.movedim(1, -1).reshape(-1, 4)
+        flat_target = target.flatten() if classes else target.movedim(1, -1).reshape(-1, count)
         require_close(loss(outputs, target), loss(flat, flat_target), "(B, C, *) against rows")
 
     def test_class_indices_equal_one_hot_targets(self) -> None:
@@ -79,7 +81,7 @@ class LossChecks(LossDerivativeChecks):
         if loss.link is not Link.softmax:
             return
         outputs, target = self.rows((6, 4))
-        one_hot = (target[:, None] == torch.arange(4)).to(outputs.dtype)
+        one_hot = (target[:, None] == torch.arange(outputs.shape[1])).to(outputs.dtype)
         require_close(loss(outputs, target), loss(outputs, one_hot), "index against one-hot")
 
     def test_soft_targets_matter(self) -> None:
@@ -88,7 +90,9 @@ class LossChecks(LossDerivativeChecks):
         if loss.link is Link.identity:
             return
         outputs, _ = self.rows((5, 4))
-        first, second = (torch.rand(5, 4, generator=draws(k), dtype=outputs.dtype) for k in (1, 2))
+        first, second = (
+            torch.rand(outputs.shape, generator=draws(k), dtype=outputs.dtype) for k in (1, 2)
+        )
         if loss.link is Link.softmax:
             first, second = (soft / soft.sum(1, keepdim=True) for soft in (first, second))
         mild = loss(outputs, first + 0.01 * (second - first))
@@ -191,6 +195,7 @@ class LossChecks(LossDerivativeChecks):
         """Value, gradient and meta-gradient are finite at outputs of ±10,000, in float32."""
         loss = self.made().float()
         rows = torch.tensor([[1.0, -1, -1], [-1, 1, 1], [1, 1, 1], [-1, -1, -1], [0, 1, -1]])
+        rows = pad(rows, (0, max(loss.classes - 3, 0)), value=-1.0)
         outputs = (1e4 * rows).requires_grad_()
         target: Tensor = torch.tensor([0, 0, 1, 2, 1])
         if loss.link is not Link.softmax:

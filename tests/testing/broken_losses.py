@@ -54,6 +54,13 @@ class Unreduced(Broken):
         return super().forward(prediction, target, weight).expand(1)
 
 
+@specimen(LossChecks, "test_it_sees_what_it_says", "'memory' of a row has no effect")
+class Overlooks(Broken):
+    def __init__(self):
+        super().__init__()
+        self.sees = frozenset({"memory"})
+
+
 @specimen(LossChecks, "test_further_dimensions_count_as_rows", "(B, C, *) against rows")
 class SumsPixels(Broken):
     def per_output(self, logits, target):

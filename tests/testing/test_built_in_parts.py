@@ -6,6 +6,11 @@ from metaloss.errors import MetalossError
 from metaloss.losses import MLPLoss
 from metaloss.losses.export import DESCRIPTION, WEIGHTS, pack
 from metaloss.losses.load import LoadConfig
+from metaloss.losses.logit_adjusted import LogitAdjustedConfig
+from metaloss.losses.mlp import MLPLossConfig
+from metaloss.losses.of_rows.class_margins import CountsConfig, LDAMConfig
+from metaloss.losses.of_rows.correction import CorrectionConfig
+from metaloss.losses.of_rows.row_weights import RowWeightsConfig
 from metaloss.models.gpt import GPTConfig
 from metaloss.models.pretrained.torchvision import TorchvisionConfig
 from metaloss.models.resnet18 import ResNet18Config
@@ -16,7 +21,13 @@ from metaloss.starts import Imitate
 from metaloss.testing import check_part
 
 # What makes a part quick enough, or needs to be said before it can be made.
+COUNTS = [40.0, 30.0, 20.0, 10.0]
 OPTIONS = {
+    ("loss", "logit_adjusted"): LogitAdjustedConfig(shares=[0.4, 0.3, 0.2, 0.1]),
+    ("loss", "balanced_softmax"): CountsConfig(counts=COUNTS),
+    ("loss", "ldam"): LDAMConfig(counts=COUNTS, scale=3.0, drw=0.5, drw_beta=0.9),
+    ("loss", "correction"): CorrectionConfig(classes=4, trusted_from=3),
+    ("loss", "row_weights"): RowWeightsConfig(rows=8),
     ("start", "imitate"): Imitate(steps=20),
     ("model", "resnet18"): ResNet18Config(width=2),
     ("model", "vgg16"): VGG16Config(width=2),
@@ -26,11 +37,9 @@ OPTIONS = {
     ("model", "gpt"): GPTConfig(layers=2, width=8, heads=2, dropout=0.2),
 }
 
-# What needs files is checked where the files are written, tests/data; what is made for one number
-# of classes, which these checks vary, in tests/losses.
+# What needs files is checked where the files are written, tests/data.
 CHECKED_ELSEWHERE = {
     ("loss", "load"),
-    ("loss", "logit_adjusted"),
     *(("task", name) for name in ("mnist", "fashion_mnist", "cifar10", "cifar100", "svhn")),
     *(("task", name) for name in ("csv", "images", "california_housing", "communities_crime")),
 }
@@ -67,6 +76,12 @@ def test_a_loaded_loss_keeps_its_contract(tmp_path):
     assert failures(results) == []
     # Only the link that it was learned for can be made.
     assert all("[softmax]" in result.name for result in results)
+
+
+def test_a_loss_that_sees_memory_and_progress_keeps_its_contract():
+    inputs = ["target", "prediction", "progress", "memory"]
+    results = check_part("loss", "mlp", MLPLossConfig(hidden=[4], inputs=inputs))
+    assert failures(results) == []
 
 
 def test_losses_are_checked_with_every_link_that_they_take():

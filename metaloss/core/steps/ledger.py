@@ -13,9 +13,11 @@ import torch
 from torch import Tensor
 
 from metaloss.contracts import Task
+from metaloss.inner.problem import InnerProblem
+from metaloss.inner.weighted import with_row
 from metaloss.losses.base import apply_link
 from metaloss.losses.rows import chance
-from metaloss.types import Link, Tensors
+from metaloss.types import Link, Tensors, Window
 
 # The columns: the sum over all visits of the probability of the given label (regression: of the
 # squared error), the number of visits with a wrong guess, the probability at the last visit, and
@@ -41,9 +43,10 @@ def with_predictions(notes: Notes, link: Link) -> Notes:
     """Return notes (B, 3 + C) that end with the predictions, means over a row's positions."""
 
     def noted(outputs: Tensor, targets: Tensor) -> Tensor:
-        predictions = apply_link(_wide(outputs), link).flatten(2)
-        averages = predictions.mean(2) if outputs.dim() > 2 else predictions
-        return torch.cat((notes(outputs, targets), averages), 1)
+        predictions = apply_link(_wide(outputs), link)
+        if predictions.dim() > 2:
+            predictions = predictions.flatten(2).mean(2)
+        return torch.cat((notes(outputs, targets), predictions), 1)
 
     return noted
 
@@ -81,6 +84,19 @@ def recall(
     known = {"memory": memory, "progress": progress.expand(len(numbers)), "number": numbers}
     predictions = found[:, len(COLUMNS) :]
     return known | ({"average": predictions} if predictions.shape[1] else {})
+
+
+def recalled(problem: InnerProblem, ledger: Tensor | None, window: Window) -> Window:
+    """Return the window with what the loss sees of the training rows before its steps."""
+    recall, progress = problem.recall, window.progress
+    if recall is None or progress is None or window.rows is None or ledger is None:
+        return window
+    known = problem.vmap_members(recall)
+    batches = [
+        with_row(batch, **known(ledger, numbers, share))
+        for batch, numbers, share in zip(window.batches, window.rows, progress, strict=True)
+    ]
+    return window._replace(batches=tuple(batches))
 
 
 def note_classes(outputs: Tensor, targets: Tensor, ignore_index: int) -> Tensor:

@@ -22,7 +22,6 @@ from metaloss.core.steps.state import Meter, Pending, TrainState
 from metaloss.inner.norms import norm
 from metaloss.inner.problem import Forward, InnerProblem
 from metaloss.inner.steps import as_replay_steps, take_steps
-from metaloss.inner.weighted import with_row
 from metaloss.meta_optimizers.engine import Engine
 from metaloss.types import (
     InnerState,
@@ -100,7 +99,7 @@ class Step:
 
     def __call__(self, state: TrainState, window: Window, plan: Plan) -> TrainState:
         """Return the state after the plan's steps; a bad segment changes nothing but the guard."""
-        window = self._recalled(state.ledger, window)
+        window = ledgers.recalled(self.problem, state.ledger, window)
         new, losses, size, notes = self._take(state, window, plan)
         new = new._replace(meter=self._measured(state.meter, losses, size))
         if plan.phase != "train":
@@ -123,18 +122,6 @@ class Step:
         inner, phi, rule, meter = kept
         ledger = self._noted(state.ledger, window, notes, ok)
         return TrainState(inner, phi, rule, pending, memory, meter, ledger)
-
-    def _recalled(self, ledger: Tensor | None, window: Window) -> Window:
-        """Return the window with what the loss sees of the training rows before its steps."""
-        recall, progress = self.problem.recall, window.progress
-        if recall is None or progress is None or window.rows is None or ledger is None:
-            return window
-        known = self.problem.vmap_members(recall)
-        batches = [
-            with_row(batch, **known(ledger, numbers, share))
-            for batch, numbers, share in zip(window.batches, window.rows, progress, strict=True)
-        ]
-        return window._replace(batches=tuple(batches))
 
     def _noted(
         self, ledger: Tensor | None, window: Window, notes: Tensor | None, ok: Tensor

@@ -9,6 +9,7 @@ from torch.nn import functional as F
 
 from metaloss import Learner
 from metaloss.contracts import Progress
+from metaloss.core.steps import ledger as ledgers
 from metaloss.core.steps.stacked import StackedAdvance
 from metaloss.core.training.saved import pack_state, unpack_state
 from metaloss.errors import MetalossError
@@ -41,7 +42,7 @@ def recalled(parts, steps, total=30):
     *_, (progress, state) = [pair for pair, _ in zip(run(parts, total), range(steps), strict=False)]
     plan = parts.schedule.plan(progress, total)
     window = parts.advance.window(plan, progress)
-    return state, parts.advance.step.eager()._recalled(state.ledger, window), progress
+    return state, ledgers.recalled(parts.problem, state.ledger, window), progress
 
 
 def by_hand(parts, state, window):
@@ -108,7 +109,7 @@ def test_offline_steps_see_rows_that_were_never_visited():
     plan = parts.schedule.plan(Progress(), 10)
     assert plan.phase == "offline"
     window = parts.advance.window(plan, Progress(offline=1))
-    window = parts.advance.step._recalled(first_state(parts).ledger, window)
+    window = ledgers.recalled(parts.problem, first_state(parts).ledger, window)
     for index, batch in enumerate(window.batches):
         row = row_of(batch.targets)
         torch.testing.assert_close(row.memory[0], torch.tensor([1 / 3, 2 / 3]).double())

@@ -1,0 +1,93 @@
+"""The base of losses of rows: class tasks only, and a φ that begins at the published values."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from metaloss.contracts import Task
+from metaloss.errors import MetalossError
+from metaloss.losses.base import IGNORED, ClassReduction, LearnedLoss, Weighed
+from metaloss.losses.rows import completed
+from metaloss.types import Link, Row
+
+
+class RowLoss(LearnedLoss):
+    """A loss of rows (B, C, *) with C classes.
+
+    φ begins where the options say, which are the published values unless others are given. So
+    with ``schedule=static`` the loss is that of its paper; with ``online`` or ``offline`` it is
+    learned from there.
+
+    Raises:
+        MetalossError: With a link other than softmax.
+    """
+
+    Config: type
+    given = True
+
+    def __init__(
+        self,
+        config: Any = None,
+        *,
+        link: Link | str = Link.softmax,
+        ignore_index: int = IGNORED,
+    ) -> None:
+        config = self.Config() if config is None else config
+        reduction = ClassReduction.sum
+        super().__init__(config, link=link, class_reduction=reduction, ignore_index=ignore_index)
+        if self.link is not Link.softmax:
+            raise MetalossError(
+                f"the loss {type(self).__name__} with link={self.link.value}: expected "
+                "link=softmax (classes)"
+            )
+
+    def adjusted(self, logits: Tensor) -> Tensor:
+        """Return the raw outputs unchanged, if there are as many as the loss has classes."""
+        if self.classes and logits.shape[1] != self.classes:
+            raise MetalossError(
+                f"the loss {type(self).__name__} is made for {self.classes} classes: got raw "
+                f"outputs of shape {tuple(logits.shape)}"
+            )
+        return logits
+
+    def per_output(self, logits: Tensor, target: Tensor) -> Tensor:
+        """Return the loss of each row at its target, (B, C, *), for pictures.
+
+        A loss made for C classes is drawn as cross-entropy if there are not C outputs.
+        """
+        if self.classes and logits.shape[1] != self.classes:
+            return -target * F.log_softmax(logits, 1)
+        found = self.per_row(logits, target, completed(None, logits, self.link))
+        values = found.values if isinstance(found, Weighed) else found
+        return target * values.unsqueeze(1)
+
+
+def cross_entropy(logits: Tensor, target: Tensor) -> Tensor:
+    """Return the cross-entropy (B, *) of raw outputs (B, C, *) and encoded targets (B, C, *)."""
+    return -(target * F.log_softmax(logits, 1)).sum(1)
+
+
+def of_classes(values: Tensor, like: Tensor) -> Tensor:
+    """Return values (C,) of classes in a shape to multiply (B, C, *) with."""
+    return values.view(-1, *[1] * (like.dim() - 2))
+
+
+def class_counts(task: Task) -> list[float] | None:
+    """Return the rows of each class among the training labels, at least 1; None without classes."""
+    targets = task.train.targets
+    if task.link is not Link.softmax or targets.is_floating_point():
+        return None
+    counts = torch.bincount(targets[targets != task.ignore_index], minlength=task.outputs)
+    found: list[float] = counts.clamp(min=1).double().tolist()
+    return found
+
+
+def known(row: Row, *names: str) -> tuple[Tensor, ...]:
+    """Return fields of a row that the loss sees, so that they are never None."""
+    values = tuple(getattr(row, name) for name in names)
+    assert all(value is not None for value in values)
+    return values

@@ -1,0 +1,68 @@
+"""A free weight for each training row."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import Any, Self
+
+import torch
+from torch import Tensor, nn
+
+from metaloss.contracts import Task, TaskDependent
+from metaloss.errors import MetalossError
+from metaloss.losses.of_rows.base import RowLoss, cross_entropy, known
+from metaloss.losses.rows import spread
+from metaloss.types import Row
+
+
+@dataclass(frozen=True, kw_only=True)
+class RowWeightsConfig(TaskDependent):
+    """Options of ``row_weights``."""
+
+    rows: int = field(default=0, metadata={"help": "number of training rows; 0: the task's"})
+
+    def __post_init__(self) -> None:
+        """Check the range."""
+        if self.rows < 0:
+            raise MetalossError(f"loss.rows={self.rows}: expected a number ≥ 0")
+
+    def for_task(self, task: Task) -> Self:
+        """Return the options with the number of the task's training rows."""
+        return replace(self, rows=self.rows or len(task.train.targets))
+
+
+class RowWeights(RowLoss):
+    """w_i times cross-entropy: φ has a number for each training row, w = 2 · sigmoid(φ).
+
+    All weights begin at 1. The meta-gradient of a weight is −α ⟨∇ℓ_i, ∇T⟩, the quantity by which
+    L2RW weighs rows anew at every step; here it accumulates. Other rows have the weight 1.
+
+    Raises:
+        MetalossError: With a link other than softmax.
+
+    Reference:
+        Ren et al., "Learning to Reweight Examples for Robust Deep Learning", ICML 2018, equations
+        4 to 7 (the rule of one step).
+
+    Example:
+        >>> loss = RowWeights(RowWeightsConfig(rows=3))
+        >>> loss(torch.zeros(1, 2), torch.tensor([0]), row=Row(number=torch.tensor([2]))).item()
+        0.6931471824645996
+    """
+
+    Config = RowWeightsConfig
+
+    def __init__(self, config: Any = None, **given: Any) -> None:
+        super().__init__(config, **given)
+        self.sees = frozenset({"number"} if self.config.rows else ())
+        self.weights = nn.Parameter(torch.zeros(self.config.rows))
+
+    def per_row(self, logits: Tensor, target: Tensor, row: Row) -> Tensor:
+        """Return the loss (B, *) of each row; see the base class."""
+        values, count = cross_entropy(logits, target), len(self.weights)
+        if not self.sees:
+            return values
+        (number,) = known(row, "number")
+        weights = 2 * self.weights[number.clamp(0, count - 1)].sigmoid()
+        ours = (number >= 0) & (number < count)
+        return spread(torch.where(ours, weights, torch.ones_like(weights)), values) * values
