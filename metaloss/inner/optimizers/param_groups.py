@@ -54,6 +54,11 @@ class ParamGroups:
         self._params: list[list[Tensor]] = []
         self._optimizers: list[InnerOptimizer] = []
         seen: dict[int, int] = {}
+        if not isinstance(groups, Iterable):
+            raise MetalossError(
+                f"ParamGroups() got {groups!r}: expected a list of dictionaries, as torch.optim "
+                "takes it"
+            )
         for number, group in enumerate(groups):
             params = _listed(group, number)
             for one in params:
@@ -106,7 +111,9 @@ def _listed(group: Any, number: int) -> list[Tensor]:
             "as torch.optim takes it"
         )
     given = group["params"]
-    params = [given] if isinstance(given, Tensor) else list(given)
+    params = (
+        [given] if isinstance(given, Tensor) else list(given) if isinstance(given, Iterable) else []
+    )
     params = [one[1] if isinstance(one, tuple) else one for one in params]
     for one in params:
         if not isinstance(one, Tensor):
@@ -114,6 +121,11 @@ def _listed(group: Any, number: int) -> list[Tensor]:
                 f"group {number} has a {type(one).__name__} in 'params': expected parameters, such "
                 "as model.head.parameters()"
             )
+    if not params:
+        raise MetalossError(
+            f"group {number} has no parameters: an iterator such as model.parameters() is empty "
+            "after its first use; expected list(model.parameters())"
+        )
     return params
 
 
@@ -127,11 +139,17 @@ def _with_options(optimizer: Any, group: Mapping[str, Any], number: int) -> Inne
             f"clip to {kind}()"
         )
     if "beta1" in known and "betas" in options:
-        options["beta1"], options["beta2"] = options.pop("betas")
+        betas = options.pop("betas")
+        if not isinstance(betas, Sequence) or len(betas) != 2:
+            raise MetalossError(f"group {number} has betas={betas!r}: expected two numbers")
+        options["beta1"], options["beta2"] = betas
     for name in options:
         if name not in known:
             raise unknown_name(f"option of {kind} in group {number}", name, known)
     if "clip" in known:
         options["clip"] = 0.0
-    found: InnerOptimizer = replace(optimizer, **options)
+    try:
+        found: InnerOptimizer = replace(optimizer, **options)
+    except TypeError as error:  # a text for a number
+        raise MetalossError(f"group {number}: {error}") from error
     return found

@@ -179,6 +179,13 @@ def test_freezing_a_group_and_its_return_is_that_of_torch():
         (lambda m: ParamGroups("sgd", []), "got a str: expected an inner optimizer"),
         (lambda m: ParamGroups(SGD(), [m[0].weight]), "without 'params': expected a dictionary"),
         (lambda m: ParamGroups(SGD(), [{"params": ["0.weight"]}]), "has a str in 'params'"),
+        (lambda m: ParamGroups(SGD(), 5), "got 5: expected a list of dictionaries"),
+        (lambda m: ParamGroups(SGD(), [{"params": iter(())}]), "group 0 has no parameters"),
+        (lambda m: ParamGroups(SGD(), [{"params": m[0].weight, "lr": "x"}]), "group 0: "),
+        (
+            lambda m: ParamGroups(Adam(), [{"params": m[0].weight, "betas": 0.9}]),
+            "betas=0.9: expected two numbers",
+        ),
         (
             lambda m: ParamGroups(SGD(), [{"params": m[0].weight, "lrr": 1}]),
             "unknown option of SGD in group 0 'lrr': did you mean 'lr'",
