@@ -1,4 +1,4 @@
-"""``metaloss plot`` and ``metaloss report``: pictures of a run, and one page of all there is."""
+"""``metaloss plot`` and ``metaloss report``: pictures of a run, and one page with everything."""
 
 from __future__ import annotations
 

@@ -131,7 +131,7 @@ def pair_of(values: Any, part: str) -> Batch:
     """Return a pair of inputs and targets as tensors on the CPU.
 
     Raises:
-        MetalossError: If it is no pair, or not one of tensors or arrays of real numbers.
+        MetalossError: If it is not a pair of tensors or arrays of real numbers.
     """
     values = halves(values, part)
     if not isinstance(values, tuple | list) or len(values) != 2:

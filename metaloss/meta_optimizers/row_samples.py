@@ -89,7 +89,7 @@ def _reason(problem: InnerProblem, state: InnerState, asked: _Asked) -> str | No
     for rows in (chosen.nonzero()[:, 0], (~chosen).nonzero()[:, 0]):
         total += len(rows) * asked.part(outputs[rows], batch.targets, rows)
     if not _close(total / sample.total, expected):
-        return f"{asked.name} is no mean over the rows of a batch"
+        return f"{asked.name} is not a mean over the rows of a batch"
     return None
 
 

@@ -135,7 +135,7 @@ def test_a_task_loss_that_is_no_mean_over_rows_is_refused(case):
         return F.cross_entropy(outputs, targets, reduction="none").max()
 
     problem = InnerProblem.of(one.problem, task_loss=worst)
-    with pytest.raises(MetalossError, match="the task loss is no mean over the rows"):
+    with pytest.raises(MetalossError, match="the task loss is not a mean over the rows"):
         fitted(problem, Mixed(), one.phi, one.state, one.window)
 
 

@@ -209,7 +209,7 @@ def test_a_model_that_looks_across_rows_is_refused(model, asked):
 
 
 class Worst(nn.Module):
-    """A loss that is no mean over rows."""
+    """A loss that is not a mean over rows."""
 
     def __init__(self):
         super().__init__()

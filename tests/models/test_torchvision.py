@@ -106,7 +106,7 @@ def test_files_that_do_not_serve_are_refused_in_one_line(weights, tmp_path, caps
 
     assert "no such file" in refused(tmp_path / "no.pt")
     torch.save({"fc.weight": Harmful()}, tmp_path / "bad.pt")
-    assert "something else than tensors" in refused(tmp_path / "bad.pt")
+    assert "something other than tensors" in refused(tmp_path / "bad.pt")
     assert capsys.readouterr().out == ""
     (tmp_path / "text.pt").write_text("hello")
     assert "expected a state_dict" in refused(tmp_path / "text.pt")

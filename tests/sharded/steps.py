@@ -38,7 +38,7 @@ def _loss():
 
 
 def _task():
-    """Return a task in which some rows count for nothing: a loss is no mean over shares."""
+    """Return a task in which some rows count for nothing: a loss is not a mean over shares."""
     task = blobs(dtype=torch.float64)
     targets = task.train.targets.clone()
     targets[::5] = -100

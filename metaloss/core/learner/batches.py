@@ -79,7 +79,7 @@ def given_rows(
 
 
 def refuse_unfit(rows: tuple[Batch, ...], meta_batch: Any, task_loss: object, parts: bool) -> None:
-    """Raise if a batch has no rows, or if the task loss is no mean over rows where it must be.
+    """Raise if a batch has no rows, or if the task loss is not a mean over rows where it must be.
 
     Args:
         rows: The batches of a step, or its parts.
@@ -100,7 +100,7 @@ def refuse_unfit(rows: tuple[Batch, ...], meta_batch: Any, task_loss: object, pa
         weighted = any(one and isinstance(one.targets, WeightedTargets) for one in given)
         if options.get("weight") is not None and (parts or weighted):
             raise MetalossError(
-                "task_loss has weights of classes, so that it is no mean over rows: expected them "
+                "task_loss has weights of classes, so it is not a mean over rows: expected them "
                 "in the weights of the rows instead"
             )
 

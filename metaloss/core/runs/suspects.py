@@ -92,7 +92,7 @@ def _read(folder: Path) -> Tensor:
     except FileNotFoundError as error:
         raise MetalossError(
             f"{folder}: the run has no {LEDGER}: it was made with ledger=false, by an older "
-            "version, or for a task whose outputs are no predictions of its targets"
+            "version, or for a task whose outputs are not predictions of its targets"
         ) from error
     except (OSError, SafetensorError, KeyError) as error:
         raise MetalossError(f"{path} is damaged: {str(error).splitlines()[0]}") from error

@@ -33,7 +33,7 @@ def notes_of(task: Task) -> Notes | None:
     """Return what the ledger needs of a batch's outputs; None if the task allows no ledger."""
     values = task.train.targets.is_floating_point()
     if values and (task.train.targets.dim() < 2 or task.train.targets.shape[1] != task.outputs):
-        return None  # a user's task loss, for which outputs are no predictions of the targets
+        return None  # a user's task loss, for which outputs are not predictions of the targets
     if task.link is Link.softmax:
         return partial(note_classes, ignore_index=task.ignore_index)
     return note_binary if task.link is Link.sigmoid else note_values

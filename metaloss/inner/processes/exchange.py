@@ -23,7 +23,7 @@ right. For outputs Z = gather(f(copy(θ), X_r)):
   product are computed in the same way.
 - J v = gather(J_r v): rows of the tangent, nothing to add.
 - L, the task loss and derivatives in φ: functions of whole values, the same in every process. There
-  is no mean over processes, so that a loss need not be a mean over rows.
+  is not a mean over processes, so that a loss need not be a mean over rows.
 """
 
 from __future__ import annotations

@@ -22,7 +22,7 @@ def read_weights(path: str | Path) -> Mapping[str, Tensor]:
     A prefix ``module.`` of all names, which ``DataParallel`` adds, is left out.
 
     Raises:
-        MetalossError: If the file is missing, damaged, or holds something else than tensors.
+        MetalossError: If the file is missing, damaged, or holds something other than tensors.
     """
     path = Path(path).expanduser()
     try:
@@ -50,7 +50,7 @@ def _read(path: Path, changed: int) -> Mapping[str, Tensor]:
     # The reader of pickles may raise anything for a file that is none.
     except Exception as error:
         raise MetalossError(
-            f"model.weights={path}: holds something else than tensors, or is no file of torch; "
+            f"model.weights={path}: holds something other than tensors, or is not a torch file; "
             "expected a state_dict, saved by torch.save(model.state_dict(), path) or safetensors"
         ) from error
     for name in _INSIDE:

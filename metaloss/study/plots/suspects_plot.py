@@ -16,7 +16,7 @@ _LONGEST = 18
 
 
 def picture_of(table: pd.DataFrame, inputs: Tensor) -> bytes | None:
-    """Return a PNG of the rows of a table of suspects; None if the inputs are no pictures.
+    """Return a PNG of the rows of a table of suspects; None if the inputs are not pictures.
 
     Args:
         table: The first rows of `Run.suspects`, whose index is the position of each row.

@@ -20,7 +20,7 @@ REPORT, TABLE, STUDY = "report.html", "table.json", "study.yaml"
 
 
 def write_report(folder: str | Path, out: str | Path | None = None) -> Path:
-    """Write one HTML file with all there is to see of a run or a study; return its path.
+    """Write one HTML file about a run or a study; return its path.
 
     The file needs no network and no other file. A run may be unfinished; a study must have its
     tables.
@@ -70,7 +70,7 @@ def _study(folder: Path) -> tuple[dict[str, Table], dict[str, Path], Study | Non
     tables = {}
     for name, path in folders.items():
         try:
-            tables[name] = from_json((path / TABLE).read_text(encoding="utf-8"))
+            tables[name] = from_json((path / TABLE).read_text(encoding="utf-8", errors="replace"))
         except MetalossError as error:
             raise MetalossError(f"{path / TABLE}: {error}") from error
     return tables, folders, study

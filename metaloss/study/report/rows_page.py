@@ -23,7 +23,7 @@ _SUSPECTS, _PICTURES = 100, 48
 def row_sections(folder: Path) -> list[Section]:
     """Return the sections of a finished run's rows.
 
-    A run whose rows are not at hand, or have changed, has a line in their place that says so.
+    If the rows of the run cannot be read, or have changed, a line says so instead.
     """
     try:
         run = load_run(folder)

@@ -100,7 +100,7 @@ def load_study(name_or_path: str | Path) -> Study:
         raise MetalossError(f"cannot read the study {path}: {error.strerror}") from error
     except (yaml.YAMLError, UnicodeDecodeError, OmegaConfBaseException) as error:
         reason = re.sub(r"\s+", " ", str(error))
-        raise MetalossError(f"study {path} is no plain YAML: {reason}") from error
+        raise MetalossError(f"study {path} is not plain YAML: {reason}") from error
     if not isinstance(values, dict):
         raise MetalossError(f"study {path}: expected {', '.join(vars(_File()))}")
     try:

@@ -133,7 +133,7 @@ def refer(table: Table, reference: str) -> Table:
     """Return the table with its rows tested against another reference.
 
     Raises:
-        MetalossError: If the reference is no row.
+        MetalossError: If the reference is not a row.
     """
     names = [line.name for line in table.lines]
     if reference not in names:

@@ -64,7 +64,7 @@ def from_json(text: str) -> Table:
     """Return the table that `to_json` wrote.
 
     Raises:
-        MetalossError: If it is no such text.
+        MetalossError: If it is not such a text.
     """
     try:
         values = json.loads(text)

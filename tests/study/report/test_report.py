@@ -102,9 +102,9 @@ def test_tables_are_read_as_they_were_written(study):
     assert to_json(from_json(text), notes) == text
 
 
-@pytest.mark.parametrize("text", ["", "[]", "{}", '{"lines": [{}], "aside": []}'])
+@pytest.mark.parametrize("text", ["", "[]", "{}", "\xff\xfe", '{"lines": [{}], "aside": []}'])
 def test_a_damaged_table_is_named(text, study, capsys):
-    (study / "noisy" / "table.json").write_text(text)
+    (study / "noisy" / "table.json").write_bytes(text.encode("latin-1"))
     assert main(["report", str(study)]) == 2
     said = capsys.readouterr().err
     assert "table.json: the table is damaged or of another version" in said

@@ -92,7 +92,7 @@ def test_groups_of_blocks_and_rows_aside_survive_the_file(tmp_path):
         ("rows: [a]", "expected names with lists of words"),
         ("rows: {a: loss=mlp}", "expected a list of KEY=VALUE"),
         ("rows: {a: [loss=mlp]}\nseeds: x", "expected a number or a range"),
-        ("rows: [", "is no plain YAML"),
+        ("rows: [", "is not plain YAML"),
         ("rows: {a: {word: [loss=mlp]}}", "unknown key of rows.a 'word': did you mean 'words'"),
         ("rows: {a: {tune: []}}", r"rows\.a\.tune=\[\]: expected lists of KEY=VALUE words"),
         ("rows: {a: {tune: [inner.lr=1]}}", r"rows\.a\.tune\[0\]=inner\.lr=1: expected a list"),
