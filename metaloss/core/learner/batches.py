@@ -11,7 +11,7 @@ from torch.utils import _pytree as pytree
 
 from metaloss.errors import MetalossError
 from metaloss.inner.accumulated import MicroBatches
-from metaloss.inner.weighted import WeightedTargets
+from metaloss.inner.weighted import WeightedTargets, parts_of
 from metaloss.types import Batch
 
 Pair = tuple[Any, Tensor] | list[Any] | Batch
@@ -89,7 +89,7 @@ def refuse_unfit(rows: tuple[Batch, ...], meta_batch: Any, task_loss: object, pa
     """
     given = [*rows, *(meta_batch.parts if isinstance(meta_batch, MicroBatches) else [meta_batch])]
     for batch in given:
-        if batch is not None and not len(batch.targets):
+        if batch is not None and parts_of(batch.targets)[0].shape[:1] == (0,):
             raise MetalossError("a batch has no rows: expected one or more")
     options = getattr(task_loss, "keywords", None) or {"weight": getattr(task_loss, "weight", None)}
     by_class = getattr(task_loss, "func", task_loss)
