@@ -7,9 +7,11 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Self
 
+import torch
 from torch import Tensor
 
 from metaloss.inner.fields import as_inputs, named, shape_of
+from metaloss.inner.weighted import by_class, weighted_mean
 from metaloss.types import Batch, Link
 
 
@@ -76,6 +78,9 @@ class Task:
         pipeline: What was fitted on the training rows, for predictions of new rows. None: rows
             are inputs as they are.
         metrics: Names of further metrics, computed at the end of a run; see `metaloss list task`.
+        class_weights: C weights ≥ 0: in training and in the task loss, every row counts as much as
+            its class. Each is a weighted mean, Σ wᵢ ℓᵢ / Σ wᵢ, as torch's cross-entropy with
+            ``weight``. The metric is without weights. None: all rows count the same.
         origins: Where the rows of ``train``, ``valid`` and ``test`` come from, in words such as
             ``"drawn from pets.csv"``; empty: not known.
 
@@ -107,6 +112,15 @@ class Task:
     places: Mapping[str, Sequence[Any]] = field(default_factory=dict)
     metrics: tuple[str, ...] = ()
     origins: Mapping[str, str] = field(default_factory=dict)
+    class_weights: tuple[float, ...] | None = None
+
+    def weighted_loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        """Return the task loss of rows (B, C), a mean with the weights of their classes."""
+        if self.class_weights is None:
+            return self.task_loss(outputs, targets)
+        weights = torch.tensor(self.class_weights, dtype=outputs.dtype, device=outputs.device)
+        known = by_class(targets, weights, self.ignore_index)
+        return weighted_mean(self.task_loss, outputs, known, self.ignore_index)
 
     def __str__(self) -> str:
         """Return five lines: what the task is, its rows, inputs, targets and metric."""

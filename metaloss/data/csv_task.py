@@ -184,6 +184,7 @@ class CSV(TableSource, CSVForm, ClassOptions, ValueOptions):
             "noise_kind=pair": self.noise_kind is not NoiseKind.symmetric,
             f"imbalance={self.imbalance}": self.imbalance != 1,
             f"label_smoothing={self.label_smoothing}": self.label_smoothing != 0,
+            f"class_weights={self.class_weights}": self.class_weights is not None,
         }
         for option, is_set in of_classes.items():
             if is_set and target.classes is None:

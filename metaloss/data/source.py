@@ -168,6 +168,7 @@ class RowSource(TaskSource, Checked):
         train, valid, test = self._batches(
             table._replace(targets=targets), problem, rows, inputs, seed
         )
+        kind = problem.kind_for(train.targets)
         return Task(
             name=table.name or self.title,
             train=train,
@@ -179,6 +180,7 @@ class RowSource(TaskSource, Checked):
             metric_name=kind.metric_name,
             metric=kind.metric,
             constant_loss=kind.constant_loss(train.targets, problem.outputs),
+            class_weights=kind.weights,
             description=table.about or self.about,
             augment=self.augmentation(),
             places={

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -15,6 +16,7 @@ from metaloss.data.datasets import picked, read_rows
 from metaloss.data.lazy import LazyRows
 from metaloss.data.materialize import Rows
 from metaloss.data.splits import split_rows
+from metaloss.data.targets.class_weights import check_class_weights, class_weights
 from metaloss.data.targets.constant import fitted_constant
 from metaloss.data.targets.kinds import Classes, Kind, TensorFunction, kind_of
 from metaloss.data.targets.metrics import IGNORED
@@ -47,6 +49,9 @@ class TaskOptions:
         ignore_index: The class index of targets that do not count, such as 255 in masks. Default:
             −100, as in torch. Your own ``task_loss`` and ``metric`` must ignore it too.
         constant_loss: The task loss of the best constant prediction. Default: computed.
+        class_weights: How much rows count by their class, in training and in the task loss:
+            ``"balanced"``, C numbers ≥ 0, or numbers by class index. Not with a ``task_loss`` of
+            your own, which would have to be weighted too.
         description: One line to show.
         lazy: Whether the rows of a ``Dataset`` are read when they are needed; otherwise they are
             copied once. Transforms of training rows then draw anew for every batch, by the run's
@@ -73,6 +78,7 @@ class TaskOptions:
     valid_fraction: float = 0.15
     ignore_index: int = IGNORED
     constant_loss: float | None = None
+    class_weights: Any = None
     description: str = ""
     lazy: bool | None = None
     workers: int | None = None
@@ -92,6 +98,12 @@ class TaskOptions:
         if self.goal == "max" and self.metric is None:
             raise MetalossError(
                 "goal=max: expected a metric too; lower is better for the built-in ones"
+            )
+        check_class_weights(self.class_weights)
+        if self.class_weights is not None and self.task_loss is not None:
+            raise MetalossError(
+                "class_weights with a task_loss of your own: expected one of them, because the "
+                "task loss must have the same weights"
             )
         number("valid_fraction", self.valid_fraction, 0, 1)
         if self.workers is not None:
@@ -159,6 +171,8 @@ def task_from_data(
         _check_task_loss(parts, outputs, options.task_loss)
     if "valid" not in parts:
         parts["train"], parts["valid"] = _split_off(parts["train"], options, seed)
+    if options.class_weights is not None:
+        kind = _weighted(kind, parts["train"].targets, outputs, options)
     return Task(
         name=name,
         train=parts["train"],
@@ -174,6 +188,7 @@ def task_from_data(
         constant_loss=_constant_loss(kind, parts["train"].targets, outputs, options),
         description=options.description,
         ignore_index=options.ignore_index,
+        class_weights=kind.weights,
         origins=_origins(parts, valid is None),
     )
 
@@ -185,6 +200,16 @@ def _origins(parts: dict[str, Batch], drawn: bool) -> dict[str, str]:
         if isinstance(rows.inputs, LazyRows):
             found[part] = "; ".join([*([found[part]] if part in found else []), "read lazily"])
     return found
+
+
+def _weighted(kind: Kind, targets: Tensor, outputs: int, options: TaskOptions) -> Kind:
+    if not isinstance(kind, Classes):
+        raise MetalossError(
+            f"class_weights with link={kind.link.value}: expected a class for each row"
+        )
+    ignored = options.ignore_index
+    weights = class_weights(options.class_weights, targets, outputs, ignore_index=ignored)
+    return replace(kind, weights=weights)
 
 
 def _same_form(part: str, batch: Batch, train: Batch) -> None:

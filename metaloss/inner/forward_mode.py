@@ -1,13 +1,29 @@
-"""Forward-mode differentiation, without PyTorch's warning at its first use."""
+"""Derivatives along a direction: how, and forward mode without PyTorch's first warning."""
 
 from __future__ import annotations
 
 import functools
 import warnings
 from collections.abc import Callable
+from enum import Enum
 from typing import Any
 
 import torch
+
+
+class Tangents(Enum):
+    """How J v, the derivative of the outputs along a direction v in θ, is computed for a model.
+
+    ``forward``: one forward-mode pass. ``unfused``: the same without the fused kernels of oneDNN
+    and cuDNN, some of which have no forward mode. ``reverse``: double backward, two reverse-mode
+    passes. These three are exact. ``differences``: finite differences of the outputs. `probe` tests
+    which of them are right for a model.
+    """
+
+    forward = "forward"
+    unfused = "unfused"
+    reverse = "reverse"
+    differences = "differences"
 
 
 def jvp(function: Callable[..., Any], primals: tuple[Any, ...], tangents: tuple[Any, ...]) -> Any:

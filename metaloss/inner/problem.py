@@ -5,7 +5,6 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, fields
-from enum import Enum
 from functools import cached_property
 from typing import Any, Protocol, Self, TypeVar
 
@@ -14,29 +13,15 @@ from torch import Tensor, nn
 
 from metaloss.inner import weighted
 from metaloss.inner.forward import Forward, Stepped, pull, rows_of
+from metaloss.inner.forward_mode import Tangents
 from metaloss.inner.gradients import filled
 from metaloss.inner.keys import nth_key, sampled_rows
 from metaloss.inner.model.functional import FunctionalModel
 from metaloss.inner.optimizers.base import InnerOptimizer
-from metaloss.inner.weighted import WeightedTargets, estimate, parts_of, weighted_mean
+from metaloss.inner.weighted import WeightedTargets, by_class, estimate, parts_of, weighted_mean
 from metaloss.types import Batch, InnerState, RowSample, StoredStep, Tensors
 
 T = TypeVar("T")
-
-
-class Tangents(Enum):
-    """How J v, the derivative of the outputs along a direction v in θ, is computed for a model.
-
-    ``forward``: one forward-mode pass. ``unfused``: the same without the fused kernels of oneDNN
-    and cuDNN, some of which have no forward mode. ``reverse``: double backward, two reverse-mode
-    passes. These three are exact. ``differences``: finite differences of the outputs. `probe` tests
-    which of them are right for a model.
-    """
-
-    forward = "forward"
-    unfused = "unfused"
-    reverse = "reverse"
-    differences = "differences"
 
 
 class Programs(Protocol):
@@ -60,6 +45,7 @@ class InnerProblem:
         notes: What the ledger of training rows needs of a batch's outputs; None: nothing.
         judge_rows: The share of the rows of a meta-batch that the task loss is computed on.
         recall: What the loss sees of rows (`Row`): of the ledger, their numbers, the progress.
+        class_weights: (C,) weights of rows by their class, in L_φ and the task loss; None: equal.
     """
 
     model: FunctionalModel
@@ -71,6 +57,7 @@ class InnerProblem:
     notes: Callable[[Tensor, Tensor], Tensor] | None = None
     judge_rows: float = 1.0
     recall: Callable[[Tensor, Tensor, Tensor], Tensors] | None = None
+    class_weights: Tensor | None = None
 
     @classmethod
     def of(cls, problem: InnerProblem, **changes: Any) -> Self:
@@ -128,11 +115,18 @@ class InnerProblem:
 
     def learned_loss(self, phi: Tensors, outputs: Tensor, targets: Tensor) -> Tensor:
         """Return the scalar L_φ; of several outputs (B, C, *, H), the sum by their shares."""
+        targets = self.weighed(targets)
         if shares := self.model.shares:
             heads = zip(outputs.unbind(-1), weighted.heads_of(targets, len(shares)), strict=True)
             values = [weighted.value_of(self.loss, phi, *head, self.tied_loss) for head in heads]
             return torch.stack([a * b for a, b in zip(shares, values, strict=True)]).sum()
         return weighted.value_of(self.loss, phi, outputs, targets, self.tied_loss)
+
+    def weighed(self, targets: Any) -> Any:
+        """Return the targets with the weights of their classes, if classes have weights."""
+        if self.class_weights is None or parts_of(targets)[1] is not None:
+            return targets
+        return by_class(targets, self.class_weights, getattr(self.loss, "ignore_index", None))
 
     def sampled(self, step: StoredStep, after: Tensors, share: float) -> RowSample:
         """Draw a share of the rows of a step's batch; ``after`` are the buffers after the step."""
@@ -153,11 +147,13 @@ class InnerProblem:
             targets: (B, *) or (B, C, *) of the whole batch.
             rows: (M,) row numbers of the sample.
         """
+        targets = self.weighed(targets)
         value = InnerProblem.learned_loss(self, phi, outputs, targets[rows])
         return estimate(value, targets, rows, getattr(self.loss, "ignore_index", None))
 
     def sample_task_loss(self, outputs: Tensor, targets: Tensor, rows: Tensor) -> Tensor:
         """Return an unbiased estimate of the task loss of a batch; see :meth:`sample_loss`."""
+        targets = self.weighed(targets)
         value = InnerProblem.task_loss_of(self, outputs, targets[rows])
         return estimate(value, targets, rows, getattr(self.loss, "ignore_index", None))
 
@@ -178,6 +174,7 @@ class InnerProblem:
         """
         if self.model.shares:
             outputs = outputs[..., 0]
+        targets = self.weighed(targets)
         if isinstance(targets, WeightedTargets):
             ignored = getattr(self.loss, "ignore_index", None)
             return weighted_mean(self.task_loss, outputs, targets, ignored)

@@ -98,6 +98,22 @@ def heads_of(targets: Any, heads: int) -> list[Any]:
     return [WeightedTargets(values, weights, row) for row in rows]
 
 
+def by_class(targets: Any, weights: Tensor, ignored: int | None) -> WeightedTargets:
+    """Return class indices (B,) with the weights (C,) of their classes; ignored ones have 0.
+
+    What else is known of the rows stays.
+
+    Example:
+        >>> by_class(torch.tensor([1, 0, -100]), torch.tensor([1.0, 3.0]), -100).weights
+        tensor([3., 1., 0.])
+    """
+    values, _ = parts_of(targets)
+    found = weights[values.clamp(0, len(weights) - 1)]
+    if ignored is not None:
+        found = torch.where(values == ignored, torch.zeros_like(found), found)
+    return WeightedTargets(values, found, getattr(targets, "row", None))
+
+
 def weighted_mean(
     loss: Callable[[Tensor, Tensor], Tensor],
     outputs: Tensor,

@@ -102,7 +102,7 @@ class LearnedLossEstimator(BaseEstimator):
             encoded = torch.from_numpy(np.ascontiguousarray(encode(encode.taken(part.inputs))))
             made.append((encoded, pipeline.targets(part.targets)))
         pipeline = replace(pipeline, input_shape=tuple(made[0][0].shape[1:]))
-        options = TaskOptions(link=self._link, outputs=outputs)
+        options = TaskOptions(link=self._link, outputs=outputs, class_weights=self._class_weights())
         task = task_from_data(*made, name="estimator", options=options)
         words = self._words()
         settings = {"seed": seed, "tracker": ["console"] if self.verbose else []}
@@ -112,6 +112,10 @@ class LearnedLossEstimator(BaseEstimator):
             run = train([*words, *to_overrides(place)], task=task)
             self._keep(run, pipeline, words)
             self._suspects = suspects_in_order(run, task, rows.numbers, places)
+
+    def _class_weights(self) -> Any:
+        """Return the weights of the classes, as `TaskOptions` takes them."""
+        return None
 
     def _words(self) -> list[str]:
         options = dict(self.options or {})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, Self
 
 import numpy as np
@@ -10,7 +11,7 @@ from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_consistent_length, column_or_1d
 
 from metaloss.data.pipeline import FittedPipeline
-from metaloss.errors import MetalossError
+from metaloss.errors import MetalossError, unknown_name
 from metaloss.sklearn.base import LearnedLossEstimator
 from metaloss.types import Link
 
@@ -31,6 +32,8 @@ class LearnedLossClassifier(ClassifierMixin, LearnedLossEstimator):
         options: Further options of `metaloss.train` by key, such as ``{"model.hidden": [50]}``.
         trusted_fraction: The share of rows that is held out as trusted rows if ``fit`` gets no
             ``trusted`` rows, in (0, 1); stratified by class.
+        class_weight: As in scikit-learn: weights by class, others 1; or ``"balanced"``, n / (C n_c)
+            by the rows that train. They count in training and in judging the loss.
         device: ``cpu``, ``cuda``, ``cuda:N`` or ``auto``.
         verbose: Whether to show progress.
         random_state: An int, a ``RandomState`` or None, as everywhere in scikit-learn.
@@ -69,6 +72,37 @@ class LearnedLossClassifier(ClassifierMixin, LearnedLossEstimator):
 
     _link = Link.softmax
 
+    def __init__(
+        self,
+        *,
+        steps: int = 2000,
+        inner_lr: float | None = None,
+        batch_size: int = 64,
+        model: str = "mlp",
+        loss: str = "mlp",
+        schedule: str = "online",
+        options: Mapping[str, Any] | None = None,
+        trusted_fraction: float = 0.15,
+        class_weight: Mapping[Any, float] | str | None = None,
+        device: str = "cpu",
+        verbose: bool = False,
+        random_state: Any = None,
+    ) -> None:
+        super().__init__(
+            steps=steps,
+            inner_lr=inner_lr,
+            batch_size=batch_size,
+            model=model,
+            loss=loss,
+            schedule=schedule,
+            options=options,
+            trusted_fraction=trusted_fraction,
+            device=device,
+            verbose=verbose,
+            random_state=random_state,
+        )
+        self.class_weight = class_weight
+
     def fit(self, X: Any, y: Any, sample_weight: Any = None, *, trusted: Any = None) -> Self:
         """Train on rows ``X`` (n, D) with classes ``y`` (n,).
 
@@ -96,6 +130,15 @@ class LearnedLossClassifier(ClassifierMixin, LearnedLossEstimator):
         if given is not None:
             given = given[0], np.searchsorted(self.classes_, given[1])
         return self._fit(rows, places, sample_weight, given)
+
+    def _class_weights(self) -> Any:
+        if not isinstance(self.class_weight, Mapping):
+            return self.class_weight
+        known = self.classes_.tolist()
+        for name in self.class_weight:
+            if name not in known:
+                raise unknown_name("class in class_weight", str(name), [str(one) for one in known])
+        return [float(self.class_weight.get(name, 1.0)) for name in known]
 
     def predict_proba(self, X: Any) -> np.ndarray:
         """Return the probability of each class, (n, C), in the order of ``classes_``."""

@@ -117,13 +117,14 @@ def test_words_that_cannot_be_advised_on(tmp_path, words, said):
 
 
 def advice_of(block, tested, scores):
-    table = block(tested)
+    """Advise by scores on one seed, or on several."""
+    scores = {row: np.atleast_1d(values) for row, values in scores.items()}
     given = [
-        Score(row=row, setting=0, words=("a=1",), n=1, metric="test/error", mean=value, diverged=0,
-              chosen=True, values={100: value})
-        for row, value in scores.items()
+        Score(row=row, setting=0, words=("a=1",), n=1, metric="test/error", mean=values.mean(),
+              diverged=0, chosen=True, values=dict(enumerate(values.tolist())))
+        for row, values in scores.items()
     ]  # fmt: skip
-    return advices.advise(table, given, ["learned"])
+    return advices.advise(block(tested), given, ["learned"])
 
 
 UP, SAME = [0.2, 0.21, 0.22, 0.2, 0.21, 0.22], [0.1] * 6
@@ -155,6 +156,18 @@ def test_a_fixed_loss_is_advised_where_trusted_rows_say_so_whatever_the_test_row
     assert text.startswith("Use plain (a=1).")
     assert "It is not the learned loss" in text
     assert "The test rows contradict the choice: learned is better" in text
+
+
+@pytest.mark.parametrize(("ahead", "learned"), [(0.013, True), (0.011, False)])
+def test_a_learned_loss_must_be_ahead_by_more_than_a_standard_error(block, ahead, learned):
+    spread = np.array([-3.0, 3.0, -1.0, 1.0])
+    gaps = ahead + spread * 0.012 / (spread.std(ddof=1) / 2)  # a standard error of 0.012
+    scores = {"plain": np.full(4, 0.3), "learned": 0.3 - gaps}
+    advice = advice_of(block, {"plain": UP, "learned": SAME}, scores)
+    assert (advice.lead, advice.error) == pytest.approx((ahead, 0.012), rel=1e-6)
+    assert advice.learned is learned
+    said = "ahead by 0.0110, no more than the standard error of 0.0120"
+    assert (said in advices.paragraph(advice)) is not learned
 
 
 def test_more_is_better_where_the_goal_says_so(block):

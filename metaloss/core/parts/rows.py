@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from functools import partial
 
+import torch
 from torch import Tensor
 
 from metaloss.config import RunConfig
@@ -42,6 +44,23 @@ def with_ledger(problem: InnerProblem, task: Task, config: RunConfig) -> InnerPr
         notes = ledger.with_predictions(notes, task.link)
     recall = partial(ledger.recall, link=task.link, classes=task.outputs)
     return replace(problem, notes=notes, recall=recall)
+
+
+def weights_of_classes(task: Task, device: torch.device) -> Tensor | None:
+    """Return the weights (C,) of the classes of a task; None: they have none."""
+    weights = task.class_weights
+    return None if weights is None else torch.tensor(weights, device=device)
+
+
+def guarded_loss(task: Task) -> float:
+    """Return the task loss below which no step is refused: that of the best constant prediction.
+
+    With class weights it may be near 0, and a batch without the heavy classes far above it. Equal
+    probabilities have the task loss log C whatever the weights.
+    """
+    if task.class_weights is None:
+        return task.constant_loss
+    return max(task.constant_loss, math.log(task.outputs))
 
 
 def fresh_ledger(rows: int, params: Tensors, loss: LearnedLoss, task: Task) -> Tensor:

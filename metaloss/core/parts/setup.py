@@ -19,7 +19,7 @@ from metaloss.core.compilation.policy import choose
 from metaloss.core.distributed.launch import own_device
 from metaloss.core.parts.checks import check_fit, check_kinds, check_outputs, check_passes
 from metaloss.core.parts.row_streams import streams_of
-from metaloss.core.parts.rows import fresh_ledger, with_ledger
+from metaloss.core.parts.rows import fresh_ledger, guarded_loss, weights_of_classes, with_ledger
 from metaloss.core.parts.runtime import check_deterministic, numerics, resolve_device, seeded
 from metaloss.core.parts.weights import Weights
 from metaloss.core.parts.wrapped import refuse_wrapped
@@ -91,7 +91,7 @@ class Setup:
             phi,
             self.engine.rule_init(phi) if self.schedule.learns else None,
             None,
-            GuardState.fresh(self.device, self.task.constant_loss),
+            GuardState.fresh(self.device, guarded_loss(self.task)),
             Meter.fresh(self.device),
             self.problem.notes
             and fresh_ledger(self.advance.rows, inner.params, self.loss, self.task),
@@ -149,6 +149,7 @@ def prepare(
         task_loss=task.task_loss,
         optimizer=optimizer,
         judge_rows=schedule.judge_rows,
+        class_weights=weights_of_classes(task, device),
     )
     problem = with_ledger(problem, task, config)
     check_outputs(functional, loss, task, device)

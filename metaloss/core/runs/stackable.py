@@ -54,7 +54,7 @@ def check_stackable(setups: Sequence[Setup]) -> None:
         for own, other in zip(_constants(first), _constants(setup), strict=True):
             if not torch.equal(own, other):
                 raise UnsupportedError(
-                    alone % "the model or the loss has fixed values that differ from seed to seed"
+                    alone % "the model, the loss or the class weights have fixed values that differ"
                 )
     # A separate forward pass, which finds foreign randomness.
     params, buffers = first.problem.model.state()
@@ -98,7 +98,9 @@ def _telling(setup: Setup) -> Iterator[tuple[Plan, Progress]]:
 
 
 def _constants(setup: Setup) -> list[Tensor]:
-    return [*setup.problem.model.constants(), *setup.loss.buffers()]
+    weights = setup.problem.class_weights
+    own = [] if weights is None else [weights]
+    return [*setup.problem.model.constants(), *setup.loss.buffers(), *own]
 
 
 def _phi(setup: Setup) -> Tensors:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
-from torch.func import functional_call, vmap
+from torch.func import vmap
 from torch.utils import _pytree as pytree
 
 from metaloss import registry
@@ -19,6 +19,7 @@ from metaloss.core.training.evaluate import constant_metric
 from metaloss.core.training.ladder import learned_nothing
 from metaloss.errors import MetalossError
 from metaloss.inner.stacked import StackedProblem, stack
+from metaloss.inner.weighted import value_of
 from metaloss.losses.base import LearnedLoss
 from metaloss.meta_optimizers.engine import Engine
 from metaloss.meta_optimizers.search import FitnessOf, SearchRule
@@ -56,6 +57,7 @@ class PopulationProblem(StackedProblem):
 
     def learned_loss(self, phi: Tensors, outputs: Tensor, targets: Tensor) -> Tensor:
         """Return L_φ of every member, (N,). Only the model is vectorised in any case."""
+        targets = self.weighed(targets)
         if len(self.losses) == 1:
             loss = self.losses[0]
             return vmap(lambda row, out: _value(loss, row, out, targets))(phi[PHI], outputs)
@@ -100,7 +102,7 @@ def unflat(loss: LearnedLoss, row: Tensor) -> Tensors:
 
 
 def _value(loss: LearnedLoss, row: Tensor, outputs: Tensor, targets: Tensor) -> Tensor:
-    return functional_call(loss, unflat(loss, row), (outputs, targets))
+    return value_of(loss, unflat(loss, row), outputs, targets)
 
 
 def _problem(
@@ -194,7 +196,7 @@ def _scores(
         for block in rows.inputs.split(_ROWS_AT_ONCE)
     ]
     outputs = torch.cat(blocks, 1)
-    score = task.metric if what is FitnessOf.metric else task.task_loss
+    score = task.metric if what is FitnessOf.metric else task.weighted_loss
     sign = _sign(setup) if what is FitnessOf.metric else 1.0
     finite = outputs.flatten(1).isfinite().all(1).tolist()
     # A metric such as accuracy may be finite although an output is NaN.

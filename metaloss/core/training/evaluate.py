@@ -38,7 +38,7 @@ def evaluate(
     for name, rows in splits.items():
         outputs = outputs_of(model, state, rows.inputs)
         numbers[f"{name}/{task.metric_name}"] = task.metric(outputs, rows.targets)
-        numbers[f"{name}/task_loss"] = task.task_loss(outputs, rows.targets)
+        numbers[f"{name}/task_loss"] = task.weighted_loss(outputs, rows.targets)
     return numbers
 
 
@@ -90,7 +90,10 @@ def _constant_outputs(task: Task) -> Tensor:
     targets = task.train.targets
     if not _has_columns(task):
         counted = targets[targets != task.ignore_index]
-        shares = torch.bincount(counted, minlength=task.outputs) / len(counted)
+        counts = torch.bincount(counted, minlength=task.outputs)
+        if task.class_weights is not None:
+            counts = counts * torch.tensor(task.class_weights, device=counts.device)
+        shares = counts / counts.sum()
         # A class without rows has log 0; use a finite value far below the others.
         return shares.clamp(min=1e-12).log().view(1, -1, *[1] * (targets.dim() - 1))
     if targets.dim() < 2 or targets.shape[1] != task.outputs:

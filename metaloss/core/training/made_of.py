@@ -43,6 +43,7 @@ def made_of(setup: Setup) -> dict[str, Any]:
             "goal": task.goal,
             "task loss on probes": _probed(task.task_loss, setup),
             "metric on probes": _probed(task.metric, setup),
+            **({} if task.class_weights is None else {"class weights": [*task.class_weights]}),
         },
         "model": _structure(setup.model, whole=config.model.name == CUSTOM),
         "loss": {

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
@@ -11,7 +11,12 @@ from metaloss.data.targets.metrics import IGNORED
 
 
 def class_entropy(
-    targets: Tensor, outputs: int, *, label_smoothing: float = 0.0, ignore_index: int = IGNORED
+    targets: Tensor,
+    outputs: int,
+    *,
+    label_smoothing: float = 0.0,
+    ignore_index: int = IGNORED,
+    weights: Sequence[float] | None = None,
 ) -> float:
     """Return the entropy of the class frequencies in nats, the constant loss of cross-entropy.
 
@@ -20,6 +25,7 @@ def class_entropy(
         outputs: C.
         label_smoothing: See `torch.nn.functional.cross_entropy`.
         ignore_index: The class index that does not count.
+        weights: C weights of the rows of each class; None: equal. Not with soft labels.
 
     Example:
         >>> round(class_entropy(torch.tensor([0, 0, 1, 1]), 2), 4)
@@ -29,6 +35,8 @@ def class_entropy(
         shares = targets.double().transpose(0, 1).flatten(1).mean(dim=1)
     else:
         counts = torch.bincount(targets[targets != ignore_index], minlength=outputs).double()
+        if weights is not None:
+            counts = counts * torch.tensor(weights, dtype=torch.float64)
         shares = counts / counts.sum()
     shares = (1 - label_smoothing) * shares + label_smoothing / outputs
     return torch.special.entr(shares).sum().item()

@@ -30,6 +30,7 @@ class Kind(ABC):
 
     link: ClassVar[Link]
     metric_name: ClassVar[str]
+    weights: tuple[float, ...] | None = None
 
     @property
     @abstractmethod
@@ -65,10 +66,12 @@ class Classes(Kind):
     Attributes:
         label_smoothing: The share of every target that is spread over all classes in the task loss.
         ignore_index: The class index of targets that do not count.
+        weights: C weights of the rows of each class; None: equal.
     """
 
     label_smoothing: float = 0.0
     ignore_index: int = IGNORED
+    weights: tuple[float, ...] | None = None
 
     link = Link.softmax
     metric_name = "error"
@@ -161,6 +164,7 @@ class Classes(Kind):
             outputs,
             label_smoothing=self.label_smoothing,
             ignore_index=self.ignore_index,
+            weights=self.weights,
         )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import torch
@@ -12,6 +13,7 @@ from torch import Tensor
 from metaloss.data.checks import Checked, number
 from metaloss.data.corruptions import NoiseKind, add_outliers, flip_labels, long_tail
 from metaloss.data.scaling import Scaling, as_float32, fit_scaling
+from metaloss.data.targets.class_weights import check_class_weights, class_weights
 from metaloss.data.targets.kinds import Classes, Kind, Values
 from metaloss.errors import MetalossError
 
@@ -29,6 +31,10 @@ class Problem(ABC):
     @abstractmethod
     def kind(self) -> Kind:
         """The targets, task loss and metric."""
+
+    def kind_for(self, targets: Tensor) -> Kind:
+        """Return the kind, with what depends on the training targets."""
+        return self.kind
 
     def strata(self, targets: np.ndarray) -> np.ndarray | None:
         """Return the groups by which splits are stratified; None: not stratified."""
@@ -73,12 +79,20 @@ class ClassOptions(LabelOptions):
         default=0.0,
         metadata={"help": "label smoothing in the task loss, 0 to below 1"},
     )
+    class_weights: Any = field(
+        default=None,
+        metadata={
+            "help": "how much rows count by their class: balanced, C numbers, or numbers by class; "
+            "null: all the same"
+        },
+    )
 
     def __post_init__(self) -> None:
         """Check the ranges."""
         super().__post_init__()
         number("task.imbalance", self.imbalance, 1, float("inf"), include_low=True)
         number("task.label_smoothing", self.label_smoothing, 0, 1, include_low=True)
+        check_class_weights(self.class_weights)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -116,6 +130,12 @@ class ClassProblem(Problem):
     def kind(self) -> Kind:
         """Classes."""
         return Classes(label_smoothing=self.options.label_smoothing)
+
+    def kind_for(self, targets: Tensor) -> Kind:
+        """Return classes with their weights."""
+        options = self.options
+        weights = class_weights(options.class_weights, targets, self.outputs, names=self.names)
+        return Classes(label_smoothing=options.label_smoothing, weights=weights)
 
     def strata(self, targets: np.ndarray) -> np.ndarray:
         """Return the classes."""

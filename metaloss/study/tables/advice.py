@@ -7,12 +7,19 @@ rows say how good the chosen method is, and take no part in the choice.
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass
 
 from metaloss.errors import MetalossError
 from metaloss.study.launch.tuning import Score
-from metaloss.study.tables.statistics import FEWEST_PAIRS, SIGNIFICANT, TIE, paired_wilcoxon
+from metaloss.study.tables.statistics import (
+    FEWEST_PAIRS,
+    SIGNIFICANT,
+    TIE,
+    MeanStd,
+    paired_wilcoxon,
+)
 from metaloss.study.tables.table import Line, Table, paired
 
 
@@ -58,6 +65,9 @@ class Advice:
         plain: Against plain training; None if that is advised.
         other: If a learned loss is advised, against the best row without one; else against the
             best learned loss. Best by the scores, too.
+        lead, error: How far the best learned loss is ahead of the best fixed one by the scores,
+            paired by seed, and the standard error of this mean. A learned loss is advised only if
+            its lead is larger than that, because its steps cost three plain ones.
         ranking: Every row's chosen setting, the best first: its score, its words, its cost in
             steps.
         chosen_by: The metric and the seeds of the scores.
@@ -73,6 +83,8 @@ class Advice:
     n: int
     plain: Against | None
     other: Against
+    lead: float
+    error: float
     ranking: tuple[Mapping[str, object], ...]
     chosen_by: Mapping[str, object]
 
@@ -94,11 +106,17 @@ def advise(table: Table, scores: Sequence[Score], learned: Collection[str]) -> A
         raise MetalossError("no advice: every method diverged, or has no finite score")
     # Of equal scores the first row is taken, which is the simpler one.
     ranked = sorted(settings, key=lambda score: (score.diverged, sign * (score.mean or 0.0)))
-    first, lines = ranked[0], {line.name: line for line in table.lines}
-    learns = first.row in learned
-    rivals = [score.row for score in ranked if (score.row in learned) is not learns]
-    if not rivals:
+    best = [
+        next((score for score in ranked if (score.row in learned) is learns), None)
+        for learns in (False, True)
+    ]
+    fixed, moving = best
+    if fixed is None or moving is None:
         raise MetalossError("no advice: expected methods with a fixed and with a learned loss")
+    lead, error = _lead(moving, fixed, sign)
+    learns = ranked[0] is moving and lead > error
+    first, other = (moving, fixed) if learns else (fixed, moving)
+    lines = {line.name: line for line in table.lines}
     own = lines[first.row]
     plain = None if first.row == table.reference else lines[table.reference]
     costs: dict[str, int] = {}
@@ -114,13 +132,28 @@ def advise(table: Table, scores: Sequence[Score], learned: Collection[str]) -> A
         std=None if own.final is None else own.final.std,
         n=own.n,
         plain=None if plain is None else _against(own, plain, sign),
-        other=_against(own, lines[rivals[0]], sign),
+        other=_against(own, lines[other.row], sign),
+        lead=lead,
+        error=error,
         ranking=tuple(
             {"row": s.row, "score": s.mean, "words": s.words, "tuning_steps": costs[s.row]}
             for s in ranked
         ),
         chosen_by={"metric": first.metric.partition("/")[2], "seeds": tuple(first.values)},
     )
+
+
+def _lead(learned: Score, fixed: Score, sign: int) -> tuple[float, float]:
+    """Return the mean lead over the seeds of both, and its standard error; 0 for one seed."""
+    gaps = [
+        sign * (there - here)
+        for seed, here in learned.values.items()
+        if here is not None and (there := fixed.values.get(seed)) is not None
+    ]
+    found = MeanStd.of(gaps)
+    if found is None:
+        return 0.0, 0.0
+    return found.mean, 0.0 if found.std is None else found.std / math.sqrt(found.n)
 
 
 def _against(own: Line, other: Line, sign: int) -> Against:
@@ -189,6 +222,11 @@ def _learned(advice: Advice) -> list[str]:
         }
     else:
         parts = [f"It is not the learned loss: at equal compute {other.row} has {numbers}."]
+        if advice.lead > 0:
+            parts.append(
+                f"On the trusted rows that one was ahead by {show(advice.lead)}, no more than the "
+                f"standard error of {show(advice.error)}, which is too little for its cost."
+            )
         ends = {
             "better": "",
             "worse": f"The test rows contradict the choice: {other.row} is better on them.",
