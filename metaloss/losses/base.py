@@ -155,7 +155,7 @@ class LearnedLoss(nn.Module):
                 of a row that was never visited, at the beginning of training.
 
         Returns:
-            A scalar: the (weighted) mean over rows; 0 if no row counts.
+            A scalar, the (weighted) mean over rows; 0 if no row counts.
 
         Raises:
             MetalossError: If shapes or types do not fit each other or the link, or if a target is

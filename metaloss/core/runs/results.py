@@ -91,13 +91,16 @@ class Run:
             task: Your own task, if the run was made with one.
 
         Returns:
-            A row for each training row: where it is from (``line``, ``file`` or ``row``), the
-            ``given`` and the ``suggested`` label, the ``score`` (higher: more doubtful), the mean
-            probability of the given label over training ``p``, the share of ``wrong`` guesses, the
-            ``last`` probability, and the number of ``visits``. For a regression, ``score`` and
-            ``error`` are the mean squared error over training. If the task has made the noise
-            itself, ``noisy`` says whether the label is wrong. The index is the position among the
-            training rows.
+            A row for each training row. The index is its position among them. The columns are
+
+            - ``line``, ``file`` or ``row``: where it is from;
+            - ``given`` and ``suggested``: the label in the data, and what the model predicts;
+            - ``score``: higher is more doubtful; for a regression the mean squared error;
+            - ``p``: the mean probability of the given label over training; for a regression
+              ``error`` instead;
+            - ``wrong`` and ``last``: the share of wrong guesses, and the last probability;
+            - ``visits``: how often the row was in a batch;
+            - ``noisy``: whether the label is wrong, if the task has made the noise itself.
 
         Raises:
             MetalossError: If the run has no ledger, or its training rows have changed.

@@ -53,7 +53,7 @@ def plot_run(folder: Path, out: Path | None = None) -> list[Path]:
         out: The folder to write to; default: the run's folder.
 
     Returns:
-        The written files: a run without loss curves has no ``loss.png``.
+        The written files; a run without loss curves has no ``loss.png``.
 
     Raises:
         MetalossError: If there is no run, or nothing in its journal yet.
