@@ -29,7 +29,7 @@ _OPTIONS: dict[type, tuple[type[Rated], tuple[str, ...]]] = {
 # They choose kernels and do not change the numbers; or they are names.
 _IGNORED = {"foreach", "fused", "capturable", "differentiable", "params", "param_names"}
 # What schedulers note in a group.
-_NOTED = {"initial_lr", "max_lr", "min_lr", "swa_lr"}
+_NOTED = {"initial_lr", "max_lr", "min_lr", "swa_lr", "base_momentum", "max_momentum"}
 
 
 def translated(optimizer: torch.optim.Optimizer, model: nn.Module) -> Groups:

@@ -55,6 +55,7 @@ def check(
     guard: GuardState,
     old: Tensors,
     new: Tensors,
+    *,
     losses: Tensor,
     others: list[Tensor],
 ) -> tuple[Tensor, GuardState]:
@@ -100,11 +101,8 @@ def choose(
 
     ``vmap_members`` applies a function to every member where the values are stacked.
     """
-    if readable(ok):
-        if ok.all():
-            return new
-        if not ok.dim():
-            return old
+    if not ok.dim() and readable(ok):
+        return new if ok else old
     ahead, spec = pytree.tree_flatten(new)
     behind = pytree.tree_leaves(old)
     moved = [index for index, leaf in enumerate(ahead) if leaf is not behind[index]]

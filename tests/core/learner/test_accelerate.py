@@ -1,5 +1,6 @@
-"""A learner in a loop that Hugging Face's Accelerate has prepared; skipped without Accelerate."""
+"""A learner in a loop that Hugging Face's Accelerate has prepared."""
 
+import accelerate
 import pytest
 import torch
 from torch import nn
@@ -8,8 +9,6 @@ from torch.utils.data import DataLoader, TensorDataset
 from metaloss import MLPLoss
 
 from .learner_setups import learner_of, net, pair, seeded
-
-accelerate = pytest.importorskip("accelerate")
 
 
 @pytest.fixture

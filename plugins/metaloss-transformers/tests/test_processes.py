@@ -1,0 +1,54 @@
+"""Trainings that are killed, and trainings in two processes by torchrun."""
+
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from torch.utils import _pytree as pytree
+
+pytestmark = pytest.mark.faults
+
+
+def train(folder, *words, processes=1):
+    folder.mkdir(exist_ok=True)
+    script = Path(__file__).with_name("training.py")
+    launch = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"]
+    launch = launch if processes > 1 else []
+    call = [sys.executable, *launch, str(script), str(folder), *words]
+    return subprocess.run(call, capture_output=True, text=True, timeout=300)
+
+
+def end(folder):
+    return pytree.tree_leaves(torch.load(folder / "end.pt", weights_only=True))
+
+
+def test_a_killed_training_goes_on_from_its_checkpoint_bit_by_bit(tmp_path):
+    whole = train(tmp_path / "whole")
+    assert whole.returncode == 0, whole.stderr
+    for step in (4, 8):  # between the checkpoints at 3, 6, 9 and 12; in two epochs of four
+        assert train(tmp_path / "killed", "--kill", str(step)).returncode == -signal.SIGKILL
+        assert not (tmp_path / "killed/end.pt").exists()
+    last = train(tmp_path / "killed")
+    assert last.returncode == 0, last.stderr
+    for one, other in zip(end(tmp_path / "killed"), end(tmp_path / "whole"), strict=True):
+        assert torch.equal(one, other) if isinstance(one, torch.Tensor) else one == other
+    logs = [torch.load(tmp_path / name / "log.pt") for name in ("killed", "whole")]
+    curves = [[line["meta_task_loss"] for line in log if "loss" in line] for log in logs]
+    assert len(curves[0]) == 12
+    assert curves[0] == curves[1]
+
+
+def test_two_processes_equal_one(tmp_path):
+    double = ("--double", "1")
+    both = train(tmp_path / "both", "--batch", "4", *double, processes=2)
+    assert both.returncode == 0, both.stderr
+    one = train(tmp_path / "one", *double)
+    assert one.returncode == 0, one.stderr
+    for a, b in zip(end(tmp_path / "both"), end(tmp_path / "one"), strict=True):
+        if isinstance(a, torch.Tensor):
+            torch.testing.assert_close(a, b, rtol=1e-9, atol=1e-9)
+        else:
+            assert a == b
