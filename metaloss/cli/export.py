@@ -15,7 +15,10 @@ def export(
     out: Annotated[Path, typer.Argument(metavar="OUT", help="Folder to write to.")],
     plugin: Plugins = None,
 ) -> int:
-    """Write the learned loss of a run to a folder, as data files without code."""
+    """Write the learned loss of a run to a folder.
+
+    As data files without code, and as criterion.py: a function for programs without metaloss.
+    """
     from metaloss.cli import plugin_files
 
     plugin_files.load(plugin)

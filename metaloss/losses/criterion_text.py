@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import torch
+from torch import Tensor
+
 from metaloss.losses.base import ClassReduction, LearnedLoss
 from metaloss.types import Link
 
 _HEAD = '''import torch
-
+{helpers}
 {constant}
 def criterion(outputs, target):
     """{shapes} -> scalar."""
-    outputs = outputs.to(torch.promote_types(outputs.dtype, torch.float32))
-    p = {link}
+    outputs = outputs.to(torch.promote_types(outputs.dtype, torch.{least}))
+{shift}    p = {link}
     counts = torch.ones_like(p[:, 0])
 {target}
     one = torch.ones_like(p)
@@ -21,6 +24,10 @@ def criterion(outputs, target):
 _CONSTANT = """
 IGNORED = {ignore_index}  # rows with this class index do not count
 
+"""
+_SHIFT = """\
+    shift = torch.tensor({shift}, dtype=torch.float64).to(outputs)
+    outputs = outputs + shift.view(-1, *[1] * (outputs.dim() - 2))
 """
 # On the CPU, scatter raises an error for a class index out of range. On a GPU it would end the
 # process: there a wrong row becomes NaN instead.
@@ -50,15 +57,25 @@ _SHAPES = {
 }
 
 
-def criterion_text(loss: LearnedLoss, formula: str) -> str:
+def criterion_text(
+    loss: LearnedLoss, formula: str, *, helpers: str = "", shift: Tensor | None = None
+) -> str:
     """Return the source of a function ``criterion(outputs, target)``.
 
     Args:
         loss: Has the link, the reduction and the ignored class index.
-        formula: ℓ as a Python expression in the tensors ``p``, ``t`` and ``one``, a tensor of ones.
+        formula: ℓ as a Python expression in the tensors ``outputs``, ``p``, ``t`` and ``one``, a
+            tensor of ones.
+        helpers: The source of what the formula calls.
+        shift: (C,) what is added to the raw outputs; None: nothing.
     """
     constant = _CONSTANT.format(ignore_index=loss.ignore_index)
+    shifts = "" if shift is None else _SHIFT.format(shift=shift.tolist())
+    double = any(value.dtype == torch.float64 for value in loss.parameters())
     return _HEAD.format(
+        helpers=f"\n{helpers.strip()}\n" if helpers else "",
+        shift=shifts,
+        least="float64" if double else "float32",
         constant=constant if loss.link is Link.softmax else "",
         shapes=_SHAPES[loss.link],
         link=_LINKS.get(loss.link, "outputs"),

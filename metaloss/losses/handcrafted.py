@@ -6,6 +6,7 @@ They work on raw outputs, so that they stay exact where probabilities would unde
 from __future__ import annotations
 
 import math
+import re
 from abc import abstractmethod
 from dataclasses import dataclass, field
 from typing import Any
@@ -16,6 +17,7 @@ from torch.nn import functional as F
 
 from metaloss.errors import MetalossError
 from metaloss.losses.base import IGNORED, ClassReduction, LearnedLoss, apply_link
+from metaloss.losses.criterion_text import criterion_text
 from metaloss.types import Link
 
 
@@ -45,6 +47,15 @@ class HandcraftedLoss(LearnedLoss):
         if self.link is Link.softmax:
             self.class_reduction = ClassReduction.sum
 
+    def written(self) -> tuple[str, str] | None:
+        """Return ℓ as a Python expression, and the source of what it calls; None: not known."""
+        return None
+
+    def python(self) -> str | None:
+        """Return the source of ``criterion(outputs, target)``; None if it is not known."""
+        written = self.written()
+        return written and criterion_text(self, written[0], helpers=written[1])
+
 
 class LikelihoodLoss(HandcraftedLoss):
     """A loss that is a function of the target's log-probability.
@@ -67,9 +78,25 @@ class LikelihoodLoss(HandcraftedLoss):
                 "task), allowed are softmax and sigmoid; for regression use mse or mae"
             )
 
+    formula: str | None = None
+
     @abstractmethod
     def of_log_probability(self, log_p: Tensor) -> Tensor:
         """Return the loss for log-probabilities ``log_p`` ≤ 0 of any shape."""
+
+    def written(self) -> tuple[str, str] | None:
+        """Return ℓ as a Python expression, and the source of what it calls."""
+        if self.formula is None:
+            return None
+        formula = self.formula.format(**vars(self.config))
+        helpers = f"\ndef of_log_probability(log_p):\n    return {formula}\n"
+        if self.link is Link.softmax:
+            return "t * of_log_probability(torch.log_softmax(outputs, 1))", helpers
+        one, zero = (
+            f"of_log_probability(-torch.nn.functional.softplus({sign}outputs))"
+            for sign in ("-", "")
+        )
+        return f"t * {one} + (1 - t) * {zero}", helpers
 
     def per_output(self, logits: Tensor, target: Tensor) -> Tensor:
         """Return the loss of each output; both arguments (B, C, *)."""
@@ -88,6 +115,8 @@ class CrossEntropy(LikelihoodLoss):
         >>> bool(torch.isclose(CrossEntropy()(logits, target), F.cross_entropy(logits, target)))
         True
     """
+
+    formula = "-log_p"
 
     def of_log_probability(self, log_p: Tensor) -> Tensor:
         """Return −log p."""
@@ -122,6 +151,7 @@ class GeneralizedCrossEntropy(LikelihoodLoss):
     """
 
     Config = GeneralizedCrossEntropyConfig
+    formula = "-torch.expm1({q!r} * log_p) / {q!r}"
 
     def of_log_probability(self, log_p: Tensor) -> Tensor:
         """Return (1 − p^q) / q, as −expm1(q log p) / q, which is exact for p near 1 too."""
@@ -157,6 +187,7 @@ class Focal(LikelihoodLoss):
     """
 
     Config = FocalConfig
+    formula = "-((-torch.expm1(log_p)) ** {gamma!r}) * log_p"
 
     def of_log_probability(self, log_p: Tensor) -> Tensor:
         """Return −(1 − p)^γ log p."""
@@ -201,6 +232,16 @@ class LabelSmoothing(CrossEntropy):
         classes = logits.shape[1] if self.link is Link.softmax else 2
         return super().per_output(logits, target * (1 - share) + share / classes)
 
+    def written(self) -> tuple[str, str] | None:
+        """Return ℓ as a Python expression, and the source of what it calls."""
+        formula, helpers = super().written() or ("", "")
+        classes = "outputs.shape[1]" if self.link is Link.softmax else "2"
+        share = self.config.smoothing
+        helpers += (
+            f"\n\ndef smoothed(t, outputs):\n    return t * {1 - share!r} + {share!r} / {classes}\n"
+        )
+        return re.sub(r"\bt\b", "smoothed(t, outputs)", formula), helpers
+
 
 class MSE(HandcraftedLoss):
     """Squared error of the predictions; equals ``nn.MSELoss`` with the identity link.
@@ -213,6 +254,10 @@ class MSE(HandcraftedLoss):
     def per_output(self, logits: Tensor, target: Tensor) -> Tensor:
         """Return (p − t)²; both arguments (B, C, *)."""
         return (apply_link(logits, self.link) - target) ** 2
+
+    def written(self) -> tuple[str, str] | None:
+        """Return ℓ as a Python expression."""
+        return "(p - t) ** 2", ""
 
 
 class MAE(HandcraftedLoss):
@@ -232,3 +277,7 @@ class MAE(HandcraftedLoss):
     def per_output(self, logits: Tensor, target: Tensor) -> Tensor:
         """Return |p − t|; both arguments (B, C, *)."""
         return (apply_link(logits, self.link) - target).abs()
+
+    def written(self) -> tuple[str, str] | None:
+        """Return ℓ as a Python expression."""
+        return "(p - t).abs()", ""

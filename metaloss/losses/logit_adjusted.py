@@ -12,6 +12,7 @@ from torch import Tensor
 from metaloss.contracts import Task, TaskDependent
 from metaloss.errors import MetalossError
 from metaloss.losses.base import IGNORED
+from metaloss.losses.criterion_text import criterion_text
 from metaloss.losses.handcrafted import CrossEntropy
 from metaloss.types import Link
 
@@ -94,3 +95,9 @@ class LogitAdjusted(CrossEntropy):
             )
         margins = self.config.tau * self.log_shares.view(-1, *[1] * (logits.dim() - 2))
         return logits + margins.to(logits.dtype)
+
+    def python(self) -> str | None:
+        """Return the source of ``criterion(outputs, target)``."""
+        formula, helpers = self.written() or ("", "")
+        shift = self.config.tau * self.log_shares
+        return criterion_text(self, formula, helpers=helpers, shift=shift)

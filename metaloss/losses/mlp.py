@@ -17,6 +17,8 @@ from torch.nn import functional as F
 from metaloss.contracts import Task, TaskDependent
 from metaloss.errors import MetalossError, unknown_name
 from metaloss.losses.base import IGNORED, ClassReduction, LearnedLoss, apply_link
+from metaloss.losses.criterion_text import criterion_text
+from metaloss.losses.mlp_text import network_text
 from metaloss.losses.rows import completed, rank, spread, usual_loss
 from metaloss.losses.smooth_leaky_relu import smooth_leaky_relu
 from metaloss.types import Link, Row
@@ -228,6 +230,13 @@ class MLPLoss(LearnedLoss):
             hidden = self.activation(layer(hidden))
         values = last(hidden).squeeze(-1)
         return F.softplus(values) if self.config.output is Output.softplus else values
+
+    def python(self) -> str | None:
+        """Return the source of ``criterion(outputs, target)``; None with further inputs."""
+        if self.more:
+            return None
+        shift = OFFSET_UNIT * self.offsets.detach() if self.config.class_offsets else None
+        return criterion_text(self, "network(t, p)", helpers=network_text(self), shift=shift)
 
 
 def _activation(config: MLPLossConfig) -> Callable[[Tensor], Tensor]:

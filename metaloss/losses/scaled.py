@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from metaloss.errors import MetalossError
 from metaloss.losses.base import IGNORED, LearnedLoss
+from metaloss.losses.criterion_text import criterion_text
 from metaloss.losses.handcrafted import MSE, CrossEntropy, HandcraftedLoss
 from metaloss.types import Link
 
@@ -70,3 +71,8 @@ class Scaled(LearnedLoss):
     def per_output(self, logits: Tensor, target: Tensor) -> Tensor:
         """Return φ times the base loss of each output; both arguments (B, C, *)."""
         return self.scale * self.base.per_output(logits, target)
+
+    def python(self) -> str:
+        """Return the source of ``criterion(outputs, target)``."""
+        formula, helpers = self.base.written() or ("", "")
+        return criterion_text(self, f"{self.scale.item()!r} * ({formula})", helpers=helpers)

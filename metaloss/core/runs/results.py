@@ -164,8 +164,8 @@ def _saved(model: nn.Module) -> bytes:
 def export_run(folder: Path, out: Path) -> list[Path]:
     """Copy the learned loss of a run to another folder; return the files written.
 
-    If the loss is a formula, there are also ``criterion.py``, the same loss for programs without
-    metaloss, and ``formula.tex``.
+    There is also ``criterion.py``, the same loss for programs without metaloss, unless the loss
+    sees more of a row than its outputs; and ``formula.tex`` if it is a formula.
 
     Raises:
         MetalossError: If there is no undamaged loss in ``folder``, or ``out`` has one already.

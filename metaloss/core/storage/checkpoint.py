@@ -15,6 +15,8 @@ from metaloss.errors import MetalossError
 
 VERSION = 4
 KEPT = 2
+# Not those of torch: such a file begins with a line and a checksum. Older versions wrote ``.pt``.
+ENDING, _OLD_ENDING = ".checkpoint", ".pt"
 _MAGIC = b"metaloss checkpoint\n"
 
 
@@ -23,11 +25,16 @@ def save(folder: Path, number: int, content: dict[str, Any]) -> Path:
     buffer = io.BytesIO()
     torch.save({"version": VERSION, **content}, buffer)
     payload = buffer.getvalue()
-    path = folder / f"{number:012d}.pt"
+    path = folder / f"{number:012d}{ENDING}"
     write_atomically(path, _MAGIC + hashlib.sha256(payload).digest() + payload)
-    for old in sorted(folder.glob("*.pt"))[:-KEPT]:
+    for old in checkpoints_in(folder)[:-KEPT]:
         old.unlink()
     return path
+
+
+def checkpoints_in(folder: Path) -> list[Path]:
+    """Return the checkpoints in a folder, oldest first."""
+    return sorted(path for path in folder.glob("*.*") if path.suffix in (ENDING, _OLD_ENDING))
 
 
 def load_newest(
@@ -44,7 +51,7 @@ def load_newest(
         MetalossError: If a checkpoint has another format version.
     """
     messages = []
-    paths = sorted(folder.glob("*.pt"), reverse=True)
+    paths = checkpoints_in(folder)[::-1]
     if upto is not None:
         paths = [path for path in paths if int(path.stem) <= upto]
     for path in paths:

@@ -12,6 +12,7 @@ from typing import Any
 from metaloss.compose import compose, read_file, to_dict, to_overrides
 from metaloss.compose.paths import absolute_path, is_path
 from metaloss.config import RunConfig
+from metaloss.core.storage.checkpoint import checkpoints_in
 from metaloss.core.storage.run_folder import (
     CHECKPOINTS,
     CONFIG,
@@ -154,7 +155,7 @@ def state_of(folder: Path, config: Mapping[str, Any]) -> State:
 
 def can_resume(folder: Path) -> bool:
     """Return whether an unfinished run has a checkpoint."""
-    return any(any((folder / name).glob("*.pt")) for name in (CHECKPOINTS, "search"))
+    return any(checkpoints_in(folder / name) for name in (CHECKPOINTS, "search"))
 
 
 def clear(folder: Path) -> None:

@@ -82,7 +82,7 @@ def test_a_search_that_is_killed_ends_as_the_uninterrupted_one(whole, tmp_path):
     folder = tmp_path / "run"
     words = ["train", *GP, f"output={folder}"]
     process = subprocess.Popen([sys.executable, "-m", "metaloss", *words])
-    saved = folder / "search" / f"{1:012d}.pt"
+    saved = folder / "search" / f"{1:012d}.checkpoint"
     for _ in range(600):
         if saved.exists() or process.poll() is not None:
             break

@@ -26,7 +26,7 @@ def _write(folder, steps):
 def test_a_checkpoint_comes_back_bit_by_bit(tmp_path):
     path = save(tmp_path, 7, CONTENT)
     content, messages = load_newest(tmp_path, CPU)
-    assert path.name == "000000000007.pt"
+    assert path.name == "000000000007.checkpoint"
     assert messages == []
     assert content.pop("version") == checkpoint.VERSION
     assert (content["text"], content["nested"]) == (CONTENT["text"], CONTENT["nested"])
@@ -37,7 +37,10 @@ def test_a_checkpoint_comes_back_bit_by_bit(tmp_path):
 
 def test_the_two_newest_are_kept_and_the_newest_is_loaded(tmp_path):
     _write(tmp_path, [5, 100, 20, 9])
-    assert [p.name for p in sorted(tmp_path.iterdir())] == ["000000000020.pt", "000000000100.pt"]
+    assert [p.name for p in sorted(tmp_path.iterdir())] == [
+        "000000000020.checkpoint",
+        "000000000100.checkpoint",
+    ]
     assert load_newest(tmp_path, CPU)[0]["step"] == 100
 
 
@@ -65,12 +68,12 @@ DAMAGE = {
 def test_a_damaged_newest_one_falls_back_to_the_one_before_and_says_so(tmp_path, kind):
     _write(tmp_path, [1, 2])
     damage, reason = DAMAGE[kind]
-    newest = tmp_path / "000000000002.pt"
+    newest = tmp_path / "000000000002.checkpoint"
     newest.write_bytes(damage(newest.read_bytes()))
     content, messages = load_newest(tmp_path, CPU)
     assert content["step"] == 1
     (message,) = messages
-    assert "000000000002.pt is damaged" in message
+    assert "000000000002.checkpoint is damaged" in message
     assert reason in message
     assert message.endswith("using the one before")
 
@@ -94,13 +97,16 @@ def _signed(payload):
 def test_a_pickle_that_would_run_code_is_not_run(tmp_path):
     class Trap:
         def __reduce__(self):
-            return (shutil.copyfile, (str(tmp_path / "000000000001.pt"), str(tmp_path / "sprung")))
+            return (
+                shutil.copyfile,
+                (str(tmp_path / "000000000001.checkpoint"), str(tmp_path / "sprung")),
+            )
 
     _write(tmp_path, [1])
     packed = io.BytesIO()
     torch.save({"version": 1, "trap": Trap()}, packed)
     for step, payload in ((2, packed.getvalue()), (3, pickle.dumps(Trap(), protocol=2))):
-        (tmp_path / f"{step:012d}.pt").write_bytes(_signed(payload))
+        (tmp_path / f"{step:012d}.checkpoint").write_bytes(_signed(payload))
     content, messages = load_newest(tmp_path, CPU)
     assert content["step"] == 1
     assert len(messages) == 2
@@ -125,3 +131,16 @@ def test_a_crash_while_writing_leaves_the_older_ones(tmp_path, monkeypatch):
     with pytest.raises(OSError, match="power cut"):
         save(tmp_path, 3, CONTENT)
     assert load_newest(tmp_path, CPU)[0]["step"] == 2
+
+
+def test_checkpoints_of_older_versions_are_read_and_dropped(tmp_path):
+    save(tmp_path, 1, {"step": 1})
+    (tmp_path / "000000000001.checkpoint").rename(tmp_path / "000000000001.pt")
+    assert load_newest(tmp_path, torch.device("cpu"))[0]["step"] == 1
+    save(tmp_path, 2, {"step": 2})
+    assert load_newest(tmp_path, torch.device("cpu"))[0]["step"] == 2
+    save(tmp_path, 3, {"step": 3})
+    assert [path.name for path in sorted(tmp_path.iterdir())] == [
+        "000000000002.checkpoint",
+        "000000000003.checkpoint",
+    ]

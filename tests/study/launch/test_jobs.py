@@ -76,7 +76,7 @@ def test_a_run_without_a_summary_is_unfinished(tmp_path, runs):
     assert plan_jobs(study(CE, seeds=(0,)), tmp_path)[0].state is State.unfinished
     assert not can_resume(job.folder)
     (job.folder / "checkpoints").mkdir()
-    (job.folder / "checkpoints" / "000000000100.pt").touch()
+    (job.folder / "checkpoints" / "000000000100.checkpoint").touch()
     assert can_resume(job.folder)
 
 

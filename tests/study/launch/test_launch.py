@@ -114,7 +114,7 @@ def test_an_unfinished_run_goes_on_from_its_checkpoint(tmp_path, runs):
     runs.write_run(job.folder, job.overrides)
     (job.folder / "summary.json").unlink()
     (job.folder / "checkpoints").mkdir()
-    (job.folder / "checkpoints" / "000000000100.pt").touch()
+    (job.folder / "checkpoints" / "000000000100.checkpoint").touch()
     train = FakeTrainer(runs)
     train_missing(plan_jobs(STUDY, tmp_path), train, workers=1, watch=Watch())
     assert ("ce", "seed0", True) in train.calls

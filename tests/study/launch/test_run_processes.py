@@ -171,7 +171,7 @@ def test_an_interrupted_run_goes_on_from_its_checkpoint(tmp_path, train):
         stopped.stop()
         calling.join(60)
     assert "exit status 130: metaloss: interrupted: " in str(calling.error)
-    assert list((folder / "checkpoints").glob("*.pt"))
+    assert list((folder / "checkpoints").glob("*.checkpoint"))
     assert not (folder / "summary.json").exists()
     assert train(LONG, folder, resume=True) == "ok"
     assert json.loads((folder / "summary.json").read_text())["steps"] == 200
@@ -221,7 +221,7 @@ def test_the_server_and_its_runs_end_with_whoever_asked_for_them(tmp_path, kille
         else:
             parent.kill()
     wait_for(lambda: has_ended(server) and has_ended(pid))
-    assert list((folder / "checkpoints").glob("*.pt"))
+    assert list((folder / "checkpoints").glob("*.checkpoint"))
     assert not (folder / "summary.json").exists()
     assert "metaloss: interrupted: " in (tmp_path / "run.log").read_text()
 
