@@ -226,9 +226,16 @@ class Probe:
 
     @cached_property
     def _direction(self) -> Tensors:
-        """A direction v in θ, along the parameters that the outputs depend on."""
+        """A direction v in θ, along the elements that have a gradient.
+
+        The directions of a run are gradients too. So an element without one is never moved, such as
+        those of the padding row of ``nn.Embedding(padding_idx=...)``, on which the outputs depend.
+        """
         _, pulled = self._pulled
-        return {n: v if n in pulled else torch.zeros_like(v) for n, v in self.drawn.items()}
+        return {
+            name: v * (pulled[name] != 0) if name in pulled else torch.zeros_like(v)
+            for name, v in self.drawn.items()
+        }
 
     def _is_derivative(self, precise: bool) -> bool:
         """Return whether reverse mode gives the derivative of the outputs: no part is detached."""

@@ -41,7 +41,10 @@ def learned_loss() -> MLPLoss:
 def outputs_of(model: nn.Module, inputs) -> Tensor:
     """Return the raw outputs; inputs by name, several, or one; outputs likewise."""
     inputs = pytree.tree_map(torch.clone, inputs)
-    if isinstance(inputs, dict) and "one" in inspect.signature(model.forward).parameters:
+    if (
+        isinstance(inputs, dict)
+        and inputs.keys() <= inspect.signature(model.forward).parameters.keys()
+    ):
         found = model(**inputs)
     elif isinstance(inputs, tuple):
         found = model(*inputs)

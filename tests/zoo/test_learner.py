@@ -8,7 +8,7 @@ import torch
 import metaloss
 from metaloss.errors import MetalossError
 
-from . import oracle
+from . import answers, oracle
 from .answers import ENGINES, INNER
 from .every import KINDS
 from .kind import Expected, Truth
@@ -57,6 +57,20 @@ def test_a_learner_moves_a_model_as_torch_does(name):
 @pytest.mark.parametrize("name", listed(PLAIN))
 def test_a_learner_moves_a_model_as_torch_does_under_adam(name):
     moves_as_torch(name, "adam")
+
+
+LIBRARIES = [n for n, k in KINDS.items() if k.needs]
+
+
+@pytest.mark.filterwarnings("ignore:The given NumPy array:UserWarning")
+@pytest.mark.parametrize("name", listed(LIBRARIES, heavy=lambda kind: False))
+def test_mixed_is_right_for_networks_of_libraries(name):
+    """What the long form asks of all engines, and twice: here once, of the one that runs use."""
+    kind = KINDS[name]
+    found = answers.outcome(kind, "mixed", 2)
+    assert found.word == "right", found
+    if name in PLAIN:
+        moves_as_torch(name, "sgd")
 
 
 def moves_as_torch(name, optimizer):
