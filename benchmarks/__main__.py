@@ -25,6 +25,7 @@ RESNET, LENET, MLP, TRANSFORMER = WORKLOADS
 RIVALS = ["plain, eager", cases.PLAIN, "higher", "torchopt"]
 STEPS = [*RIVALS, *cases.OURS]
 SOME = [*RIVALS, *cases.FEW]
+UNROLLS = ("higher", "compiled", "compiled, a quarter of the rows", "eager")
 
 
 def plan() -> Iterator[tuple[str, str, list[Any]]]:
@@ -37,7 +38,7 @@ def on_cpu() -> Iterator[tuple[str, str, list[Any]]]:
     yield "step/" + RESNET, "step", [RESNET, STEPS, 15]
     for name in (cases.PLAIN, "online, compiled", "online, eager", "higher", "torchopt"):
         yield f"memory/{RESNET}/{name}", "memory", [RESNET, name]
-    for name in ("higher", "compiled", "eager"):
+    for name in UNROLLS:
         yield f"unroll/{name}", "unroll", [RESNET, 20, name, 3]
     for workload, length in ((RESNET, 20), (MLP, 50)):
         for keep in ("all", "sqrt"):
@@ -64,7 +65,7 @@ def on_gpu() -> Iterator[tuple[str, str, list[Any]]]:
     for workload in (MLP, TRANSFORMER):
         yield "step/" + workload, "step", [workload, [cases.GRAPHS, *SOME], 15]
     yield from anywhere()
-    for name in ("higher", "compiled", "eager"):
+    for name in UNROLLS:
         yield f"unroll/{name}", "unroll", [RESNET, 20, name, 3]
 
 

@@ -37,14 +37,18 @@ __all__ = [
 ]
 
 ONLINE = ("schedule=online", "compile=on")
-# The walk back and the judgement look at a quarter of the rows.
-QUARTER = ("meta_optimizer.rows=0.25", "meta_batch_size={quarter}")
+# The meta-gradient is computed from a quarter of the rows of both batches.
+QUARTER = ("meta_optimizer.rows=0.25", "schedule.judge_rows=0.25")
 # By name: the words of a run, and how many of its plans are one round.
 OURS: dict[str, tuple[tuple[str, ...], int]] = {
     "online, eager": (("schedule=online", "compile=off"), 1),
     "online, compiled": (ONLINE, 1),
     "online, compiled, a quarter of the rows": ((*ONLINE, *QUARTER), 1),
     "online, compiled, next": ((*ONLINE, "schedule.meta_batch=next"), 1),
+    "online, compiled, next, a quarter of the rows": (
+        (*ONLINE, *QUARTER, "schedule.meta_batch=next"),
+        1,
+    ),
     "online, compiled, differences": ((*ONLINE, "meta_optimizer=finite_difference"), 1),
     "online, compiled, period 4": ((*ONLINE, "schedule.period=4"), 4),
     "plain, our core, compiled": (("schedule=static", "loss=cross_entropy", "compile=on"), 1),
@@ -72,7 +76,6 @@ def variant(work: Workload, name: str) -> tuple[Call, int]:
         call, repeat = calls[name](), 1
     else:
         words, repeat = OURS[name]
-        words = tuple(word.format(quarter=max(work.batch // 4, 1)) for word in words)
         call = ours.steps(work, *words)
     for _ in range(max(3, 2 * repeat)):
         call()
@@ -143,8 +146,9 @@ def unroll(workload: str, length: int, name: str, rounds: int, keep: str = "all"
     if name == "higher":
         call: Call = rivals.with_higher(work, device(), unroll=length)
     else:
-        compiled = "on" if name == "compiled" else "off"
+        compiled = "off" if name == "eager" else "on"
         words = (f"compile={compiled}", f"meta_optimizer.checkpointing={keep}")
+        words += QUARTER if name.endswith("a quarter of the rows") else ()
         call = ours.steps(work, "schedule=online", f"schedule.unroll={length}", *words)
     call()
     peak = peak_bytes(call, calls=1)
