@@ -1,4 +1,4 @@
-"""What tests of several layers share: an executor of their own."""
+"""What tests of several layers share: their order, a quick disk, an executor of their own."""
 
 import os
 from concurrent.futures import Future
@@ -12,6 +12,27 @@ from metaloss.core.execution import executor
 from metaloss.core.execution.executor import Executor, ExecutorOptions, StoppedError
 from metaloss.core.execution.processes import Processes
 from metaloss.errors import MetalossError
+
+# Tests that begin processes, or share what takes seconds to make. They are the first ones of one of
+# pytest's processes: what they share is then made once.
+FIRST = ("tests/sharded/", "tests/faults/", "tests/core/runs/", "tests/study/launch/", "tests/cli/")
+
+
+def pytest_collection_modifyitems(items):
+    """Begin with the tests that share most; a process that is done takes tests from the end."""
+    items.sort(key=lambda item: not item.nodeid.startswith(FIRST))
+
+
+@pytest.fixture(autouse=True, scope="session")
+def quick_disk():
+    """Do not wait for the disk, as a run does some thirty times.
+
+    It would be a tenth of the time of all tests. That the files are written in the order that a
+    power failure needs is tested by fakes of `os.fsync`.
+    """
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "fsync", lambda number: None)
+        yield
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -188,12 +188,12 @@ class MLPLoss(LearnedLoss):
             )
         return logits + OFFSET_UNIT * self.offsets.view(-1, *[1] * (logits.dim() - 2))
 
-    def pointwise(self, prediction: Tensor, target: Tensor) -> Tensor:
-        """Return ℓ_φ(prediction, target); all shapes (B, C, *)."""
+    def pointwise(self, prediction: Tensor, target: Tensor, row: Row | None = None) -> Tensor:
+        """Return ℓ_φ(prediction, target); all shapes (B, C, *). ``row``: what is known of rows."""
         if not self.more:
             return self._values(prediction, target, [])
         # Without the other rows of a batch, a row is in the middle of them.
-        unseen = completed(None, prediction, self.link)
+        unseen = completed(row, prediction, self.link)
         middle = torch.full_like(prediction[:, 0], 0.5)
         return self._values(prediction, target, self._features(unseen, middle, middle))
 

@@ -22,6 +22,10 @@ from metaloss.starts.keep import current, moving, refuse_loaded
 from metaloss.types import Batch, Link, Tensors
 
 _REPORT_EVERY = 250
+# To trace costs as much as it saves in some sixty steps.
+_TRACED_FROM = 50
+
+_Slopes = Callable[[Tensors, Batch], tuple[Tensor, Tensors]]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -146,9 +150,9 @@ class Imitate(Start):
         optimizer = torch.optim.Adam(list(phi.values()), lr=self.lr)
         cooling = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=self.steps)
         batch = draw()
-        slopes = _traced(
-            partial(_slopes, lambda own, rows: misfit({**own, **still}, rows)), phi, batch
-        )
+        slopes: _Slopes = partial(_slopes, lambda own, rows: misfit({**own, **still}, rows))
+        if self.steps >= _TRACED_FROM:
+            slopes = _traced(slopes, phi, batch)
         for step in range(self.steps):
             found, grads = slopes(phi, batch if step == 0 else draw())
             for name, value in phi.items():
@@ -219,9 +223,7 @@ def _slopes(
     return found.detach(), dict(zip(phi, grads, strict=True))
 
 
-def _traced(
-    function: Callable[[Tensors, Batch], tuple[Tensor, Tensors]], phi: Tensors, batch: Batch
-) -> Callable[[Tensors, Batch], tuple[Tensor, Tensors]]:
+def _traced(function: _Slopes, phi: Tensors, batch: Batch) -> _Slopes:
     """Return the function as a traced graph, which takes a third of the time.
 
     A function that cannot be traced, because it branches on values, is returned unchanged.

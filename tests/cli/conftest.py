@@ -1,11 +1,13 @@
 """The command without the core: runs are recorded, not trained."""
 
+import shutil
 import sys
 import types
 from pathlib import Path
 
 import pytest
 
+import metaloss
 from metaloss import registry
 from metaloss.cli.main import main
 
@@ -70,6 +72,23 @@ def _own_registry(monkeypatch):
 @pytest.fixture(autouse=True)
 def _own_folder(monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture(scope="session")
+def trained(tmp_path_factory):
+    """Return the folder of a run on a table of 60 rows."""
+    folder = tmp_path_factory.mktemp("trained")
+    lines = [f"{row % 7},{row % 3},{'yes' if row % 7 > 3 else 'no'}" for row in range(60)]
+    (folder / "train.csv").write_text("\n".join(["x,z,y", *lines]))
+    words = ["task=csv", f"task.path={folder / 'train.csv'}", "task.target=y", "tracker=[]"]
+    words += ["schedule=static", "loss=cross_entropy", "steps=200", "model.hidden=[8]"]
+    return metaloss.train([*words, "compile=off", f"output={folder / 'run'}"]).folder
+
+
+@pytest.fixture
+def run(trained, tmp_path):
+    """Return such a run that a test may change."""
+    return shutil.copytree(trained, tmp_path / "run")
 
 
 @pytest.fixture

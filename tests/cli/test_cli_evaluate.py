@@ -3,22 +3,12 @@
 import json
 
 import numpy as np
-import pytest
 from PIL import Image
 
 import metaloss
 from metaloss.cli.main import main
 
 WORDS = ["schedule=static", "loss=cross_entropy", "tracker=[]", "compile=off", "model.hidden=[8]"]
-
-
-@pytest.fixture(scope="module")
-def run(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("evaluate")
-    lines = [f"{row % 7},{row % 3},{'yes' if row % 7 > 3 else 'no'}" for row in range(60)]
-    (folder / "train.csv").write_text("\n".join(["x,z,y", *lines]))
-    words = ["task=csv", f"task.path={folder / 'train.csv'}", "task.target=y", "steps=200"]
-    return metaloss.train([*WORDS, *words, f"output={folder / 'run'}"]).folder
 
 
 def test_metrics_and_the_matrix_are_printed_and_written(run, tmp_path, capsys):

@@ -5,18 +5,7 @@ import json
 
 import pytest
 
-import metaloss
 from metaloss.cli.main import main
-
-
-@pytest.fixture(scope="module")
-def run(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("predict")
-    lines = [f"{row % 7},{row % 3},{'yes' if row % 7 > 3 else 'no'}" for row in range(60)]
-    (folder / "train.csv").write_text("\n".join(["x,z,y", *lines]))
-    words = ["task=csv", f"task.path={folder / 'train.csv'}", "task.target=y", "tracker=[]"]
-    words += ["schedule=static", "loss=cross_entropy", "steps=200", "model.hidden=[8]"]
-    return metaloss.train([*words, "compile=off", f"output={folder / 'run'}"]).folder
 
 
 def test_predictions_are_written_for_every_row(run, tmp_path, capsys):
@@ -52,12 +41,8 @@ def test_a_run_that_diverged_must_be_forced(run, tmp_path, capsys):
     new, out = tmp_path / "new.csv", tmp_path / "out.csv"
     new.write_text("x,z\n1,1\n")
     summary = run / "summary.json"
-    content = summary.read_text()
-    summary.write_text(json.dumps({**json.loads(content), "status": "diverged"}))
-    try:
-        assert main(["predict", str(run), str(new), "--out", str(out)]) == 2
-        assert "the run has diverged" in capsys.readouterr().err
-        assert main(["predict", str(run), str(new), "--out", str(out), "--force"]) == 0
-    finally:
-        summary.write_text(content)
+    summary.write_text(json.dumps({**json.loads(summary.read_text()), "status": "diverged"}))
+    assert main(["predict", str(run), str(new), "--out", str(out)]) == 2
+    assert "the run has diverged" in capsys.readouterr().err
+    assert main(["predict", str(run), str(new), "--out", str(out), "--force"]) == 0
     assert out.exists()

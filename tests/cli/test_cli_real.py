@@ -3,13 +3,13 @@
 import json
 import os
 import signal
-import subprocess
-import sys
 import time
 
 import yaml
 
 from metaloss.compose import compose
+
+from .. import forked
 
 WORDS = ("start.steps=5", "log_every=1", "eval_every=50", "tracker=[]")
 
@@ -35,35 +35,21 @@ def test_a_run_leaves_a_config_that_makes_the_same_run(cli, tmp_path):
 
 def test_ctrl_c_leaves_a_checkpoint_from_which_the_run_goes_on(cli, tmp_path):
     run = tmp_path / "run"
-    process = subprocess.Popen(
-        [
-            sys.executable,
-            "-m",
-            "metaloss",
-            "train",
-            *WORDS,
-            "steps=1000000",
-            "compile=off",
-            "output=run",
-        ],
-        cwd=tmp_path,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-    )
+    words = ("train", *WORDS, "steps=1000000", "compile=off", "output=run")
+    said = tmp_path / "err"
+    process = forked.begin(words, folder=tmp_path, out=tmp_path / "out", err=said)
     try:
         deadline = time.monotonic() + 60
         while not any(row["phase"] == "train" for row in rows(run)):
-            assert process.poll() is None, process.communicate()
+            assert process.is_alive(), said.read_text()
             assert time.monotonic() < deadline
             time.sleep(0.05)
-        process.send_signal(signal.SIGINT)
-        _, err = process.communicate(timeout=60)
+        os.kill(process.pid, signal.SIGINT)
+        process.join(60)
     finally:
         process.kill()
-    assert process.returncode == 130
-    assert err.startswith("metaloss: interrupted")
+    assert process.exitcode == 130
+    assert said.read_text().startswith("metaloss: interrupted")
     assert list((run / "checkpoints").iterdir())
     assert not (run / "summary.json").exists()
     done = rows(run)[-1]["phase_step"]

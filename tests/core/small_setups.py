@@ -21,7 +21,7 @@ _FAST = {
     "tracker=[]": ("tracker", "[]"),
     "batch_size=8": ("", ""),
     "meta_batch_size=8": ("", ""),
-    "start.steps=20": ("start", "imitate"),
+    "start.steps=1": ("start", "imitate"),
     "loss.hidden=[6]": ("loss", "mlp"),
 }
 

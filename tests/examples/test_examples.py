@@ -1,5 +1,6 @@
 """The scripts in ``examples/`` run, and show what they say they show."""
 
+import json
 import re
 import runpy
 import subprocess
@@ -46,17 +47,39 @@ def test_own_loop(run):
     assert learned < fixed
 
 
+def holds(folder, text):
+    """Assert what a trip from files to predictions, suspect rows and a report has shown."""
+    for name in ("predictions.csv", "suspects.csv", "run/report.html"):
+        assert (folder / name).stat().st_size > 1000
+    assert len((folder / "predictions.csv").read_text().splitlines()) == 501
+    assert float(re.search(r"error +(0\.\d+)", text)[1]) < 0.2
+    assert len(pd.read_csv(folder / "suspects.csv")) == 3000
+    assert int(re.search(r"(\d+)% have a wrong label", text)[1]) > 80
+
+
 @pytest.mark.slow
+def test_doubtful_labels_by_the_same_commands_with_fewer_steps(run, tmp_path, monkeypatch):
+    folder, begin = tmp_path / "trip", subprocess.run
+
+    def call(words, cwd=None, **options):
+        if words[:3] != [sys.executable, "-m", "metaloss"]:
+            return begin(words, cwd=cwd, **options)
+        monkeypatch.chdir(cwd)
+        assert main(["steps=400" if word == "steps=2000" else word for word in words[3:]]) == 0
+        return None
+
+    monkeypatch.setattr(subprocess, "run", call)
+    _, text = run("doubtful_labels.py", str(folder))
+    assert json.loads((folder / "run/summary.json").read_text())["steps"] == 400
+    holds(folder, text)
+
+
+@pytest.mark.faults
 def test_doubtful_labels(tmp_path):
-    """From files to predictions, suspect rows and a report, by five commands."""
+    """As a user runs it."""
     call = [sys.executable, str(EXAMPLES / "doubtful_labels.py"), str(tmp_path / "trip")]
     text = subprocess.run(call, capture_output=True, text=True, check=True, timeout=300).stdout
-    for name in ("predictions.csv", "suspects.csv", "run/report.html"):
-        assert (tmp_path / "trip" / name).stat().st_size > 1000
-    assert len((tmp_path / "trip/predictions.csv").read_text().splitlines()) == 501
-    assert float(re.search(r"error +(0\.\d+)", text)[1]) < 0.2
-    suspects = pd.read_csv(tmp_path / "trip/suspects.csv")
-    assert len(suspects) == 3000
+    holds(tmp_path / "trip", text)
 
 
 @pytest.mark.parametrize("name", ["reweight.py", "learn_a_loss.py"])

@@ -10,9 +10,9 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from metaloss.core.execution import preload
-from metaloss.core.execution.processes import CONTEXT
 from metaloss.core.storage.run_folder import read_rows
+
+from .. import forked
 
 SMALL = (
     *("task=digits", "task.subset=120", "model=mlp", "model.hidden=[8]"),
@@ -128,23 +128,12 @@ class Killer:
         return ["train", *kind.words, f"output={folder}"]
 
 
-_COMMAND = """
-import os, sys
-from metaloss.study.launch.launch import run_command
-os.environ.update({"OMP_NUM_THREADS": "1", "WANDB_MODE": "offline"})
-sys.exit(run_command(words, log))
-"""
-
-
 class Forked:
     """A command in a process that has imported everything already."""
 
     def __init__(self, launcher, words, log):
         assert not launcher
-        CONTEXT.set_forkserver_preload([preload.__name__])
-        # As text: this module is not on the path of the process.
-        self._process = CONTEXT.Process(target=exec, args=(_COMMAND, {"words": words, "log": log}))
-        self._process.start()
+        self._process = forked.begin(words, folder=log.parent, out=log)
         self.kill = self._process.kill
 
     def __enter__(self):

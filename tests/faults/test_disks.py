@@ -13,9 +13,11 @@ import pytest
 from torch.nn import functional as F
 
 import metaloss
+from metaloss.core.execution.processes import CONTEXT
 from metaloss.core.runs.run import resume_group, resume_run
 from metaloss.errors import MetalossError
 
+from .. import forked
 from .disks import FAILURES, Disk
 from .killing import SMALL, endings
 
@@ -188,25 +190,17 @@ def test_a_name_that_is_too_long_is_one_line(tmp_path):
 
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs Linux")
 def test_output_that_cannot_be_written_is_one_line_and_2_and_the_run_is_whole(tmp_path):
-    words = [
-        sys.executable,
-        "-m",
-        "metaloss",
-        "train",
-        *WORDS,
-        *EVERY,
-        f"output={tmp_path / 'run'}",
-    ]
-    with open("/dev/full", "wb") as full:
-        assert subprocess.run(words, stdout=full, stderr=full).returncode == 2
+    words = ["train", *WORDS, *EVERY, "output=run"]
+    assert forked.run(words, folder=tmp_path, out="/dev/full") == 2
     assert (tmp_path / "run/summary.json").is_file()
     # Both outputs to a reader that has left: the run goes on to its end.
-    words = [*words, f"output={tmp_path / 'unread'}", "tracker=[console]"]
-    read, write = os.pipe()
-    os.close(read)
-    assert subprocess.run(words, stdout=write, stderr=write).returncode == 0
-    os.close(write)
+    words = [*words, "output=unread", "tracker=[console]"]
+    read, write = CONTEXT.Pipe(duplex=False)
+    read.close()
+    with write:
+        assert forked.run(words, folder=tmp_path, out=write) == 0
     assert (tmp_path / "unread/summary.json").is_file()
+    # A new Python, which closes its outputs itself when it ends.
     code = f"import sys; from metaloss.cli.main import main; sys.exit(main({['list', 'start']!r}))"
     with open("/dev/full", "wb") as full:
         done = subprocess.run(

@@ -69,7 +69,7 @@ def _asked(at, act):
 
 def interrupted(folder):
     """A run with Ctrl-C in the middle of training, in one of its processes."""
-    # The start is traced and asks once.
+    # The start has one step and asks once.
     with pytest.raises(KeyboardInterrupt, match="a checkpoint was written") as caught:
         _train(folder, task_loss=_asked(1 + 18, lambda: signal.raise_signal(signal.SIGINT)))
     return str(caught.value)

@@ -1,4 +1,4 @@
-"""The real command under the real launcher."""
+"""The real command under the real launcher, and what it says in processes begun as by one."""
 
 import json
 import os
@@ -8,23 +8,14 @@ import sys
 import time
 
 import pytest
+import torch
 
 from metaloss.cli.main import main
 from metaloss.core.storage.run_folder import read_rows
 
-WORDS = (
-    "task=digits",
-    "task.subset=200",
-    "model.hidden=[16]",
-    "model.batch_norm=true",
-    "model.dropout=0.2",
-    "start.steps=300",
-    "log_every=3",
-    "eval_every=6",
-    "checkpoint_every=6",
-    "device=cpu",
-    "tracker=[]",
-)
+from .commands import WORDS, said, trains
+from .processes import fork
+
 LAUNCHED = [
     *(sys.executable, "-m", "torch.distributed.run"),
     *("--standalone", "--nproc-per-node=2", "-m", "metaloss"),
@@ -40,11 +31,6 @@ def start(folder, *words):
         text=True,
         env={**os.environ, "OMP_NUM_THREADS": "1"},
     )
-
-
-def said(errors):
-    """Return what metaloss said, without what the launcher adds."""
-    return [line for line in errors.splitlines() if line.startswith("metaloss: ")]
 
 
 @pytest.mark.slow
@@ -71,7 +57,25 @@ def test_torchrun_trains_the_run_of_one_process(tmp_path, capsys):
     assert journals[1][-1]["test/task_loss"] == pytest.approx(
         journals[0][-1]["test/task_loss"], rel=1e-4
     )
-    # What one process refuses is said once, though both end.
+
+
+def test_ctrl_c_in_every_process_is_answered_once(tmp_path):
+    case = "commands.interrupted"
+    ended = fork(tmp_path, case)
+    assert [status for status, _ in ended] == [0, 0], ended
+    assert [torch.load(tmp_path / f"{rank}.pt")[case] for rank in range(2)] == [130, 130]
+    (line,) = [line for _, log in ended for line in said(log)]
+    assert line.startswith("metaloss: interrupted: a checkpoint was written; continue with ")
+    run = tmp_path / "commands.interrupted" / "run"
+    assert list((run / "checkpoints").iterdir())
+    assert not (run / "summary.json").exists()
+
+
+@pytest.mark.faults
+def test_what_one_process_refuses_is_said_once_though_both_end(tmp_path):
+    """The launcher ends the others before they speak; who speaks is in ``test_ranks.py``."""
+    (tmp_path / "launched").mkdir()
+    (tmp_path / "launched" / "mine").touch()
     process = start(tmp_path, "output=launched")
     _, err = process.communicate(timeout=600)
     assert process.returncode != 0
@@ -79,13 +83,12 @@ def test_torchrun_trains_the_run_of_one_process(tmp_path, capsys):
     assert line.startswith("metaloss: error: output=launched is not empty: ")
 
 
-@pytest.mark.slow
-def test_ctrl_c_reaches_every_process_and_is_answered_once(tmp_path):
+@pytest.mark.faults
+def test_ctrl_c_reaches_every_process_through_the_launcher(tmp_path):
     process = start(tmp_path, "steps=1000000", "output=run")
-    journal = tmp_path / "run" / "journal.jsonl"
     try:
         deadline = time.monotonic() + 600
-        while not (journal.exists() and read_rows(journal)[-1:] and _trains(journal)):
+        while not trains(tmp_path / "run"):
             assert process.poll() is None, process.communicate()
             assert time.monotonic() < deadline
             time.sleep(0.1)
@@ -99,7 +102,3 @@ def test_ctrl_c_reaches_every_process_and_is_answered_once(tmp_path):
     assert line.startswith("metaloss: interrupted: a checkpoint was written; continue with ")
     assert list((tmp_path / "run" / "checkpoints").iterdir())
     assert not (tmp_path / "run" / "summary.json").exists()
-
-
-def _trains(journal):
-    return any(row["phase"] == "train" and row["phase_step"] for row in read_rows(journal))

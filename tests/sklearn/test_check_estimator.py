@@ -12,7 +12,7 @@ QUICK = {"start": "keep", "model.hidden": [20]}
 @pytest.mark.filterwarnings("ignore")
 @parametrize_with_checks(
     [
-        cls(loss="scaled", steps=40, inner_lr=0.1, options=QUICK, random_state=0)
+        cls(loss="scaled", steps=12, inner_lr=0.3, options=QUICK, random_state=0)
         for cls in (LearnedLossClassifier, LearnedLossRegressor)
     ]
 )

@@ -263,7 +263,7 @@ def fitted(task_loss, *, traces, monkeypatch):
     with monkeypatch.context() as patch:
         if not traces:
             patch.setattr(sys.modules[Imitate.__module__], "_traced", lambda function, *_: function)
-        imitate(loss, task_loss, 4, config=Imitate(steps=40))
+        imitate(loss, task_loss, 4, config=Imitate(steps=60))
     return torch.cat([value.detach().flatten() for value in loss.parameters()])
 
 
@@ -277,7 +277,7 @@ def test_the_traced_fit_is_the_untraced_one_to_the_bit(monkeypatch):
     found = fitted(task_loss, traces=True, monkeypatch=monkeypatch)
     assert len(asked) == 1
     expected = fitted(task_loss, traces=False, monkeypatch=monkeypatch)
-    assert len(asked) == 1 + 40
+    assert len(asked) == 1 + 60
     assert torch.equal(found, expected)
 
 

@@ -158,6 +158,14 @@ def test_a_fixed_loss_is_advised_where_trusted_rows_say_so_whatever_the_test_row
     assert "The test rows contradict the choice: learned is better" in text
 
 
+def test_the_best_other_method_on_the_test_rows_is_named(block):
+    tested = {"plain": UP, "robust": [0.15] * 6, "learned": SAME}
+    scores = {"plain": 0.3, "robust": 0.4, "learned": 0.2}
+    advice = advice_of(block, tested, scores)
+    assert (advice.other.row, advice.seen.row, advice.seen.better) == ("plain", "robust", 6)
+    assert "the best other method without a learned loss is robust" in advices.paragraph(advice)
+
+
 @pytest.mark.parametrize(("ahead", "learned"), [(0.013, True), (0.011, False)])
 def test_a_learned_loss_must_be_ahead_by_more_than_a_standard_error(block, ahead, learned):
     spread = np.array([-3.0, 3.0, -1.0, 1.0])

@@ -8,6 +8,7 @@ import subprocess
 import warnings
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, fields
+from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -149,8 +150,9 @@ def summarize(trainer: Trainer, seconds: float, plugins: dict[str, str]) -> Summ
     )
 
 
+@cache
 def commit() -> str | None:
-    """Return the git commit of metaloss; None if it is installed without git."""
+    """Return the git commit of metaloss when first asked; None if it is installed without git."""
     folder = Path(metaloss.__file__).parent
     try:
         found = subprocess.run(

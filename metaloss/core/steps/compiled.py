@@ -10,7 +10,7 @@ from typing import Any
 from metaloss.contracts import Plan
 from metaloss.core.compilation.program import Compiled
 from metaloss.core.steps.state import TrainState
-from metaloss.core.steps.step import Step, waits
+from metaloss.core.steps.step import Step, Tried, waits
 from metaloss.inner.problem import InnerProblem
 from metaloss.meta_optimizers.engine import Engine
 from metaloss.types import Window
@@ -54,7 +54,7 @@ class CompiledStep:
 
     def __init__(self, step: Step, *, compiles: bool = True) -> None:
         self._step, self._compiles = step, compiles
-        self.whole = Compiled(step, compiles=compiles)
+        self.whole = Compiled(partial(_taken, step), compiles=compiles)
         self._programs = Programs(step.problem, compiles=compiles)
         self._in_parts = step.on(replace(step.problem, programs=self._programs))
 
@@ -65,7 +65,10 @@ class CompiledStep:
         if plan.meta_step and waits(self._step.schedule, plan) and state.pending is None:
             # Occurs once at the beginning, when there are no steps yet to compute the task loss of.
             return self._step(state, window, plan)
-        new: TrainState = self.whole(state, window, plan)
+        # A CPU can read the guard's verdict, so that good weights need not be chosen one by one.
+        reads = state.guard.bad.device.type == "cpu"
+        found = self.whole(state, window, plan, not reads)
+        new: TrainState = self._step.kept(state, found) if reads else found
         return new
 
     @property
@@ -90,3 +93,10 @@ class CompiledStep:
     def on(self, problem: InnerProblem) -> CompiledStep:
         """Return the same step on another problem, with separate programs."""
         return CompiledStep(self._step.on(problem), compiles=self._compiles)
+
+
+def _taken(
+    step: Step, state: TrainState, window: Window, plan: Plan, chooses: bool
+) -> TrainState | Tried:
+    """Return the state after the plan's steps, or what the guard is to choose from."""
+    return step(state, window, plan) if chooses else step.tried(state, window, plan)

@@ -55,7 +55,6 @@ def check(
     guard: GuardState,
     old: Tensors,
     new: Tensors,
-    *,
     losses: Tensor,
     others: list[Tensor],
 ) -> tuple[Tensor, GuardState]:
@@ -101,8 +100,11 @@ def choose(
 
     ``vmap_members`` applies a function to every member where the values are stacked.
     """
-    if not ok.dim() and readable(ok):
-        return new if ok else old
+    if readable(ok):
+        if ok.all():
+            return new
+        if not ok.dim():
+            return old
     ahead, spec = pytree.tree_flatten(new)
     behind = pytree.tree_leaves(old)
     moved = [index for index, leaf in enumerate(ahead) if leaf is not behind[index]]

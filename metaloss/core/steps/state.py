@@ -9,7 +9,7 @@ from torch import Tensor
 
 from metaloss.core.steps.guard import GuardState
 from metaloss.meta_optimizers.engine import RuleState
-from metaloss.types import InnerState, ReplayStep, StoredStep, Tensors
+from metaloss.types import InnerState, ReplayStep, StepLosses, StoredStep, Tensors
 
 
 class Pending(NamedTuple):
@@ -32,6 +32,21 @@ class Meter(NamedTuple):
     def fresh(cls, device: torch.device) -> Meter:
         """Return an empty meter."""
         return cls(torch.zeros(4, device=device), torch.zeros(4, device=device))
+
+
+def added(meter: Meter, losses: StepLosses, size: Tensor, *, measured: bool) -> Meter:
+    """Return the meter with the losses of a segment; ``measured``: with the norm ``size`` too."""
+    steps = len(losses.inner)
+    seen = torch.isfinite(losses.meta_task)
+    nothing = torch.zeros_like(losses.meta_task)
+    meta_task = torch.where(seen, losses.meta_task, nothing)
+    values = torch.stack([losses.inner.sum(), losses.train_task.sum(), meta_task, size])
+    ones = torch.ones_like(nothing)
+    counts = torch.stack([ones * steps, ones * steps, seen.to(ones.dtype), ones * measured])
+    return Meter(
+        meter.sums + values.to(meter.sums.dtype),
+        meter.counts + counts.to(meter.counts.dtype),
+    )
 
 
 class TrainState(NamedTuple):

@@ -18,7 +18,7 @@ from torch.utils import _pytree as pytree
 from metaloss.contracts import MetaBatch, Plan, Schedule
 from metaloss.core.steps import guard as guards
 from metaloss.core.steps import ledger as ledgers
-from metaloss.core.steps.state import Meter, Pending, TrainState
+from metaloss.core.steps.state import Meter, Pending, TrainState, added
 from metaloss.inner.norms import norm
 from metaloss.inner.problem import Forward, InnerProblem
 from metaloss.inner.steps import as_replay_steps, take_steps
@@ -52,6 +52,13 @@ class MetaStepped(NamedTuple):
     losses: StepLosses
     size: Tensor
     notes: Tensor | None
+
+
+class Tried(NamedTuple):
+    """The state after a segment if it is good, and whether it is; None: it was not checked."""
+
+    new: TrainState
+    ok: Tensor | None
 
 
 class _Taken(NamedTuple):
@@ -99,6 +106,10 @@ class Step:
 
     def __call__(self, state: TrainState, window: Window, plan: Plan) -> TrainState:
         """Return the state after the plan's steps; a bad segment changes nothing but the guard."""
+        return self.kept(state, self.tried(state, window, plan))
+
+    def tried(self, state: TrainState, window: Window, plan: Plan) -> Tried:
+        """Take the plan's steps and check them."""
         window = ledgers.recalled(self.problem, state.ledger, window)
         new, losses, size, notes = self._take(state, window, plan)
         new = new._replace(meter=self._measured(state.meter, losses, size))
@@ -106,22 +117,28 @@ class Step:
             notes = None  # the network begins again with each meta-step
         if not self.guarded:
             every = torch.ones_like(losses.meta_task, dtype=torch.bool)
-            return new._replace(ledger=self._noted(state.ledger, window, notes, every))
+            return Tried(new._replace(ledger=self._noted(state.ledger, window, notes, every)), None)
         others = [] if new.phi is state.phi else floats((new.phi, new.rule))
         ok, memory = self.problem.broadcast(
-            self.problem.vmap_members(_checked)(
+            self.problem.vmap_members(guards.check)(
                 state.guard, state.inner.params, new.inner.params, losses.train_task, others
             )
         )
-        kept = self._choose(
+        pending = new.pending and new.pending._replace(passed=ok)
+        ledger = self._noted(state.ledger, window, notes, ok)
+        return Tried(new._replace(pending=pending, guard=memory, ledger=ledger), ok)
+
+    def kept(self, state: TrainState, tried: Tried) -> TrainState:
+        """Return the new state if it is good; else the old one, with the guard's memory of it."""
+        new, ok = tried
+        if ok is None:
+            return new
+        inner, phi, rule, meter = self._choose(
             ok,
             (new.inner, new.phi, new.rule, new.meter),
             (state.inner, state.phi, state.rule, state.meter),
         )
-        pending = new.pending and new.pending._replace(passed=ok)
-        inner, phi, rule, meter = kept
-        ledger = self._noted(state.ledger, window, notes, ok)
-        return TrainState(inner, phi, rule, pending, memory, meter, ledger)
+        return new._replace(inner=inner, phi=phi, rule=rule, meter=meter)
 
     def _noted(
         self, ledger: Tensor | None, window: Window, notes: Tensor | None, ok: Tensor
@@ -190,20 +207,7 @@ class Step:
         if size is None:
             size = torch.zeros_like(losses.meta_task)
 
-        def added(meter: Meter, losses: StepLosses, size: Tensor) -> Meter:
-            steps = len(losses.inner)
-            seen = torch.isfinite(losses.meta_task)
-            nothing = torch.zeros_like(losses.meta_task)
-            meta_task = torch.where(seen, losses.meta_task, nothing)
-            values = torch.stack([losses.inner.sum(), losses.train_task.sum(), meta_task, size])
-            ones = torch.ones_like(nothing)
-            counts = torch.stack([ones * steps, ones * steps, seen.to(ones.dtype), ones * measured])
-            return Meter(
-                meter.sums + values.to(meter.sums.dtype),
-                meter.counts + counts.to(meter.counts.dtype),
-            )
-
-        return self.problem.vmap_members(added)(meter, losses, size)
+        return self.problem.vmap_members(partial(added, measured=measured))(meter, losses, size)
 
 
 def inner_step(
@@ -275,12 +279,6 @@ def waits(schedule: Schedule, plan: Plan) -> bool:
     """Return whether the meta-batch of a plan is the next training batch."""
     # After an offline meta-step the weights are reset, so that no batch follows.
     return schedule.meta_batch is MetaBatch.next and plan.phase == "train"
-
-
-def _checked(
-    guard: guards.GuardState, old: Tensors, new: Tensors, losses: Tensor, others: list[Tensor]
-) -> tuple[Tensor, guards.GuardState]:
-    return guards.check(guard, old, new, losses=losses, others=others)
 
 
 def floats(tree: Any) -> list[Tensor]:

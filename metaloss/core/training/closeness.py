@@ -10,7 +10,7 @@ from torch.nn.functional import cosine_similarity
 
 from metaloss.contracts import Plan, Progress
 from metaloss.core.parts.setup import Setup
-from metaloss.core.steps.advance import Place, window
+from metaloss.core.steps import ledger as ledgers
 from metaloss.core.steps.state import TrainState
 from metaloss.core.steps.step import waits
 from metaloss.inner.problem import InnerProblem
@@ -44,7 +44,7 @@ def cosine_to_exact(setup: Setup, state: TrainState, progress: Progress) -> dict
     if plan is None:
         return {}
     whole = replace(engine, rows=1.0) if isinstance(engine, ReverseUnroll) else engine
-    given = state, _window(setup, plan, progress), waits(setup.schedule, plan)
+    given = state, _window(setup, state, plan, progress), waits(setup.schedule, plan)
     found, exact = (
         _flat(_gradient(one, by, *given), one.fixed_phi)
         for one, by in ((problem, engine), (replace(problem, judge_rows=1.0), whole))
@@ -61,12 +61,14 @@ def _next_meta_step(setup: Setup, progress: Progress) -> Plan | None:
     return None
 
 
-def _window(setup: Setup, plan: Plan, progress: Progress) -> Window:
-    first, advance = progress.train, setup.advance
-    steps = [Place("train", number) for number in range(first, first + plan.unroll)]
-    next_one = Place("train", first + plan.unroll)
-    meta = next_one if waits(setup.schedule, plan) else Place("meta/train", first)
-    return window([*steps, meta], advance.streams, advance.key)
+def _window(setup: Setup, state: TrainState, plan: Plan, progress: Progress) -> Window:
+    advance = setup.advance
+    window = advance.window(plan, progress)
+    if waits(setup.schedule, plan):
+        place = "train", progress.train + plan.unroll
+        batch = advance.streams[place[0]][place[1]]
+        window = window._replace(meta_batch=batch, meta_key=advance.key(*place))
+    return ledgers.recalled(setup.problem, state.ledger, window)
 
 
 def _gradient(

@@ -5,8 +5,10 @@ from __future__ import annotations
 import torch
 from torch.func import functional_call
 
-from metaloss.losses.base import LearnedLoss
-from metaloss.types import Link, Tensors
+from metaloss.errors import MetalossError
+from metaloss.losses.base import LearnedLoss, apply_link
+from metaloss.losses.mlp import MLPLoss
+from metaloss.types import Link, Row, Tensors
 
 _POINTS = 101
 
@@ -14,17 +16,21 @@ _POINTS = 101
 class _PerOutput(torch.nn.Module):
     """``per_output`` as a forward pass, so that φ can be passed in."""
 
-    def __init__(self, loss: LearnedLoss) -> None:
+    def __init__(self, loss: LearnedLoss, memory: tuple[float, float] | None) -> None:
         super().__init__()
-        self.loss = loss
+        self.loss, self.memory = loss, memory
 
     def forward(self, logits: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
-        return self.loss.per_output(logits, target)
+        if self.memory is None:
+            return self.loss.per_output(logits, target)
+        assert isinstance(self.loss, MLPLoss)
+        row = Row(memory=logits.new_tensor(self.memory).expand(len(logits), 2))
+        return self.loss.pointwise(apply_link(logits, self.loss.link), target, row)
 
 
 @torch.no_grad()
 def loss_curves(
-    loss: LearnedLoss, phi: Tensors
+    loss: LearnedLoss, phi: Tensors, memory: tuple[float, float] | None = None
 ) -> tuple[tuple[float, ...], dict[str, tuple[float, ...]]]:
     """Return a grid of predictions, and ℓ(t, ·) on it by target label.
 
@@ -32,15 +38,29 @@ def loss_curves(
     the probability is on one other class. Regression: predictions from −3 to 3 (in standard
     deviations of the target), for t = 0.
 
+    Args:
+        loss: The loss.
+        phi: φ by name.
+        memory: The memory of the rows, for ``loss=mlp`` with memory among its inputs: the mean
+            probability of the label and the share of wrong guesses. None: that of a guess.
+
+    Raises:
+        MetalossError: If the loss has no memory among its inputs.
+
     Example:
         >>> from metaloss.losses import CrossEntropy
         >>> grid, curves = loss_curves(CrossEntropy(), {})
         >>> round(grid[50], 3), round(curves["t=1"][50], 4)
         (0.5, 0.6931)
     """
+    if memory is not None and not (isinstance(loss, MLPLoss) and "memory" in loss.sees):
+        raise MetalossError(
+            f"curves at memory={memory} of {type(loss).__name__}: expected loss=mlp with memory in "
+            "loss.inputs"
+        )
     like = next(iter(phi.values()), torch.zeros(()))
     device, dtype = like.device, like.dtype
-    module = _PerOutput(loss)
+    module = _PerOutput(loss, memory)
     named = {f"loss.{name}": value for name, value in phi.items()}
     if loss.link is Link.identity:
         grid = torch.linspace(-3, 3, _POINTS, device=device, dtype=dtype)

@@ -65,6 +65,8 @@ class Advice:
         plain: Against plain training; None if that is advised.
         other: If a learned loss is advised, against the best row without one; else against the
             best learned loss. Best by the scores, too.
+        seen: Against the best other row on the test rows (without a learned loss, if one is
+            advised); None if that is ``other``. It took no part in the choice.
         lead, error: How far the best learned loss is ahead of the best fixed one by the scores,
             paired by seed, and the standard error of this mean. A learned loss is advised only if
             its lead is larger than that, because its steps cost three plain ones.
@@ -83,6 +85,7 @@ class Advice:
     n: int
     plain: Against | None
     other: Against
+    seen: Against | None
     lead: float
     error: float
     ranking: tuple[Mapping[str, object], ...]
@@ -133,6 +136,7 @@ def advise(table: Table, scores: Sequence[Score], learned: Collection[str]) -> A
         n=own.n,
         plain=None if plain is None else _against(own, plain, sign),
         other=_against(own, lines[other.row], sign),
+        seen=_seen(table, own, lines[other.row], learned if learns else (), sign),
         lead=lead,
         error=error,
         ranking=tuple(
@@ -141,6 +145,21 @@ def advise(table: Table, scores: Sequence[Score], learned: Collection[str]) -> A
         ),
         chosen_by={"metric": first.metric.partition("/")[2], "seeds": tuple(first.values)},
     )
+
+
+def _seen(
+    table: Table, own: Line, other: Line, left_out: Collection[str], sign: int
+) -> Against | None:
+    """Return the best other row on the test rows, if it beats the one that is compared anyway."""
+    others = [
+        (sign * line.final.mean, index)
+        for index, line in enumerate(table.lines)
+        if line.final is not None and line is not own and line.name not in left_out
+    ]
+    if not others:
+        return None
+    best = table.lines[min(others)[1]]
+    return None if best is other else _against(own, best, sign)
 
 
 def _lead(learned: Score, fixed: Score, sign: int) -> tuple[float, float]:
@@ -176,7 +195,7 @@ def _against(own: Line, other: Line, sign: int) -> Against:
 def to_json(advice: Advice, paragraph: str, more: Mapping[str, object]) -> str:
     """Return the advice and the paragraph as JSON, with ``more`` keys."""
     values = {**asdict(advice), "paragraph": paragraph, **more}
-    for name in ("plain", "other"):
+    for name in ("plain", "other", "seen"):
         found = getattr(advice, name)
         values[name] = found and {**asdict(found), "verdict": found.verdict}
     return json.dumps(values, indent=2, ensure_ascii=False) + "\n"
@@ -199,6 +218,12 @@ def paragraph(advice: Advice, *, notes: Sequence[str] = ()) -> str:
     if advice.plain is not None and advice.plain.row != advice.other.row:
         parts.append(f"Plain training ({advice.plain.row}) has {_compared(advice.plain, advice)}.")
     parts += _learned(advice)
+    if advice.seen is not None and advice.seen.row != (advice.plain and advice.plain.row):
+        kind = "without a learned loss " if advice.learned else ""
+        parts.append(
+            f"On the test rows alone the best other method {kind}is {advice.seen.row}, with "
+            f"{_compared(advice.seen, advice)}."
+        )
     by, seeds_of = advice.chosen_by["metric"], advice.chosen_by["seeds"]
     assert isinstance(seeds_of, Sequence)
     parts.append(

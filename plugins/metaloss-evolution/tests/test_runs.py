@@ -4,8 +4,6 @@ import csv
 import json
 import os
 import signal
-import subprocess
-import sys
 import time
 
 import pytest
@@ -13,6 +11,7 @@ import pytest
 import metaloss
 from metaloss.core.execution.processes import Processes
 from metaloss.errors import MetalossError
+from tests import forked
 
 GP = (
     "loss=symbolic",
@@ -81,14 +80,14 @@ def test_two_workers_find_what_one_finds(whole, tmp_path):
 def test_a_search_that_is_killed_ends_as_the_uninterrupted_one(whole, tmp_path):
     folder = tmp_path / "run"
     words = ["train", *GP, f"output={folder}"]
-    process = subprocess.Popen([sys.executable, "-m", "metaloss", *words])
+    process = forked.begin(words, folder=tmp_path, out=tmp_path / "log")
     saved = folder / "search" / f"{1:012d}.checkpoint"
     for _ in range(600):
-        if saved.exists() or process.poll() is not None:
+        if saved.exists() or not process.is_alive():
             break
         time.sleep(0.1)
     os.kill(process.pid, signal.SIGKILL)
-    process.wait()
+    process.join()
     assert not (folder / "summary.json").exists()
     metaloss.resume_run(folder)
     same(folder, whole)

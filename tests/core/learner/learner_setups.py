@@ -1,10 +1,12 @@
 """Models and steps that tests of a learner share."""
 
+import pytest
 import torch
 from torch import nn
 from torch.nn import functional as F
 
 import metaloss
+from metaloss.errors import MetalossError
 from metaloss.inner import SGD
 from metaloss.losses import MLPLoss
 
@@ -30,3 +32,12 @@ def learner_of(model, loss=None, **given):
     return metaloss.Learner(
         model, loss or seeded(MLPLoss).double(), task_loss=F.cross_entropy, **given
     )
+
+
+def refusal_of(made):
+    """Return the one line by which a learner refuses the inner optimizer ``made(model)``."""
+    model = net()
+    with pytest.raises(MetalossError) as caught:
+        learner_of(model, inner=made(model))
+    assert "\n" not in str(caught.value)
+    return str(caught.value)

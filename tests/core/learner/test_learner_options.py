@@ -61,7 +61,7 @@ def _frozen():
             "compile=trace: the model draws random numbers outside of nn.Dropout",
         ),
         (lambda: make().step([]), r"step\(\) got an empty list"),
-        (lambda: make().evaluate([]), r"evaluate\(\) got no batches"),
+        (lambda: make().evaluate([]), r"evaluate\(\) got no rows that count"),
     ],
 )
 def test_bad_arguments_are_refused(call, message):

@@ -17,7 +17,7 @@ from metaloss.inner import RateSchedule
 from metaloss.losses import Scaled
 
 from .explicit_unroll import slope_of
-from .learner_setups import learner_of, net, pair, seeded
+from .learner_setups import learner_of, net, pair, refusal_of, seeded
 from .test_param_groups import assert_same_state, plain_step
 
 
@@ -95,11 +95,7 @@ def stepped(model):
     ],
 )
 def test_what_has_no_equal_is_named_in_one_line(made, message):
-    model = net()
-    with pytest.raises(MetalossError) as caught:
-        learner_of(model, inner=made(model))
-    assert message in str(caught.value)
-    assert "\n" not in str(caught.value)
+    assert message in refusal_of(made)
 
 
 SCHEDULERS = {
@@ -180,7 +176,7 @@ def test_rates_may_change_between_steps(compile):
 
 @pytest.mark.parametrize("lr", [-1.0, float("nan"), [0.1, 0.2], lambda step: -0.1])
 def test_bad_rates_are_refused(lr):
-    with pytest.raises(MetalossError, match="expected a number ≥ 0, or one for each of 1 groups"):
+    with pytest.raises(MetalossError, match="expected a number ≥ 0"):
         learner_of(net()).set_lr(lr)
 
 

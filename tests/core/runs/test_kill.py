@@ -1,12 +1,13 @@
 """Runs that are killed with SIGKILL and resumed end like those that were not."""
 
-import multiprocessing
 import os
 import signal
 import time
 
 import pytest
 
+from metaloss.core.execution import preload
+from metaloss.core.execution.processes import CONTEXT
 from metaloss.core.runs.run import resume_run, train
 from metaloss.core.storage.run_folder import read_rows
 
@@ -43,14 +44,6 @@ def words(*more):
         "checkpoint_every=9",
         *more,
     )
-
-
-@pytest.fixture(scope="module")
-def processes():
-    """Return a maker of processes that have imported the package already."""
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["metaloss.core.runs.run"])
-    return context
 
 
 @pytest.fixture(scope="module")
@@ -109,13 +102,14 @@ def kill(process, folder, moment):
         (STATIC, ["while a checkpoint is written", "late in training"]),
     ],
 )
-def test_a_killed_run_ends_like_one_that_was_not(choice, moments, processes, whole, tmp_path):
+def test_a_killed_run_ends_like_one_that_was_not(choice, moments, whole, tmp_path):
     folder = tmp_path / "run"
     first, *others = moments
+    CONTEXT.set_forkserver_preload([preload.__name__])
     arguments = ([*words(*choice), f"output={folder}"],)
-    kill(processes.Process(target=train, args=arguments), folder, first)
+    kill(CONTEXT.Process(target=train, args=arguments), folder, first)
     for moment in others:
-        kill(processes.Process(target=resume_run, args=(folder,)), folder, moment)
+        kill(CONTEXT.Process(target=resume_run, args=(folder,)), folder, moment)
     resume_run(folder)
     assert_same_ending(folder, whole(choice))
     assert not [path for path in folder.rglob("*.tmp") if path.name.startswith(".summary")]

@@ -180,7 +180,7 @@ def test_a_mapping_is_as_good_as_words(tmp_path):
         "tracker": [],
         "batch_size": 8,
         "meta_batch_size": 8,
-        "start.steps": 20,
+        "start.steps": 1,
         "loss": {"hidden": [6]},
         "log_every": 10,
         "eval_every": 20,

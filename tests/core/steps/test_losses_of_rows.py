@@ -11,7 +11,9 @@ from metaloss.meta_optimizers.higher import Higher
 from metaloss.meta_optimizers.mixed import Mixed
 from metaloss.meta_optimizers.torchopt import TorchOpt
 
+from .. import interrupted_runs
 from ..plain_autograd_loop import first_state, run
+from ..same_ending import assert_same_ending
 from ..small_setups import blobs, net, setup, train
 
 WORDS = (
@@ -105,3 +107,16 @@ def test_a_finished_run_exports_its_loss_and_its_suspects(tmp_path):
     assert result.summary.steps == 12
     assert result.loss.strength.item() != 3.0
     assert len(result.suspects(task=blobs())) == 64
+
+
+@pytest.mark.parametrize(
+    "words", [("loss=elr",), ("loss.inputs=[target,prediction,memory,progress]",)]
+)
+def test_a_resumed_run_ends_like_one_that_was_never_stopped(tmp_path, words):
+    words = (*words, "schedule=online", "schedule.meta_batch=next", "batch_size=32")
+    interrupted_runs.train(tmp_path / "whole", *words)
+    task = interrupted_runs.interrupting(at=1 + 12)
+    with pytest.raises(KeyboardInterrupt):
+        interrupted_runs.train(tmp_path / "run", *words, task=task)
+    interrupted_runs.resume(tmp_path / "run")
+    assert_same_ending(tmp_path / "run", tmp_path / "whole")

@@ -11,6 +11,7 @@ from metaloss import Learner
 from metaloss.contracts import Progress
 from metaloss.core.steps import ledger as ledgers
 from metaloss.core.steps.stacked import StackedAdvance
+from metaloss.core.training.curves import loss_curves
 from metaloss.core.training.saved import pack_state, unpack_state
 from metaloss.errors import MetalossError
 from metaloss.inner.weighted import row_of
@@ -188,6 +189,20 @@ def test_a_loss_of_rows_has_the_value_of_the_row_that_it_is_given():
     ranks = MLPLoss(MLPLossConfig(hidden=[6], inputs=INPUTS[:2] + ["rank"]))
     halves = torch.stack([ranks(outputs[a:b], target[a:b]) * (b - a) for a, b in ((0, 2), (2, 5))])
     assert not torch.isclose(halves.sum() / 5, ranks(outputs, target))
+
+
+def test_curves_are_those_of_the_memory_that_is_asked_for():
+    loss = MLPLoss(MLPLossConfig(hidden=[6], inputs=["target", "prediction", "memory"]))
+    phi = dict(loss.named_parameters())
+    grid, guess = loss_curves(loss, phi)
+    _, asked = loss_curves(loss, phi, memory=(0.1, 0.9))
+    assert guess == loss_curves(loss, phi, memory=(0.5, 0.5))[1]
+    assert asked != guess
+    row = Row(memory=torch.tensor([[0.1, 0.9]]))
+    value = loss.pointwise(torch.tensor([[grid[30]]]), torch.ones(1, 1), row).item()
+    assert asked["t=1"][30] == pytest.approx(value, rel=1e-4, abs=1e-6)
+    with pytest.raises(MetalossError, match="expected loss=mlp with memory"):
+        loss_curves(MLPLoss(), {}, memory=(0.1, 0.9))
 
 
 @pytest.mark.parametrize(

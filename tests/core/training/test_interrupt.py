@@ -14,7 +14,7 @@ from ..same_ending import assert_same_ending
 def test_ctrl_c_writes_a_checkpoint_and_the_run_goes_on(words, tmp_path):
     train(tmp_path / "whole", *words)
     learns = "schedule=online" in words
-    # After the start, which is traced and asks once, in the middle of training.
+    # After the start, whose one step asks once, in the middle of training.
     task = interrupting(at=1 + 18 if learns else 8)
     before = signal.getsignal(signal.SIGINT)
     with pytest.raises(KeyboardInterrupt, match=r"continue with metaloss train --resume"):
