@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.func import functional_call, vmap
 from torch.utils import _pytree as pytree
 
+from metaloss.errors import MetalossError
 from metaloss.types import Batch, Row, StoredStep, Tensors
 
 
@@ -143,7 +144,17 @@ def weighted_mean(
     def alone(row: Tensor, target: Tensor) -> Tensor:
         return loss(row.unsqueeze(0), target.unsqueeze(0))
 
-    each = vmap(alone)(outputs, values)
+    try:
+        each = vmap(alone)(outputs, values)
+    except RuntimeError as error:
+        if "vmap" not in str(error):
+            raise
+        name = getattr(loss, "__name__", type(loss).__name__)
+        reason = str(error).split(". ")[0]
+        raise MetalossError(
+            f"with weights of rows, {name} is computed for each row by torch.func.vmap, and fails: "
+            f"{reason}"
+        ) from error
     weights = weights.to(each.dtype)
     total = weights.sum()
     return (weights * each).sum() / torch.where(total > 0, total, torch.ones_like(total))

@@ -49,6 +49,11 @@ def mean_over_rows(
             value = weighted_mean(metric, outputs, targets, ignored)
         else:
             value = metric(outputs, targets)
+        if isinstance(value, Tensor) and value.numel() != 1:
+            raise MetalossError(
+                f"the metric returns the shape {tuple(value.shape)}: expected a scalar, a mean "
+                "over rows"
+            )
         total += float(value) * count
         rows += count
     if not rows:

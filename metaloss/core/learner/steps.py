@@ -111,6 +111,12 @@ def _step(
         unroll = as_replay_steps(window.batches, window.keys)
         found = inner_step(problem, phi, state, unroll, keeps=lambda _: False)
         new, others = (found.inner, phi, rule), []
+    losses = found.losses
+    if given := losses.meta_task.shape if learns else losses.train_task.shape[:-1]:
+        raise MetalossError(
+            f"task_loss returns the shape {tuple(given)}: expected a scalar, such as a mean over "
+            "rows"
+        )
     if not guarded:
         return LearnerStepped(*new, LearnerLosses(*found.losses, None))
     # Buffers may be infinite.

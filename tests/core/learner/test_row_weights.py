@@ -131,3 +131,28 @@ def test_a_scheduler_that_has_ended_is_named():
         learner.step(pair(0))
     with pytest.raises(MetalossError, match="OneCycleLR without a rate for step 4"):
         learner.step(pair(0))
+
+
+def test_a_task_loss_or_a_metric_for_each_row_is_refused():
+    def rows(outputs, targets):
+        return F.cross_entropy(outputs, targets, reduction="none")
+
+    model = net()
+    learner = metaloss.Learner(model, metaloss.MLPLoss().double(), task_loss=rows)
+    start = copy.deepcopy(model.state_dict())
+    for meta in (None, pair(1)):
+        with pytest.raises(MetalossError, match=r"task_loss returns the shape \(12,\)"):
+            learner.step(pair(0), meta)
+    assert all(torch.equal(value, start[name]) for name, value in model.state_dict().items())
+    with pytest.raises(MetalossError, match=r"the metric returns the shape \(12,\)"):
+        learner.evaluate([pair(0)])
+
+
+def test_a_metric_that_vmap_cannot_compute_is_named():
+    def wrong(outputs, targets):
+        return torch.tensor((outputs.argmax(1) != targets).double().mean().item())
+
+    learner, weights = learner_of(net()), torch.ones(12)
+    assert 0 <= learner.evaluate([pair(0)], metric=wrong) <= 1
+    with pytest.raises(MetalossError, match=r"with weights of rows, wrong is computed for each"):
+        learner.evaluate([(*pair(0), weights)], metric=wrong)
