@@ -65,7 +65,7 @@ def compare(
         typer.Option(
             "--runs",
             metavar="DIR",
-            help="Folder of a finished run. May be repeated.",
+            help="Folder of a finished run, or of a sweep. May be repeated.",
             show_default=False,
         ),
     ] = None,

@@ -28,7 +28,7 @@ from metaloss.errors import MetalossError
 app = typer.Typer(
     name="metaloss",
     help="Learn the loss function itself, online or offline.",
-    add_completion=False,
+    add_completion=True,
     pretty_exceptions_enable=False,
     rich_markup_mode="markdown",
     context_settings={"help_option_names": ["-h", "--help"]},

@@ -152,8 +152,18 @@ def sweep(given: Sequence[str], file: Path | None, plugins: Sequence[Path]) -> i
             except (HydraException, OmegaConfBaseException) as error:
                 raise explain(error) from error
     statuses = list(_statuses(folder))
+    _print_table(folder)
     print(f"{folder}: {len(statuses)} jobs, {statuses.count(0)} of them finished")
     return max(statuses, default=BAD_REQUEST)
+
+
+def _print_table(folder: Path) -> None:
+    """Print the table of the finished jobs. It is an extra: what it cannot compare is left out."""
+    from metaloss.study.outputs import print_table
+    from metaloss.tracking.quiet_console import QuietConsole
+
+    with suppress(MetalossError):
+        print_table(folder, QuietConsole())
 
 
 def _append(path: Path, line: str) -> None:

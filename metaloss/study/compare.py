@@ -23,7 +23,7 @@ from metaloss.study.spec.options import Options, split_launcher
 from metaloss.study.spec.spec import Study
 from metaloss.study.spec.study_file import load_study, parse_row, parse_seeds, to_yaml
 from metaloss.study.tables import tuning_text
-from metaloss.study.tables.groups import groups_of_folders, groups_of_jobs
+from metaloss.study.tables.groups import groups_of_folders, groups_of_jobs, runs_in
 from metaloss.study.tables.render import to_csv
 from metaloss.tracking.quiet_console import QuietConsole
 
@@ -186,7 +186,8 @@ def compare_folders(
     """Compare finished runs. Runs whose configs differ only in the seed are one row.
 
     Args:
-        folders: Run folders; unfinished ones are left out, with a note.
+        folders: Folders of runs, or of sweeps and comparisons with runs in them; unfinished runs
+            are left out, with a note.
         out: The folder of the tables and plots.
         options: Only ``reference`` and ``metric`` are used.
         console: The console for output.
@@ -198,7 +199,7 @@ def compare_folders(
         raise MetalossError(
             f"OUT={out} is the folder of a run: give a folder for the table first, then the runs"
         )
-    groups, notes = groups_of_folders(folders)
+    groups, notes = groups_of_folders([run for folder in folders for run in runs_in(folder)])
     options = options or Options()
     finished = Finished(
         groups=groups, notes=notes, reference=options.reference, metric=options.metric

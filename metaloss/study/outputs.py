@@ -16,6 +16,7 @@ from metaloss.study.plots.rank_plot import plot_ranks
 from metaloss.study.plots.reading_plot import plot_readings
 from metaloss.study.spec.spec import Study
 from metaloss.study.tables import reading, summary_text, table_text
+from metaloss.study.tables.groups import groups_of_folders, runs_in
 from metaloss.study.tables.render import fitting, to_csv, to_rich
 from metaloss.study.tables.summary import ALL, Summary, summarize
 from metaloss.study.tables.table import Group, Table, make_table, set_aside
@@ -85,15 +86,28 @@ def write_table(finished: Finished, out: Path, console: Console) -> Comparison:
     if not readings.empty:
         regression = next(iter(groups[0].runs.values())).link == "identity"
         files.append(plot_readings(readings, out / "learned.png", regression=regression))
+    _show(table, below, texts["table.md"], console)
+    say_written(files, console)
+    return Comparison(tables={"": table}, files=tuple(files), notes=tuple(finished.notes))
+
+
+def print_table(folder: Path, console: Console) -> None:
+    """Print the table of all finished runs in a folder, if there are two or more."""
+    runs = runs_in(folder)
+    groups, notes = groups_of_folders(runs)
+    if sum(len(group.runs) for group in groups) > 1:
+        table = make_table(groups)
+        _show(table, notes, table_text.to_text({"": table}, notes), console)
+
+
+def _show(table: Table, below: Sequence[str], text: str, console: Console) -> None:
     if console.is_terminal:
         shown = fitting(table_text.shown(table), console.width, table_text.LEAST_NEEDED)
         console.print(to_rich(shown, bold=table.best))
         for line in [*table_text.legend(table), *below]:
             console.print(line, style="dim", highlight=False, markup=False)
     else:
-        console.print(texts["table.md"], markup=False, highlight=False, soft_wrap=True)
-    say_written(files, console)
-    return Comparison(tables={"": table}, files=tuple(files), notes=tuple(finished.notes))
+        console.print(text, markup=False, highlight=False, soft_wrap=True)
 
 
 def write_blocks(

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from metaloss.core.storage.run_folder import RunFolder, read_run
+from metaloss.core.storage.run_folder import CONFIG, RunFolder, read_run
 from metaloss.errors import MetalossError
 from metaloss.study.launch.jobs import Job, flatten
 from metaloss.study.tables.table import Group
@@ -23,6 +23,19 @@ def groups_of_jobs(jobs: Sequence[Job]) -> tuple[list[Group], list[str]]:
             rows.setdefault(row, {})[seed] = run
     groups = [_group(row, flatten(configs[row]), found) for row, found in rows.items()]
     return groups, [note for run in runs.values() for note in run.notes]
+
+
+def runs_in(folder: Path) -> list[Path]:
+    """Return the folders of all runs in a folder: of a sweep, a comparison, or the run itself.
+
+    The folder itself if there is none.
+    """
+    if (folder / CONFIG).is_file():
+        return [folder]
+    found = [path.parent for path in folder.rglob(CONFIG)]
+    # Jobs of a sweep are numbered: 2 before 10.
+    found.sort(key=lambda path: [(len(part), part) for part in path.relative_to(folder).parts])
+    return found or [folder]
 
 
 def groups_of_folders(folders: Sequence[Path]) -> tuple[list[Group], list[str]]:

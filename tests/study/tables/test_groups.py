@@ -1,7 +1,9 @@
 import pytest
 
 from metaloss.errors import MetalossError
-from metaloss.study.tables.groups import distinguishing_names, groups_of_folders
+from metaloss.study.outputs import print_table
+from metaloss.study.tables.groups import distinguishing_names, groups_of_folders, runs_in
+from metaloss.tracking.quiet_console import QuietConsole
 
 CE = ("task=digits", "schedule=static", "loss=cross_entropy", "steps=200", "tracker=[]")
 ONLINE = ("task=digits", "schedule=online", "loss=mlp", "steps=200", "tracker=[]")
@@ -63,3 +65,20 @@ def test_one_group_alone_is_named_by_what_it_is():
         "schedule=online, loss=mlp"
     ]
     assert distinguishing_names([]) == []
+
+
+def test_a_folder_of_runs_stands_for_them_in_their_order(tmp_path):
+    for name in ("10", "2", "row/seed0"):
+        (tmp_path / name).mkdir(parents=True)
+        (tmp_path / name / "config.yaml").write_text("seed: 0")
+    found = [str(path.relative_to(tmp_path)) for path in runs_in(tmp_path)]
+    assert found == ["2", "10", "row/seed0"]
+    assert runs_in(tmp_path / "2") == [tmp_path / "2"]
+    assert runs_in(tmp_path / "none") == [tmp_path / "none"]
+
+
+def test_the_table_of_a_sweep_is_printed(tmp_path, runs, capsys):
+    for name, words in (("0", CE), ("1", ONLINE)):
+        runs.write_run(tmp_path / name, [*words, "seed=0"])
+    print_table(tmp_path, QuietConsole())
+    assert "| loss=mlp, schedule=online" in capsys.readouterr().out
