@@ -191,7 +191,10 @@ class InnerProblem:
 
         They are each row's probability of its label, whether the guess is wrong, whether it counts.
         """
-        return None if self.notes is None else self.notes(outputs.detach(), parts_of(targets)[0])
+        if self.notes is None:
+            return None
+        main = outputs[..., 0] if self.model.shares else outputs
+        return self.notes(main.detach(), parts_of(targets)[0])
 
     def update(self, grads: Tensors, state: Any, params: Tensors) -> tuple[Tensors, Any]:
         """Return θ and the optimizer's state after one update."""

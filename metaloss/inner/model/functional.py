@@ -20,7 +20,7 @@ from metaloss.inner.model.modules import (
     refuse_gradient_hooks,
     replaced_forwards,
 )
-from metaloss.inner.model.outputs import Choice, Heads, Outputs
+from metaloss.inner.model.outputs import Choice, Heads, Outputs, stated
 from metaloss.inner.model.randomness import glance, seeded, sources
 from metaloss.inner.model.recompute import no_recomputation
 from metaloss.inner.model.second_derivatives import twice_differentiable
@@ -52,6 +52,7 @@ class FunctionalModel(ModuleView):
             :meth:`refresh` when it may have changed). Otherwise a copy is called; its training
             passes are in train mode even if the module is in evaluation mode.
         output: Which of the things that the module returns are the raw outputs; see `Outputs`.
+            None: what the module says in ``raw_outputs``, or the first ones found.
 
     Example:
         >>> model = FunctionalModel(nn.Linear(3, 2))
@@ -76,7 +77,8 @@ class FunctionalModel(ModuleView):
             self.module.train()
         if autocast is not None:
             self.module = with_wide_norms(self.module)
-        self._autocast, self._outputs = autocast, Outputs(output)
+        self._autocast = autocast
+        self._outputs = Outputs(stated(self.module) if output is None else output)
         super().__init__(self.module, module, channels_last=channels_last, shared=shared)
 
     def module_with(self, params: Tensors, buffers: Tensors) -> nn.Module:

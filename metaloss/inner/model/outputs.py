@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from metaloss.errors import MetalossError, unknown_name
 
@@ -21,6 +21,19 @@ _NAMES = ("logits", "out", "output", "outputs", "prediction_logits")
 Choice = str | int | Callable[[Any], Tensor]
 # Several outputs with their shares of the learned loss; the first one is the main one.
 Heads = Mapping[Choice, float]
+
+
+def stated(module: nn.Module) -> Choice | Heads | None:
+    """Return what a model itself says of its raw outputs: its attribute or method ``raw_outputs``.
+
+    Example:
+        >>> model = nn.Linear(2, 2)
+        >>> model.raw_outputs = {"logits": 1.0, "aux_logits": 0.3}
+        >>> stated(model)
+        {'logits': 1.0, 'aux_logits': 0.3}
+    """
+    value = getattr(module, "raw_outputs", None)
+    return None if isinstance(value, Tensor | nn.Module) else value
 
 
 class Outputs:
