@@ -93,7 +93,7 @@ def test_other_libraries_end_with_the_same_numbers(name, run):
     values = [(float(first), float(second)) for _, first, second, _ in ends]
     for other in values[1:]:
         assert other == pytest.approx(values[0], rel=1e-6)
-    page = (EXAMPLES.parent / "docs/trainers.md").read_text()
+    page = (EXAMPLES.parent / "docs/guides/trainers.md").read_text()
     row = re.search(rf"`examples/{name}` \| (\d+) \| (\d+) \| (\d+)", page)
     assert row, "the page has no counts"
     assert list(row.groups()) == [count for *_, count in ends]
