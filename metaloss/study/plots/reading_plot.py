@@ -22,6 +22,7 @@ from metaloss.study.plots.style import (
     VIOLET,
     Label,
     end_labels,
+    heading,
     new_figure,
     save,
     scale_x,
@@ -38,19 +39,25 @@ _PENS: list[dict[str, Any]] = [
 # For classification and regression: the number, its title, and the values of known losses.
 _KNOWN = {"cross-entropy": 1.9, "gce": 0.38, "absolute error": 0.19}
 _CLASSES: tuple[tuple[str, str, dict[str, float]], ...] = (
-    ("size", "pull at p = 0.5 (first step: 1)", {}),
-    ("contradicted", "pull at p = 0.05 ÷ at p = 0.5", _KNOWN),
-    ("rests_at", "p at which the pull ends", {}),
-)
-_NUMBERS: tuple[tuple[str, str, dict[str, float]], ...] = (
-    ("size", "pull at an error of 0.5 (first step: 1)", {}),
+    ("size", "How hard the loss pulls at p = 0.5\n(first step: 1)", {}),
     (
         "contradicted",
-        "pull at an error of 2.5 ÷ at 0.5",
+        "Pull of a contradicted label (p = 0.05)\n÷ of an undecided one (p = 0.5)",
+        _KNOWN,
+    ),
+    ("rests_at", "Probability at which\nthe loss is content", {}),
+)
+_NUMBERS: tuple[tuple[str, str, dict[str, float]], ...] = (
+    ("size", "How hard the loss pulls at an error of 0.5\n(first step: 1)", {}),
+    (
+        "contradicted",
+        "Pull of an outlier (error 2.5)\n÷ of a usual error (0.5)",
         {"squared error": 5.0, "absolute error": 1.0},
     ),
-    ("rests_at", "error up to which nothing pulls", {}),
+    ("rests_at", "Error up to which\nthe loss is content", {}),
 )
+
+_ABOUT = "error: in standard deviations of the target; medians and quartiles over seeds"
 
 
 def plot_readings(readings: pd.DataFrame, path: Path, *, regression: bool = False) -> Path:
@@ -68,18 +75,21 @@ def plot_readings(readings: pd.DataFrame, path: Path, *, regression: bool = Fals
     """
     pens = dict(zip(readings["row"].unique(), cycle(_PENS), strict=False))
     with styled():
-        figure = new_figure(9, 3.1)
+        figure = new_figure(9, 3.7)
+        about = "p: the probability of the given label; medians and quartiles over seeds"
+        heading(figure, "What the learned losses ask for", _ABOUT if regression else about, FAINT)
         panels = [one for one in (_NUMBERS if regression else _CLASSES) if np.ptp(readings[one[0]])]
         # The values of known losses have their names on the right.
         names = [0.105 if known else 0.0 for *_, known in panels]
         left, wide = 0.05, (0.935 - sum(names)) / len(panels) - 0.042
         for (number, title, known), beside in zip(panels, names, strict=True):
-            axes = figure.add_axes((left, 0.16, wide, 0.61))
+            axes = figure.add_axes((left, 0.135, wide, 0.5))
             axes.set_title(title)
             _draw(axes, readings, number, known, pens)
             left += wide + 0.06 + beside
         lines = [Line2D([], [], linewidth=1.7, **pen) for pen in pens.values()]
-        figure.legend(lines, pens, loc="upper left", ncols=4, fontsize=7.5, frameon=False)
+        place = {"loc": "upper left", "bbox_to_anchor": (0.01, 0.845)}
+        figure.legend(lines, pens, ncols=4, fontsize=7.5, frameon=False, **place)
         return save(figure, path)
 
 
