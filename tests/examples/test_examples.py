@@ -15,6 +15,7 @@ from metaloss import registry
 from metaloss.cli.main import main
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
+TRAINERS = ("fine_tune_head.py", "sentences.py")
 
 
 @pytest.fixture
@@ -36,7 +37,7 @@ def run(tmp_path, monkeypatch, capsys):
 
 def test_every_example_is_run_here():
     tested = {"own_loop.py", "own_loss_plugin.py", "own_task.py", "load_in_plain_pytorch.py"}
-    tested |= {"doubtful_labels.py", "reweight.py", "learn_a_loss.py"}
+    tested |= {"doubtful_labels.py", "reweight.py", "learn_a_loss.py", *TRAINERS}
     assert {path.name for path in EXAMPLES.glob("*.py")} == tested
 
 
@@ -80,6 +81,17 @@ def test_doubtful_labels(tmp_path):
     call = [sys.executable, str(EXAMPLES / "doubtful_labels.py"), str(tmp_path / "trip")]
     text = subprocess.run(call, capture_output=True, text=True, check=True, timeout=300).stdout
     holds(tmp_path / "trip", text)
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")  # of the trainers
+@pytest.mark.parametrize("name", TRAINERS)
+def test_trainers_of_other_libraries(name, run):
+    numbers, text = run(name)
+    plain, learned = map(float, numbers)
+    assert 0 < min(plain, learned) <= max(plain, learned) < 1
+    assert plain != learned
+    assert "the learned loss" in text
 
 
 @pytest.mark.parametrize("name", ["reweight.py", "learn_a_loss.py"])
