@@ -118,4 +118,7 @@ def meta_gradient(
     functional.examine(params, buffers, batches[0].inputs, window.keys[0])
     if isinstance(chosen, Engine):
         problem = fitted(problem, chosen, phi, state, window)
-    return chosen.meta_gradient(problem, phi, state, window).gradient
+    found = chosen.meta_gradient(problem, phi, state, window)
+    if given := found.losses.meta_task.shape:
+        raise MetalossError(f"task_loss returns the shape {tuple(given)}: expected a scalar")
+    return found.gradient

@@ -11,6 +11,7 @@ from torch import Tensor
 from metaloss.contracts import Task
 from metaloss.core.training.ladder import learned_nothing
 from metaloss.data.targets.constant import fitted_outputs
+from metaloss.errors import MetalossError
 from metaloss.inner.model.functional import FunctionalModel
 from metaloss.types import Batch, InnerState, Link
 
@@ -37,7 +38,13 @@ def evaluate(
     numbers = {}
     for name, rows in splits.items():
         outputs = outputs_of(model, state, rows.inputs)
-        numbers[f"{name}/{task.metric_name}"] = task.metric(outputs, rows.targets)
+        metric = task.metric(outputs, rows.targets)
+        if not isinstance(metric, Tensor) or metric.numel() != 1:
+            got = tuple(metric.shape) if isinstance(metric, Tensor) else type(metric).__name__
+            raise MetalossError(
+                f"metric {task.metric_name} returns {got}; expected a scalar tensor"
+            )
+        numbers[f"{name}/{task.metric_name}"] = metric
         numbers[f"{name}/task_loss"] = task.weighted_loss(outputs, rows.targets)
     return numbers
 

@@ -146,6 +146,21 @@ def test_a_task_loss_or_a_metric_for_each_row_is_refused():
     assert all(torch.equal(value, start[name]) for name, value in model.state_dict().items())
     with pytest.raises(MetalossError, match=r"the metric returns the shape \(12,\)"):
         learner.evaluate([pair(0)])
+    given = {"inner": metaloss.SGD(lr=0.1), "task_loss": rows}
+    with pytest.raises(MetalossError, match=r"task_loss returns the shape \(12,\)"):
+        metaloss.meta_gradient(model, learner.loss, [pair(0)], pair(1), **given)
+
+
+def test_the_metric_of_a_run_is_a_scalar(tmp_path):
+    def wrong(outputs, targets):
+        return (outputs.argmax(1) != targets).double()
+
+    rows = tuple(value.float() if value.is_floating_point() else value for value in pair(0, 40))
+    options = metaloss.TaskOptions(metric=wrong, metric_name="wrong")
+    task = metaloss.task_from_data(rows, test=rows, options=options)
+    words = ["schedule=static", "loss=cross_entropy", "steps=1", "tracker=[]", "compile=off"]
+    with pytest.raises(MetalossError, match=r"metric wrong returns \(6,\); expected a scalar"):
+        metaloss.train([*words, f"output={tmp_path / 'run'}"], task=task)
 
 
 def test_a_metric_that_vmap_cannot_compute_is_named():
