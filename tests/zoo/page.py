@@ -28,7 +28,7 @@ Marks:
 - ² `backward` is not the derivative of `forward` (straight-through, `detach`, `no_grad`). The
   meta-gradient uses what `backward` returns, as training does.
 - ³ PyTorch has no forward mode for it, or a wrong one. `mixed` then takes a second reverse pass,
-  which is exact as well. How much longer this takes depends on the model and on the unroll. On a GRU
+  which is exact as well. How long this takes depends on the model and on the unroll. On a GRU
   (64 rows of 20 steps, 64 units, one CPU core, median of 12 in turns) the meta-gradient takes 28 ms
   instead of 24 ms through one inner step, and 118 ms instead of 147 ms through four.
 - ⁴ The accuracy of differences is not tested: the model computes in lower precision inside, or it
