@@ -27,11 +27,10 @@ from torch.utils import _pytree as pytree
 
 from metaloss.inner.dispatch import dispatch_kept
 from metaloss.inner.gradients import gradient_of, reached_by
-from metaloss.inner.keys import generator
 from metaloss.inner.norms import norm
 from metaloss.inner.problem import InnerProblem, Tangents
 from metaloss.inner.weighted import held
-from metaloss.meta_optimizers.probe_rows import double, few, finite, runs, said
+from metaloss.meta_optimizers.probe_rows import double, few, finite, moved, random_like, runs, said
 from metaloss.meta_optimizers.products import hvp_and_mixed_vjp, outputs_along
 from metaloss.types import InnerState, StoredStep, Tensors, Window
 
@@ -79,11 +78,11 @@ class Probe:
         small, buffers, key = few(batch), state.buffers, window.keys[0]
         if runs(lambda: problem.predict(state.params, buffers, small, key)):
             batch = small
-        away, drawn = (_random(state.params, purpose) for purpose in ("probe/at", "probe/v"))
+        away, drawn = (random_like(state.params, purpose) for purpose in ("probe/at", "probe/v"))
         curves = len(window.batches) > 1
         probes = []
         for distance in (0.01, 1.0):
-            params = _moved(state.params, away, distance)
+            params = moved(state.params, away, distance)
             step = held(problem, StoredStep(state._replace(params=params), batch, key, {}))
             far = distance == 1.0
             probes.append(cls(problem, phi, step, drawn, curves, only_wide=far))
@@ -115,8 +114,8 @@ class Probe:
             outputs, _ = problem.predict(
                 step.state.params, step.state.buffers, step.batch, step.key
             )
-        weights = _random({"z": outputs}, "probe/z")["z"]
-        along = _random(probe.phi, "probe/phi")
+        weights = random_like({"z": outputs}, "probe/z")["z"]
+        along = random_like(probe.phi, "probe/phi")
 
         def slope(phi: Tensors, *, create_graph: bool = False) -> Tensor:
             z = outputs.detach().requires_grad_()
@@ -132,9 +131,7 @@ class Probe:
         )
         gaps = []
         for size in (1e-4, 1e-5):
-            ahead, behind = (
-                float(slope(_moved(probe.phi, along, sign * size))) for sign in (1, -1)
-            )
+            ahead, behind = (float(slope(moved(probe.phi, along, sign * size))) for sign in (1, -1))
             true = (ahead - behind) / (2 * size)
             gaps.append(abs(got - true) / max(abs(true), abs(got), 1e-9))
         # There may be a kink between the points of one of the two.
@@ -169,15 +166,15 @@ class Probe:
         """Return |⟨u, J v⟩ − ⟨Jᵀu, v⟩|, relative to the lengths of the vectors."""
         problem, step, direction = self.problem, self.step, self._direction
         if method is Tangents.differences:
-            moved = self._difference(self._outputs, direction, _STEP[precise])
+            change = self._difference(self._outputs, direction, _STEP[precise])
         else:
-            _, moved = outputs_along(replace(problem, tangents=method), step, direction)
+            _, change = outputs_along(replace(problem, tangents=method), step, direction)
         cotangent, pulled = self._pulled
-        ahead = float((cotangent * moved).sum())
+        ahead = float((cotangent * change).sum())
         back = sum(float((value * direction[name]).sum()) for name, value in pulled.items())
         if not math.isfinite(back):
             return 0.0  # there is no reference
-        scale = max(float(cotangent.norm() * moved.norm()) / cotangent.numel() ** 0.5, abs(back))
+        scale = max(float(cotangent.norm() * change.norm()) / cotangent.numel() ** 0.5, abs(back))
         return abs(ahead - back) / scale if scale else 0.0
 
     @dispatch_kept()
@@ -219,7 +216,7 @@ class Probe:
         leaves = {name: p.detach().requires_grad_() for name, p in self.step.state.params.items()}
         with torch.enable_grad():
             outputs = self._outputs(leaves)
-            cotangent = _random({"u": outputs.detach()}, "probe/u")["u"]
+            cotangent = random_like({"u": outputs.detach()}, "probe/u")["u"]
             values = reached_by((outputs * cotangent).sum(), list(leaves.values()))
         pairs = zip(leaves, values, strict=True)
         return cotangent, {name: value for name, value in pairs if value is not None}
@@ -259,8 +256,8 @@ class Probe:
     ) -> Any:
         params = self.step.state.params
         with torch.no_grad():
-            ahead = function(_moved(params, direction, size))
-            behind = function(_moved(params, direction, -size))
+            ahead = function(moved(params, direction, size))
+            behind = function(moved(params, direction, -size))
         return pytree.tree_map(lambda a, b: (a - b) / (2 * size), ahead, behind)
 
     @cached_property
@@ -286,20 +283,6 @@ def _gap(one: Tensors, other: Tensors, noise: float) -> float:
     """Return the distance of two vectors relative to the length of the second."""
     scale = float(norm(other.values())) + noise
     return float(norm([one[name] - other[name] for name in other])) / scale if scale else 0.0
-
-
-def _random(like: Tensors, purpose: str) -> Tensors:
-    """Return random directions, not 0, whose norms are about those of ``like``."""
-    found = {}
-    for number, (name, value) in enumerate(like.items()):
-        draw = torch.randn(value.shape, generator=generator(0, purpose, number)).to(value)
-        size = float(value.detach().norm()) / max(value.numel(), 1) ** 0.5
-        found[name] = draw * (size + 0.01)
-    return found
-
-
-def _moved(params: Tensors, direction: Tensors, size: float) -> Tensors:
-    return {name: p.detach() + size * direction[name] for name, p in params.items()}
 
 
 def _percent(gap: float) -> str:

@@ -1,4 +1,4 @@
-"""The rows that derivatives are tested on, and what becomes of errors."""
+"""The rows and directions that derivatives are tested on, and what becomes of errors."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ from torch import Tensor
 from torch.utils import _pytree as pytree
 
 from metaloss.inner.dispatch import dispatch_kept
-from metaloss.types import Batch
+from metaloss.inner.keys import generator
+from metaloss.types import Batch, Tensors
 
 # BatchNorm needs more than one.
 ROWS = 4
@@ -49,3 +50,18 @@ def double(value: Tensor) -> Tensor:
     if value.is_complex():
         return value.to(torch.complex128)
     return value.double() if value.is_floating_point() else value
+
+
+def random_like(like: Tensors, purpose: str) -> Tensors:
+    """Return random directions, not 0, whose norms are about those of ``like``."""
+    found = {}
+    for number, (name, value) in enumerate(like.items()):
+        draw = torch.randn(value.shape, generator=generator(0, purpose, number)).to(value)
+        size = float(value.detach().norm()) / max(value.numel(), 1) ** 0.5
+        found[name] = draw * (size + 0.01)
+    return found
+
+
+def moved(params: Tensors, direction: Tensors, size: float) -> Tensors:
+    """Return θ + size · direction."""
+    return {name: p.detach() + size * direction[name] for name, p in params.items()}
