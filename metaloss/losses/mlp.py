@@ -236,7 +236,15 @@ class MLPLoss(LearnedLoss):
         if self.more:
             return None
         shift = OFFSET_UNIT * self.offsets.detach() if self.config.class_offsets else None
-        return criterion_text(self, "network(t, p)", helpers=network_text(self), shift=shift)
+        config = self.config
+        network = network_text(
+            self.layers,
+            config.activation.value,
+            config.output.value,
+            beta=config.beta,
+            gamma=config.gamma,
+        )
+        return criterion_text(self, "network(t, p)", helpers=network, shift=shift)
 
 
 def _activation(config: MLPLossConfig) -> Callable[[Tensor], Tensor]:

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Iterable
 
 from torch import nn
-
-if TYPE_CHECKING:
-    from metaloss.losses.mlp import MLPLoss
 
 _NETWORK = """
 from torch.nn import functional as F
@@ -43,10 +40,12 @@ _ACTIVATIONS = {
 _OUTPUTS = {"linear": "hidden.squeeze(-1)", "softplus": "F.softplus(hidden.squeeze(-1))"}
 
 
-def network_text(loss: MLPLoss) -> str:
-    """Return the source of a function ``network(t, p)`` with the current φ, to the last bit."""
-    config, layers = loss.config, []
-    for layer in loss.layers:
+def network_text(
+    given: Iterable[nn.Module], activation: str, output: str, *, beta: float, gamma: float
+) -> str:
+    """Return the source of a function ``network(t, p)`` with the layers given, to the last bit."""
+    layers = []
+    for layer in given:
         assert isinstance(layer, nn.Linear)
         # Exact in float64, which every type of φ fits into.
         pair = [
@@ -54,9 +53,8 @@ def network_text(loss: MLPLoss) -> str:
             for value in (layer.weight, layer.bias)
         ]
         layers.append(f"    ({', '.join(pair)}),")
-    activation = _ACTIVATIONS[config.activation.value]
     return _NETWORK.format(
         layers="\n".join(layers),
-        output=_OUTPUTS[config.output.value],
-        activation=activation.format(beta=config.beta, gamma=config.gamma),
+        output=_OUTPUTS[output],
+        activation=_ACTIVATIONS[activation].format(beta=beta, gamma=gamma),
     )
