@@ -24,7 +24,7 @@ _LOGGER = logging.getLogger(__name__)
 _ENGINES = ("mixed", "torchopt", "higher", "finite_difference")
 _SAID = {
     Tangents.unfused: "without fused kernels",
-    Tangents.reverse: "by two reverse-mode passes: exact too, a step takes about a third longer",
+    Tangents.reverse: "by two reverse-mode passes: exact too, but a step may take longer",
 }
 
 

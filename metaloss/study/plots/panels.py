@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
-from metaloss.core.storage.run_folder import RunFolder
+from metaloss.core.storage.run_folder import PHASES, RunFolder
 from metaloss.study.plots.style import SPLITS
 
 _HIDDEN = ("rate", "time")
@@ -17,6 +18,7 @@ _TITLES = {
     "cosine_to_exact": "cosine with the exact meta-gradient",
     "misfit": "start: misfit to the task loss",
 }
+_STEPS = {"train": "training step", "offline": "offline meta-step", "start": "step of the start"}
 
 
 def title_of(quantity: str) -> str:
@@ -37,6 +39,22 @@ def panels_of(run: RunFolder) -> dict[str, list[str]]:
         names.sort(key=lambda name: [*order, splits[name]].index(splits[name]))
     ranks = {quantity: known.index(quantity) if quantity in known else -1 for quantity in panels}
     return {quantity: panels[quantity] for quantity in sorted(panels, key=lambda q: (ranks[q], q))}
+
+
+def phases_of(run: RunFolder, names: Sequence[str]) -> list[str]:
+    """Return the phases that logged any of these names, in order."""
+    logged = {row.phase for row in run.journal if not row.numbers.keys().isdisjoint(names)}
+    return [phase for phase in PHASES if phase in logged]
+
+
+def steps_of(run: RunFolder, phases: Sequence[str]) -> tuple[str, dict[str, int]]:
+    """Return the label of a panel's x-axis, and what is added to the steps of each phase.
+
+    In a panel of one phase, the steps are that phase's own.
+    """
+    if len(phases) == 1:
+        return _STEPS[phases[0]], {phases[0]: 0}
+    return "step, all phases", {phase: run.phase_start(phase) for phase in phases}
 
 
 def name_of(run: RunFolder) -> str:

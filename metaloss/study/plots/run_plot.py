@@ -11,10 +11,17 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from metaloss.core.storage.run_folder import PHASES, RunFolder, read_run
+from metaloss.core.storage.run_folder import RunFolder, read_run
 from metaloss.errors import MetalossError
 from metaloss.study.plots.loss_plot import loss_figure
-from metaloss.study.plots.panels import events_of, name_of, panels_of, title_of
+from metaloss.study.plots.panels import (
+    events_of,
+    name_of,
+    panels_of,
+    phases_of,
+    steps_of,
+    title_of,
+)
 from metaloss.study.plots.style import (
     FAINT,
     SLATE,
@@ -33,7 +40,6 @@ from metaloss.study.plots.style import (
     thin,
 )
 
-_STEPS = {"train": "training step", "offline": "offline meta-step", "start": "step of the start"}
 _ACTIONS = {
     "restore": "restored the last good state",
     "imitate": "restarted the loss",
@@ -92,16 +98,15 @@ def _learning(run: RunFolder) -> Figure | None:
 
 
 def _panel(axes: Axes, run: RunFolder, names: Sequence[str]) -> None:
-    logged = {row.phase for row in run.journal if not row.numbers.keys().isdisjoint(names)}
-    phases = [phase for phase in PHASES if phase in logged]
-    only = phases[0] if len(phases) == 1 else None
+    phases = phases_of(run, names)
+    label, offsets = steps_of(run, phases)
     lines: list[tuple[str, np.ndarray, np.ndarray]] = []
     for name in names:
         # One line for each phase, because the end of one is not connected to the start of the next.
         for phase in phases:
             steps, values = run.series(name, phase=phase)
             if np.isfinite(values).any():
-                lines.append((name, *thin(steps + (0 if only else run.phase_start(phase)), values)))
+                lines.append((name, *thin(steps + offsets[phase], values)))
     scale_y(axes, [values for _, _, values in lines])
     last: dict[str, Label] = {}
     for name, steps, values in lines:
@@ -111,11 +116,12 @@ def _panel(axes: Axes, run: RunFolder, names: Sequence[str]) -> None:
         end = float(values[np.isfinite(values)][-1])
         last[name] = Label(text=f"{split}  {short(end)}", y=end, color=color)
     right = max(float(steps[-1]) for _, steps, _ in lines)
-    left = 0.0 if only else min(float(steps[0]) for _, steps, _ in lines)
-    scale_x(axes, left, right, _STEPS[only] if only else "step, all phases")
-    if not only:
+    alone = len(phases) == 1
+    left = 0.0 if alone else min(float(steps[0]) for _, steps, _ in lines)
+    scale_x(axes, left, right, label)
+    if not alone:
         _mark_phases(axes, run)
-    _mark_guard(axes, run, offset=run.phase_start(only) if only else 0)
+    _mark_guard(axes, run, offset=run.phase_start(phases[0]) if alone else 0)
     end_labels(axes, right, list(last.values()))
 
 

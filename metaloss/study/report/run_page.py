@@ -7,17 +7,16 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from metaloss.core.storage.run_folder import PHASES, RunFolder
+from metaloss.core.storage.run_folder import RunFolder
 from metaloss.study.launch.jobs import flatten
 from metaloss.study.plots.loss_plot import loss_over_time
-from metaloss.study.plots.panels import events_of, panels_of, title_of
+from metaloss.study.plots.panels import events_of, panels_of, phases_of, steps_of, title_of
 from metaloss.study.plots.style import short, thin
 from metaloss.study.report.page import COLORS, Block, Chart, Section, Slider, Table, Words
 from metaloss.study.report.rows_page import row_sections
 
 _MOMENTS = 60
 _SPLITS = {"train": 0, "valid": 4, "test": 1, "meta": 2, "start": 5}
-_STEP = "step, all phases"
 
 
 def run_sections(run: RunFolder) -> list[Section]:
@@ -57,39 +56,46 @@ def _result(run: RunFolder) -> Words:
 
 
 def _learning(run: RunFolder) -> list[Block]:
-    events = [event for event in events_of(run) if isinstance(event.get("step"), int | float)]
-    marks = [
-        {
-            "type": "line", "xref": "x", "yref": "paper", "y0": 0, "y1": 1,
-            "x0": event["step"], "x1": event["step"],
-            "line": {"color": COLORS[5], "width": 1, "dash": "dot"},
-        }
-        for event in events
-    ]  # fmt: skip
     charts: list[Block] = []
     for quantity, names in panels_of(run).items():
-        traces = [trace for name in names for trace in _lines(run, name)]
+        phases = phases_of(run, names)
+        label, offsets = steps_of(run, phases)
+        traces = [trace for name in names for trace in _lines(run, name, offsets)]
         values = np.concatenate([np.asarray(trace["y"], dtype=float) for trace in traces])
         if len(values) < 2:
             continue
         layout = {
-            "xaxis": {"title": {"text": _STEP}},
+            "xaxis": {"title": {"text": label}},
             "yaxis": _scale(values),
-            "shapes": marks,
+            "shapes": _marks(run, run.phase_start(phases[0]) if len(phases) == 1 else 0),
         }
         charts.append(Chart(title=title_of(quantity), traces=traces, layout=layout, height=280))
     return charts
 
 
-def _lines(run: RunFolder, name: str) -> list[dict[str, Any]]:
+def _marks(run: RunFolder, offset: int) -> list[dict[str, Any]]:
+    """Return a line at each step at which the guard did something."""
+    steps = [event.get("step") for event in events_of(run)]
+    return [
+        {
+            "type": "line", "xref": "x", "yref": "paper", "y0": 0, "y1": 1,
+            "x0": step - offset, "x1": step - offset,
+            "line": {"color": COLORS[5], "width": 1, "dash": "dot"},
+        }
+        for step in steps
+        if isinstance(step, int | float) and step >= offset
+    ]  # fmt: skip
+
+
+def _lines(run: RunFolder, name: str, offsets: dict[str, int]) -> list[dict[str, Any]]:
     split = name.partition("/")[0]
     traces = []
     # A line for each phase: nothing leads from the end of one to the start of the next.
-    for phase in PHASES:
+    for phase, offset in offsets.items():
         steps, values = run.series(name, phase=phase)
         if not np.isfinite(values).any():
             continue
-        steps, values = thin(steps + run.phase_start(phase), values)
+        steps, values = thin(steps + offset, values)
         traces.append(
             {
                 "type": "scatter",

@@ -41,7 +41,7 @@ def test_a_run_s_page_holds_its_journal(run):
     ]
     assert drawn["y"] == pytest.approx(errors, rel=1e-5)
     assert "3 bad steps" in page
-    assert charts[0]["layout"]["shapes"][0]["x0"] == 2200
+    assert charts[0]["layout"]["shapes"][0]["x0"] == 200
     assert "task.name" in page
 
 
