@@ -120,6 +120,15 @@ def band(group: Group, metric: str) -> Band | None:
     )
 
 
+def edges(mean: np.ndarray, std: np.ndarray, *, logarithmic: bool) -> tuple[np.ndarray, np.ndarray]:
+    """Return the edges of a band: mean ± std.
+
+    On a logarithmic axis the lower edge is drawn as far from the mean as the upper one, so that it
+    stays positive.
+    """
+    return mean**2 / (mean + std) if logarithmic else mean - std, mean + std
+
+
 def _draw_bands(
     axes: Axes, table: Table, bands: Mapping[str, Band], colors: Mapping[str, str]
 ) -> None:
@@ -131,7 +140,8 @@ def _draw_bands(
         color, emphasis = colors[name], name == table.best
         steps, mean = thin(found.steps, found.mean)
         _, std = thin(found.steps, found.std)
-        axes.fill_between(steps, mean - std, mean + std, color=color, alpha=faint, linewidth=0)
+        low, high = edges(mean, std, logarithmic=axes.get_yscale() == "log")
+        axes.fill_between(steps, low, high, color=color, alpha=faint, linewidth=0)
         axes.plot(steps, mean, color=color, linewidth=2.4 if emphasis else 1.7, zorder=3 + emphasis)
         if found.end < right:
             dashed: Style = {"linewidth": 1.1, "linestyle": (0, (2, 2)), "zorder": 2}

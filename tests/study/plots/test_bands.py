@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from metaloss.core.storage.run_folder import JournalRow, RunFolder
-from metaloss.study.plots.comparison_plot import band
+from metaloss.study.plots.comparison_plot import band, edges
 from metaloss.study.plots.loss_plot import pick
 from metaloss.study.tables.table import Group
 
@@ -56,3 +56,11 @@ def test_pick_keeps_both_ends(count, most):
     assert len(picked) == min(count, most)
     assert picked[0] == 0
     assert most == 1 or picked[-1] == count - 1
+
+
+def test_a_band_on_a_logarithmic_axis_is_as_wide_on_both_sides():
+    mean, std = np.array([0.1, 0.2]), np.array([0.3, 0.02])
+    low, high = edges(mean, std, logarithmic=True)
+    np.testing.assert_allclose(high, [0.4, 0.22])
+    np.testing.assert_allclose(mean / low, high / mean)
+    np.testing.assert_allclose(edges(mean, std, logarithmic=False)[0], [-0.2, 0.18])
