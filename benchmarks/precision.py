@@ -103,7 +103,9 @@ def _gradient(
     )
 
     def cast(tree: Any) -> Any:
-        return pytree.tree_map(lambda x: x.to(dtype) if x.is_floating_point() else x, tree)
+        return pytree.tree_map_only(
+            Tensor, lambda x: x.to(dtype) if x.is_floating_point() else x, tree
+        )
 
     phi, inner, seen = cast((state.phi, state.inner, tuple(window)))
     assert isinstance(inner, InnerState)

@@ -24,6 +24,7 @@ from metaloss.data.targets.scores import check_scores
 from metaloss.errors import MetalossError
 from metaloss.inner.fields import named
 from metaloss.inner.keys import derive
+from metaloss.inner.one_thread import one_thread
 from metaloss.types import Batch, Link
 
 _SOME = 64
@@ -259,7 +260,7 @@ def _check_task_loss(parts: dict[str, Batch], outputs: int, task_loss: TensorFun
         places = targets.shape[2:] if targets.is_floating_point() else targets.shape[1:]
         zeros = torch.zeros(len(some), outputs, *places)
         try:
-            with torch.random.fork_rng(devices=[]):
+            with one_thread(), torch.random.fork_rng(devices=[]):
                 value = task_loss(zeros, some)
         # The user's code may raise anything.
         except Exception as error:

@@ -10,6 +10,8 @@ from typing import Any
 
 import torch
 
+from metaloss.inner.one_thread import one_thread
+
 
 class Tangents(Enum):
     """How J v, the derivative of the outputs along a direction v in θ, is computed for a model.
@@ -29,13 +31,17 @@ class Tangents(Enum):
 def jvp(function: Callable[..., Any], primals: tuple[Any, ...], tangents: tuple[Any, ...]) -> Any:
     """Return ``(function(*primals), its derivative along tangents)``; see ``torch.func.jvp``.
 
+    One thread of a process at a time; others wait.
+
     Example:
         >>> jvp(torch.square, (torch.tensor(3.0),), (torch.tensor(1.0),))
         (tensor(9.), tensor(6.))
     """
-    if not torch.compiler.is_compiling():
+    if torch.compiler.is_compiling():
+        return torch.func.jvp(function, primals, tangents)
+    with one_thread():
         _load_rules()
-    return torch.func.jvp(function, primals, tangents)
+        return torch.func.jvp(function, primals, tangents)
 
 
 @functools.cache

@@ -22,6 +22,7 @@ from safetensors.torch import load_file, save
 
 from metaloss import registry
 from metaloss.errors import MetalossError
+from metaloss.inner.one_thread import one_thread
 from metaloss.losses.base import IGNORED, LearnedLoss
 from metaloss.types import Link, Tensors
 
@@ -101,7 +102,7 @@ def load_loss(path: str | Path) -> LearnedLoss:
     if part.name == "load":
         raise MetalossError(f"{folder / DESCRIPTION}: family 'load' names another file: refused")
     options = _options(part, description["options"], folder / DESCRIPTION)
-    with torch.random.fork_rng(devices=[]):
+    with one_thread(), torch.random.fork_rng(devices=[]):
         loss: LearnedLoss = part.build(options, link=Link[description["link"]])
     loss.to(_DTYPES[description.get("dtype", "float32")])
     # Set here, because the constructor of a plugin's family may not take it.

@@ -12,6 +12,7 @@ from torch.func import grad
 
 from metaloss.inner.forward_mode import jvp
 from metaloss.inner.gradients import check_whole, gradient_of, reached_by
+from metaloss.inner.one_thread import one_thread
 from metaloss.inner.problem import InnerProblem, Tangents
 from metaloss.types import StoredStep, Tensors
 
@@ -107,11 +108,12 @@ def _kernels(tangents: Tangents) -> Iterator[None]:
         yield
         return
     backends: tuple[Any, ...] = (torch.backends.mkldnn, torch.backends.cudnn)
-    before = [backend.enabled for backend in backends]
-    try:
-        for backend in backends:
-            backend.enabled = False
-        yield
-    finally:
-        for backend, enabled in zip(backends, before, strict=True):
-            backend.enabled = enabled
+    with one_thread():
+        before = [backend.enabled for backend in backends]
+        try:
+            for backend in backends:
+                backend.enabled = False
+            yield
+        finally:
+            for backend, enabled in zip(backends, before, strict=True):
+                backend.enabled = enabled

@@ -214,7 +214,7 @@ def check_numbers(path, table, decimal):
     filled = StandardScaler().fit(imputer.transform(train[["b"]]))
     gaps = MissingIndicator(features="all").fit(train[["b"]])
     words = OneHotEncoder(sparse_output=False, handle_unknown="ignore").fit(train[["c"]].to_numpy())
-    scaled = StandardScaler().fit(train[["y"]])
+    target = StandardScaler().fit(train[["y"]])
     for part in PARTS:
         rows = table.iloc[getattr(picked, part)]
         missing = gaps.transform(rows[["b"]]).astype(float)
@@ -232,7 +232,7 @@ def check_numbers(path, table, decimal):
             made.inputs.numpy(), np.concatenate(inputs, axis=1), rtol=2e-5, atol=2e-6
         )
         np.testing.assert_allclose(
-            made.targets.numpy(), scaled.transform(rows[["y"]]), rtol=2e-5, atol=2e-6
+            made.targets.numpy(), target.transform(rows[["y"]]), rtol=2e-5, atol=2e-6
         )
 
 

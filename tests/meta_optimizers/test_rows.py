@@ -223,7 +223,7 @@ def test_a_loss_that_is_no_mean_over_rows_is_refused(asked):
     one = asked("mlp", "sgd", 1)
     problem = inner_problem.InnerProblem.of(one.problem, loss=Worst())
     phi = {"scale": torch.ones((), dtype=torch.float64)}
-    with pytest.raises(MetalossError, match="no mean over the rows"):
+    with pytest.raises(MetalossError, match="not a mean over the rows"):
         fitted(problem, Mixed(rows=0.25), phi, one.state, one.window)
 
 

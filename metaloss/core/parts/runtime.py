@@ -11,6 +11,7 @@ import torch
 
 from metaloss.errors import MetalossError
 from metaloss.inner.keys import derive
+from metaloss.inner.one_thread import one_thread
 
 
 def resolve_device(name: str) -> torch.device:
@@ -37,7 +38,7 @@ def resolve_device(name: str) -> torch.device:
 @contextmanager
 def seeded(seed: int, purpose: str, *indices: int) -> Iterator[None]:
     """Seed torch's global CPU generator for module constructors, and restore it at the end."""
-    with torch.random.fork_rng(devices=[]):
+    with one_thread(), torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(derive(seed, purpose, *indices))
         yield
 

@@ -20,6 +20,7 @@ import torch
 from torch import nn
 
 from metaloss.inner.keys import derive
+from metaloss.inner.one_thread import one_thread
 
 
 @dataclass(frozen=True)
@@ -58,14 +59,18 @@ def sources(modules: Iterable[nn.Module]) -> list[Source]:
 def seeded(used: Iterable[Source], seed: int) -> Iterator[None]:
     """Seed generators by ``seed`` (63 bits), and restore them at the end."""
     used = list(used)
-    before = [source.get() for source in used]
-    try:
-        for number, source in enumerate(used):
-            source.seed(derive(seed, "foreign", number) if number else seed)
+    if not used:
         yield
-    finally:
-        for source, state in zip(used, before, strict=True):
-            source.set(state)
+        return
+    with one_thread():
+        before = [source.get() for source in used]
+        try:
+            for number, source in enumerate(used):
+                source.seed(derive(seed, "foreign", number) if number else seed)
+            yield
+        finally:
+            for source, state in zip(used, before, strict=True):
+                source.set(state)
 
 
 def glance() -> tuple[int, ...]:

@@ -8,6 +8,8 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor
 
+from metaloss.inner.one_thread import one_thread
+
 
 def is_number(key: Tensor | None) -> bool:
     """Return whether a key can be read: not in a traced program, nor under ``vmap``."""
@@ -38,11 +40,12 @@ def unfused_attention() -> Iterator[None]:
         (flags.cudnn_sdp_enabled, flags.enable_cudnn_sdp, False),
         (flags.math_sdp_enabled, flags.enable_math_sdp, True),
     )
-    changed = [(put, wanted) for get, put, wanted in kinds if get() is not wanted]
-    try:
-        for put, wanted in changed:
-            put(wanted)
-        yield
-    finally:
-        for put, wanted in changed:
-            put(not wanted)
+    with one_thread():
+        changed = [(put, wanted) for get, put, wanted in kinds if get() is not wanted]
+        try:
+            for put, wanted in changed:
+                put(wanted)
+            yield
+        finally:
+            for put, wanted in changed:
+                put(not wanted)

@@ -140,8 +140,8 @@ def _draw_bands(
         color, emphasis = colors[name], name == table.best
         steps, mean = thin(found.steps, found.mean)
         _, std = thin(found.steps, found.std)
-        low, high = edges(mean, std, logarithmic=axes.get_yscale() == "log")
-        axes.fill_between(steps, low, high, color=color, alpha=faint, linewidth=0)
+        ends = edges(mean, std, logarithmic=axes.get_yscale() == "log")
+        axes.fill_between(steps, *ends, color=color, alpha=faint, linewidth=0)
         axes.plot(steps, mean, color=color, linewidth=2.4 if emphasis else 1.7, zorder=3 + emphasis)
         if found.end < right:
             dashed: Style = {"linewidth": 1.1, "linestyle": (0, (2, 2)), "zorder": 2}

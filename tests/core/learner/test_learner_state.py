@@ -100,7 +100,7 @@ def test_batches_of_other_forms_are_taken_or_refused_in_one_line():
     for given in ((inputs, inputs), {"a": inputs, "b": inputs}):
         assert bool(learner.step((given, targets), (given, targets)).taken)
     for wrong, message in (
-        ((inputs, inputs, targets), "batch is a tuple of 3 .*: expected"),
+        ((inputs, inputs, targets, targets), "batch is a tuple of 4 .*: expected"),
         ({"x": inputs}, "batch is a dict with the entries 'x': expected"),
     ):
         with pytest.raises(MetalossError, match=message):
