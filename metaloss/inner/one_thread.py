@@ -19,10 +19,9 @@ def one_thread() -> Iterator[None]:
     what one thread seeds, another would draw from.
 
     Example:
-        >>> import torch
         >>> with one_thread(), one_thread():  # a thread does not wait for itself
-        ...     torch.func.jvp(torch.sin, (torch.zeros(2),), (torch.ones(2),))[1]
-        tensor([1., 1.])
+        ...     2 + 2
+        4
     """
     with _lock:
         yield
