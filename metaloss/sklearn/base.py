@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tempfile
 import warnings
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -37,7 +38,7 @@ from metaloss.types import InnerState, Link
 _FIXED = {"task", "output", "seed", "seeds", "tracker", "device", "steps", "batch_size"}
 
 
-class LearnedLossEstimator(BaseEstimator):
+class LearnedLossEstimator(BaseEstimator, ABC):
     """The base class of both estimators; see `LearnedLossClassifier`."""
 
     _link: Link
@@ -200,10 +201,10 @@ class LearnedLossEstimator(BaseEstimator):
         )
         return dense(found)
 
+    @abstractmethod
     def _named(self, suggested: np.ndarray) -> np.ndarray:
         """Return suggested targets (n,) as the user gave them; NaN: none."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _pipeline(self, encode: Any, outputs: int, targets: np.ndarray) -> FittedPipeline:
         """Return what encodes rows and targets; ``targets``: those of the training rows."""
-        raise NotImplementedError
