@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import Enum
-from importlib.util import find_spec
 
 import torch
 from torch import Tensor, nn
@@ -73,7 +72,7 @@ class Kind:
         double: Whether the model is cast to double precision.
         heavy: Left to the long form.
         traces: Whether ``compile="trace"`` takes it; None: not asked.
-        needs: A package that is not among the tests' own.
+        needs: The library that it comes from, if that is not torch or torchvision.
     """
 
     name: str
@@ -121,11 +120,6 @@ class Kind:
     def half(self) -> bool:
         """Whether its weights are in half precision."""
         return self.tolerance is not None and self.tolerance > 1e-3
-
-    @property
-    def missing(self) -> bool:
-        """Whether the package that it needs is not there."""
-        return self.needs is not None and find_spec(self.needs) is None
 
     def expects(self, steps: int, optimizer: str = "sgd") -> Expected:
         """Return what is expected with this many inner steps."""

@@ -14,7 +14,5 @@ def listed(names: Iterable[str], *, heavy: Callable[[Kind], bool] | None = None)
     for name in names:
         kind = KINDS[name]
         marks = [pytest.mark.faults] if (kind.heavy if heavy is None else heavy(kind)) else []
-        if kind.missing:
-            marks.append(pytest.mark.skip(reason=f"{kind.needs} is not installed"))
         found.append(pytest.param(name, marks=marks))
     return found
