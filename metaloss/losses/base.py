@@ -227,6 +227,24 @@ def apply_link(logits: Tensor, link: Link) -> Tensor:
     return logits.sigmoid() if link is Link.sigmoid else logits
 
 
+def expect_link(loss: LearnedLoss, *allowed: Link, hint: str = "") -> None:
+    """Raise unless the loss has one of the links that it is defined for."""
+    if loss.link not in allowed:
+        names = " or ".join(link.name for link in allowed)
+        raise MetalossError(
+            f"{type(loss).__name__} with link={loss.link.name}: expected link={names}{hint}"
+        )
+
+
+def expect_classes(loss: LearnedLoss, logits: Tensor) -> None:
+    """Raise unless raw outputs (B, C, *) have as many classes as the loss is made for."""
+    if loss.classes and logits.shape[1] != loss.classes:
+        raise MetalossError(
+            f"{type(loss).__name__} is made for {loss.classes} classes: got raw outputs of shape "
+            f"{tuple(logits.shape)}"
+        )
+
+
 def _whole(ignore_index: object) -> int:
     if not isinstance(ignore_index, int) or isinstance(ignore_index, bool):
         raise MetalossError(f"ignore_index={ignore_index}: expected a whole number")

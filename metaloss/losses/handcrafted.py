@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from metaloss.errors import MetalossError
-from metaloss.losses.base import IGNORED, ClassReduction, LearnedLoss, apply_link
+from metaloss.losses.base import IGNORED, ClassReduction, LearnedLoss, apply_link, expect_link
 from metaloss.losses.criterion_text import criterion_text
 from metaloss.types import Link
 
@@ -72,11 +72,8 @@ class LikelihoodLoss(HandcraftedLoss):
         ignore_index: int = IGNORED,
     ) -> None:
         super().__init__(config, link=link, ignore_index=ignore_index)
-        if self.link is Link.identity:
-            raise MetalossError(
-                f"{type(self).__name__} needs probabilities: got link=identity (a regression "
-                "task), allowed are softmax and sigmoid; for regression use mse or mae"
-            )
+        hint = " (probabilities); for regression use mse or mae"
+        expect_link(self, Link.softmax, Link.sigmoid, hint=hint)
 
     formula: str | None = None
 

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from metaloss.contracts import Task, TaskDependent
 from metaloss.errors import MetalossError
-from metaloss.losses.base import IGNORED
+from metaloss.losses.base import IGNORED, expect_classes, expect_link
 from metaloss.losses.criterion_text import criterion_text
 from metaloss.losses.handcrafted import CrossEntropy
 from metaloss.types import Link
@@ -73,10 +73,7 @@ class LogitAdjusted(CrossEntropy):
         ignore_index: int = IGNORED,
     ) -> None:
         super().__init__(config, link=link, ignore_index=ignore_index)
-        if self.link is not Link.softmax:
-            raise MetalossError(
-                f"loss=logit_adjusted with link={self.link.value}: expected link=softmax (classes)"
-            )
+        expect_link(self, Link.softmax, hint=" (classes)")
         if not self.config.shares:
             raise MetalossError("loss.shares=[]: expected the share of the rows of each class")
         self.classes = len(self.config.shares)
@@ -87,12 +84,7 @@ class LogitAdjusted(CrossEntropy):
 
     def adjusted(self, logits: Tensor) -> Tensor:
         """Return the raw outputs (B, C, *) plus τ log π."""
-        classes = len(self.log_shares)
-        if logits.shape[1] != classes:
-            raise MetalossError(
-                f"loss.shares has {classes} classes: expected {logits.shape[1]}, for raw outputs "
-                f"of shape {tuple(logits.shape)}"
-            )
+        expect_classes(self, logits)
         margins = self.config.tau * self.log_shares.view(-1, *[1] * (logits.dim() - 2))
         return logits + margins.to(logits.dtype)
 

@@ -151,5 +151,5 @@ def test_a_family_without_a_home_for_regression_says_so(name):
     if fits(name, Link.identity):
         assert build(name, "identity").link is Link.identity
         return
-    with pytest.raises(ValueError, match="needs probabilities: got link=identity"):
+    with pytest.raises(ValueError, match="with link=identity: expected link=softmax"):
         build(name, "identity")

@@ -193,8 +193,8 @@ def test_logit_adjusted_takes_the_shares_of_the_training_rows(tmp_path):
     [
         (["loss.tau=-1"], "loss.tau=-1.0: expected a number ≥ 0"),
         (["loss.shares=[0.5,0]"], r"loss.shares=\[0.5, 0.0\]: expected positive numbers"),
-        (["loss.shares=[0.5,0.5]"], "loss.shares has 2 classes: expected 10"),
-        (["task=diabetes"], "LogitAdjusted needs probabilities"),
+        (["loss.shares=[0.5,0.5]"], "LogitAdjusted is made for 2 classes: got raw outputs"),
+        (["task=diabetes"], "LogitAdjusted with link=identity: expected"),
     ],
 )
 def test_logit_adjusted_refuses_what_does_not_fit(words, message, tmp_path):

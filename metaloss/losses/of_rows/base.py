@@ -9,8 +9,14 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from metaloss.contracts import Task
-from metaloss.errors import MetalossError
-from metaloss.losses.base import IGNORED, ClassReduction, LearnedLoss, Weighed
+from metaloss.losses.base import (
+    IGNORED,
+    ClassReduction,
+    LearnedLoss,
+    Weighed,
+    expect_classes,
+    expect_link,
+)
 from metaloss.losses.rows import completed
 from metaloss.types import Link, Row
 
@@ -39,19 +45,11 @@ class RowLoss(LearnedLoss):
         config = self.Config() if config is None else config
         reduction = ClassReduction.sum
         super().__init__(config, link=link, class_reduction=reduction, ignore_index=ignore_index)
-        if self.link is not Link.softmax:
-            raise MetalossError(
-                f"the loss {type(self).__name__} with link={self.link.value}: expected "
-                "link=softmax (classes)"
-            )
+        expect_link(self, Link.softmax, hint=" (classes)")
 
     def adjusted(self, logits: Tensor) -> Tensor:
         """Return the raw outputs unchanged, if there are as many as the loss has classes."""
-        if self.classes and logits.shape[1] != self.classes:
-            raise MetalossError(
-                f"the loss {type(self).__name__} is made for {self.classes} classes: got raw "
-                f"outputs of shape {tuple(logits.shape)}"
-            )
+        expect_classes(self, logits)
         return logits
 
     def per_output(self, logits: Tensor, target: Tensor) -> Tensor:
