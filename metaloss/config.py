@@ -8,6 +8,7 @@ from enum import Enum
 from typing import Any
 
 from metaloss.errors import MetalossError
+from metaloss.options import Options
 
 
 class Precision(Enum):
@@ -42,7 +43,7 @@ class Selected:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Settings:
+class Settings(Options):
     """The keys of a run that belong to no part, such as ``steps``.
 
     Raises:

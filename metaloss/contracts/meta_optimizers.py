@@ -5,13 +5,14 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING
 
+from metaloss.options import Options
 from metaloss.types import InnerState, MetaGradient, Tensors, Window
 
 if TYPE_CHECKING:
     from metaloss.inner.problem import InnerProblem
 
 
-class MetaOptimizer:
+class MetaOptimizer(Options, group="meta_optimizer"):
     """What updates φ: an engine with an update rule, or a search without gradients."""
 
 

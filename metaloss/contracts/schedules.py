@@ -7,6 +7,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import Enum
 
+from metaloss.options import Options
+
 
 @dataclass(frozen=True, kw_only=True)
 class Progress:
@@ -68,7 +70,7 @@ TrainOn = Enum(
 TrainOn.__doc__ = "Which rows the training batches are drawn from."
 
 
-class Schedule(ABC):
+class Schedule(Options, ABC, group="schedule"):
     """When θ is reset, how long the unroll is, when φ is updated.
 
     A schedule only decides. It sees no tensor.

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from torch import Tensor
 
+from metaloss.options import Options
 from metaloss.types import Tensors
 
 if TYPE_CHECKING:
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
 Report = Callable[[int, Mapping[str, float]], None]
 
 
-class Start(ABC):
+class Start(Options, ABC, group="start"):
     """How φ is initialised.
 
     Attributes:

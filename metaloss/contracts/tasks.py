@@ -12,6 +12,7 @@ from torch import Tensor
 
 from metaloss.inner.fields import as_inputs, named, shape_of
 from metaloss.inner.weighted import by_class, weighted_mean
+from metaloss.options import Options
 from metaloss.types import Batch, Link
 
 
@@ -171,7 +172,7 @@ class Task:
         return shape_of(as_inputs(self.train.inputs))
 
 
-class TaskSource(ABC):
+class TaskSource(Options, ABC, group="task"):
     """The options of a task, such as ``digits`` or ``csv``; makes the `Task`.
 
     Example:
@@ -185,7 +186,7 @@ class TaskSource(ABC):
         """Load and split the rows, on the CPU. The same seed gives the same task."""
 
 
-class TaskDependent(ABC):
+class TaskDependent(Options, ABC, group="loss"):
     """Options of a loss that take missing values from the task, such as the number of classes.
 
     Example:

@@ -91,13 +91,6 @@ def finite(part: str, what: str, values: Tensor) -> Tensor:
     raise MetalossError(f"{part}: {what} hold NaN or infinity; expected finite numbers")
 
 
-class Checked:
-    """The base class of options, where the chain of ``__post_init__`` calls ends."""
-
-    def __post_init__(self) -> None:
-        """Check nothing."""
-
-
 def checked_inputs(part: str, inputs: Tensor) -> Tensor:
     """Return inputs (B, ...) in torch's default type, or int64 if they are tokens; or fields.
 

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from metaloss.contracts import Task, TaskSource
-from metaloss.data.checks import Checked, number, whole
+from metaloss.data.checks import number, whole
 from metaloss.data.inputs import Inputs
 from metaloss.data.lazy import LazyRows
 from metaloss.data.pipeline import FittedPipeline
@@ -58,7 +58,7 @@ class Table(NamedTuple):
 
 
 @dataclass(frozen=True, kw_only=True)
-class RowSource(TaskSource, Checked):
+class RowSource(TaskSource):
     """A task of rows that are split by the seed.
 
     A subclass loads the rows. This class splits them, keeps a subset of the training rows, scales

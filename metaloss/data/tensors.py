@@ -25,13 +25,14 @@ from metaloss.errors import MetalossError
 from metaloss.inner.fields import named
 from metaloss.inner.keys import derive
 from metaloss.inner.one_thread import one_thread
+from metaloss.options import Options
 from metaloss.types import Batch, Link
 
 _SOME = 64
 
 
 @dataclass(frozen=True, kw_only=True)
-class TaskOptions:
+class TaskOptions(Options):
     """Options of `task_from_data`. Defaults are inferred from the targets.
 
     Attributes:

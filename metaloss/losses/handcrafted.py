@@ -18,11 +18,12 @@ from torch.nn import functional as F
 from metaloss.errors import MetalossError
 from metaloss.losses.base import IGNORED, ClassReduction, LearnedLoss, apply_link, expect_link
 from metaloss.losses.criterion_text import criterion_text
+from metaloss.options import Options
 from metaloss.types import Link
 
 
 @dataclass(frozen=True, kw_only=True)
-class NoOptions:
+class NoOptions(Options, group="loss"):
     """The options of a loss that has none."""
 
 
@@ -121,7 +122,7 @@ class CrossEntropy(LikelihoodLoss):
 
 
 @dataclass(frozen=True, kw_only=True)
-class GeneralizedCrossEntropyConfig:
+class GeneralizedCrossEntropyConfig(Options, group="loss"):
     """Options of ``gce``."""
 
     q: float = field(
@@ -156,7 +157,7 @@ class GeneralizedCrossEntropy(LikelihoodLoss):
 
 
 @dataclass(frozen=True, kw_only=True)
-class FocalConfig:
+class FocalConfig(Options, group="loss"):
     """Options of ``focal``."""
 
     gamma: float = field(
@@ -194,7 +195,7 @@ class Focal(LikelihoodLoss):
 
 
 @dataclass(frozen=True, kw_only=True)
-class LabelSmoothingConfig:
+class LabelSmoothingConfig(Options, group="loss"):
     """Options of ``label_smoothing``."""
 
     smoothing: float = field(

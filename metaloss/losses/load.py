@@ -8,11 +8,12 @@ from typing import Any
 from metaloss.errors import MetalossError
 from metaloss.losses.base import LearnedLoss
 from metaloss.losses.export import load_loss
+from metaloss.options import Options
 from metaloss.types import Link
 
 
 @dataclass(frozen=True, kw_only=True)
-class LoadConfig:
+class LoadConfig(Options, group="loss"):
     """Options of ``load``."""
 
     path: str = field(default="", metadata={"help": "folder with loss.safetensors and loss.json"})

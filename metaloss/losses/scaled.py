@@ -12,11 +12,12 @@ from metaloss.errors import MetalossError
 from metaloss.losses.base import IGNORED, LearnedLoss
 from metaloss.losses.criterion_text import criterion_text
 from metaloss.losses.handcrafted import MSE, CrossEntropy, HandcraftedLoss
+from metaloss.options import Options
 from metaloss.types import Link
 
 
 @dataclass(frozen=True, kw_only=True)
-class ScaledConfig:
+class ScaledConfig(Options, group="loss"):
     """Options of ``scaled``."""
 
     scale: float = field(default=1.0, metadata={"help": "initial factor"})

@@ -11,13 +11,14 @@ from torch import Tensor, nn
 from metaloss.errors import MetalossError
 from metaloss.losses.base import IGNORED, ClassReduction, LearnedLoss
 from metaloss.losses.criterion_text import criterion_text
+from metaloss.options import Options
 from metaloss.types import Link
 
 _HIGHEST = 8
 
 
 @dataclass(frozen=True, kw_only=True)
-class TaylorConfig:
+class TaylorConfig(Options, group="loss"):
     """Options of the ``taylor`` loss."""
 
     order: int = field(

@@ -8,10 +8,11 @@ from torch import Tensor, nn
 
 from metaloss.models.layers import HeFanInConv2d
 from metaloss.models.options import check_dropout, check_image, dropout
+from metaloss.options import Options
 
 
 @dataclass(frozen=True, kw_only=True)
-class AllCNNCConfig:
+class AllCNNCConfig(Options, group="model"):
     """Options of the ``allcnnc`` model; the defaults are the paper's."""
 
     dropout_input: float = field(default=0.2, metadata={"help": "rate on the image, in [0, 1)"})

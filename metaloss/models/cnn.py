@@ -18,10 +18,11 @@ from metaloss.models.options import (
     check_widths,
     dropout,
 )
+from metaloss.options import Options
 
 
 @dataclass(frozen=True, kw_only=True)
-class CNNConfig:
+class CNNConfig(Options, group="model"):
     """Options of the ``cnn`` model."""
 
     channels: list[int] = field(

@@ -11,10 +11,11 @@ from torch import Tensor, nn
 
 from metaloss.errors import MetalossError
 from metaloss.models.options import check_dropout, check_positive, check_shapes
+from metaloss.options import Options
 
 
 @dataclass(frozen=True, kw_only=True)
-class GRUConfig:
+class GRUConfig(Options, group="model"):
     """Options of the ``gru`` model."""
 
     hidden: int = field(default=64, metadata={"help": "width of the hidden state"})

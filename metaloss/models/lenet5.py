@@ -8,13 +8,14 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from metaloss.models.options import Activation, activation_module, check_image
+from metaloss.options import Options
 
 # The paper pads MNIST's 28×28 digits to this size.
 FIELD = 32
 
 
 @dataclass(frozen=True, kw_only=True)
-class LeNet5Config:
+class LeNet5Config(Options, group="model"):
     """Options of the ``lenet5`` model."""
 
     activation: Activation = field(

@@ -8,10 +8,11 @@ from dataclasses import dataclass, field
 from torch import Tensor, nn
 
 from metaloss.models.options import check_shapes
+from metaloss.options import Options
 
 
 @dataclass(frozen=True, kw_only=True)
-class LinearConfig:
+class LinearConfig(Options, group="model"):
     """Options of the ``linear`` model."""
 
     bias: bool = field(default=True, metadata={"help": "whether every output has a bias"})

@@ -16,10 +16,11 @@ from metaloss.models.options import (
     check_widths,
     dropout,
 )
+from metaloss.options import Options
 
 
 @dataclass(frozen=True, kw_only=True)
-class MLPConfig:
+class MLPConfig(Options, group="model"):
     """Options of the ``mlp`` model."""
 
     hidden: list[int] = field(

@@ -10,10 +10,11 @@ from torch.nn import functional as F
 
 from metaloss.models.layers import HeConv2d
 from metaloss.models.options import check_image, check_positive
+from metaloss.options import Options
 
 
 @dataclass(frozen=True, kw_only=True)
-class ResNet18Config:
+class ResNet18Config(Options, group="model"):
     """Options of the ``resnet18`` model."""
 
     width: int = field(

@@ -10,6 +10,7 @@ from torch.nn import functional as F
 
 from metaloss.models.layers import HeFanInConv2d, NormalLinear
 from metaloss.models.options import check_dropout, check_image, dropout
+from metaloss.options import Options
 
 # For each fire module: input channels, squeezed channels, channels of each of the two expansions. A
 # stage begins with pooling.
@@ -21,7 +22,7 @@ STAGES = (
 
 
 @dataclass(frozen=True, kw_only=True)
-class SqueezeNetConfig:
+class SqueezeNetConfig(Options, group="model"):
     """Options of the ``squeezenet`` model."""
 
     dropout: float = field(

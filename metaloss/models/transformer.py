@@ -11,12 +11,13 @@ from torch import Tensor, nn
 from metaloss.errors import MetalossError
 from metaloss.models.layers import NormalLinear
 from metaloss.models.options import check_dropout, check_positive, dropout
+from metaloss.options import Options
 
 STD = 0.02
 
 
 @dataclass(frozen=True, kw_only=True)
-class TransformerConfig:
+class TransformerConfig(Options, group="model"):
     """Options of a stack of transformer blocks."""
 
     layers: int = field(default=4, metadata={"help": "number of blocks"})

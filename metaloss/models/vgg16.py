@@ -8,13 +8,14 @@ from torch import Tensor, nn
 
 from metaloss.models.layers import HeConv2d, NormalLinear
 from metaloss.models.options import check_image, check_positive
+from metaloss.options import Options
 
 # Configuration D of the paper: for each stage, the number of convolutions, and channels / width.
 STAGES = ((2, 1), (2, 2), (3, 4), (3, 8), (3, 8))
 
 
 @dataclass(frozen=True, kw_only=True)
-class VGG16Config:
+class VGG16Config(Options, group="model"):
     """Options of the ``vgg16`` model."""
 
     width: int = field(

@@ -11,10 +11,11 @@ from torch.nn import functional as F
 from metaloss.errors import MetalossError
 from metaloss.models.layers import HeConv2d
 from metaloss.models.options import check_dropout, check_image, check_positive
+from metaloss.options import Options
 
 
 @dataclass(frozen=True, kw_only=True)
-class WRNConfig:
+class WRNConfig(Options, group="model"):
     """Options of the ``wrn`` model: WRN-28-10 is ``depth=28 widen=10``."""
 
     depth: int = field(default=16, metadata={"help": "layers with weights: 10, 16, 22, 28, ..."})

@@ -15,6 +15,7 @@ from rich.text import Text
 
 from metaloss.contracts import Event, Logged, Noticed, RunFinished, RunStarted, Tracker
 from metaloss.errors import check_range
+from metaloss.options import Options
 from metaloss.tracking.bars import Bars, elapsed, rate, remaining
 from metaloss.tracking.numbers import choose, clock, line
 from metaloss.tracking.quiet_console import QuietConsole
@@ -24,7 +25,7 @@ _STYLES = {"info": "", "warning": "yellow", "error": "bold red"}
 
 
 @dataclass(frozen=True, kw_only=True)
-class ConsoleConfig:
+class ConsoleConfig(Options, group="tracker.console"):
     """Options of `Console`.
 
     Raises:

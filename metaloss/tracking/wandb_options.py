@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from enum import Enum
 
+from metaloss.options import Options
+
 
 class Mode(Enum):
     """Whether runs are sent to a server.
@@ -27,7 +29,7 @@ class Curves(Enum):
 
 
 @dataclass(frozen=True, kw_only=True)
-class WandBConfig:
+class WandBConfig(Options, group="tracker.wandb"):
     """Options of `WandB`."""
 
     project: str = field(default="metaloss", metadata={"help": "project of the runs"})

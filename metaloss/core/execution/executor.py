@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from metaloss.errors import MetalossError, unknown_name
+from metaloss.options import Options
 
 # The entry point group where distributions announce the options of their executors.
 GROUP = "metaloss.executors"
@@ -68,7 +69,7 @@ class Executor(ABC):
         self.stop()
 
 
-class ExecutorOptions(ABC):
+class ExecutorOptions(Options, ABC, group="hydra.launcher"):
     """The options of an executor: a frozen, keyword-only dataclass, announced by an entry point.
 
     Its fields are what ``hydra.launcher.NAME=VALUE`` sets.

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from metaloss.data.checks import Checked
 from metaloss.data.tables.cells import Decimal, Thousands
 from metaloss.errors import MetalossError
+from metaloss.options import Options
 
 
 @dataclass(frozen=True, kw_only=True)
-class CSVForm(Checked):
+class CSVForm(Options, group="task"):
     """Options for the format of a CSV file. Defaults are inferred from the file."""
 
     decimal: Decimal = field(

@@ -10,12 +10,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from metaloss.data.checks import Checked, number
+from metaloss.data.checks import number
 from metaloss.data.corruptions import NoiseKind, add_outliers, flip_labels, long_tail
 from metaloss.data.scaling import Scaling, as_float32, fit_scaling
 from metaloss.data.targets.class_weights import check_class_weights, class_weights
 from metaloss.data.targets.kinds import Classes, Kind, Values
 from metaloss.errors import MetalossError
+from metaloss.options import Options
 
 
 class Problem(ABC):
@@ -58,7 +59,7 @@ class Problem(ABC):
 
 
 @dataclass(frozen=True, kw_only=True)
-class LabelOptions(Checked):
+class LabelOptions(Options, group="task"):
     """Options of all tasks with class indices as targets."""
 
     noise_kind: NoiseKind = field(
@@ -96,7 +97,7 @@ class ClassOptions(LabelOptions):
 
 
 @dataclass(frozen=True, kw_only=True)
-class ValueOptions(Checked):
+class ValueOptions(Options, group="task"):
     """Options of all tasks with real targets."""
 
     outlier_size: float = field(

@@ -5,10 +5,11 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from typing import Any
 
+from metaloss.options import Options
 from metaloss.types import Tensors
 
 
-class InnerOptimizer(ABC):
+class InnerOptimizer(Options, ABC, group="inner"):
     """How θ is updated: options, and a pure update function.
 
     Example:

@@ -12,13 +12,14 @@ from torch.nn import functional as F
 
 from metaloss.errors import check_range
 from metaloss.losses.of_rows.base import RowLoss
+from metaloss.options import Options
 from metaloss.types import Row
 
 _STEPS = 20
 
 
 @dataclass(frozen=True, kw_only=True)
-class BiTemperedConfig:
+class BiTemperedConfig(Options, group="loss"):
     """Options of ``bi_tempered``."""
 
     t1: float = field(default=0.8, metadata={"help": "initial t₁, in (0, 1): bounds the loss"})

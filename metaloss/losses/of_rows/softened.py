@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from metaloss.errors import check_range
 from metaloss.losses.of_rows.base import RowLoss, cross_entropy, known
+from metaloss.options import Options
 from metaloss.types import Row
 
 # As in the public code: log(1 − ⟨p, t⟩) stays finite.
@@ -19,7 +20,7 @@ _LEAST = 1e-4
 
 
 @dataclass(frozen=True, kw_only=True)
-class EarlyLearningConfig:
+class EarlyLearningConfig(Options, group="loss"):
     """Options of ``elr``."""
 
     strength: float = field(default=3.0, metadata={"help": "initial λ, ≥ 0"})
@@ -74,7 +75,7 @@ class Source(Enum):
 
 
 @dataclass(frozen=True, kw_only=True)
-class BootstrapConfig:
+class BootstrapConfig(Options, group="loss"):
     """Options of ``bootstrap``."""
 
     trust: float = field(

@@ -11,11 +11,12 @@ from torch import Tensor, nn
 
 from metaloss.errors import MetalossError, check_range
 from metaloss.losses.of_rows.base import RowLoss, cross_entropy
+from metaloss.options import Options
 from metaloss.types import Row
 
 
 @dataclass(frozen=True, kw_only=True)
-class SymmetricConfig:
+class SymmetricConfig(Options, group="loss"):
     """Options of ``symmetric``."""
 
     alpha: float = field(default=0.1, metadata={"help": "initial weight of cross-entropy, ≥ 0"})

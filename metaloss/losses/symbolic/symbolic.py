@@ -12,11 +12,12 @@ from metaloss.losses.base import IGNORED, ClassReduction, LearnedLoss
 from metaloss.losses.criterion_text import criterion_text
 from metaloss.losses.symbolic.parse import parse
 from metaloss.losses.symbolic.render import as_latex, as_python, as_text
+from metaloss.options import Options
 from metaloss.types import Link
 
 
 @dataclass(frozen=True, kw_only=True)
-class SymbolicConfig:
+class SymbolicConfig(Options, group="loss"):
     """Options of the ``symbolic`` loss."""
 
     expression: str = field(

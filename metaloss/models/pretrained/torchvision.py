@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from metaloss.errors import MetalossError, unknown_name
 from metaloss.models.options import check_image
 from metaloss.models.pretrained.state_dict import read_weights
+from metaloss.options import Options
 
 # Their further outputs during training, which have losses of their own, are left out.
 _WITH_AUXILIARY = ("googlenet", "inception_v3")
@@ -27,7 +28,7 @@ class TrainOnly(Enum):
 
 
 @dataclass(frozen=True, kw_only=True)
-class TorchvisionConfig:
+class TorchvisionConfig(Options, group="model"):
     """Options of the ``torchvision`` model."""
 
     network: str = field(

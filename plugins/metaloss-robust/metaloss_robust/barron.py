@@ -10,11 +10,12 @@ from torch import Tensor, nn
 
 from metaloss.errors import check_range
 from metaloss.losses.base import IGNORED, LearnedLoss
+from metaloss.options import Options
 from metaloss.types import Link
 
 
 @dataclass(frozen=True, kw_only=True)
-class BarronConfig:
+class BarronConfig(Options, group="loss"):
     """Options of ``barron``."""
 
     alpha: float = field(

@@ -10,11 +10,12 @@ from torch import Tensor, nn
 from metaloss.errors import check_range
 from metaloss.losses.base import IGNORED
 from metaloss.losses.handcrafted import LikelihoodLoss
+from metaloss.options import Options
 from metaloss.types import Link
 
 
 @dataclass(frozen=True, kw_only=True)
-class PolyConfig:
+class PolyConfig(Options, group="loss"):
     """Options of ``poly``."""
 
     order: int = field(default=3, metadata={"help": "number of coefficients, ≥ 1"})
