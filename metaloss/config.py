@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any
 
-from metaloss.errors import MetalossError
+from metaloss.errors import MetalossError, check_range
 from metaloss.options import Options
 
 
@@ -78,6 +78,13 @@ class Settings(Options):
         metadata={"help": "the run's folder; null: a name from the config and the time"},
     )
     device: str = field(default="auto", metadata={"help": "auto, cpu, cuda or cuda:N"})
+    ema: float = field(
+        default=0.0,
+        metadata={
+            "help": "decay of a moving average of the weights, such as 0.99: the run ends with the "
+            "average; 0: none"
+        },
+    )
     precision: Precision = field(
         default=Precision.fp32, metadata={"help": "arithmetic of the network: fp32 or bf16"}
     )
@@ -115,6 +122,7 @@ class Settings(Options):
             _whole_number(name, getattr(self, name), 1)
         for name in ("log_every", "eval_every", "checkpoint_every"):
             _whole_number(name, getattr(self, name), 1)
+        check_range("ema", self.ema, 0 <= self.ema < 1, "a number in [0, 1), such as 0.99")
         if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", self.device):
             raise MetalossError(f"device={self.device}: expected auto, cpu, cuda or cuda:N")
         if self.output is not None and not self.output.strip():

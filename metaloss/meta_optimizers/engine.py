@@ -85,6 +85,13 @@ class Engine(OldMethods, GradientMetaOptimizer):
         default=0.0, metadata={"help": "largest norm of the meta-gradient, ≥ 0; 0: no clipping"}
     )
 
+    ema: float = field(
+        default=0.0,
+        metadata={
+            "help": "decay of a moving average of φ over the meta-steps of training: the learned "
+            "loss that the run ends with; 0: none"
+        },
+    )
     cosine: bool = field(
         default=True,
         metadata={
@@ -103,6 +110,8 @@ class Engine(OldMethods, GradientMetaOptimizer):
                 "linear"
             )
         check_range("meta_optimizer.clip", self.clip, self.clip >= 0, "a number ≥ 0")
+        within = 0 <= self.ema < 1
+        check_range("meta_optimizer.ema", self.ema, within, "a number in [0, 1), such as 0.99")
 
     def keeps(self, index: int, unroll: int) -> bool:
         """Return whether the record of step ``index`` contains the state (`StoredStep`).

@@ -31,7 +31,7 @@ def print_result(console: Console, summary: Mapping[str, Any], folder: Path) -> 
 def _metrics(summary: Mapping[str, Any]) -> list[list[str]]:
     final = dict(summary.get("metrics") or {})
     best = dict(summary.get("metrics_at_best_validation") or {})
-    step = best.pop("step", None)
+    step, _ = best.pop("step", None), best.pop("weights", None)
     rows = [["metric", "final", "at best validation"]]
     rows += [[name, _cell(final.get(name)), _cell(best.get(name))] for name in {**final, **best}]
     if not best:
@@ -55,6 +55,8 @@ def _facts(summary: Mapping[str, Any], folder: Path) -> list[tuple[str, str]]:
         facts.append(("warning", "no better than the best constant prediction"))
     if summary.get("guard_events"):
         facts.append(("guard", f"{len(summary['guard_events'])} events"))
+    if ended := summary.get("ended_with"):
+        facts.append(("weights", f"{ended['weights']}, of step {ended['step']}"))
     if summary.get("seconds") is not None:
         facts.append(("seconds", f"{summary['seconds']:.1f}"))
     return [*facts, ("folder", str(folder))]

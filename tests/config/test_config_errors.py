@@ -10,7 +10,7 @@ from metaloss.compose.words import parse
 from metaloss.errors import MetalossError
 
 KEYS = (
-    "batch_size, channels_last, checkpoint_every, compile, deterministic, device, eval_every, "
+    "batch_size, channels_last, checkpoint_every, compile, deterministic, device, ema, eval_every, "
     "guard, inner, ledger, log_every, loss, meta_batch_size, meta_optimizer, model, output, "
     "precision, schedule, seed, seeds, start, steps, task, tf32, tracker"
 )

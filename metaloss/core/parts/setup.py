@@ -24,6 +24,7 @@ from metaloss.core.parts.runtime import check_deterministic, numerics, resolve_d
 from metaloss.core.parts.weights import Weights
 from metaloss.core.parts.wrapped import refuse_wrapped
 from metaloss.core.steps.advance import Advance
+from metaloss.core.steps.averages import Decays, begun
 from metaloss.core.steps.compiled import CompiledStep
 from metaloss.core.steps.guard import GuardState
 from metaloss.core.steps.state import Meter, TrainState
@@ -95,6 +96,7 @@ class Setup:
             Meter.fresh(self.device),
             self.problem.notes
             and fresh_ledger(self.advance.rows, inner.params, self.loss, self.task),
+            begun(self.advance.step.decays, inner, phi),
         )
 
 
@@ -250,6 +252,7 @@ def step_of(
             "offline": schedule.offline_total(),
             "train": _train_meta_steps(schedule, config.steps),
         },
+        decays=Decays(config.ema, engine.ema if schedule.moves_in("train") else 0.0),
     )
     on = compiles is Compile.on
     return step if compiles is Compile.off else CompiledStep(step, compiles=on)

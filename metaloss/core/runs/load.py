@@ -59,9 +59,11 @@ def load_run(
             f"{folder}: the run has diverged, so that its predictions are useless; use --force, or "
             "diverged=True in Python, to load it anyway"
         )
-    # Without a file of their own, the best weights are the last ones.
-    at_best = summary.metrics_at_best_validation.get("step")
-    name = BEST_MODEL if best and at_best != summary.steps else MODEL
+    # Without a file of their own, the best weights are those that the run ended with.
+    at_best, ended = summary.metrics_at_best_validation, summary.ended_with or {}
+    same = at_best.get("step") == ended.get("step", summary.steps)
+    same = same and at_best.get("weights") == ended.get("weights")
+    name = BEST_MODEL if best and not same else MODEL
     trained = load_model(folder, load_pipeline(folder), model, name)
     loss = load_loss(folder) if (folder / DESCRIPTION).exists() else None
     return Run(folder=folder, summary=summary, model=trained, loss=loss)

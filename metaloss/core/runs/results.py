@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from metaloss.contracts import Task
 from metaloss.core.runs.evaluate import Evaluation, evaluate_run
 from metaloss.core.runs.predict import BEST_MODEL, MODEL, outputs_for
-from metaloss.core.runs.summary import Summary, summarize
+from metaloss.core.runs.summary import Summary, ended_with, summarize
 from metaloss.core.runs.suspects import packed_ledger, suspects_of
 from metaloss.core.storage.files import read_json, to_json, write_atomically, write_json
 from metaloss.core.storage.run_folder import JOURNAL, LEDGER, PLUGINS, SUMMARY, read_rows
@@ -120,7 +120,7 @@ def write_results(trainer: Trainer, folder: Path, seconds: float) -> tuple[Run, 
     setup, state = trainer.setup, trainer.state
     best = trainer.best
     files, contents = {"model": folder / MODEL}, {}
-    if best.inner is not None and best.step != trainer.progress.train:
+    if best.inner is not None and best.moment != ended_with(trainer):
         module = setup.problem.model.module_with(best.inner.params, best.inner.buffers)
         contents[folder / BEST_MODEL] = _saved(module)
     model = setup.problem.model.module_with(state.inner.params, state.inner.buffers)

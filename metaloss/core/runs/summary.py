@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import metaloss
+from metaloss.core.training.best import CURRENT
 from metaloss.core.training.trainer import Trainer
 
 _PACKAGES = ("torch", "torchvision", "torchopt", "higher", "hydra-core", "numpy", "scikit-learn")
@@ -53,6 +54,8 @@ class Summary(Mapping[str, Any]):
         commit: The git commit of metaloss; None if it is installed without git.
         device: The device of the training.
         processes: The number of processes of the training.
+        ended_with: The ``step`` of the weights that the run ended with, and which ``weights``:
+            ``current``, or ``average`` (with ``ema``); None for the last step's without a choice.
     """
 
     task: str
@@ -82,11 +85,12 @@ class Summary(Mapping[str, Any]):
     commit: str | None
     device: str
     processes: int = 1
+    ended_with: dict[str, Any] | None = None
 
     def as_dict(self) -> dict[str, Any]:
         """Return the content of ``summary.json``, without entries that do not apply to this run."""
         every = {field.name: getattr(self, field.name) for field in fields(self)}
-        left_out = {"search": None, "processes": 1}
+        left_out = {"search": None, "processes": 1, "ended_with": None}
         return {name: v for name, v in every.items() if name not in left_out or v != left_out[name]}
 
     def __getitem__(self, name: str) -> Any:
@@ -114,6 +118,7 @@ def summarize(trainer: Trainer, seconds: float, plugins: dict[str, str]) -> Summ
     at_best: dict[str, Any] = {}
     if best.metrics is not None:
         at_best = {**_of(best.metrics, metric), "step": best.step}
+        at_best |= {"weights": best.weights} if config.ema else {}
     constants = trainer.recovery.constants
     return Summary(
         task=config.task.name,
@@ -147,7 +152,15 @@ def summarize(trainer: Trainer, seconds: float, plugins: dict[str, str]) -> Summ
         commit=commit(),
         device=str(setup.device),
         processes=setup.ranks.size,
+        ended_with=dict(zip(("step", "weights"), trainer.ended, strict=True))
+        if config.ema
+        else None,
     )
+
+
+def ended_with(trainer: Trainer) -> tuple[int, str]:
+    """Return the moment whose weights ``model.safetensors`` is said to have."""
+    return trainer.ended if trainer.setup.config.ema else (trainer.progress.train, CURRENT)
 
 
 @cache

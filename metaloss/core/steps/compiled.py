@@ -9,6 +9,7 @@ from typing import Any
 
 from metaloss.contracts import Plan
 from metaloss.core.compilation.program import Compiled
+from metaloss.core.steps.averages import Decays
 from metaloss.core.steps.state import TrainState
 from metaloss.core.steps.step import Step, Tried, waits
 from metaloss.inner.problem import InnerProblem
@@ -75,6 +76,11 @@ class CompiledStep:
     def compile_seconds(self) -> float:
         """Seconds that were spent on compiling so far."""
         return self.whole.seconds + self._programs.seconds
+
+    @property
+    def decays(self) -> Decays:
+        """The decays of the moving averages."""
+        return self._step.decays
 
     @property
     def problem(self) -> InnerProblem:

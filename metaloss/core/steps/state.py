@@ -7,6 +7,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from metaloss.core.steps.averages import Averages
 from metaloss.core.steps.guard import GuardState
 from metaloss.meta_optimizers.engine import RuleState
 from metaloss.types import InnerState, ReplayStep, StepLosses, StoredStep, Tensors
@@ -53,7 +54,7 @@ class TrainState(NamedTuple):
     """Everything that changes during a run.
 
     θ, φ and their optimizer states, steps before their meta-step, the guard's memory, the sums for
-    the journal, and the ledger of training rows (None: there is none).
+    the journal, the ledger of training rows and moving averages (None: there are none).
     """
 
     inner: InnerState
@@ -63,6 +64,7 @@ class TrainState(NamedTuple):
     guard: GuardState
     meter: Meter
     ledger: Tensor | None = None
+    averages: Averages | None = None
 
 
 class Snapshot(NamedTuple):

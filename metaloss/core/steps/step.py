@@ -16,6 +16,7 @@ from torch import Tensor
 from torch.utils import _pytree as pytree
 
 from metaloss.contracts import MetaBatch, Plan, Schedule
+from metaloss.core.steps import averages
 from metaloss.core.steps import guard as guards
 from metaloss.core.steps import ledger as ledgers
 from metaloss.core.steps.state import Meter, Pending, TrainState, added
@@ -83,6 +84,7 @@ class Step:
         schedule: Determines whether the next batch is the meta-batch.
         guarded: Whether steps are checked.
         meta_totals: The number of meta-steps of each phase, for ``meta_optimizer.lr_schedule``.
+        decays: Those of the moving averages.
     """
 
     problem: InnerProblem
@@ -90,6 +92,7 @@ class Step:
     schedule: Schedule
     guarded: bool
     meta_totals: dict[str, int]
+    decays: averages.Decays = averages.NONE
 
     @property
     def compile_seconds(self) -> float:
@@ -113,6 +116,7 @@ class Step:
         window = ledgers.recalled(self.problem, state.ledger, window)
         new, losses, size, notes = self._take(state, window, plan)
         new = new._replace(meter=self._measured(state.meter, losses, size))
+        new = self._averaged(new, plan, moved=new.phi is not state.phi)
         if plan.phase != "train":
             notes = None  # the network begins again with each meta-step
         if not self.guarded:
@@ -133,12 +137,19 @@ class Step:
         new, ok = tried
         if ok is None:
             return new
-        inner, phi, rule, meter = self._choose(
+        inner, phi, rule, meter, means = self._choose(
             ok,
-            (new.inner, new.phi, new.rule, new.meter),
-            (state.inner, state.phi, state.rule, state.meter),
+            (new.inner, new.phi, new.rule, new.meter, new.averages),
+            (state.inner, state.phi, state.rule, state.meter, state.averages),
         )
-        return new._replace(inner=inner, phi=phi, rule=rule, meter=meter)
+        return new._replace(inner=inner, phi=phi, rule=rule, meter=meter, averages=means)
+
+    def _averaged(self, state: TrainState, plan: Plan, *, moved: bool) -> TrainState:
+        if state.averages is None or plan.phase != "train":
+            return state
+        update = partial(averages.updated, decays=self.decays, steps=plan.unroll, moved=moved)
+        given = (state.averages, state.inner, state.phi)
+        return state._replace(averages=self.problem.vmap_members(update)(*given))
 
     def _noted(
         self, ledger: Tensor | None, window: Window, notes: Tensor | None, ok: Tensor

@@ -1,11 +1,18 @@
-"""The best validation metric of a run."""
+"""The best moment of a run, and the weights that it ends with."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import TypeVar
 
+from metaloss.core.steps.state import TrainState
 from metaloss.types import InnerState
+
+T = TypeVar("T")
+
+CURRENT, AVERAGE = "current", "average"
+_PREFIX = "ema_"
 
 
 @dataclass(kw_only=True)
@@ -18,12 +25,19 @@ class Best:
         waited: The number of evaluations since then.
         inner: Its θ and buffers; with early stopping also the state of the inner optimizer,
             because training restores it at the end.
+        weights: Whether θ is the ``"current"`` one of that step, or the ``"average"``.
     """
 
     metrics: dict[str, float] | None = None
     step: int = 0
     waited: int = 0
     inner: InnerState | None = None
+    weights: str = CURRENT
+
+    @property
+    def moment(self) -> tuple[int, str]:
+        """The step and the kind of weights."""
+        return self.step, self.weights
 
     def is_beaten_by(self, metrics: Mapping[str, float], name: str, goal: str) -> bool:
         """Return whether metrics are better by ``name``; ``goal``: ``"min"`` or ``"max"``."""
@@ -31,3 +45,30 @@ class Best:
             return True
         value, reference = metrics[name], self.metrics[name]
         return value < reference if goal == "min" else value > reference
+
+
+def candidates(state: TrainState) -> dict[str, InnerState]:
+    """Return the weights that a run may end with: the current ones, and their moving average."""
+    means = state.averages
+    if means is None or not means.params:
+        return {CURRENT: state.inner}
+    average = state.inner._replace(params=means.params, buffers=means.buffers)
+    return {CURRENT: state.inner, AVERAGE: average}
+
+
+def in_journal(weights: str, metrics: Mapping[str, T]) -> dict[str, T]:
+    """Return metrics by their names in the journal: those of the average begin with ``ema_``."""
+    return {f"{_PREFIX if weights == AVERAGE else ''}{name}": v for name, v in metrics.items()}
+
+
+def metrics_of(weights: str, metrics: Mapping[str, float]) -> dict[str, float]:
+    """Return the metrics of one kind of weights out of those of the journal.
+
+    Example:
+        >>> metrics_of("average", {"test/error": 0.2, "ema_test/error": 0.1})
+        {'test/error': 0.1}
+    """
+    if weights == AVERAGE:
+        prefix = len(_PREFIX)
+        return {name[prefix:]: v for name, v in metrics.items() if name.startswith(_PREFIX)}
+    return {name: v for name, v in metrics.items() if not name.startswith(_PREFIX)}

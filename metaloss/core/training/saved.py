@@ -9,9 +9,10 @@ from torch.utils import _pytree as pytree
 
 from metaloss.contracts import Progress
 from metaloss.core.parts.setup import Setup
+from metaloss.core.steps.averages import Averages
 from metaloss.core.steps.guard import GuardState
 from metaloss.core.steps.state import Meter, Pending, Snapshot, TrainState
-from metaloss.core.training.best import Best
+from metaloss.core.training.best import CURRENT, Best
 from metaloss.core.training.ladder import Ladder
 from metaloss.core.training.made_of import fixed_values
 from metaloss.core.training.recorder import Recorder
@@ -45,7 +46,7 @@ def pack_run(run: Saved) -> dict[str, Any]:
         "progress": [offline, train],
         "state": pack_state(run.state),
         "ladder": pack_ladder(run.recovery.ladder),
-        "best": [best.metrics, best.step, best.waited],
+        "best": [best.metrics, best.step, best.waited, best.weights],
         "best_inner": pack_tree(best.inner),
         "metrics": run.metrics,
         "train_seconds": run.train_seconds,
@@ -64,12 +65,13 @@ def unpack_run(run: Saved, content: Mapping[str, Any]) -> None:
     run.state = unpack_state(content["state"], template)
     learns = run.setup.schedule.learns
     run.recovery.ladder = unpack_ladder(content["ladder"], template, learns)
-    metrics, step, waited = content["best"]
+    metrics, step, waited, *weights = content["best"]  # older versions had current weights alone
     like = template.inner
     if not run.setup.schedule.early_stopping:
         like = like._replace(optimizer=None)
     inner = unpack_tree(content["best_inner"], like)
-    run.best = Best(metrics=metrics, step=step, waited=waited, inner=inner)
+    kind = weights[0] if weights else CURRENT
+    run.best = Best(metrics=metrics, step=step, waited=waited, inner=inner, weights=kind)
     run.metrics = content["metrics"]
     run.train_seconds = content["train_seconds"]
 
@@ -92,6 +94,7 @@ def pack_state(state: TrainState) -> dict[str, Any]:
         "guard": list(state.guard),
         "meter": list(state.meter),
         "ledger": state.ledger,
+        "averages": state.averages and tuple(state.averages),
     }
 
 
@@ -116,6 +119,7 @@ def unpack_state(content: dict[str, Any], template: TrainState) -> TrainState:
         GuardState(*content["guard"]),
         Meter(*content["meter"]),
         content.get("ledger"),  # older versions had none
+        Averages(*means) if (means := content.get("averages")) else None,
     )
 
 

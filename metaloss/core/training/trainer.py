@@ -14,7 +14,7 @@ from metaloss.contracts import Plan, Progress
 from metaloss.core.parts.setup import Setup
 from metaloss.core.steps.state import Meter, TrainState, snapshot
 from metaloss.core.storage import checkpoint
-from metaloss.core.training.best import Best
+from metaloss.core.training.best import AVERAGE, CURRENT, Best, candidates, in_journal, metrics_of
 from metaloss.core.training.closeness import cosine_to_exact
 from metaloss.core.training.evaluate import evaluate, outputs_of
 from metaloss.core.training.interrupt import Interrupt
@@ -52,6 +52,7 @@ class Trainer:
         self._folder, self._interrupt = folder, interrupt
         self.progress = Progress()
         self.best = Best()
+        self.ended = (0, CURRENT)
         self.metrics: dict[str, float] = {}
         self.train_seconds = self.compile_seconds = 0.0
         inner = setup.advance.fresh("train", 0)
@@ -134,12 +135,19 @@ class Trainer:
             self._record(plan, before)
 
     def end(self) -> None:
-        """Set the final weights and metrics."""
+        """Set the final weights, metrics and φ."""
         if self.ladder.diverged:
             self.metrics = self._evaluate()
+        weights = candidates(self.state)
+        last = AVERAGE if AVERAGE in weights else CURRENT
+        self.ended, inner = (self.progress.train, last), weights[last]
+        self.metrics = metrics_of(last, self.metrics)
         if self.setup.schedule.early_stopping and self.best.inner is not None:
-            self.state = self.state._replace(inner=self.best.inner)
+            self.ended, inner = self.best.moment, self.best.inner
             self.metrics = dict(self.best.metrics or {})
+        means = self.state.averages
+        phi = means.phi if means is not None and means.phi else self.state.phi
+        self.state = self.state._replace(inner=inner, phi=phi)
         self.recovery.compare(self.metrics, self.step)
 
     @property
@@ -192,7 +200,10 @@ class Trainer:
     def _evaluate(self) -> dict[str, float]:
         task = self.setup.task
         splits = {"valid": task.valid, "test": task.test}
-        found = evaluate(self.setup.problem.model, self.state.inner, task, splits)
+        found: dict[str, torch.Tensor] = {}
+        for weights, inner in candidates(self.state).items():
+            metrics = evaluate(self.setup.problem.model, inner, task, splits)
+            found |= in_journal(weights, metrics)
         values = torch.stack([value.double() for value in found.values()])
         # Early stopping and the guard use these metrics.
         values = self.setup.problem.broadcast(values)
@@ -227,17 +238,17 @@ class Trainer:
 
     def _note_best(self) -> None:
         name = f"valid/{self.setup.task.metric_name}"
-        if not self.best.is_beaten_by(self.metrics, name, self.setup.task.goal):
+        before = self.best
+        for weights, inner in candidates(self.state).items():
+            found = metrics_of(weights, self.metrics)
+            if not self.best.is_beaten_by(found, name, self.setup.task.goal):
+                continue
+            if not self.setup.schedule.early_stopping:
+                inner = inner._replace(optimizer=None)
+            step = self.progress.train
+            self.best = Best(metrics=found, step=step, inner=inner, weights=weights)
+        if self.best is before:
             self.best.waited += 1
-            return
-        inner = self.state.inner
-        if not self.setup.schedule.early_stopping:
-            inner = inner._replace(optimizer=None)
-        self.best = Best(
-            metrics=dict(self.metrics),
-            step=self.progress.train,
-            inner=inner,
-        )
 
     def _stopped_early(self) -> bool:
         patience = self.setup.schedule.early_stopping

@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 
+from metaloss.inner.averages import moved_towards
 from metaloss.inner.optimizers.base import InnerOptimizer
 from metaloss.inner.optimizers.idle import Parked, park, taken_up
 from metaloss.inner.optimizers.rates import Rated, clipped
@@ -125,11 +126,7 @@ class Groups(InnerOptimizer):
         step = state["step"]
         # As in torch.optim.swa_utils: the first mean is θ after the first step.
         share = 1 - self.ema * (step > 0).to(torch.float64)
-        mean = {
-            name: (old + share * (params[name].detach() - old)).to(old.dtype)
-            for name, old in state["ema"].items()
-        }
-        return {"step": step + 1, "ema": mean}
+        return {"step": step + 1, "ema": moved_towards(state["ema"], params, share)}
 
 
 def _mean_init(params: Tensors) -> Any:

@@ -32,6 +32,7 @@ BLUE, VERMILION, GREEN, PINK = "#0072b2", "#d55e00", "#008a64", "#b8568e"
 GOLD, SLATE, VIOLET, SKY = "#b27c00", "#7d8ca0", "#5d3a9b", "#3a8fc4"
 STATIC, LEARNING = (GREEN, PINK, GOLD, SLATE), (BLUE, VERMILION, VIOLET, SKY)
 SPLITS = {"train": BLUE, "valid": GOLD, "test": VERMILION, "meta": GREEN, "start": VIOLET}
+SPLITS |= {"jury": PINK, "ema_valid": SLATE, "ema_test": SKY, "ema_jury": INK}
 # Early steps dark, late ones bright, without the lightest colours, which are invisible on white.
 STEPS = LinearSegmentedColormap.from_list(
     "steps", matplotlib.colormaps["plasma"](np.linspace(0.0, 0.86, 64))
