@@ -98,13 +98,30 @@ class ReplayStep(NamedTuple):
     key: Tensor
 
 
+class MetaPoint(NamedTuple):
+    """A place within an unroll where the task loss is computed as well.
+
+    ``after``: the number k of inner steps before it, 1 ≤ k < K; ``weight``: its factor in the sum
+    of the task losses; ``batch`` and ``key``: the meta-batch and its dropout key.
+    """
+
+    after: int
+    weight: float
+    batch: Batch
+    key: Tensor
+
+
 class MetaPass(NamedTuple):
-    """A meta-batch, its dropout key, ∇_θ of the task loss on it, and the buffers before it."""
+    """A meta-batch, its dropout key, ∇_θ of the task loss on it, and the buffers before it.
+
+    ``points`` are earlier places of the unroll where the task loss is computed as well.
+    """
 
     batch: Batch
     key: Tensor
     adjoint: Tensors
     buffers: Tensors
+    points: tuple[MetaPoint, ...] = ()
 
 
 if not TYPE_CHECKING:  # with a __getattr__, any name would pass the type checker
@@ -123,7 +140,7 @@ class Window(NamedTuple):
     ``keys`` (one 0-d int64 tensor for each step) and ``meta_key`` determine the dropout masks.
     ``rows`` (one (B,) tensor for each step) are the row numbers of the training batches; None:
     they are not needed. ``progress`` (one () tensor for each step): see `Row`; None: no loss sees
-    it.
+    it. With ``points``, the meta-gradient is that of T(θ_K) + Σ weight · T(θ_after).
     """
 
     batches: tuple[Batch, ...]
@@ -132,6 +149,7 @@ class Window(NamedTuple):
     meta_key: Tensor
     rows: tuple[Tensor, ...] | None = None
     progress: tuple[Tensor, ...] | None = None
+    points: tuple[MetaPoint, ...] = ()
 
 
 class StepLosses(NamedTuple):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from enum import Enum
 
@@ -78,6 +78,8 @@ class Schedule(Options, ABC, group="schedule"):
     Attributes:
         meta_batch: Which rows the meta-batches are drawn from.
         judge_rows: The share of the rows of a meta-batch that the task loss is computed on.
+        judge_at: Inner steps of an unroll after which the task loss is computed too.
+        judge_power: p ≥ 0: the factor of the task loss after k of K inner steps is (K / k)^p.
         train_on: Which rows the training batches are drawn from.
         early_stopping: Evaluations without a better validation metric after which training ends
             and the best weights are restored; 0: never.
@@ -97,6 +99,8 @@ class Schedule(Options, ABC, group="schedule"):
 
     meta_batch: MetaBatch = MetaBatch.validation
     judge_rows: float = 1.0
+    judge_at: Sequence[int] = ()
+    judge_power: float = 1.0
     train_on: TrainOn = TrainOn["train"]
     early_stopping: int = 0
 
@@ -119,6 +123,14 @@ class Schedule(Options, ABC, group="schedule"):
         while (plan := self.plan(progress, steps)) is not None:
             yield plan
             progress = progress.after(plan)
+
+    def judged(self, unroll: int) -> list[tuple[int, float]]:
+        """Return (k, weight) of each earlier task loss of an unroll of K steps; k < K.
+
+        The meta-gradient is that of T(θ_K) + Σ weight · T(θ_k). That of T(θ_k) is a sum of k terms,
+        one for each step, so that with ``judge_power=1`` a short horizon weighs as much as K.
+        """
+        return [(k, (unroll / k) ** self.judge_power) for k in self.judge_at if k < unroll]
 
     @abstractmethod
     def offline_total(self) -> int:

@@ -138,6 +138,7 @@ class Engine(OldMethods, GradientMetaOptimizer):
             tuple(step.key for step in steps),
             meta_pass.batch,
             meta_pass.key,
+            points=meta_pass.points,
         )
         return self.meta_gradient(problem, phi, first.state, window).gradient
 

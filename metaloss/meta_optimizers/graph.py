@@ -54,9 +54,20 @@ def through_graph(
         unroll: θ before the first step.
     """
     leaves = {name: value.detach().requires_grad_() for name, value in phi.items()}
+    points = {point.after: point for point in window.points}
+    earlier: Tensor | float = 0.0
     inner, train_task, notes = [], [], []
+
+    def judged(batch: Batch, key: Tensor) -> Tensor:
+        sample = problem.judging(batch, key)
+        outputs, _ = unroll.predict(buffers, batch, key, sample)
+        return problem.judged_loss(outputs, batch.targets, sample)
+
     with torch.enable_grad():
-        for batch, key in zip(window.batches, window.keys, strict=True):
+        for place, (batch, key) in enumerate(zip(window.batches, window.keys, strict=True)):
+            if place in points:
+                point = points[place]
+                earlier = earlier + point.weight * judged(point.batch, point.key)
             outputs, buffers = unroll.predict(buffers, batch, key)
             loss = problem.learned_loss(leaves, outputs, batch.targets)
             with torch.no_grad():
@@ -65,12 +76,10 @@ def through_graph(
                 notes += [] if noted is None else [noted]
             inner.append(loss.detach())
             unroll.descend(loss)
-        batch, key = window.meta_batch, window.meta_key
-        sample = problem.judging(batch, key)
-        outputs, _ = unroll.predict(buffers, batch, key, sample)
-        meta_task = problem.judged_loss(outputs, batch.targets, sample)
+        meta_task = judged(window.meta_batch, window.meta_key)
         check_whole(meta_task)
-        values = gradient_of(meta_task, list(leaves.values()))
+        objective = meta_task + earlier if points else meta_task
+        values = gradient_of(objective, list(leaves.values()))
     # Detached, so that later steps do not extend this graph.
     params, optimizer = pytree.tree_map(torch.detach, (unroll.params, unroll.optimizer))
     return MetaGradient(

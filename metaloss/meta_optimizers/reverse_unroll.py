@@ -106,7 +106,10 @@ class ReverseUnroll(Engine):
         keeps = partial(self.keeps, unroll=len(unroll))
         state, records, inner, train_task, notes = take_steps(problem, phi, state, unroll, keeps)
         adjoint, meta_task = problem.task_gradient(state, window.meta_batch, window.meta_key)
-        gradient = self._walk(problem, phi, records, adjoint, state.buffers)
+        meta_pass = MetaPass(
+            window.meta_batch, window.meta_key, adjoint, state.buffers, window.points
+        )
+        gradient = self._walk(problem, phi, records, meta_pass)
         return MetaGradient(gradient, state, StepLosses(inner, train_task, meta_task), notes)
 
     def gradient_back(
@@ -117,28 +120,31 @@ class ReverseUnroll(Engine):
         meta_pass: MetaPass,
     ) -> Tensors:
         """Return d(task loss)/dφ through steps that were taken already, from their records."""
-        return self._walk(problem, phi, list(steps), meta_pass.adjoint, meta_pass.buffers)
+        return self._walk(problem, phi, list(steps), meta_pass)
 
     def _walk(
         self,
         problem: InnerProblem,
         phi: Tensors,
         steps: list[StoredStep | ReplayStep],
-        adjoint: Tensors,
-        after: Tensors,
+        meta_pass: MetaPass,
     ) -> Tensors:
         """Return d(task loss)/dφ, the sum of all steps' terms, from the adjoint of the last θ.
 
-        ``after`` are the buffers after the last step. Records are removed from the list after use,
-        so that their memory is freed.
+        The adjoint is linear in the task losses: on the way back, the gradient of each earlier one
+        is added at its place. Records are removed from the list after use, so that their memory is
+        freed.
         """
+        adjoint, after = meta_pass.adjoint, meta_pass.buffers
+        points = {point.after: point for point in meta_pass.points}
         total = {name: torch.zeros_like(value) for name, value in phi.items()}
         state_adjoint: Any = None
         while steps:
             segment = _last_segment(problem, phi, steps)
             while segment:
                 step = segment.pop()
-                first = not segment and not steps
+                begun, place = step.state, len(steps) + len(segment)
+                first = place == 0
                 if self.rows < 1:
                     sample = problem.sampled(step, after, self.rows)
                     step, after = step._replace(sample=sample), step.state.buffers
@@ -146,6 +152,10 @@ class ReverseUnroll(Engine):
                     self._back, phi, step, adjoint, state_adjoint, first
                 )
                 total = {name: total[name] + share[name] for name in total}
+                if place in points:
+                    _, weight, batch, key = points[place]
+                    slope, _ = problem.task_gradient(begun, batch, key)
+                    adjoint = {name: adjoint[name] + weight * slope[name] for name in adjoint}
         return total
 
     def _back(

@@ -42,11 +42,22 @@ class Offline(Schedule):
         default=1.0,
         metadata={"help": "share of the rows of a meta-batch that the task loss is computed on"},
     )
+    judge_at: list[int] = field(
+        default_factory=list,
+        metadata={
+            "help": "inner steps of an unroll after which the task loss is computed too, e.g. [1]"
+        },
+    )
+    judge_power: float = field(
+        default=1.0,
+        metadata={"help": "p ≥ 0: the task loss after k of K inner steps has the weight (K/k)^p"},
+    )
 
     def __post_init__(self) -> None:
         """Check the ranges."""
         check_counts(self, ("offline_steps", "unroll"), least=1)
         check_judge_rows(self)
+        check_judge_at(self, self.unroll)
         check_meta_batch(self)
 
     def plan(self, progress: Progress, steps: int) -> Plan | None:
@@ -77,6 +88,20 @@ def check_judge_rows(schedule: Schedule) -> None:
     """Raise if the share of the judging rows is none."""
     share = schedule.judge_rows
     check_range("schedule.judge_rows", share, 0 < share <= 1, "a number in (0, 1]")
+
+
+def check_judge_at(schedule: Schedule, longest: int) -> None:
+    """Raise if an earlier task loss is not within the longest unroll, or is given twice."""
+    places, power = list(schedule.judge_at), schedule.judge_power
+    if places and longest == 1:
+        raise MetalossError(
+            f"schedule.judge_at={places} with unroll=1: expected a longer unroll, such as unroll=25"
+        )
+    holds = all(1 <= place < longest for place in places) and len({*places}) == len(places)
+    check_range(
+        "schedule.judge_at", places, holds, f"different inner steps from 1 to {longest - 1}"
+    )
+    check_range("schedule.judge_power", power, power >= 0, "a number ≥ 0")
 
 
 def check_meta_batch(schedule: Schedule) -> None:

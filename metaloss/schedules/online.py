@@ -6,7 +6,9 @@ from dataclasses import dataclass, field
 
 from metaloss.contracts import MetaBatch, Plan, Progress, Schedule, TrainOn
 from metaloss.errors import MetalossError, check_range
-from metaloss.schedules.offline import check_counts, check_judge_rows
+from metaloss.schedules.offline import check_counts, check_judge_at, check_judge_rows
+
+STAGES = 5  # lengths of an unroll that grows: few, since each of them may be compiled
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,12 +39,29 @@ class Online(Schedule):
     unroll: int = field(
         default=1, metadata={"help": "inner steps that a meta-gradient differentiates through"}
     )
+    unroll_end: int | None = field(
+        default=None,
+        metadata={
+            "help": "unroll at the end of training, ≥ unroll: it grows in up to five geometric "
+            "stages of equal length; null: constant"
+        },
+    )
     meta_batch: MetaBatch = field(
         default=MetaBatch.validation, metadata={"help": "rows that the meta-batches are drawn from"}
     )
     judge_rows: float = field(
         default=1.0,
         metadata={"help": "share of the rows of a meta-batch that the task loss is computed on"},
+    )
+    judge_at: list[int] = field(
+        default_factory=list,
+        metadata={
+            "help": "inner steps of an unroll after which the task loss is computed too, e.g. [1]"
+        },
+    )
+    judge_power: float = field(
+        default=1.0,
+        metadata={"help": "p ≥ 0: the task loss after k of K inner steps has the weight (K/k)^p"},
     )
     budget: float | None = field(
         default=None,
@@ -73,14 +92,33 @@ class Online(Schedule):
                 "unroll, because windows do not overlap"
             )
         check_judge_rows(self)
+        self._check_growth()
+        offline = self.offline_unroll if self.offline_steps else 1
+        check_judge_at(self, max(self.unroll, self.unroll_end or 1, offline))
         self._check_budget()
         within = 0 <= self.freeze_after <= 1
         check_range("schedule.freeze_after", self.freeze_after, within, "a share from 0 to 1")
+
+    def _check_growth(self) -> None:
+        end = self.unroll_end
+        if end is None:
+            return
+        check_range("schedule.unroll_end", end, end >= self.unroll, f"a number ≥ {self.unroll}")
+        if self.period is not None:
+            raise MetalossError(
+                f"schedule.unroll_end={end} with period={self.period}: expected no period, because "
+                "windows follow one another while they grow"
+            )
 
     def _check_budget(self) -> None:
         if self.budget is None:
             return
         check_range("schedule.budget", self.budget, self.budget > 1, "a number > 1, or null")
+        if self.unroll_end is not None or self.judge_at:
+            option = "unroll_end" if self.judge_at == [] else "judge_at"
+            raise MetalossError(
+                f"schedule.budget={self.budget:g} is not made for schedule.{option}: leave one out"
+            )
         for option, default in (("period", None), ("judge_rows", 1.0)):
             if getattr(self, option) != default:
                 raise MetalossError(
@@ -95,13 +133,23 @@ class Online(Schedule):
         if done >= steps:
             return None
         reset = done == 0 and self.offline_steps > 0
-        period = self.period or self.unroll
-        at_window = done % period == period - self.unroll
+        unroll = self._unroll_at(done / steps)
+        period = self.period or unroll
+        # Windows that grow follow one another, wherever they begin.
+        at_window = self.unroll_end is not None or done % period == period - unroll
         frozen = done >= self.freeze_after * steps
         # A window that does not fit before the end of training becomes plain steps.
-        if at_window and not frozen and done + self.unroll <= steps:
-            return Plan(phase="train", reset=reset, unroll=self.unroll, meta_step=True)
+        if at_window and not frozen and done + unroll <= steps:
+            return Plan(phase="train", reset=reset, unroll=unroll, meta_step=True)
         return Plan(phase="train", reset=reset)
+
+    def _unroll_at(self, share: float) -> int:
+        """Return the unroll after a share of the training steps, in [0, 1)."""
+        if self.unroll_end is None:
+            return self.unroll
+        ratio, last = self.unroll_end / self.unroll, STAGES - 1
+        stages = sorted({round(self.unroll * ratio ** (k / last)) for k in range(STAGES)})
+        return stages[int(share * len(stages))]
 
     def offline_total(self) -> int:
         """Return the number of offline meta-steps."""

@@ -17,6 +17,7 @@ RUNS = {
         "schedule=online",
         "schedule.meta_batch=next",
         "schedule.unroll=3",
+        "schedule.judge_at=[1]",
         "meta_optimizer.checkpointing=sqrt",
     ),
     "static": ("schedule=static", "loss=cross_entropy", "schedule.early_stopping=2"),

@@ -68,15 +68,25 @@ class Hand:
         self.momentum = {n: 0.5 * self.momentum[n] + g for n, g in zip(theta, slopes, strict=True)}
         self.theta = {name: theta[name] - 0.3 * self.momentum[name] for name in theta}
 
-    def move_phi(self, batch):
-        """Move φ by the gradient of the task loss through all steps since :meth:`forget`."""
-        outputs = functional_call(self.net, self.theta, (batch.inputs,))
-        task = F.cross_entropy(outputs, batch.targets)
+    def task_loss(self, batch):
+        return F.cross_entropy(
+            functional_call(self.net, self.theta, (batch.inputs,)), batch.targets
+        )
+
+    def move_phi(self, batch, earlier=0.0):
+        """Move φ by the gradient of the task loss through all steps since :meth:`forget`.
+
+        ``earlier``: the weighted task losses after some of these steps.
+        """
+        task = self.task_loss(batch) + earlier
         slopes = torch.autograd.grad(task, list(self.phi.values()))
         assert sum(slope.abs().sum() for slope in slopes) > 0
         for value, slope in zip(self.phi.values(), slopes, strict=True):
             value.grad = slope
         self.outer.step()
+
+    def meta(self, number):
+        return self.streams["meta/train"][number]
 
     def forget(self):
         self.theta = {name: p.detach() for name, p in self.theta.items()}

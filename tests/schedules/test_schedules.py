@@ -25,7 +25,8 @@ def onlines(draw):
     )
 
 
-ANY = STATIC | OFFLINE | onlines()
+GROWING = st.builds(Online, unroll=st.integers(1, 4), unroll_end=st.integers(4, 30))
+ANY = STATIC | OFFLINE | onlines() | GROWING
 STEPS = st.integers(1, 120)
 
 
@@ -96,6 +97,40 @@ def test_online_moves_at_the_end_of_every_period_until_frozen(schedule, steps):
         if end - schedule.unroll < schedule.freeze_after * steps
     ]
     assert ends == expected
+
+
+def test_an_unroll_grows_in_few_stages_of_equal_length():
+    schedule = Online(unroll=2, unroll_end=32)
+    found = [(before.train, plan) for before, plan in plans(schedule, 1000) if plan.meta_step]
+    begins = {plan.unroll: train for train, plan in reversed(found)}
+    assert sorted(begins) == [2, 4, 8, 16, 32]
+    assert all(0 <= begin - 200 * k < 32 for k, begin in enumerate(sorted(begins.values())))
+
+
+def test_a_short_horizon_weighs_as_much_as_a_long_one():
+    assert Online(unroll=25, judge_at=[1, 5]).judged(25) == [(1, 25), (5, 5)]
+    assert Online(unroll=25, judge_at=[5], judge_power=0).judged(25) == [(5, 1)]
+    growing = Online(unroll_end=25, judge_at=[1, 5])
+    assert growing.judged(5) == [(1, 5)]
+    assert growing.judged(1) == []
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ({"judge_at": [1]}, r"judge_at=\[1\] with unroll=1: expected a longer unroll"),
+        ({"judge_at": [5], "unroll": 5}, "different inner steps from 1 to 4"),
+        ({"judge_at": [0], "unroll": 5}, "different inner steps from 1 to 4"),
+        ({"judge_at": [2, 2], "unroll": 5}, "different inner steps from 1 to 4"),
+        ({"judge_power": -1.0}, "judge_power=-1.0: expected a number ≥ 0"),
+        ({"unroll_end": 2, "unroll": 3}, "unroll_end=2: expected a number ≥ 3"),
+        ({"unroll_end": 5, "period": 5}, "unroll_end=5 with period=5: expected no period"),
+        ({"unroll_end": 5, "budget": 2.0}, "budget=2 is not made for schedule.unroll_end"),
+    ],
+)
+def test_where_an_unroll_is_judged_and_ends_has_limits(words, message):
+    with pytest.raises(MetalossError, match=message):
+        Online(**words)
 
 
 @settings(deadline=None)

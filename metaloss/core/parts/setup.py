@@ -231,11 +231,12 @@ def _schedule(config: RunConfig, search: SearchRule | None) -> Schedule:
             f"meta_optimizer={config.meta_optimizer.name} searches before training: it needs "
             f"schedule=offline, not {config.schedule.name}"
         )
-    if schedule.judge_rows < 1:
-        raise MetalossError(
-            f"schedule.judge_rows={schedule.judge_rows:g}: meta_optimizer="
-            f"{config.meta_optimizer.name} searches without meta-batches: leave it out"
-        )
+    for option, default in (("judge_rows", 1.0), ("judge_at", [])):
+        if (value := getattr(schedule, option)) != default:
+            raise MetalossError(
+                f"schedule.{option}={value}: meta_optimizer={config.meta_optimizer.name} searches "
+                "without meta-batches: leave it out"
+            )
     return Searched(generations=search.generations, meta_batch=schedule.meta_batch)
 
 

@@ -19,6 +19,7 @@ from metaloss.contracts import MetaBatch, Plan, Schedule
 from metaloss.core.steps import averages
 from metaloss.core.steps import guard as guards
 from metaloss.core.steps import ledger as ledgers
+from metaloss.core.steps.points import points_of
 from metaloss.core.steps.state import Meter, Pending, TrainState, added
 from metaloss.inner.norms import norm
 from metaloss.inner.problem import Forward, InnerProblem
@@ -172,6 +173,8 @@ class Step:
             state, meta_task, size = self._pending_meta_step(state, window, forward, plan.phase)
         if plan.meta_step and not waits(self.schedule, plan):
             assert state.rule is not None
+            judged_on = [(window.meta_batch, window.meta_key)] * plan.unroll
+            window = window._replace(points=points_of(self.schedule, judged_on))
             total = self.meta_totals[plan.phase]
             given = (self.engine, state.phi, state.inner, state.rule, window)
             stepped = meta_step(self.problem, *given, plan.phase, total)
@@ -198,11 +201,13 @@ class Step:
         pending, batch, key = state.pending, window.batches[0], window.keys[0]
         assert pending is not None
         adjoint, meta_task = self.problem.task_gradient(state.inner, batch, key, forward)
+        # Of the weights after k steps, the next training batch is that of step k.
+        points = points_of(self.schedule, [(one.batch, one.key) for one in pending.steps])
         gradient = self.engine.gradient_back(
             self.problem,
             state.phi,
             pending.steps,
-            MetaPass(batch, key, adjoint, state.inner.buffers),
+            MetaPass(batch, key, adjoint, state.inner.buffers, points),
         )
         given = (state.phi, gradient, state.rule, phase, self.meta_totals[phase])
         phi, rule, size = move_phi(self.problem, self.engine, *given)

@@ -11,6 +11,7 @@ from torch.nn.functional import cosine_similarity
 from metaloss.contracts import Plan, Progress
 from metaloss.core.parts.setup import Setup
 from metaloss.core.steps import ledger as ledgers
+from metaloss.core.steps.points import points_of
 from metaloss.core.steps.state import TrainState
 from metaloss.core.steps.step import waits
 from metaloss.inner.problem import InnerProblem
@@ -44,7 +45,8 @@ def cosine_to_exact(setup: Setup, state: TrainState, progress: Progress) -> dict
     if plan is None:
         return {}
     whole = replace(engine, rows=1.0) if isinstance(engine, ReverseUnroll) else engine
-    given = state, _window(setup, state, plan, progress), waits(setup.schedule, plan)
+    later = waits(setup.schedule, plan)
+    given = state, _window(setup, state, plan, progress, later), later
     found, exact = (
         _flat(_gradient(one, by, *given), one.fixed_phi)
         for one, by in ((problem, engine), (replace(problem, judge_rows=1.0), whole))
@@ -61,14 +63,17 @@ def _next_meta_step(setup: Setup, progress: Progress) -> Plan | None:
     return None
 
 
-def _window(setup: Setup, state: TrainState, plan: Plan, progress: Progress) -> Window:
+def _window(setup: Setup, state: TrainState, plan: Plan, progress: Progress, later: bool) -> Window:
     advance = setup.advance
     window = advance.window(plan, progress)
-    if waits(setup.schedule, plan):
+    if later:
         place = "train", progress.train + plan.unroll
         batch = advance.streams[place[0]][place[1]]
         window = window._replace(meta_batch=batch, meta_key=advance.key(*place))
-    return ledgers.recalled(setup.problem, state.ledger, window)
+    window = ledgers.recalled(setup.problem, state.ledger, window)
+    every = [(window.meta_batch, window.meta_key)] * plan.unroll
+    every = list(zip(window.batches, window.keys, strict=True)) if later else every
+    return window._replace(points=points_of(setup.schedule, every))
 
 
 def _gradient(
@@ -81,7 +86,7 @@ def _gradient(
     taken = take_steps(problem, state.phi, state.inner, unroll)
     batch, key = window.meta_batch, window.meta_key
     adjoint, _ = problem.task_gradient(taken.state, batch, key)
-    meta_pass = MetaPass(batch, key, adjoint, taken.state.buffers)
+    meta_pass = MetaPass(batch, key, adjoint, taken.state.buffers, window.points)
     return engine.gradient_back(problem, state.phi, taken.records, meta_pass)
 
 

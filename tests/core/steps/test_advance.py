@@ -53,6 +53,40 @@ def test_online_with_the_next_batch_as_meta_batch_equals_a_loop_by_hand():
     assert state.pending is not None
 
 
+@pytest.mark.parametrize("meta_batch", ["validation", "next"])
+def test_earlier_task_losses_of_a_window_equal_a_loop_by_hand(meta_batch):
+    """T(θ_4) + 2² T(θ_2), also while the unroll grows from 2 to 4."""
+    parts = double_setup(
+        "schedule=online",
+        "schedule.unroll=2",
+        "schedule.unroll_end=4",
+        "schedule.judge_at=[2]",
+        "schedule.judge_power=2",
+        f"schedule.meta_batch={meta_batch}",
+    )
+    hand, begun, waiting, last = Hand(parts), 0, None, meta_batch == "next"
+    lengths = []
+    for progress, state in run(parts, 23):
+        unroll = progress.train - begun
+        if waiting is not None:
+            hand.move_phi(hand.streams["train"][begun], waiting)
+        hand.forget()
+        earlier = 0.0
+        for k in range(unroll):
+            if k == 2:
+                judge = hand.streams["train"][begun + 2] if last else hand.meta(begun)
+                earlier = (unroll / 2) ** 2 * hand.task_loss(judge)
+            hand.step(hand.streams["train"][begun + k])
+        if last:
+            waiting = earlier if unroll > 1 else None
+        elif unroll > 1:
+            hand.move_phi(hand.meta(begun), earlier)
+        same(state, hand)
+        begun = progress.train
+        lengths.append(unroll)
+    assert lengths == [2] * 4 + [3] * 3 + [4, 1, 1]
+
+
 def test_adam_on_phi_is_torchs():
     parts = double_setup("schedule=online", "meta_optimizer.rule=adam", "meta_optimizer.lr=0.01")
     *_, (_, state) = run(parts, 8)

@@ -32,6 +32,7 @@ CASES = {
     "next": ("schedule=online", "schedule.meta_batch=next", "schedule.period=2"),
     "unroll": ("schedule=online", "schedule.unroll=3", "schedule.period=4"),
     "next, unroll": ("schedule=online", "schedule.unroll=2", "schedule.meta_batch=next"),
+    "judged": ("schedule=online", "schedule.unroll_end=4", "schedule.judge_at=[1,2]"),
     "offline": ("schedule=offline", "schedule.offline_steps=3", "schedule.unroll=2"),
     "differences": ("schedule=online", "meta_optimizer=finite_difference"),
     "cosine": ("schedule=online", "meta_optimizer.rule=adam", "meta_optimizer.lr_schedule=cosine"),
@@ -84,6 +85,7 @@ def test_traced_steps_keep_buffers_and_draw_the_same_masks(words):
 def test_traced_steps_that_wait_for_their_meta_batch_are_taken_again_as_they_were():
     """What follows a step that shared a forward pass, which no program holds, is kept."""
     words = ("schedule=online", "schedule.unroll=5", "schedule.meta_batch=next")
+    words = (*words, "schedule.judge_at=[1,3]")
     eager, traced = double_setup(*words), double_setup(*words, FEW, "compile=trace")
     kept = []
     for (_, expected), (_, found) in zip(run(eager, 11), run(traced, 11), strict=True):
