@@ -43,7 +43,8 @@ class Row(NamedTuple):
     Attributes:
         memory: (B, 2): how well the row's label was predicted at earlier visits (the mean
             probability), and how often the guess was wrong; both from 0 to 1.
-        average: (B, C): moving average of the predicted probabilities at earlier visits.
+        average: (B, C): moving average of the predictions at earlier visits, which begins at 0.
+        visits: (B,): the number of earlier visits.
         progress: (B,): the share of the training steps that were taken, from 0 to 1.
         number: (B,): row numbers, int64; -1: not a training row.
         outputs: (B, C, *): the raw outputs themselves, as a constant.
@@ -51,6 +52,7 @@ class Row(NamedTuple):
 
     memory: Tensor | None = None
     average: Tensor | None = None
+    visits: Tensor | None = None
     progress: Tensor | None = None
     number: Tensor | None = None
     outputs: Tensor | None = None

@@ -15,11 +15,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from metaloss.contracts import Task, TaskDependent
-from metaloss.errors import MetalossError, unknown_name
+from metaloss.errors import MetalossError, check_range, unknown_name
 from metaloss.losses.base import IGNORED, ClassReduction, LearnedLoss, apply_link
 from metaloss.losses.criterion_text import criterion_text
 from metaloss.losses.mlp_text import network_text
-from metaloss.losses.rows import completed, rank, spread, usual_loss
+from metaloss.losses.rows import completed, mean_prediction, rank, spread, usual_loss
 from metaloss.losses.smooth_leaky_relu import smooth_leaky_relu
 from metaloss.types import Link, Row
 
@@ -29,7 +29,12 @@ OFFSET_UNIT = 4.0
 TASKS_CLASSES = -1
 # The first two inputs of the network, and what may follow: the fields of `Row` that each uses.
 _INPUTS = ["target", "prediction"]
-_MORE = {"memory": "memory", "progress": "progress", "rank": "outputs"}
+_MORE = {
+    "memory": {"memory"},
+    "average": {"average", "visits"},
+    "progress": {"progress"},
+    "rank": {"outputs"},
+}
 
 
 class Activation(Enum):
@@ -74,7 +79,11 @@ class MLPLossConfig(TaskDependent):
 
     inputs: list[str] = field(
         default_factory=lambda: list(_INPUTS),
-        metadata={"help": "of the network: target, prediction; and memory, progress, rank"},
+        metadata={"help": f"of the network: target, prediction; and {', '.join(_MORE)}"},
+    )
+    decay: float = field(
+        default=0.9,
+        metadata={"help": "of the moving average of a row's predictions, in [0, 1), for average"},
     )
 
     def __post_init__(self) -> None:
@@ -87,6 +96,7 @@ class MLPLossConfig(TaskDependent):
                 f"loss.inputs={self.inputs}: expected target and prediction, then any of "
                 f"{', '.join(_MORE)}, each once"
             )
+        check_range("loss.decay", self.decay, 0 <= self.decay < 1, "a number in [0, 1)")
         if not self.hidden or any(width < 1 for width in self.hidden):
             raise MetalossError(f"loss.hidden={self.hidden}: expected one or more widths ≥ 1")
         if not 0 < self.beta < math.inf:
@@ -117,12 +127,13 @@ class MLPLoss(LearnedLoss):
     can learn a wider margin for rare classes. They begin at 0. ``pointwise`` does not include them.
     In a run, -1 is the number of the task's classes; in Python it means 0.
 
-    ``inputs`` may have more of each row, the same at all of its outputs: its *memory* (how well its
-    label was predicted at earlier visits, and how often the guess was wrong; see
-    `metaloss.types.Row`), the *progress* of training, and the *rank* of its cross-entropy (in
-    regression, of its squared error) within the batch, from 0 to 1. All of these are constants: no
-    gradient flows through them. Memory and progress need a run; elsewhere they are those of a row
-    never visited, at the beginning, unless ``row`` is passed.
+    ``inputs`` may have more of each row: the *average* of its earlier predictions for the same
+    output; and, the same at all of its outputs, its *memory* (how well its label was predicted at
+    earlier visits, and how often the guess was wrong; see `metaloss.types.Row`), the *progress* of
+    training, and the *rank* of its cross-entropy (in regression, of its squared error) within the
+    batch, from 0 to 1. All of these are constants: no gradient flows through them. Average, memory
+    and progress need a run; elsewhere they are those of a row never visited, at the beginning,
+    unless ``row`` is passed.
 
     Args:
         config: The options.
@@ -166,7 +177,8 @@ class MLPLoss(LearnedLoss):
             ignore_index=ignore_index,
         )
         self.more = config.inputs[len(_INPUTS) :]
-        self.sees = frozenset(_MORE[name] for name in self.more)
+        self.sees = frozenset[str]().union(*(_MORE[name] for name in self.more))
+        self.recalls = config.decay if "average" in self.more else 0.0
         widths = [len(config.inputs) + ("memory" in self.more), *config.hidden, 1]
         self.layers = nn.ModuleList(nn.Linear(i, o, bias=config.bias) for i, o in pairwise(widths))
         if config.output is Output.linear:
@@ -212,19 +224,23 @@ class MLPLoss(LearnedLoss):
 
     def _features(self, row: Row, places: Tensor, like: Tensor) -> list[Tensor]:
         """Return the further inputs of the network, (B, *) like ``like``."""
-        assert row.memory is not None
-        assert row.progress is not None
-        share, wrong = row.memory.unbind(1)
-        values = {"memory": [share, wrong], "progress": [row.progress]}
-        found = []
+        found: list[Tensor] = []
         for name in self.more:
-            known = [spread(value, like) for value in values[name]] if name in values else [places]
-            found += known
+            if name == "rank":
+                found.append(places)
+            elif name == "average":
+                mean = mean_prediction(row, self.recalls, self.link)
+                found.append(mean.view(*mean.shape, *[1] * (like.dim() - 1)))
+            else:
+                known = getattr(row, name)
+                columns = known.unbind(1) if name == "memory" else [known]
+                found += [spread(value, like) for value in columns]
         return found
 
     def _values(self, prediction: Tensor, target: Tensor, more: list[Tensor]) -> Tensor:
-        same = [value.unsqueeze(1).expand_as(prediction) for value in more]
-        hidden = torch.stack((target, prediction, *same), dim=-1)
+        # What has no dimension of outputs is the same at all of them.
+        wide = [v if v.dim() == prediction.dim() else v.unsqueeze(1) for v in more]
+        hidden = torch.stack((target, prediction, *(v.expand_as(prediction) for v in wide)), dim=-1)
         *first, last = self.layers
         for layer in first:
             hidden = self.activation(layer(hidden))

@@ -48,10 +48,35 @@ def completed(row: Row | None, logits: Tensor, link: Link) -> Row:
     return Row(
         memory=floats(row.memory, unseen),
         average=floats(row.average, logits.new_zeros(count, classes)),
+        visits=floats(row.visits, logits.new_zeros(count)),
         progress=floats(row.progress, logits.new_zeros(count)),
         number=torch.full((count,), -1, device=logits.device) if number is None else number,
         outputs=floats(row.outputs, logits),
     )
+
+
+def mean_prediction(row: Row, decay: float, link: Link) -> Tensor:
+    """Return the weighted mean (B, C) of a row's earlier predictions; that of a guess without any.
+
+    The moving average a ← β a + (1 − β) p begins at 0: after v visits, its weights sum to 1 − β^v.
+
+    Args:
+        row: With `average` and `visits`.
+        decay: β, in [0, 1).
+        link: The link of the loss. A guess is 1/C, 1/2 or, in regression, 0.
+
+    Example:
+        >>> row = Row(average=torch.tensor([[0.1, 0.4], [0.0, 0.0]]), visits=torch.tensor([1.0, 0]))
+        >>> mean_prediction(row, 0.5, Link.softmax)
+        tensor([[0.2000, 0.8000],
+                [0.5000, 0.5000]])
+    """
+    assert row.average is not None
+    assert row.visits is not None
+    seen = (row.visits > 0).unsqueeze(1)
+    weight = (1 - decay**row.visits).unsqueeze(1)
+    guess = 0.0 if link is Link.identity else chance(link, row.average.shape[1])[0]
+    return torch.where(seen, row.average / torch.where(seen, weight, 1), guess)
 
 
 def usual_loss(outputs: Tensor, target: Tensor, link: Link) -> Tensor:

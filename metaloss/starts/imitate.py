@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -16,7 +17,7 @@ from metaloss.contracts import Report, Start
 from metaloss.errors import check_range
 from metaloss.inner.keys import generator
 from metaloss.inner.weighted import parts_of, sees, value_of, with_row
-from metaloss.losses.base import LearnedLoss
+from metaloss.losses.base import LearnedLoss, apply_link
 from metaloss.losses.targets import random_classes
 from metaloss.starts.keep import current, moving, refuse_loaded
 from metaloss.types import Batch, Link, Tensors
@@ -194,16 +195,21 @@ class Imitate(Start):
         dtype = like.dtype if targets.is_floating_point() else targets.dtype
         batch = Batch((spread * normal).to(like), targets.to(like.device, dtype))
         # The start is the task loss whatever is known of a row.
-        drawn = (
-            {
-                "memory": torch.rand(self.rows, 2, generator=draws),
-                "progress": torch.rand(self.rows, generator=draws),
-            }
-            if sees(loss)
-            else {}
-        )
-        known = {name: value.to(like) for name, value in drawn.items() if name in sees(loss)}
+        seen, drawn = sees(loss), dict[str, Tensor]()
+        if seen:
+            drawn["memory"] = torch.rand(self.rows, 2, generator=draws)
+            drawn["progress"] = torch.rand(self.rows, generator=draws)
+        if "average" in seen:  # after very many visits
+            drawn["average"] = _prediction(link, (self.rows, outputs), draws)
+            drawn["visits"] = torch.full((self.rows,), math.inf)
+        known = {name: value.to(like) for name, value in drawn.items() if name in seen}
         return with_row(batch, **known) if known else batch
+
+
+def _prediction(link: Link, shape: tuple[int, int], draws: torch.Generator) -> Tensor:
+    """Return random predictions (B, C): from even to sure, or standardised values."""
+    drawn = torch.randn(shape, generator=draws)
+    return drawn if link is Link.identity else apply_link(3 * drawn, link)
 
 
 def _single(value: Tensor) -> Tensor:

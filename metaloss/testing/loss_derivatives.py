@@ -47,6 +47,7 @@ class LossDerivativeChecks(Checks):
         row = Row(
             memory=torch.rand(count, 2, generator=draw),
             average=average,
+            visits=torch.randint(1, 9, (count,), generator=draw),
             progress=torch.rand(count, generator=draw),
             number=torch.arange(count),
             outputs=outputs.detach().clone(),

@@ -79,7 +79,7 @@ def test_a_loaded_loss_keeps_its_contract(tmp_path):
 
 
 def test_a_loss_that_sees_memory_and_progress_keeps_its_contract():
-    inputs = ["target", "prediction", "progress", "memory"]
+    inputs = ["target", "prediction", "progress", "average", "memory"]
     results = check_part("loss", "mlp", MLPLossConfig(hidden=[4], inputs=inputs))
     assert failures(results) == []
 

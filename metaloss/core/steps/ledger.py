@@ -81,7 +81,12 @@ def recall(
     else:
         well = (total + share) / (visits + 1)
     memory = torch.stack([well, (wrong + missed) / (visits + 1)], 1)
-    known = {"memory": memory, "progress": progress.expand(len(numbers)), "number": numbers}
+    known = {
+        "memory": memory,
+        "visits": visits,
+        "progress": progress.expand(len(numbers)),
+        "number": numbers,
+    }
     predictions = found[:, len(COLUMNS) :]
     return known | ({"average": predictions} if predictions.shape[1] else {})
 

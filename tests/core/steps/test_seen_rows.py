@@ -26,7 +26,7 @@ from metaloss.types import Row
 from ..plain_autograd_loop import first_state, run
 from ..small_setups import blobs, line, net, setup
 
-INPUTS = ["target", "prediction", "memory", "progress", "rank"]
+INPUTS = ["target", "prediction", "memory", "average", "progress", "rank"]
 WORDS = ("start=keep", "inner.lr=0.3", "meta_optimizer.rule=sgd", "meta_optimizer.lr=0.5")
 
 
@@ -54,15 +54,23 @@ def by_hand(parts, state, window):
         labels = row_of_values(batch)
         outputs = functional_call(parts.model, theta, (batch.inputs,))
         one_hot = F.one_hot(labels, 3).double()
-        total, wrong, _, visits = state.ledger[rows].T
+        total, wrong, _, visits = state.ledger[rows, :4].T
         features = [
             (total + 1 / 3) / (visits + 1),
             (wrong + 2 / 3) / (visits + 1),
+            torch.full((len(rows), 3), 1 / 3).double(),
             share.double().expand(len(rows)),
         ]
+        seen = visits > 0
+        sums = 1 - 0.9 ** visits[seen].unsqueeze(1)
+        features[2][seen] = state.ledger[rows, 4:][seen] / sums
         each = F.cross_entropy(outputs, labels, reduction="none").detach()
         features.append((each.unsqueeze(1) > each).double().sum(1).add(0.5) / len(rows))
-        columns = [one_hot, outputs.softmax(1), *(f.unsqueeze(1).expand(-1, 3) for f in features)]
+        columns = [
+            one_hot,
+            outputs.softmax(1),
+            *(f.view(len(f), -1).expand(-1, 3) for f in features),
+        ]
         hidden = F.linear(torch.stack(columns, -1), phi["layers.0.weight"], phi["layers.0.bias"])
         hidden = parts.loss.activation(hidden)
         loss = F.linear(hidden, phi["layers.1.weight"]).mean()
@@ -98,7 +106,7 @@ def test_the_row_is_what_the_ledger_and_the_step_say():
     state, window, progress = recalled(parts, 3)
     for index, (batch, rows) in enumerate(zip(window.batches, window.rows, strict=True)):
         row = row_of(batch.targets)
-        total, _, _, visits = state.ledger[rows].T
+        total, _, _, visits = state.ledger[rows, :4].T
         torch.testing.assert_close(row.memory[:, 0], (total + 1 / 3) / (visits + 1))
         assert torch.equal(row.number, rows)
         expected = (progress.train + index) / parts.config.steps
@@ -161,7 +169,7 @@ def test_a_run_without_a_ledger_is_refused():
 
 def test_a_learner_refuses_what_only_a_run_keeps():
     loss = MLPLoss(MLPLossConfig(inputs=INPUTS))
-    with pytest.raises(MetalossError, match="sees memory, progress of each training row"):
+    with pytest.raises(MetalossError, match="sees average, memory, progress, visits of each"):
         Learner(net(), loss, task_loss=F.cross_entropy)
     loss = MLPLoss(MLPLossConfig(inputs=[*INPUTS[:2], "rank"]))
     batch = torch.randn(8, 4), torch.arange(8) % 3
