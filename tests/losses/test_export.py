@@ -61,6 +61,7 @@ def test_every_option_comes_back(tmp_path):
         class_reduction=ClassReduction.sum,
         class_offsets=3,
         inputs=["target", "prediction", "rank", "memory"],
+        decay=0.5,
     )
     assert all(
         getattr(config, name) != getattr(MLPLossConfig(), name) for name in vars(MLPLossConfig())
