@@ -39,6 +39,12 @@ class Online(Schedule):
     unroll: int = field(
         default=1, metadata={"help": "inner steps that a meta-gradient differentiates through"}
     )
+    between: int = field(
+        default=0,
+        metadata={
+            "help": "unroll of more windows in the rest of a period, before its own; 0: plain steps"
+        },
+    )
     unroll_end: int | None = field(
         default=None,
         metadata={
@@ -93,6 +99,7 @@ class Online(Schedule):
             )
         check_judge_rows(self)
         self._check_growth()
+        self._check_between()
         offline = self.offline_unroll if self.offline_steps else 1
         check_judge_at(self, max(self.unroll, self.unroll_end or 1, offline))
         self._check_budget()
@@ -110,12 +117,22 @@ class Online(Schedule):
                 "windows follow one another while they grow"
             )
 
+    def _check_between(self) -> None:
+        most = (self.period or self.unroll) - self.unroll
+        if self.between and not most:
+            raise MetalossError(
+                f"schedule.between={self.between} needs a period longer than the unroll, such as "
+                "unroll=25 period=50 between=1"
+            )
+        within = 0 <= self.between <= most
+        check_range("schedule.between", self.between, within, f"a number from 0 to {most}")
+
     def _check_budget(self) -> None:
         if self.budget is None:
             return
         check_range("schedule.budget", self.budget, self.budget > 1, "a number > 1, or null")
-        if self.unroll_end is not None or self.judge_at:
-            option = "unroll_end" if self.judge_at == [] else "judge_at"
+        others = {"unroll_end": self.unroll_end, "judge_at": self.judge_at, "between": self.between}
+        for option in (name for name, value in others.items() if value):
             raise MetalossError(
                 f"schedule.budget={self.budget:g} is not made for schedule.{option}: leave one out"
             )
@@ -133,23 +150,25 @@ class Online(Schedule):
         if done >= steps:
             return None
         reset = done == 0 and self.offline_steps > 0
-        unroll = self._unroll_at(done / steps)
-        period = self.period or unroll
-        # Windows that grow follow one another, wherever they begin.
-        at_window = self.unroll_end is not None or done % period == period - unroll
+        unroll = self._window_at(done, steps)
         frozen = done >= self.freeze_after * steps
         # A window that does not fit before the end of training becomes plain steps.
-        if at_window and not frozen and done + unroll <= steps:
+        if unroll and not frozen and done + unroll <= steps:
             return Plan(phase="train", reset=reset, unroll=unroll, meta_step=True)
         return Plan(phase="train", reset=reset)
 
-    def _unroll_at(self, share: float) -> int:
-        """Return the unroll after a share of the training steps, in [0, 1)."""
-        if self.unroll_end is None:
+    def _window_at(self, done: int, steps: int) -> int:
+        """Return the unroll of the window that begins after some steps; 0: none begins there."""
+        if self.unroll_end is not None:
+            # Windows that grow follow one another, wherever they begin.
+            ratio, last = self.unroll_end / self.unroll, STAGES - 1
+            stages = sorted({round(self.unroll * ratio ** (k / last)) for k in range(STAGES)})
+            return stages[done * len(stages) // steps]
+        period = self.period or self.unroll
+        left = period - self.unroll - done % period
+        if left == 0:
             return self.unroll
-        ratio, last = self.unroll_end / self.unroll, STAGES - 1
-        stages = sorted({round(self.unroll * ratio ** (k / last)) for k in range(STAGES)})
-        return stages[int(share * len(stages))]
+        return self.between if self.between <= left else 0
 
     def offline_total(self) -> int:
         """Return the number of offline meta-steps."""

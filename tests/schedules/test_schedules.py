@@ -26,7 +26,8 @@ def onlines(draw):
 
 
 GROWING = st.builds(Online, unroll=st.integers(1, 4), unroll_end=st.integers(4, 30))
-ANY = STATIC | OFFLINE | onlines() | GROWING
+MIXED = st.builds(Online, unroll=st.integers(1, 9), period=st.just(12), between=st.integers(0, 3))
+ANY = STATIC | OFFLINE | onlines() | GROWING | MIXED
 STEPS = st.integers(1, 120)
 
 
@@ -107,6 +108,15 @@ def test_an_unroll_grows_in_few_stages_of_equal_length():
     assert all(0 <= begin - 200 * k < 32 for k, begin in enumerate(sorted(begins.values())))
 
 
+def test_the_rest_of_a_period_may_have_shorter_windows():
+    found = [
+        plan.unroll * plan.meta_step for plan in Online(unroll=4, period=9, between=2).plans(20)
+    ]
+    assert found == [2, 2, 0, 4, 2, 2, 0, 4, 2]
+    found = [plan.unroll for plan in Online(unroll=25, period=50, between=1).plans(100)]
+    assert found == 2 * [*25 * [1], 25]
+
+
 def test_a_short_horizon_weighs_as_much_as_a_long_one():
     assert Online(unroll=25, judge_at=[1, 5]).judged(25) == [(1, 25), (5, 5)]
     assert Online(unroll=25, judge_at=[5], judge_power=0).judged(25) == [(5, 1)]
@@ -125,6 +135,9 @@ def test_a_short_horizon_weighs_as_much_as_a_long_one():
         ({"judge_power": -1.0}, "judge_power=-1.0: expected a number ≥ 0"),
         ({"unroll_end": 2, "unroll": 3}, "unroll_end=2: expected a number ≥ 3"),
         ({"unroll_end": 5, "period": 5}, "unroll_end=5 with period=5: expected no period"),
+        ({"between": 1, "unroll": 5}, "between=1 needs a period longer than the unroll"),
+        ({"between": 3, "unroll": 5, "period": 7}, "between=3: expected a number from 0 to 2"),
+        ({"between": 1, "period": 2, "budget": 2.0}, "budget=2 is not made for schedule.between"),
         ({"unroll_end": 5, "budget": 2.0}, "budget=2 is not made for schedule.unroll_end"),
     ],
 )
