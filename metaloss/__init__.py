@@ -22,6 +22,7 @@ _HOMES = {
     "Imitate": "metaloss.starts.imitate",
     "LearnedLoss": "metaloss.losses.base",
     "Learner": "metaloss.core.learner.learner",
+    "LossSchedule": "metaloss.losses.loss_schedule",
     "MLPLoss": "metaloss.losses.mlp",
     "MetalossError": "metaloss.errors",
     "Mixed": "metaloss.meta_optimizers.mixed",
@@ -38,6 +39,7 @@ _HOMES = {
     "export_run": "metaloss.core.runs.results",
     "imitate": "metaloss.starts.imitate",
     "load_loss": "metaloss.losses.export",
+    "load_loss_schedule": "metaloss.losses.loss_schedule",
     "load_run": "metaloss.core.runs.load",
     "meta_gradient": "metaloss.core.learner.meta_gradient",
     "register": "metaloss.registry",
@@ -68,6 +70,7 @@ if TYPE_CHECKING:
     from metaloss.inner.optimizers.sgd import SGD
     from metaloss.losses.base import LearnedLoss
     from metaloss.losses.export import load_loss
+    from metaloss.losses.loss_schedule import LossSchedule, load_loss_schedule
     from metaloss.losses.mlp import MLPLoss
     from metaloss.losses.scaled import Scaled
     from metaloss.losses.symbolic.symbolic import Symbolic
@@ -88,6 +91,7 @@ __all__ = [
     "Imitate",
     "LearnedLoss",
     "Learner",
+    "LossSchedule",
     "MLPLoss",
     "MetalossError",
     "Mixed",
@@ -104,6 +108,7 @@ __all__ = [
     "export_run",
     "imitate",
     "load_loss",
+    "load_loss_schedule",
     "load_run",
     "meta_gradient",
     "register",

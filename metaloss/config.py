@@ -111,6 +111,13 @@ class Settings(Options):
         default=True,
         metadata={"help": "record how well each training row is predicted, for metaloss suspects"},
     )
+    record_phi: int = field(
+        default=100,
+        metadata={
+            "help": "how often φ is recorded while the network trains, for schedule=replay; 0: "
+            "never, steps: at every step"
+        },
+    )
     deterministic: bool = field(
         default=False,
         metadata={"help": "refuse operations whose result may differ from run to run"},
@@ -123,6 +130,7 @@ class Settings(Options):
         for name in ("log_every", "eval_every", "checkpoint_every"):
             _whole_number(name, getattr(self, name), 1)
         check_range("ema", self.ema, 0 <= self.ema < 1, "a number in [0, 1), such as 0.99")
+        _whole_number("record_phi", self.record_phi, 0)
         if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", self.device):
             raise MetalossError(f"device={self.device}: expected auto, cpu, cuda or cuda:N")
         if self.output is not None and not self.output.strip():

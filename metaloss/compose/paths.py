@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 T = TypeVar("T")
 
-_NAMES = ("path", "root", "folder", "file", "trusted", "test", "weights")
+_NAMES = ("path", "root", "folder", "source", "file", "trusted", "test", "weights")
 
 
 def is_path(name: str) -> bool:

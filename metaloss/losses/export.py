@@ -96,19 +96,27 @@ def load_loss(path: str | Path) -> LearnedLoss:
     folder = Path(path)
     if folder.name in (WEIGHTS, DESCRIPTION):
         folder = folder.parent
-    description = _read_description(folder / DESCRIPTION)
+    loss = built(_read_description(folder / DESCRIPTION), folder / DESCRIPTION)
+    _fill(loss, folder / WEIGHTS)
+    return loss
+
+
+def built(description: Mapping[str, Any], path: Path) -> LearnedLoss:
+    """Return the loss of a checked description, with a φ that is still to be filled.
+
+    ``path``: the file of the description, for messages.
+    """
     part = registry.get("loss", description["family"])
     # The family "load" names another file, which may be this one.
     if part.name == "load":
-        raise MetalossError(f"{folder / DESCRIPTION}: family 'load' names another file: refused")
-    options = _options(part, description["options"], folder / DESCRIPTION)
+        raise MetalossError(f"{path}: family 'load' names another file: refused")
+    options = _options(part, description["options"], path)
     with one_thread(), torch.random.fork_rng(devices=[]):
         loss: LearnedLoss = part.build(options, link=Link[description["link"]])
     loss.to(_DTYPES[description.get("dtype", "float32")])
     # Set here, because the constructor of a plugin's family may not take it.
     loss.ignore_index = description.get("ignore_index", IGNORED)
     loss.family, loss.loaded = description["family"], True
-    _fill(loss, folder / WEIGHTS)
     return loss
 
 
@@ -121,6 +129,12 @@ def _read_description(path: Path) -> dict[str, Any]:
         raise MetalossError(f"cannot read {path}: {error.strerror}") from error
     except (ValueError, RecursionError) as error:
         raise MetalossError(f"{path} is not JSON: {str(error) or 'nested too deeply'}") from error
+    check_description(content, path)
+    return content
+
+
+def check_description(content: Any, path: Path) -> None:
+    """Raise if the result of :func:`describe`, read from a file, is not one."""
     if not isinstance(content, dict) or "format" not in content:
         raise MetalossError(f"{path} does not describe a loss: it has no 'format'")
     if type(content["format"]) is not int or content["format"] not in READABLE:
@@ -142,7 +156,6 @@ def _read_description(path: Path) -> dict[str, Any]:
         raise MetalossError(
             f"{path}: link {content['link']!r} is unknown (allowed: {', '.join(Link.__members__)})"
         )
-    return content
 
 
 def _options(part: registry.Part, given: dict[str, Any], path: Path) -> Any:
@@ -163,6 +176,15 @@ def _fill(loss: LearnedLoss, path: Path) -> None:
         found = load_file(path)
     except (OSError, SafetensorError) as error:
         raise MetalossError(f"cannot read {path}: {error}") from error
+    check_phi(loss, found, path)
+    own = dict(loss.named_parameters())
+    with torch.no_grad():
+        for name, value in found.items():
+            own[name].copy_(value)
+
+
+def check_phi(loss: LearnedLoss, found: Tensors, path: Path) -> None:
+    """Raise if values from a file are not a φ of a loss."""
     own = dict(loss.named_parameters())
     if found.keys() != own.keys():
         raise MetalossError(
@@ -176,9 +198,6 @@ def _fill(loss: LearnedLoss, path: Path) -> None:
             )
         if not torch.isfinite(value).all():
             raise MetalossError(f"{path}: {name!r} has values that are NaN or infinite")
-    with torch.no_grad():
-        for name, value in found.items():
-            own[name].copy_(value)
 
 
 def _dtype(loss: LearnedLoss) -> str:

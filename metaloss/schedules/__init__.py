@@ -2,6 +2,7 @@
 
 from metaloss.schedules.offline import Offline
 from metaloss.schedules.online import Online
+from metaloss.schedules.replay import Replay
 from metaloss.schedules.static import Static
 
-__all__ = ["Offline", "Online", "Static"]
+__all__ = ["Offline", "Online", "Replay", "Static"]

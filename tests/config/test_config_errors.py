@@ -12,7 +12,7 @@ from metaloss.errors import MetalossError
 KEYS = (
     "batch_size, channels_last, checkpoint_every, compile, deterministic, device, ema, eval_every, "
     "guard, inner, ledger, log_every, loss, meta_batch_size, meta_optimizer, model, output, "
-    "precision, schedule, seed, seeds, start, steps, task, tf32, tracker"
+    "precision, record_phi, schedule, seed, seeds, start, steps, task, tf32, tracker"
 )
 MESSAGES = [
     # Names that do not exist.

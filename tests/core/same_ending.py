@@ -18,8 +18,10 @@ def ending(folder):
         for name in ("journal.jsonl", "curves.jsonl")
     }
     files = ("model.safetensors", "loss.safetensors", "loss.json", "ledger.safetensors")
+    schedule = folder / "loss_schedule.safetensors"  # of online runs and of replays
     return {
         **{name: (folder / name).read_bytes() for name in files},
+        "schedule": schedule.read_bytes() if schedule.exists() else None,
         **{name: summary[name] for name in kept},
         **rows,
     }

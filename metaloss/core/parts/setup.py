@@ -18,6 +18,7 @@ from metaloss.core.batches.streams import in_one_launch
 from metaloss.core.compilation.policy import choose
 from metaloss.core.distributed.launch import own_device
 from metaloss.core.parts.checks import check_fit, check_kinds, check_outputs, check_passes
+from metaloss.core.parts.replayed import Replayed, replayed, with_recorded_loss
 from metaloss.core.parts.row_streams import streams_of
 from metaloss.core.parts.rows import fresh_ledger, guarded_loss, weights_of_classes, with_ledger
 from metaloss.core.parts.runtime import check_deterministic, numerics, resolve_device, seeded
@@ -57,6 +58,7 @@ class Setup:
         ranks: The processes that train together.
         search: The search that finds the loss before training; None without one.
         found: The result of the search.
+        replayed: The recording that φ follows; None without one.
     """
 
     config: RunConfig
@@ -72,6 +74,7 @@ class Setup:
     ranks: Ranks = ALONE
     search: SearchRule | None = None
     found: dict[str, Any] | None = None
+    replayed: Replayed | None = None
 
     @property
     def start_total(self) -> int:
@@ -131,6 +134,8 @@ def prepare(
     search = config.meta_optimizer.options
     search = search if isinstance(search, SearchRule) else None
     schedule = _schedule(config, search)
+    if (follows := replayed(config, task, loss)) is not None:
+        config, loss = with_recorded_loss(config, follows, task), follows.schedule.loss
     loss = build_loss(config.loss, task, config.seed) if loss is None else copy.deepcopy(loss)
     check_fit(loss, task, schedule, config)
     weights = _weights(config, task, model)
@@ -188,6 +193,7 @@ def prepare(
         seed=config.seed,
         device=device,
         steps=config.steps,
+        replayed=None if follows is None else follows.schedule.to(device),
     )
     return Setup(
         # Decided before step 0 and stored, so that a resumed run is compiled in the same way.
@@ -195,8 +201,8 @@ def prepare(
         task=task,
         model=module,
         loss=loss,
-        # The loss that a search has found needs no start.
-        start=Keep() if search is not None else config.start.options,
+        # The loss that a search or a run has found needs no start.
+        start=Keep() if search is not None or follows else config.start.options,
         schedule=schedule,
         engine=engine,
         problem=problem,
@@ -204,6 +210,7 @@ def prepare(
         device=device,
         ranks=ranks,
         search=search,
+        replayed=follows,
     )
 
 

@@ -17,7 +17,14 @@ from metaloss.config import RunConfig
 from metaloss.contracts import MetaBatch, RunStarted
 from metaloss.core.parts.setup import Setup
 from metaloss.core.storage.files import read_json, reason, write_atomically, write_json
-from metaloss.core.storage.run_folder import CONFIG, MADE_OF, PLUGINS, SUMMARY, has_nothing
+from metaloss.core.storage.run_folder import (
+    CONFIG,
+    MADE_OF,
+    PLUGINS,
+    SCHEDULE,
+    SUMMARY,
+    has_nothing,
+)
 from metaloss.core.training.recorder import Quiet, Recorder
 from metaloss.errors import MetalossError
 from metaloss.inner.processes.ranks import ALONE, Ranks
@@ -86,6 +93,8 @@ def open_folder(setup: Setup, folder: Path, plugins: Mapping[str, str] | None, m
     folder.mkdir(parents=True, exist_ok=True)
     write_json(folder / PLUGINS, dict(plugins or {}))
     write_json(folder / MADE_OF, made)
+    if setup.replayed is not None:
+        write_atomically(folder / SCHEDULE, setup.replayed.content)
     # Last, because a folder with a config is a run that can be resumed.
     write_atomically(folder / CONFIG, to_yaml(setup.config).encode())
     return setup
@@ -142,6 +151,8 @@ def _meta_batch(setup: Setup) -> str:
     schedule, task = setup.schedule, setup.task
     count, trains = len(task.valid.targets), schedule.train_on.name != "train"
     use = "train the network" if trains else "do not train the network"
+    if setup.replayed is not None:
+        return f"meta-batch: none, {setup.replayed.said}; the {count} trusted rows {use}"
     if not schedule.learns:
         return f"meta-batch: none, the loss is fixed; the {count} trusted rows {use}"
     if schedule.meta_batch is MetaBatch.validation:

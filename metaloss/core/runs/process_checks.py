@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 
+import torch
 from torch.utils import _pytree as pytree
 
 from metaloss.compose import to_yaml
@@ -64,5 +65,10 @@ def _seen(setup: Setup) -> dict[str, str]:
         "configuration": hashlib.sha256(config.encode()).hexdigest(),
         "task": digest(pytree.tree_leaves(parts)) + str(sizes),
         "model": digest(weights),
-        "loss": digest([*setup.loss.parameters(), *setup.loss.buffers()]),
+        "loss": digest([*setup.loss.parameters(), *setup.loss.buffers(), *_followed(setup)]),
     }
+
+
+def _followed(setup: Setup) -> list[torch.Tensor]:
+    """Return the recorded values that φ follows."""
+    return [] if setup.replayed is None else list(setup.replayed.schedule.buffers())

@@ -19,7 +19,14 @@ from metaloss.core.runs.predict import BEST_MODEL, MODEL, outputs_for
 from metaloss.core.runs.summary import Summary, ended_with, summarize
 from metaloss.core.runs.suspects import packed_ledger, suspects_of
 from metaloss.core.storage.files import read_json, to_json, write_atomically, write_json
-from metaloss.core.storage.run_folder import JOURNAL, LEDGER, PLUGINS, SUMMARY, read_rows
+from metaloss.core.storage.run_folder import (
+    JOURNAL,
+    LEDGER,
+    PLUGINS,
+    SCHEDULE,
+    SUMMARY,
+    read_rows,
+)
 from metaloss.core.training.trainer import Trainer
 from metaloss.data.pipeline import PIPELINE, FittedPipeline, load_pipeline, pipeline_of
 from metaloss.errors import MetalossError
@@ -146,6 +153,9 @@ def write_results(trainer: Trainer, folder: Path, seconds: float) -> tuple[Run, 
         packed = pack(loss, state.phi, provenance)
         files["loss"], files["loss_description"] = folder / WEIGHTS, folder / DESCRIPTION
         contents |= {files["loss"]: packed[0], files["loss_description"]: packed[1]}
+    recorded = trainer.recording.content(loss, state.phi, trainer.progress.train, provenance)
+    if recorded is not None and not trainer.ladder.diverged:
+        contents[folder / SCHEDULE] = recorded
     if setup.ranks.leads:
         for path, content in contents.items():
             write_atomically(path, content)
@@ -165,7 +175,8 @@ def export_run(folder: Path, out: Path) -> list[Path]:
     """Copy the learned loss of a run to another folder; return the files written.
 
     There is also ``criterion.py``, the same loss for programs without metaloss, unless the loss
-    sees more of a row than its outputs; and ``formula.tex`` if it is a formula.
+    sees more of a row than its outputs; ``formula.tex`` if it is a formula; and the loss schedule
+    if the run has one.
 
     Raises:
         MetalossError: If there is no undamaged loss in ``folder``, or ``out`` has one already.
@@ -175,6 +186,8 @@ def export_run(folder: Path, out: Path) -> list[Path]:
     for name, text in (("criterion.py", loss.python()), ("formula.tex", loss.latex())):
         if text is not None:
             contents[name] = f"{text.rstrip()}\n".encode()
+    if (folder / SCHEDULE).is_file():
+        contents[SCHEDULE] = (folder / SCHEDULE).read_bytes()
     for name in contents:
         if (out / name).exists():
             raise MetalossError(f"{out / name} exists already: choose another folder")

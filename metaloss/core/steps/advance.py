@@ -15,7 +15,8 @@ from metaloss.core.steps.compiled import CompiledStep
 from metaloss.core.steps.state import TrainState
 from metaloss.core.steps.step import Step, waits
 from metaloss.inner.keys import key_tensor
-from metaloss.types import Batch, InnerState, Window
+from metaloss.losses.loss_schedule import LossSchedule
+from metaloss.types import Batch, InnerState, Tensors, Window
 
 
 class Place(NamedTuple):
@@ -47,6 +48,7 @@ class Advance:
         seed: The run's seed.
         device: The device of all tensors.
         steps: The number of training steps of the run.
+        replayed: The loss schedule that φ follows; None: φ follows none.
     """
 
     step: Step | CompiledStep
@@ -56,10 +58,14 @@ class Advance:
     seed: int
     device: torch.device
     steps: int = 1
+    replayed: LossSchedule | None = None
 
     def __call__(self, state: TrainState, plan: Plan, progress: Progress) -> TrainState:
         """Return the state after the plan's steps. A bad segment changes only the guard."""
-        return self.step(self.begun(state, plan, progress), self.window(plan, progress), plan)
+        state = self.begun(state, plan, progress)
+        if (phi := self.phi(progress)) is not None:
+            state = state._replace(phi=phi)
+        return self.step(state, self.window(plan, progress), plan)
 
     @property
     def compile_seconds(self) -> float:
@@ -88,6 +94,12 @@ class Advance:
         if plan.phase == "train" and state.rule is not None:
             state = state._replace(rule=self.step.engine.rule_init(state.phi))
         return state
+
+    def phi(self, progress: Progress) -> Tensors | None:
+        """Return φ for the next step, if it follows a loss schedule."""
+        if self.replayed is None:
+            return None
+        return self.replayed.phi(progress.train / self.steps)
 
     def window(self, plan: Plan, progress: Progress) -> Window:
         """Return the batches and keys of the plan's steps, and the meta-batch and its key."""

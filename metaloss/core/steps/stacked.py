@@ -69,6 +69,8 @@ class StackedAdvance:
                     for index, one in enumerate(self._members)
                 ]
             )
+        if (phi := [one.phi(progress) for one in self._members])[0] is not None:
+            states = states._replace(phi=stack(phi))
         return self._step(states, self._window(plan, progress), plan)
 
     def _window(self, plan: Plan, progress: Progress) -> Window:

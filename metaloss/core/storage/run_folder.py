@@ -23,6 +23,8 @@ PHASES = ("start", "offline", "train")
 CONFIG, JOURNAL, CURVES, SUMMARY = "config.yaml", "journal.jsonl", "curves.jsonl", "summary.json"
 PLUGINS, MADE_OF, CHECKPOINTS = "plugins.json", "made_of.json", "checkpoints"
 LEDGER = "ledger.safetensors"
+# As in `metaloss.losses.loss_schedule`, which needs torch.
+SCHEDULE = "loss_schedule.safetensors"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -114,7 +116,8 @@ def steps_of_finished(folder: Path) -> int | None:
 
 def has_nothing(folder: Path) -> bool:
     """Return whether a folder exists in which no run has begun."""
-    return all(path.name in (PLUGINS, MADE_OF) or _temporary(path) for path in folder.iterdir())
+    known = (PLUGINS, MADE_OF, SCHEDULE)
+    return all(path.name in known or _temporary(path) for path in folder.iterdir())
 
 
 def _temporary(path: Path) -> bool:

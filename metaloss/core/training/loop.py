@@ -32,13 +32,16 @@ def train(trainers: Sequence[Trainer], interrupt: Interrupt, folder: Path) -> No
         advance = together([one.setup.advance for one in live])
         states = advance.joined([one.state for one in live])
         while len(live) == count and (plan := live[0].next_plan()) is not None:
+            records = count > 1 and bool(live[0].recording.due(plan, live[0].progress))
+            for index, one in enumerate(live if records else ()):
+                one.state = advance.member(states, index)
             began, compiled = time.perf_counter(), advance.compile_seconds
             states = advance(states, plan, live[0].progress)
             compiled = (advance.compile_seconds - compiled) / count
             seconds = (time.perf_counter() - began) / count - compiled
             due = live[0].is_due(plan)
             # Views of each run's values take time, so they are made only if they are used.
-            looks = due or count == 1
+            looks = due or count == 1 or records
             for index, one in enumerate(live):
                 state = advance.member(states, index) if looks else one.state
                 one.took(plan, state, seconds, compiled)
@@ -47,7 +50,7 @@ def train(trainers: Sequence[Trainer], interrupt: Interrupt, folder: Path) -> No
                 for one in before if count > 1 else ():
                     if one not in live:
                         one.save()  # the others go on: a stopped group finds its end here
-            if looks and len(live) == count:
+            if (due or count == 1) and len(live) == count:
                 states = advance.joined([one.state for one in live])
             if interrupt.heard():
                 if not looks:

@@ -16,6 +16,7 @@ from metaloss.core.training.best import CURRENT, Best
 from metaloss.core.training.ladder import Ladder
 from metaloss.core.training.made_of import fixed_values
 from metaloss.core.training.recorder import Recorder
+from metaloss.core.training.recording import Recording
 from metaloss.core.training.recovery import Recovery
 from metaloss.inner.fields import Fields, as_inputs
 from metaloss.inner.weighted import WeightedTargets, named_values, of_values
@@ -31,6 +32,7 @@ class Saved(Protocol):
     setup: Setup
     recorder: Recorder
     recovery: Recovery
+    recording: Recording
     progress: Progress
     state: TrainState
     best: Best
@@ -44,7 +46,7 @@ def pack_run(run: Saved) -> dict[str, Any]:
     best, schedule = run.best, run.setup.schedule
     return {
         "progress": [offline, train],
-        "state": pack_state(run.state),
+        "state": {**pack_state(run.state), "recorded": run.recording.packed()},
         "ladder": pack_ladder(run.recovery.ladder),
         "best": [best.metrics, best.step, best.waited, best.weights],
         "best_inner": pack_tree(best.inner),
@@ -63,6 +65,7 @@ def unpack_run(run: Saved, content: Mapping[str, Any]) -> None:
     run.progress = Progress(offline=content["progress"][0], train=content["progress"][1])
     template = run.state
     run.state = unpack_state(content["state"], template)
+    run.recording.restore(content["state"].get("recorded"))  # older versions had none
     learns = run.setup.schedule.learns
     run.recovery.ladder = unpack_ladder(content["ladder"], template, learns)
     metrics, step, waited, *weights = content["best"]  # older versions had current weights alone

@@ -21,6 +21,7 @@ from metaloss.core.training.interrupt import Interrupt
 from metaloss.core.training.ladder import Ladder
 from metaloss.core.training.made_of import made_of, sketches
 from metaloss.core.training.recorder import Recorder, read_meter
+from metaloss.core.training.recording import Recording
 from metaloss.core.training.recovery import Recovery
 from metaloss.core.training.saved import pack_run, unpack_run
 from metaloss.data.targets.scores import task_scores
@@ -61,6 +62,8 @@ class Trainer:
         start = snapshot(self.state)
         ladder = Ladder(learns=setup.schedule.learns, good=start, start=start)
         self.recovery = Recovery(setup, recorder, ladder)
+        config = setup.config
+        self.recording = Recording(config.record_phi, config.steps, setup.schedule)
 
     def begin(self, phi: Tensors | None = None) -> None:
         """Log the start, and write the first checkpoint. ``phi``: the started φ, or None."""
@@ -127,6 +130,7 @@ class Trainer:
                 self.step, f"compiled {_words(plan)} in {compiled:.0f} s", level="info"
             )
         due = self.is_due(plan)
+        self.recording.note(plan, self.progress, self.state.phi, state.phi)
         self.state = state
         before, self.progress = self.progress, self.progress.after(plan)
         if plan.phase == "train":
@@ -189,7 +193,7 @@ class Trainer:
                 self.metrics = self._evaluate()
                 numbers |= self.metrics
                 numbers |= cosine_to_exact(self.setup, self.state, self.progress)
-            if self.setup.schedule.learns:
+            if self.setup.schedule.learns or self.setup.replayed:
                 self._curves(plan.phase)
         self.recorder.log(self.step, plan.phase, self.progress.steps_in(plan.phase), numbers)
         if evaluates and plan.phase == "train":

@@ -36,6 +36,7 @@ def test_the_folder_holds_what_is_promised(run):
         "ledger.safetensors",
         "loss.safetensors",
         "loss.json",
+        "loss_schedule.safetensors",
         "summary.json",
         *(f"checkpoints/{step:012d}.checkpoint" for step in (250 + 15 + 25, 250 + 15 + 40)),
     }
@@ -142,7 +143,12 @@ def test_a_runs_loss_is_exported_whole_and_once(run, tmp_path):
     files = export_run(run.folder, tmp_path / "out")
     for path in files[:2]:
         assert path.read_bytes() == (run.folder / path.name).read_bytes()
-    assert [path.name for path in files] == ["loss.safetensors", "loss.json", "criterion.py"]
+    assert [path.name for path in files] == [
+        "loss.safetensors",
+        "loss.json",
+        "criterion.py",
+        "loss_schedule.safetensors",
+    ]
     with pytest.raises(MetalossError, match="exists already: choose another folder"):
         export_run(run.folder, tmp_path / "out")
     with pytest.raises(MetalossError, match="cannot read"):
@@ -153,7 +159,11 @@ def test_a_loss_that_is_a_formula_is_exported_as_one_too(tmp_path):
     words = ("schedule=online", "loss=symbolic", "loss.expression='-t*log(p)'")
     run = train(tmp_path / "run", *words, "steps=20")
     files = export_run(run.folder, tmp_path / "out")
-    assert [path.name for path in files[2:]] == ["criterion.py", "formula.tex"]
+    assert [path.name for path in files[2:]] == [
+        "criterion.py",
+        "formula.tex",
+        "loss_schedule.safetensors",
+    ]
     space: dict = {}
     exec(files[2].read_text(), space)
     pair = torch.randn(5, 3), torch.tensor([0, 1, 2, 0, 1])

@@ -1,0 +1,139 @@
+"""The loss of a run with ``schedule=replay``: that of the recording, and its φ over time."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+from typing import Any
+
+from metaloss import registry
+from metaloss.compose.publish import DEFAULTS
+from metaloss.config import RunConfig, Selected
+from metaloss.contracts import Task, TaskDependent
+from metaloss.core.storage.files import reason
+from metaloss.core.storage.run_folder import CONFIG, is_group
+from metaloss.errors import MetalossError
+from metaloss.losses.export import family_of
+from metaloss.losses.loss_schedule import SCHEDULE, LossSchedule, load_loss_schedule
+from metaloss.losses.mlp import MLPLoss
+from metaloss.schedules.replay import Replay
+
+
+@dataclass(frozen=True, kw_only=True)
+class Replayed:
+    """A recording that a run follows.
+
+    Attributes:
+        schedule: The loss and its φ over time.
+        content: The file, which is copied into the run's folder.
+        said: What the user is told of it.
+    """
+
+    schedule: LossSchedule
+    content: bytes
+    said: str
+
+
+def replayed(config: RunConfig, task: Task, loss: object) -> Replayed | None:
+    """Return the recording that a run follows; None without ``schedule=replay``.
+
+    The copy in the run's own folder is used if there is one, so that a run can be resumed without
+    the run that it follows.
+
+    Args:
+        config: The config.
+        task: The task.
+        loss: The user's loss, which must be None.
+
+    Raises:
+        MetalossError: If the recording is missing or damaged, or does not fit the task.
+    """
+    options = config.schedule.options
+    if not isinstance(options, Replay):
+        return None
+    folder = _folder(config, options)
+    if loss is not None:
+        raise MetalossError(
+            "schedule=replay with a loss of your own: the loss is that of the recording: leave it "
+            "out"
+        )
+    schedule = load_loss_schedule(folder, smoothing=options.smoothing)
+    own = schedule.loss
+    said = f"the loss ({family_of(own)}) follows that of {folder}"
+    offsets = getattr(own.config, "class_offsets", 0)
+    if isinstance(own, MLPLoss) and offsets not in (0, task.outputs):
+        # The classes of another task have shifts of their own, which nobody has learned.
+        schedule = schedule.without_class_offsets()
+        own, said = schedule.loss, f"{said}, without its shifts of {offsets} classes"
+    if own.link is not task.link:
+        raise MetalossError(
+            f"schedule.source={folder}: a loss for link={own.link.name}, the task {task.name} "
+            f"needs link={task.link.name}"
+        )
+    if own.classes not in (0, task.outputs):
+        raise MetalossError(
+            f"schedule.source={folder}: a loss for {own.classes} classes, the task {task.name} has "
+            f"{task.outputs}"
+        )
+    own.ignore_index = task.ignore_index
+    # It is not changed by any start, as a loaded φ could be.
+    own.loaded = False
+    try:
+        content = (folder / SCHEDULE).read_bytes()
+    except OSError as error:
+        raise MetalossError(f"cannot read {folder / SCHEDULE}: {reason(error)}") from error
+    return Replayed(schedule=schedule, content=content, said=said)
+
+
+def with_recorded_loss(config: RunConfig, found: Replayed, task: Task) -> RunConfig:
+    """Return the config with the loss of the recording.
+
+    Raises:
+        MetalossError: If the config chooses another loss, or other options.
+    """
+    loss = found.schedule.loss
+    recorded = Selected(name=str(family_of(loss)), options=loss.config)
+    if config.loss != _default_loss() and not _agree(config.loss, recorded, task):
+        raise MetalossError(
+            f"loss={config.loss.name} with schedule=replay: the loss is that of the recording, "
+            f"{recorded.name} ({recorded.options}): leave out loss and its options"
+        )
+    return replace(config, loss=recorded)
+
+
+def _agree(given: Selected, recorded: Selected, task: Task) -> bool:
+    """Return whether options are the same, but for those that a task completes."""
+    if given.name != recorded.name or type(given.options) is not type(recorded.options):
+        return False
+    options = given.options
+    whole = options.for_task(task) if isinstance(options, TaskDependent) else options
+    names = [field.name for field in fields(options)]
+    fixed = [name for name in names if getattr(options, name) == getattr(whole, name)]
+    return all(getattr(options, name) == getattr(recorded.options, name) for name in fixed)
+
+
+def _default_loss() -> Selected:
+    name = str(DEFAULTS["loss"])
+    default: Any = registry.get("loss", name).config_class()
+    return Selected(name=name, options=default)
+
+
+def _folder(config: RunConfig, options: Replay) -> Path:
+    own = None if config.output is None else Path(config.output)
+    if own is not None and (own / CONFIG).is_file() and (own / SCHEDULE).is_file():
+        return own
+    if not options.source:
+        raise MetalossError(
+            "schedule=replay without schedule.source: expected schedule.source=FOLDER, the folder "
+            "of a finished run with schedule=online"
+        )
+    source = Path(options.source)
+    if not is_group(source):
+        return source
+    member = source / f"seed{config.seed}"
+    if not member.is_dir():
+        raise MetalossError(
+            f"schedule.source={source}: it has no run of seed {config.seed}: expected one for each "
+            "seed, or the folder of a single run"
+        )
+    return member

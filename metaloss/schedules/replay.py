@@ -1,0 +1,57 @@
+"""Replay: the network trains under a loss schedule that another run has learned."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from metaloss.contracts import Plan, Progress, Schedule, TrainOn
+from metaloss.errors import check_range
+
+
+@dataclass(frozen=True, kw_only=True)
+class Replay(Schedule):
+    """Train under the φ(t) that an online run has recorded, with another network or task too.
+
+    Step s of S is taken under φ at the same share of the recorded run, s / S. No meta-batches are
+    needed, so that all rows train the network. The loss and its options are those of the recording.
+
+    Raises:
+        MetalossError: If an option is out of range.
+
+    Reference:
+        The loss schedule is what AdaLFL learns: Raymond, Chen, Xue & Zhang, "Meta-Learning
+        Adaptive Loss Functions", TMLR 2025. They train with it once, while it is learned.
+
+    Example:
+        >>> Replay(source="runs/first").plan(Progress(train=99), steps=100)
+        Plan(phase='train', reset=False, unroll=1, meta_step=False)
+    """
+
+    source: str = field(
+        default="", metadata={"help": "folder of a finished online run, whose φ was recorded"}
+    )
+    smoothing: float = field(
+        default=0.1,
+        metadata={"help": "width of a moving average over φ, as a share of training, 0 to 1"},
+    )
+    train_on: TrainOn = field(
+        default=TrainOn["train+validation"],
+        metadata={"help": "rows to train on; rows with wrong labels are in train"},
+    )
+
+    def __post_init__(self) -> None:
+        """Check the ranges."""
+        within = 0 <= self.smoothing <= 1
+        check_range("schedule.smoothing", self.smoothing, within, "a share from 0 to 1")
+
+    def plan(self, progress: Progress, steps: int) -> Plan | None:
+        """Return one plain step at a time."""
+        return Plan(phase="train") if progress.train < steps else None
+
+    def offline_total(self) -> int:
+        """Return 0: there is no offline phase."""
+        return 0
+
+    def moves_in(self, phase: str) -> bool:
+        """Return False: no meta-step moves φ."""
+        return False

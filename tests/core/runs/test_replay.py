@@ -1,0 +1,172 @@
+"""Runs that record φ, and runs that follow a recording."""
+
+import shutil
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from torch import nn
+
+import metaloss
+from metaloss import resume_run
+from metaloss.errors import MetalossError
+from metaloss.losses.loss_schedule import SCHEDULE, load_loss_schedule, pack_schedule
+
+from ..interrupted_runs import interrupting
+from ..same_ending import assert_same_ending
+from ..small_setups import blobs, fast, line, net, train
+
+EVERY = ("steps=24", "record_phi=24")
+SAME = ("schedule=replay", "schedule.smoothing=0", "schedule.train_on=train", "steps=24")
+KINDS = {
+    "online": (),
+    "next": ("schedule.meta_batch=next", "inner=adam"),
+    "windows after offline": (
+        "schedule.unroll=3",
+        "schedule.period=5",
+        "schedule.offline_steps=2",
+    ),
+}
+
+
+@pytest.fixture(scope="module")
+def source(tmp_path_factory):
+    """Return a function that gives the folder of an online run with φ recorded at every step."""
+    done = {}
+
+    def get(kind="online"):
+        if kind not in done:
+            folder = tmp_path_factory.mktemp("source") / "run"
+            train(folder, *EVERY, *KINDS[kind])
+            done[kind] = folder
+        return done[kind]
+
+    return get
+
+
+def theta(folder):
+    return (folder / "model.safetensors").read_bytes()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_replay_of_every_step_on_the_same_rows_is_the_run_itself(source, tmp_path, kind):
+    words = [word for word in KINDS[kind] if not word.startswith("schedule.")]
+    train(tmp_path / "run", *SAME, *words, f"schedule.source={source(kind)}")
+    assert theta(tmp_path / "run") == theta(source(kind))
+    found = load_loss_schedule(source(kind))
+    assert any(not torch.equal(a, b) for a, b in zip(*map(phi_at(found), (0, 1)), strict=True))
+
+
+def test_an_export_has_the_schedule_too(source, tmp_path):
+    assert tmp_path / SCHEDULE in metaloss.export_run(source(), tmp_path)
+    assert (tmp_path / SCHEDULE).read_bytes() == (source() / SCHEDULE).read_bytes()
+
+
+def phi_at(schedule):
+    return lambda progress: list(schedule.phi(progress).values())
+
+
+def test_a_constant_recording_is_a_static_run(source, tmp_path):
+    phi = load_file(source() / "loss.safetensors")
+    stacked = {name: torch.stack([value] * 3) for name, value in phi.items()}
+    content = pack_schedule(metaloss.load_loss(source()), [0, 7, 10], 10, stacked, {})
+    (tmp_path / SCHEDULE).write_bytes(content)
+    more = ("steps=24", "schedule.train_on=train+validation")
+    train(tmp_path / "run", "schedule=replay", f"schedule.source={tmp_path}", *more)
+    train(
+        tmp_path / "static",
+        *("schedule=static", "loss=load", f"loss.path={source()}", "start=keep", *more),
+    )
+    assert theta(tmp_path / "run") == theta(tmp_path / "static")
+
+
+def test_another_network_task_and_length_follow_the_same_loss(source, tmp_path):
+    draw = torch.Generator().manual_seed(1)
+    rows = [(torch.randn(20, 6, generator=draw), torch.arange(20) % 5) for _ in range(3)]
+    run = metaloss.train(
+        [
+            *fast("schedule=replay", f"schedule.source={source()}", "steps=31", "eval_every=10"),
+            f"output={tmp_path / 'run'}",
+        ],
+        task=metaloss.task_from_data(*rows, name="other"),
+        model=nn.Linear(6, 5),
+    )
+    schedule = load_loss_schedule(source(), smoothing=0.1)
+    expected = schedule.phi(30 / 31)
+    assert expected.pop("offsets").shape == (3,), "the shifts of three classes are of no use here"
+    found = load_file(run.folder / "loss.safetensors")
+    assert all(torch.equal(found[name], value) for name, value in expected.items())
+    assert (run.folder / SCHEDULE).read_bytes() == (source() / SCHEDULE).read_bytes()
+    steps = [row["step"] for row in _rows(run.folder / "curves.jsonl")]
+    assert steps == [0, 10, 20, 30, 31]
+
+
+def _rows(path):
+    from metaloss.core.storage.run_folder import read_rows
+
+    return read_rows(path)
+
+
+def words(folder, *more):
+    return [*fast("log_every=2", "eval_every=4", "checkpoint_every=5", *more), f"output={folder}"]
+
+
+def test_a_replay_is_resumed_without_the_run_that_it_follows(source, tmp_path):
+    copy = shutil.copytree(source(), tmp_path / "copy")
+    given = ("schedule=replay", f"schedule.source={copy}", "steps=15")
+    metaloss.train(words(tmp_path / "whole", *given), task=blobs(), model=net())
+    task = interrupting(at=8)
+    with pytest.raises(KeyboardInterrupt):
+        metaloss.train(words(tmp_path / "run", *given), task=task, model=net())
+    shutil.rmtree(copy)
+    resume_run(tmp_path / "run", task=blobs(), model=net())
+    assert_same_ending(tmp_path / "run", tmp_path / "whole")
+
+
+def test_many_seeds_record_and_replay_as_each_would_alone(tmp_path):
+    given = ("steps=12", "record_phi=5", "schedule.unroll=2")
+    train(tmp_path / "group", *given, "seeds=2")
+    for seed in (0, 1):
+        train(tmp_path / f"alone{seed}", *given, f"seed={seed}")
+        found, expected = (
+            load_file(folder / SCHEDULE)
+            for folder in (tmp_path / f"group/seed{seed}", tmp_path / f"alone{seed}")
+        )
+        assert found["step"].tolist() == expected["step"].tolist() == [0, 3, 5, 8, 10, 12]
+        torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
+    follow = ("schedule=replay", "steps=9", f"schedule.source={tmp_path / 'group'}")
+    train(tmp_path / "both", *follow, "seeds=2")
+    train(tmp_path / "second", *follow, "seed=1")
+    torch.testing.assert_close(
+        *(load_file(tmp_path / name / "model.safetensors") for name in ("both/seed1", "second")),
+        rtol=1e-4,
+        atol=1e-5,
+    )
+    with pytest.raises(MetalossError, match="it has no run of seed 2: expected one for each seed"):
+        train(tmp_path / "third", *follow, "seed=2")
+    assert not (tmp_path / "third").exists()
+
+
+def test_nothing_is_recorded_if_it_is_switched_off_or_phi_stays(tmp_path):
+    train(tmp_path / "off", "steps=4", "record_phi=0")
+    train(tmp_path / "static", "steps=4", "schedule=static", "loss=gce")
+    for name in ("off", "static"):
+        assert not (tmp_path / name / SCHEDULE).exists()
+        with pytest.raises(MetalossError, match="has no loss schedule"):
+            train(tmp_path / "run", "schedule=replay", f"schedule.source={tmp_path / name}")
+
+
+def test_what_does_not_fit_is_refused_before_anything_is_written(source, tmp_path):
+    follow = ("schedule=replay", f"schedule.source={source()}")
+    for more, given, message in (
+        (("loss=gce",), {}, "loss=gce with schedule=replay: the loss is that of the recording"),
+        (("loss=mlp", "loss.hidden=[7]"), {}, r"recording, mlp \(MLPLossConfig\(hidden=\[6\]"),
+        ((), {"loss": metaloss.MLPLoss()}, "with a loss of your own"),
+        ((), {"task": line(), "model": net(outputs=1)}, "needs link=identity"),
+        (("schedule.source=",), {}, "without schedule.source: expected schedule.source=FOLDER"),
+        (("schedule.smoothing=-1",), {}, "schedule.smoothing=-1.0: expected a share from 0 to 1"),
+        (("record_phi=-1",), {}, "record_phi=-1: expected a whole number, at least 0"),
+    ):
+        with pytest.raises(MetalossError, match=message):
+            train(tmp_path / "run", *follow, *more, **given)
+    assert not (tmp_path / "run").exists()
