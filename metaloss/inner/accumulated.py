@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, NamedTuple, TypeVar
 
 import torch
 from torch import Tensor
 from torch.utils import _pytree as pytree
 
+from metaloss.errors import MetalossError
 from metaloss.inner.forward import Forward, Stepped, pull
 from metaloss.inner.gradients import filled
 from metaloss.inner.keys import nth_key
@@ -68,7 +70,7 @@ class AccumulatedProblem(InnerProblem):
             return product(self, phi, step, direction)
         buffers = (step.state.buffers, *step.between)
         total: Any = None
-        for before, (share, part, key) in zip(buffers, self._parts(batch, step.key), strict=True):
+        for before, (share, part, key) in zip(buffers, self.shares(batch, step.key), strict=True):
             state = step.state._replace(buffers=before)
             found = product(self, phi, StoredStep(state, part, key, {}), direction)
             total = _added(total, found, share)
@@ -92,7 +94,7 @@ class AccumulatedProblem(InnerProblem):
         grads: dict[str, Tensor] = {}
         between: list[Tensors] = []
         totals: Any = None
-        for share, part, own in self._parts(batch, key):
+        for share, part, own in self.shares(batch, key):
             found = self.forward(state, part, own)
             with torch.enable_grad():
                 loss = self.learned_loss(phi, found.outputs, part.targets)
@@ -125,7 +127,7 @@ class AccumulatedProblem(InnerProblem):
             )
             return given
         total: Any = None
-        for share, part, own in self._parts(batch, key):
+        for share, part, own in self.shares(batch, key):
             found = self.forward(state, part, own)
             with torch.enable_grad():
                 loss = self.task_loss_of(found.outputs, part.targets)
@@ -135,13 +137,45 @@ class AccumulatedProblem(InnerProblem):
         gradient, loss = total
         return gradient, loss
 
-    def _parts(self, batch: MicroBatches, key: Tensor) -> Iterator[tuple[Tensor, Batch, Tensor]]:
+    def shares(self, batch: MicroBatches, key: Tensor) -> Iterator[tuple[Tensor, Batch, Tensor]]:
         """Yield the share of each part, the part, and its dropout key."""
         ignored = getattr(self.loss, "ignore_index", None)
         counts = torch.stack([counted(part.targets, ignored).sum() for part in batch.parts])
         shares = counts / counts.sum().clamp(min=1e-30)
         for number, part in enumerate(batch.parts):
             yield shares[number], part, nth_key(key, number)
+
+
+@torch.no_grad()
+def refuse_coupled_parts(
+    problem: AccumulatedProblem, phi: Tensors, state: InnerState, batch: Any, key: Tensor
+) -> None:
+    """Raise if a loss of two parts together is not the mean of their losses.
+
+    So it is if rows are ranked within a batch, or if weights are divided by their sum.
+    """
+    if not isinstance(batch, MicroBatches) or len(batch.parts) < 2:
+        return
+    two = MicroBatches(batch.parts[:2])
+    outputs, _ = problem.predict(state.params, state.buffers, two, key)
+    targets = two.targets
+    losses: dict[str, Callable[[Tensor, Any], Tensor]] = {
+        f"the loss {type(problem.loss).__name__}": partial(problem.learned_loss, phi),
+        "the task loss": problem.task_loss_of,
+    }
+    for name, loss in losses.items():
+        whole, begin = loss(outputs, targets), 0
+        total = torch.zeros_like(whole)
+        for share, part, _key in problem.shares(two, key):
+            end = begin + len(part.targets)
+            total = total + share * loss(outputs[begin:end], targets[begin:end])
+            begin = end
+        off, scale = float((total - whole).abs().max()), float(whole.abs().max())
+        if off > 100 * torch.finfo(whole.dtype).eps * max(scale, 1e-6):
+            raise MetalossError(
+                f"{name} is not a mean over the rows of a batch, so that accumulate=True would "
+                "give other numbers: expected the whole batch"
+            )
 
 
 @dataclass(frozen=True, kw_only=True)

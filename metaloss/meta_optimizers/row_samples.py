@@ -11,6 +11,7 @@ from torch import Tensor
 
 from metaloss.errors import UnsupportedError
 from metaloss.inner.problem import InnerProblem
+from metaloss.inner.weighted import sees, with_row
 from metaloss.types import Batch, InnerState, StoredStep, Tensors, Window
 
 
@@ -62,7 +63,14 @@ def refuse_coupled_rows(
         problem.sample_task_loss,
         "the task loss",
     )
-    for option, asked in (("meta_optimizer.rows", trained), ("schedule.judge_rows", judged)):
+    every = [("meta_optimizer.rows", trained), ("schedule.judge_rows", judged)]
+    if "progress" in sees(problem.loss):
+        # A loss may weigh rows only later in training.
+        targets = trained.batch.targets
+        ended = torch.ones(len(targets), device=targets.device)
+        late = trained._replace(batch=with_row(trained.batch, progress=ended))
+        every.append(("meta_optimizer.rows", late))
+    for option, asked in every:
         reason = _reason(problem, state, asked) if asked.share < 1 else None
         if reason is not None:
             plain = option.rpartition(".")[2]

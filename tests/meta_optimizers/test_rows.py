@@ -17,6 +17,10 @@ from metaloss.inner.keys import key_tensor, sampled_rows
 from metaloss.inner.problem import Tangents
 from metaloss.inner.stacked import StackedProblem, member, stack
 from metaloss.inner.steps import as_replay_steps, take_steps
+from metaloss.losses import MLPLoss
+from metaloss.losses.mlp import MLPLossConfig
+from metaloss.losses.of_rows.class_margins import LDAM, LDAMConfig
+from metaloss.losses.of_rows.meta_weight import MetaWeight, MetaWeightConfig
 from metaloss.meta_optimizers.finite_difference import FiniteDifference
 from metaloss.meta_optimizers.fitting import fitted
 from metaloss.meta_optimizers.mixed import Mixed
@@ -223,6 +227,21 @@ def test_a_loss_that_is_no_mean_over_rows_is_refused(asked):
     one = asked("mlp", "sgd", 1)
     problem = inner_problem.InnerProblem.of(one.problem, loss=Worst())
     phi = {"scale": torch.ones((), dtype=torch.float64)}
+    with pytest.raises(MetalossError, match="not a mean over the rows"):
+        fitted(problem, Mixed(rows=0.25), phi, one.state, one.window)
+
+
+@pytest.mark.parametrize("name", ["ldam", "mwn", "rank"])
+def test_a_loss_of_rows_that_looks_across_them_is_refused(asked, name):
+    one = asked("mlp", "sgd", 1)
+    loss = {
+        # Its weights are divided by their sum only late in training.
+        "ldam": lambda: LDAM(LDAMConfig(counts=[50.0, 5.0, 1.0])),
+        "mwn": lambda: MetaWeight(MetaWeightConfig(normalize=True)),
+        "rank": lambda: MLPLoss(MLPLossConfig(inputs=["target", "prediction", "rank"])),
+    }[name]().double()
+    problem = inner_problem.InnerProblem.of(one.problem, loss=loss)
+    phi = dict(loss.named_parameters())
     with pytest.raises(MetalossError, match="not a mean over the rows"):
         fitted(problem, Mixed(rows=0.25), phi, one.state, one.window)
 

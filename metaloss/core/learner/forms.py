@@ -16,6 +16,7 @@ from metaloss.inner.accumulated import (
     AccumulatedProblem,
     AccumulatedShardedProblem,
     MicroBatches,
+    refuse_coupled_parts,
 )
 from metaloss.inner.model.modules import fingerprint
 from metaloss.inner.optimizers.rates import RateSchedule
@@ -99,8 +100,10 @@ class Forms:
         model, loss = self._problem.model, self._problem.loss
         numbers = self._compile is not Compile.off and fingerprint(model.module, numbers=True)
         steps = min(len(window.batches), 2)
-        form = (model.structure, fingerprint(loss), numbers, learns, steps)
-        if any(isinstance(batch, MicroBatches) for batch in window.batches):
+        given = (*window.batches, window.meta_batch)
+        parted = tuple(isinstance(batch, MicroBatches) for batch in given)
+        form = (model.structure, fingerprint(loss), numbers, learns, steps, any(parted))
+        if any(parted):
             share = getattr(self._engine, "rows", 1)
             if learns and share < 1:
                 raise MetalossError(
@@ -115,6 +118,7 @@ class Forms:
     def _examined(
         self, phi: Tensors, state: InnerState, window: Window, *, learns: bool
     ) -> LearnerStep:
+        given = (window.batches[0], window.meta_batch)
         window = window._replace(
             batches=tuple(map(_first_part, window.batches)),
             meta_batch=_first_part(window.meta_batch),
@@ -123,7 +127,10 @@ class Forms:
         if model.traits is None:
             model.examine(state.params, state.buffers, batch.inputs, key)
         # Made anew, because it finds which parameters in φ are frozen.
-        problem: InnerProblem = AccumulatedProblem.of(self._problem)
+        accumulated = AccumulatedProblem.of(self._problem)
+        for batches in given:
+            refuse_coupled_parts(accumulated, phi, state, batches, key)
+        problem: InnerProblem = accumulated
         if learns:
             problem = fitted(problem, self._engine, phi, state, window)
         if self._peers.ranks.size > 1:

@@ -11,9 +11,13 @@ import metaloss
 from metaloss import SGD, Adam, Mixed, MLPLoss
 from metaloss.errors import MetalossError
 from metaloss.losses import CrossEntropy
+from metaloss.losses.mlp import MLPLossConfig
+from metaloss.losses.of_rows.meta_weight import MetaWeight, MetaWeightConfig
 
 from .explicit_unroll import slope_of
 from .learner_setups import learner_of, net, pair, seeded
+
+RANKED = MLPLossConfig(inputs=["target", "prediction", "rank"])
 
 
 def parts(batch, sizes):
@@ -132,6 +136,33 @@ def test_some_rows_and_parts_are_not_mixed():
     learner = learner_of(net(), meta_optimizer=Mixed(rows=0.5))
     with pytest.raises(MetalossError, match=r"rows=0.5 with accumulate=True: expected one"):
         learner.step([pair(0)], pair(1), accumulate=True)
+
+
+def total(outputs, target):
+    return F.cross_entropy(outputs, target, reduction="sum")
+
+
+@pytest.mark.parametrize("sizes", [[6, 6], [1, 1, 10]])
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"loss": lambda: MLPLoss(RANKED)}, "the loss MLPLoss is not a mean"),
+        (
+            {"loss": lambda: MetaWeight(MetaWeightConfig(normalize=True))},
+            "MetaWeight is not a mean",
+        ),
+        ({"task_loss": lambda: total}, "the task loss is not a mean"),
+    ],
+)
+def test_a_loss_of_the_whole_batch_takes_no_parts(given, message, sizes):
+    made = {name: seeded(make) for name, make in given.items()}
+    loss = made.get("loss", seeded(MLPLoss)).double()
+    learner = metaloss.Learner(
+        net(), loss, task_loss=made.get("task_loss", F.cross_entropy), inner=SGD(lr=0.3)
+    )
+    learner.step(pair(0), pair(1))  # whole batches are taken
+    with pytest.raises(MetalossError, match=f"{message} over the rows of a batch, so that accum"):
+        learner.step(parts(pair(0), sizes), pair(1), accumulate=True)
 
 
 class Weighted(nn.Module):
