@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
 
 import torch
 
@@ -41,25 +40,6 @@ def seeded(seed: int, purpose: str, *indices: int) -> Iterator[None]:
     with one_thread(), torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(derive(seed, purpose, *indices))
         yield
-
-
-@contextmanager
-def numerics(*, deterministic: bool, tf32: bool | None) -> Iterator[None]:
-    """Set deterministic algorithms and TF32 of torch inside the block."""
-    before = torch.are_deterministic_algorithms_enabled()
-    conv = torch.backends.cudnn.conv  # type: ignore[attr-defined]
-    products: tuple[Any, ...] = (torch.backends.cuda.matmul, conv)
-    precisions = [one.fp32_precision for one in products]
-    torch.use_deterministic_algorithms(deterministic or before)
-    if tf32 is not None:
-        for one in products:
-            one.fp32_precision = "tf32" if tf32 else "ieee"
-    try:
-        yield
-    finally:
-        torch.use_deterministic_algorithms(before)
-        for one, precision in zip(products, precisions, strict=True):
-            one.fp32_precision = precision
 
 
 def check_deterministic(device: torch.device) -> None:

@@ -18,10 +18,11 @@ from metaloss.core.batches.streams import in_one_launch
 from metaloss.core.compilation.policy import choose
 from metaloss.core.distributed.launch import own_device
 from metaloss.core.parts.checks import check_fit, check_kinds, check_outputs, check_passes
+from metaloss.core.parts.numerics import numerics
 from metaloss.core.parts.replayed import Replayed, replayed, with_recorded_loss
 from metaloss.core.parts.row_streams import streams_of
 from metaloss.core.parts.rows import fresh_ledger, guarded_loss, weights_of_classes, with_ledger
-from metaloss.core.parts.runtime import check_deterministic, numerics, resolve_device, seeded
+from metaloss.core.parts.runtime import check_deterministic, resolve_device, seeded
 from metaloss.core.parts.weights import Weights
 from metaloss.core.parts.wrapped import refuse_wrapped
 from metaloss.core.steps.advance import Advance

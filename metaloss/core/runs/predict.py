@@ -16,7 +16,8 @@ from metaloss import registry
 from metaloss.compose import compose, read_file
 from metaloss.config import Precision, RunConfig
 from metaloss.core.parts.custom import CUSTOM
-from metaloss.core.parts.runtime import numerics, resolve_device
+from metaloss.core.parts.numerics import numerics
+from metaloss.core.parts.runtime import resolve_device
 from metaloss.core.storage.run_folder import CONFIG
 from metaloss.core.training.evaluate import outputs_of
 from metaloss.data.pipeline import FittedPipeline

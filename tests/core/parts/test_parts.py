@@ -1,5 +1,8 @@
 """Fresh weights, the device, whole splits, curves: the small parts of the core."""
 
+import os
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import replace
 
@@ -8,7 +11,8 @@ import pytest
 import torch
 from torch import nn
 
-from metaloss.core.parts.runtime import numerics, resolve_device, seeded
+from metaloss.core.parts.numerics import numerics
+from metaloss.core.parts.runtime import resolve_device, seeded
 from metaloss.core.parts.weights import Weights, reset
 from metaloss.core.training.curves import loss_curves
 from metaloss.core.training.evaluate import constant_metric, evaluate, outputs_of
@@ -112,6 +116,67 @@ def test_determinism_ends_with_the_block():
     assert not torch.are_deterministic_algorithms_enabled()
     with numerics(deterministic=True, tf32=None), numerics(deterministic=False, tf32=None):
         assert torch.are_deterministic_algorithms_enabled(), "never switched off for the user"
+
+
+def test_a_user_s_warnings_about_determinism_stay():
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    try:
+        with numerics(deterministic=True, tf32=None):
+            assert torch.get_deterministic_debug_mode() == 2
+        assert torch.get_deterministic_debug_mode() == 1
+    finally:
+        torch.use_deterministic_algorithms(False)
+
+
+def test_two_threads_share_settings_until_the_last_one_ends():
+    with ThreadPoolExecutor(1) as other:
+        block = numerics(deterministic=True, tf32=None)
+        other.submit(block.__enter__).result()
+        with numerics(deterministic=True, tf32=None):
+            other.submit(block.__exit__, None, None, None).result()
+            assert torch.are_deterministic_algorithms_enabled(), "the other's end is not ours"
+        assert not torch.are_deterministic_algorithms_enabled()
+
+
+@pytest.mark.parametrize("settings", [(False, None), (True, True)])
+def test_two_threads_do_not_compute_with_different_settings(settings):
+    deterministic, tf32 = settings
+    with ThreadPoolExecutor(1) as other:
+        block = numerics(deterministic=True, tf32=None)
+        other.submit(block.__enter__).result()
+        message = f"deterministic={str(deterministic).lower()}, tf32=.*: another thread computes"
+        with (
+            pytest.raises(MetalossError, match=message),
+            numerics(deterministic=deterministic, tf32=tf32),
+        ):
+            pass
+        other.submit(block.__exit__, None, None, None).result()
+    assert not torch.are_deterministic_algorithms_enabled()
+    with numerics(deterministic=deterministic, tf32=tf32):
+        assert torch.are_deterministic_algorithms_enabled() is deterministic
+
+
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
+def test_a_forked_process_is_not_bound_by_a_thread_that_it_does_not_have():
+    inside, leave = threading.Event(), threading.Event()
+
+    def compute():
+        with numerics(deterministic=True, tf32=None):
+            inside.set()
+            leave.wait(20)
+
+    thread = threading.Thread(target=compute)
+    thread.start()
+    assert inside.wait(20)
+    child = os.fork()
+    if child == 0:
+        with suppress(BaseException), numerics(deterministic=False, tf32=True):
+            os._exit(0)
+        os._exit(1)
+    _, status = os.waitpid(child, 0)
+    leave.set()
+    thread.join()
+    assert os.waitstatus_to_exitcode(status) == 0
 
 
 @pytest.mark.parametrize(("tf32", "word"), [(True, "tf32"), (False, "ieee")])
