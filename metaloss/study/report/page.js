@@ -28,6 +28,7 @@ function layoutOf(own) {
     hoverlabel: { bgcolor: color("--card"), bordercolor: color("--line") },
     legend: { orientation: "h", yanchor: "bottom", y: 1, x: 0 },
     xaxis: axis(), yaxis: axis(),
+    autotypenumbers: "strict",  // a name such as "0.5" is not a number
   };
   return merged(layout, structuredClone(own));
 }

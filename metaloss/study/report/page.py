@@ -43,7 +43,7 @@ class Chart:
 
     def html(self, name: str) -> str:
         """Return it as HTML; see `Block`."""
-        content = {"traces": list(self.traces), "layout": self.layout}
+        content = {"traces": [_without_tags(one) for one in self.traces], "layout": self.layout}
         return (
             f'<figure class="chart"><figcaption>{escape(self.title)}</figcaption>'
             f'<div id="{name}" class="plot" style="height:{self.height}px" role="img" '
@@ -242,6 +242,18 @@ def _data(name: str, content: Any) -> str:
     # A name in a user's file must not end the element.
     text = json.dumps(_plain(content), allow_nan=False).replace("<", "\\u003c")
     return f'<script type="application/json" data-for="{name}">{text}</script>'
+
+
+def _without_tags(trace: dict[str, Any]) -> dict[str, Any]:
+    """Return a trace whose names are drawn as they are: Plotly takes <b> and &lt; for HTML."""
+
+    def drawn(value: Any) -> Any:
+        if isinstance(value, list | tuple):
+            return [drawn(one) for one in value]
+        return escape(value, quote=False) if isinstance(value, str) else value
+
+    names = ("x", "y", "name", "text")
+    return {key: drawn(value) if key in names else value for key, value in trace.items()}
 
 
 def _plain(value: Any) -> Any:

@@ -4,6 +4,7 @@ import shutil
 
 import pytest
 
+from metaloss.study.report.page import Chart, Section, to_html
 from metaloss.study.report.report import write_report
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
@@ -133,3 +134,15 @@ def test_a_phone_in_dark_mode_needs_no_sideways_scrolling(which, request, opened
     page.wait_for_function(
         "() => document.querySelector('.plot[data-drawn]').layout.font.color === '#1d2026'"
     )
+
+
+def test_names_in_charts_are_drawn_as_they_are(tmp_path, opened):
+    names = ["<b>bold</b> & <i>more</i>", "0.5", "12", "a &lt; b"]
+    trace = {"type": "bar", "orientation": "h", "y": names, "x": [1, 2, 3, 4], "name": "mean"}
+    path = tmp_path / "page.html"
+    chart = Chart(title="names", traces=[trace])
+    path.write_text(to_html("names", [Section(title="names", blocks=[chart])]), "utf-8")
+    page = opened(path)
+    drawn(page)
+    page.wait_for_function("() => document.querySelectorAll('.ytick text').length === 4")
+    assert page.locator(".ytick text").all_text_contents() == names
