@@ -92,6 +92,12 @@ class Engine(OldMethods, GradientMetaOptimizer):
             "loss that the run ends with; 0: none"
         },
     )
+    anchor: float = field(
+        default=0.0,
+        metadata={
+            "help": "weight w ≥ 0 of φ's distance from its start, added to the task loss; 0: none"
+        },
+    )
     cosine: bool = field(
         default=True,
         metadata={
@@ -109,7 +115,9 @@ class Engine(OldMethods, GradientMetaOptimizer):
                 f"meta_optimizer.lr_schedule={self.lr_schedule.name}: expected constant, cosine or "
                 "linear"
             )
-        check_range("meta_optimizer.clip", self.clip, self.clip >= 0, "a number ≥ 0")
+        for option in ("clip", "anchor"):
+            value = getattr(self, option)
+            check_range(f"meta_optimizer.{option}", value, value >= 0, "a number ≥ 0")
         within = 0 <= self.ema < 1
         check_range("meta_optimizer.ema", self.ema, within, "a number in [0, 1), such as 0.99")
 

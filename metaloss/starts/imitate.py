@@ -101,7 +101,7 @@ class Imitate(Start):
         like = next(iter(phis[0].values()))
 
         def draw() -> Batch:
-            batches = [self._draw(first, outputs, one, like) for one in draws]
+            batches = [self.draw(first, outputs, one, like) for one in draws]
             joined: Batch = pytree.tree_map(lambda *values: torch.stack(values), *batches)
             return joined
 
@@ -127,7 +127,7 @@ class Imitate(Start):
         if not moving(loss):
             return phi
         draws, like = generator(seed, "imitate"), next(iter(phi.values()))
-        draw = partial(self._draw, loss, outputs, draws, like)
+        draw = partial(self.draw, loss, outputs, draws, like)
         misfit = partial(self._misfit, loss, task_loss)
 
         def tell(step: int, value: Tensor) -> None:
@@ -179,7 +179,15 @@ class Imitate(Start):
         # The mean over a batch has gradients of order 1/rows; this makes them of order 1.
         return ((got - aim) * self.rows).square().mean()
 
-    def _draw(self, loss: LearnedLoss, outputs: int, draws: torch.Generator, like: Tensor) -> Batch:
+    def draw(self, loss: LearnedLoss, outputs: int, draws: torch.Generator, like: Tensor) -> Batch:
+        """Return random raw outputs (rows, C) as inputs, with random targets.
+
+        Args:
+            loss: The learned loss, which may see more of a row.
+            outputs: C.
+            draws: The generator to draw from.
+            like: A tensor of the type and device that they get, in single precision at least.
+        """
         link = loss.link
         normal = torch.randn(self.rows, outputs, generator=draws)
         spread = self.spread * torch.rand(self.rows, 1, generator=draws)

@@ -11,7 +11,12 @@ import metaloss
 from .small_setups import blobs, fast, net
 
 RUNS = {
-    "online after offline": ("schedule=online", "schedule.offline_steps=4", "schedule.unroll=2"),
+    "online after offline": (
+        "schedule=online",
+        "schedule.offline_steps=4",
+        "schedule.unroll=2",
+        "meta_optimizer.anchor=0.1",
+    ),
     "next": ("schedule=online", "schedule.meta_batch=next", "ema=0.8", "meta_optimizer.ema=0.6"),
     "next, few states": (
         "schedule=online",

@@ -73,6 +73,10 @@ class Hand:
             functional_call(self.net, self.theta, (batch.inputs,)), batch.targets
         )
 
+    def pulls(self):
+        """Return what is added to the meta-gradient: here, nothing."""
+        return [0.0] * len(self.phi)
+
     def move_phi(self, batch, earlier=0.0):
         """Move φ by the gradient of the task loss through all steps since :meth:`forget`.
 
@@ -81,8 +85,8 @@ class Hand:
         task = self.task_loss(batch) + earlier
         slopes = torch.autograd.grad(task, list(self.phi.values()))
         assert sum(slope.abs().sum() for slope in slopes) > 0
-        for value, slope in zip(self.phi.values(), slopes, strict=True):
-            value.grad = slope
+        for value, slope, more in zip(self.phi.values(), slopes, self.pulls(), strict=True):
+            value.grad = slope + more
         self.outer.step()
 
     def meta(self, number):

@@ -57,6 +57,11 @@ def engine_of(meta_optimizer: Engine | str) -> Engine:
             f"meta_optimizer.lr_schedule={engine.lr_schedule.name}: a loop of your own has no "
             "known number of steps; expected constant"
         )
+    if engine.anchor:
+        raise MetalossError(
+            f"meta_optimizer.anchor={engine.anchor:g}: only a run (metaloss.train) has an anchor: "
+            "expected 0"
+        )
     return engine
 
 

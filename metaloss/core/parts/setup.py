@@ -17,6 +17,7 @@ from metaloss.core.batches.streaming import placed
 from metaloss.core.batches.streams import in_one_launch
 from metaloss.core.compilation.policy import choose
 from metaloss.core.distributed.launch import own_device
+from metaloss.core.parts.anchoring import anchor_at
 from metaloss.core.parts.checks import check_fit, check_kinds, check_outputs, check_passes
 from metaloss.core.parts.numerics import numerics
 from metaloss.core.parts.replayed import Replayed, replayed, with_recorded_loss
@@ -86,6 +87,13 @@ class Setup:
     def numerics(self) -> AbstractContextManager[None]:
         """Return the context with the numerical settings of the run."""
         return numerics(deterministic=self.config.deterministic, tf32=self.config.tf32)
+
+    def anchored(self, state: TrainState) -> TrainState:
+        """Return the state with its φ as the anchor, if the engine has one."""
+        if not (self.engine.anchor and self.schedule.learns and state.phi):
+            return state
+        given = self.start, self.task.outputs, self.config.seed
+        return state._replace(anchor=anchor_at(self.problem, state.phi, *given))
 
     def state(self, inner: InnerState, phi: Tensors) -> TrainState:
         """Return the state at the beginning of a phase."""
@@ -178,6 +186,8 @@ def prepare(
         problem = fitted(
             problem, engine, phi, first, _first_window(schedule, config, batch, meta_batch)
         )
+        if engine.anchor and phi:
+            anchor_at(problem, phi, config.start.options, task.outputs, config.seed)
     if several:
         problem = ShardedProblem.of(problem, ranks=ranks)
     compiles = choose(config, problem, schedule, engine, first, batch)

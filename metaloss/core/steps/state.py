@@ -7,6 +7,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from metaloss.core.steps.anchor import Anchor
 from metaloss.core.steps.averages import Averages
 from metaloss.core.steps.guard import GuardState
 from metaloss.meta_optimizers.engine import RuleState
@@ -54,7 +55,7 @@ class TrainState(NamedTuple):
     """Everything that changes during a run.
 
     θ, φ and their optimizer states, steps before their meta-step, the guard's memory, the sums for
-    the journal, the ledger of training rows and moving averages (None: there are none).
+    the journal, the ledger of training rows, moving averages, φ's anchor (None: there is none).
     """
 
     inner: InnerState
@@ -65,6 +66,7 @@ class TrainState(NamedTuple):
     meter: Meter
     ledger: Tensor | None = None
     averages: Averages | None = None
+    anchor: Anchor | None = None
 
 
 class Snapshot(NamedTuple):

@@ -19,9 +19,10 @@ from metaloss.contracts import MetaBatch, Plan, Schedule
 from metaloss.core.steps import averages
 from metaloss.core.steps import guard as guards
 from metaloss.core.steps import ledger as ledgers
+from metaloss.core.steps.anchor import Anchor
+from metaloss.core.steps.move_phi import move_phi
 from metaloss.core.steps.points import points_of
 from metaloss.core.steps.state import Meter, Pending, TrainState, added
-from metaloss.inner.norms import norm
 from metaloss.inner.problem import Forward, InnerProblem
 from metaloss.inner.steps import as_replay_steps, take_steps
 from metaloss.meta_optimizers.engine import Engine
@@ -177,7 +178,7 @@ class Step:
             window = window._replace(points=points_of(self.schedule, judged_on))
             total = self.meta_totals[plan.phase]
             given = (self.engine, state.phi, state.inner, state.rule, window)
-            stepped = meta_step(self.problem, *given, plan.phase, total)
+            stepped = meta_step(self.problem, *given, plan.phase, total, state.anchor)
             inner, phi, rule, losses, size, notes = stepped
             return _Taken(state._replace(inner=inner, phi=phi, rule=rule), losses, size, notes)
         unroll = as_replay_steps(window.batches, window.keys)
@@ -209,7 +210,7 @@ class Step:
             pending.steps,
             MetaPass(batch, key, adjoint, state.inner.buffers, points),
         )
-        given = (state.phi, gradient, state.rule, phase, self.meta_totals[phase])
+        given = (state.phi, gradient, state.rule, phase, self.meta_totals[phase], state.anchor)
         phi, rule, size = move_phi(self.problem, self.engine, *given)
         phi, rule = self._choose(pending.passed, (phi, rule), (state.phi, state.rule))
         return state._replace(phi=phi, rule=rule, pending=None), meta_task, size
@@ -250,45 +251,12 @@ def meta_step(
     window: Window,
     phase: str,
     total: int,
+    anchor: Anchor | None = None,
 ) -> MetaStepped:
     """Take the K inner steps of a window, then a meta-step by the gradient through them."""
     result = engine.meta_gradient(problem, phi, inner, window)
-    phi, rule, size = move_phi(problem, engine, phi, result.gradient, rule, phase, total)
+    phi, rule, size = move_phi(problem, engine, phi, result.gradient, rule, phase, total, anchor)
     return MetaStepped(result.state, phi, rule, result.losses, size, result.notes)
-
-
-def move_phi(
-    problem: InnerProblem,
-    engine: Engine,
-    phi: Tensors,
-    gradient: Tensors,
-    rule: Any,
-    phase: str,
-    total: int,
-) -> tuple[Tensors, Any, Tensor]:
-    """Return φ, the state of the update rule and the gradient's norm. Frozen parameters stay.
-
-    Args:
-        problem: The functions of an inner step, of one run or of many.
-        engine: The engine.
-        phi: φ by name.
-        gradient: d(task loss)/dφ by name.
-        rule: The state of the update rule.
-        phase: ``"offline"`` or ``"train"``.
-        total: Meta-steps of the phase; see `Engine.rule_step`.
-    """
-    fixed = problem.fixed_phi
-
-    def moved(phi: Tensors, slope: Tensors, rule: Any) -> tuple[Tensors, Any, Tensor]:
-        if fixed:
-            slope = {n: torch.zeros_like(g) if n in fixed else g for n, g in slope.items()}
-        new, rule = engine.rule_step(phi, slope, rule, phase=phase, total=total)
-        return {n: phi[n] if n in fixed else v for n, v in new.items()}, rule, norm(slope.values())
-
-    found: tuple[Tensors, Any, Tensor] = problem.vmap_members(moved)(
-        phi, problem.broadcast(gradient), rule
-    )
-    return found
 
 
 def waits(schedule: Schedule, plan: Plan) -> bool:

@@ -137,7 +137,9 @@ class Recovery:
             rule = setup.engine.rule_init(phi)
         if rule is not None and shrink is not None:
             rule = rule._replace(shrink=shrink * (0.1 if action == "restore" else 1.0))
-        return setup.state(back.inner, phi)._replace(rule=rule, ledger=state.ledger)
+        return setup.state(back.inner, phi)._replace(
+            rule=rule, ledger=state.ledger, anchor=state.anchor
+        )
 
     def _step(self, progress: Progress) -> int:
         return self._setup.start_total + progress.offline + progress.train

@@ -98,6 +98,7 @@ def pack_state(state: TrainState) -> dict[str, Any]:
         "meter": list(state.meter),
         "ledger": state.ledger,
         "averages": state.averages and tuple(state.averages),
+        "anchor": pack_tree(state.anchor),
     }
 
 
@@ -123,6 +124,7 @@ def unpack_state(content: dict[str, Any], template: TrainState) -> TrainState:
         Meter(*content["meter"]),
         content.get("ledger"),  # older versions had none
         Averages(*means) if (means := content.get("averages")) else None,
+        unpack_tree(content.get("anchor"), template.anchor),
     )
 
 

@@ -58,7 +58,7 @@ class Trainer:
         self.train_seconds = self.compile_seconds = 0.0
         inner = setup.advance.fresh("train", 0)
         phi = {name: value.detach().clone() for name, value in setup.loss.named_parameters()}
-        self.state = setup.state(inner, phi)
+        self.state = setup.anchored(setup.state(inner, phi))
         start = snapshot(self.state)
         ladder = Ladder(learns=setup.schedule.learns, good=start, start=start)
         self.recovery = Recovery(setup, recorder, ladder)
@@ -72,7 +72,7 @@ class Trainer:
             phi = setup.start.begin(
                 setup.loss, setup.task.task_loss, setup.task.outputs, setup.config.seed, self.report
             )
-        self.state = self.setup.state(self.state.inner, phi)
+        self.state = setup.anchored(setup.state(self.state.inner, phi))
         self.ladder.phase_begins(self.state)
         self.progress = setup.schedule.begins
         if setup.schedule.offline_total() > self.progress.offline:
@@ -230,7 +230,8 @@ class Trainer:
             # The first step of training does the same, and the guard needs it too. The state of the
             # update rule begins again, with the η of training.
             inner = self.setup.advance.fresh("train", 0)
-            self.state = self.setup.state(inner, self.state.phi)
+            state = self.setup.state(inner, self.state.phi)
+            self.state = state._replace(anchor=self.state.anchor)
         self.ladder.phase_begins(self.state)
         self.metrics = self._evaluate()
         self.recorder.log(self.step, "train", 0, self.metrics)

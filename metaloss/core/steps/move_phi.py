@@ -1,0 +1,53 @@
+"""The meta-step itself: φ along the meta-gradient."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from metaloss.core.steps.anchor import Anchor, pull
+from metaloss.inner.norms import norm
+from metaloss.inner.problem import InnerProblem
+from metaloss.meta_optimizers.engine import Engine
+from metaloss.types import Tensors
+
+
+def move_phi(
+    problem: InnerProblem,
+    engine: Engine,
+    phi: Tensors,
+    gradient: Tensors,
+    rule: Any,
+    phase: str,
+    total: int,
+    anchor: Anchor | None = None,
+) -> tuple[Tensors, Any, Tensor]:
+    """Return φ, the state of the update rule and the gradient's norm. Frozen parameters stay.
+
+    Args:
+        problem: The functions of an inner step, of one run or of many.
+        engine: The engine.
+        phi: φ by name.
+        gradient: d(task loss)/dφ by name.
+        rule: The state of the update rule.
+        phase: ``"offline"`` or ``"train"``.
+        total: Meta-steps of the phase; see `Engine.rule_step`.
+        anchor: What φ is pulled to, with the engine's weight; None: nothing.
+    """
+    if anchor is not None:
+        pulls = problem.run(pull, phi, anchor)
+        gradient = {name: slope + engine.anchor * pulls[name] for name, slope in gradient.items()}
+    fixed = problem.fixed_phi
+
+    def moved(phi: Tensors, slope: Tensors, rule: Any) -> tuple[Tensors, Any, Tensor]:
+        if fixed:
+            slope = {n: torch.zeros_like(g) if n in fixed else g for n, g in slope.items()}
+        new, rule = engine.rule_step(phi, slope, rule, phase=phase, total=total)
+        return {n: phi[n] if n in fixed else v for n, v in new.items()}, rule, norm(slope.values())
+
+    found: tuple[Tensors, Any, Tensor] = problem.vmap_members(moved)(
+        phi, problem.broadcast(gradient), rule
+    )
+    return found
