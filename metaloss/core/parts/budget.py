@@ -13,7 +13,8 @@ import torch
 
 from metaloss.config import Compile, RunConfig
 from metaloss.contracts import Plan, Progress
-from metaloss.core.parts.setup import Setup, step_of
+from metaloss.core.parts.setup import Setup
+from metaloss.core.parts.step_of import step_of
 from metaloss.core.steps.advance import Advance
 from metaloss.core.steps.state import TrainState
 from metaloss.errors import MetalossError, UnsupportedError

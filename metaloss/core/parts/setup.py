@@ -24,14 +24,13 @@ from metaloss.core.parts.replayed import Replayed, replayed, with_recorded_loss
 from metaloss.core.parts.row_streams import streams_of
 from metaloss.core.parts.rows import fresh_ledger, guarded_loss, weights_of_classes, with_ledger
 from metaloss.core.parts.runtime import check_deterministic, resolve_device, seeded
+from metaloss.core.parts.step_of import step_of
 from metaloss.core.parts.weights import Weights
 from metaloss.core.parts.wrapped import refuse_wrapped
 from metaloss.core.steps.advance import Advance
-from metaloss.core.steps.averages import Decays, begun
-from metaloss.core.steps.compiled import CompiledStep
+from metaloss.core.steps.averages import begun
 from metaloss.core.steps.guard import GuardState
 from metaloss.core.steps.state import Meter, TrainState
-from metaloss.core.steps.step import Step
 from metaloss.data.augment import CropFlipCutout
 from metaloss.data.targets.kinds import check_task
 from metaloss.errors import MetalossError
@@ -256,32 +255,6 @@ def _schedule(config: RunConfig, search: SearchRule | None) -> Schedule:
                 "without meta-batches: leave it out"
             )
     return Searched(generations=search.generations, meta_batch=schedule.meta_batch)
-
-
-def step_of(
-    config: RunConfig, compiles: Compile, problem: InnerProblem, engine: Engine, schedule: Schedule
-) -> Step | CompiledStep:
-    """Return the training step of a run; ``compiles`` is not ``auto``."""
-    step = Step(
-        problem=problem,
-        engine=engine,
-        schedule=schedule,
-        guarded=config.guard.name != "off",
-        meta_totals={
-            "offline": schedule.offline_total(),
-            "train": _train_meta_steps(schedule, config.steps),
-        },
-        decays=Decays(config.ema, engine.ema if schedule.moves_in("train") else 0.0),
-    )
-    on = compiles is Compile.on
-    return step if compiles is Compile.off else CompiledStep(step, compiles=on)
-
-
-def _train_meta_steps(schedule: Schedule, steps: int) -> int:
-    """Return the number of meta-steps in training, for ``meta_optimizer.lr_schedule``."""
-    if not schedule.moves_in("train"):
-        return 0
-    return sum(plan.meta_step for plan in schedule.plans(steps) if plan.phase == "train")
 
 
 def build_loss(chosen: Selected, task: Task, seed: int) -> LearnedLoss:
