@@ -81,6 +81,7 @@ class Schedule(Options, ABC, group="schedule"):
         judge_at: Inner steps of an unroll after which the task loss is computed too.
         judge_power: p ≥ 0: the factor of the task loss after k of K inner steps is (K / k)^p.
         train_on: Which rows the training batches are drawn from.
+        jury: The share of the trusted rows that move nothing, and choose the weights at the end.
         early_stopping: Evaluations without a better validation metric after which training ends
             and the best weights are restored; 0: never.
 
@@ -102,6 +103,7 @@ class Schedule(Options, ABC, group="schedule"):
     judge_at: Sequence[int] = ()
     judge_power: float = 1.0
     train_on: TrainOn = TrainOn["train"]
+    jury: float = 0.0
     early_stopping: int = 0
 
     @abstractmethod

@@ -57,6 +57,8 @@ class Task:
         train: All training rows, including those with wrong labels.
         valid: Validation rows, disjoint from ``train``. By default, meta-batches are drawn here.
         test: Test rows. They are only evaluated.
+        jury: Trusted rows that are not in ``valid`` and choose a run's weights; None: there are
+            none. A run puts them here; see ``schedule.jury``.
         link: What turns the model's raw outputs into predictions.
         outputs: C, the number of outputs that a model for this task must have.
         task_loss: ``(raw outputs (B, C, *), targets) -> scalar``, the objective that φ is learned
@@ -114,6 +116,7 @@ class Task:
     metrics: tuple[str, ...] = ()
     origins: Mapping[str, str] = field(default_factory=dict)
     class_weights: tuple[float, ...] | None = None
+    jury: Batch | None = None
 
     def weighted_loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
         """Return the task loss of rows (B, C), a mean with the weights of their classes."""

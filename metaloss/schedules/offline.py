@@ -53,10 +53,19 @@ class Offline(Schedule):
         metadata={"help": "p ≥ 0: the task loss after k of K inner steps has the weight (K/k)^p"},
     )
 
+    jury: float = field(
+        default=0.0,
+        metadata={
+            "help": "share of the trusted rows, in [0, 1), that move nothing and choose which "
+            "moment's weights the run ends with; 0: none"
+        },
+    )
+
     def __post_init__(self) -> None:
         """Check the ranges."""
         check_counts(self, ("offline_steps", "unroll"), least=1)
         check_judge_rows(self)
+        check_jury(self)
         check_judge_at(self, self.unroll)
         check_meta_batch(self)
 
@@ -82,6 +91,11 @@ def check_counts(schedule: Schedule, options: tuple[str, ...], *, least: int) ->
     for option in options:
         value = getattr(schedule, option)
         check_range(f"schedule.{option}", value, value >= least, f"a number ≥ {least}")
+
+
+def check_jury(schedule: Schedule) -> None:
+    """Raise if the jury's share of the trusted rows is out of range."""
+    check_range("schedule.jury", schedule.jury, 0 <= schedule.jury < 1, "a number in [0, 1)")
 
 
 def check_judge_rows(schedule: Schedule) -> None:

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 from metaloss.contracts import MetaBatch, Plan, Progress, Schedule, TrainOn
 from metaloss.errors import MetalossError, check_range
-from metaloss.schedules.offline import check_counts, check_judge_at, check_judge_rows
+from metaloss.schedules.offline import check_counts, check_judge_at, check_judge_rows, check_jury
 
 STAGES = 5  # lengths of an unroll that grows: few, since each of them may be compiled
 
@@ -80,6 +80,13 @@ class Online(Schedule):
         default=TrainOn["train"],
         metadata={"help": "rows to train on; rows with wrong labels are in train"},
     )
+    jury: float = field(
+        default=0.0,
+        metadata={
+            "help": "share of the trusted rows, in [0, 1), that move nothing and choose which "
+            "moment's weights the run ends with; 0: none"
+        },
+    )
     freeze_after: float = field(
         default=1.0, metadata={"help": "share of training after which φ stays fixed, 0 to 1"}
     )
@@ -98,6 +105,7 @@ class Online(Schedule):
                 "unroll, because windows do not overlap"
             )
         check_judge_rows(self)
+        check_jury(self)
         self._check_growth()
         self._check_between()
         offline = self.offline_unroll if self.offline_steps else 1

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 from metaloss.contracts import Plan, Progress, Schedule, TrainOn
 from metaloss.errors import check_range
+from metaloss.schedules.offline import check_jury
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,8 +40,17 @@ class Replay(Schedule):
         metadata={"help": "rows to train on; rows with wrong labels are in train"},
     )
 
+    jury: float = field(
+        default=0.0,
+        metadata={
+            "help": "share of the trusted rows, in [0, 1), that move nothing and choose which "
+            "moment's weights the run ends with; 0: none"
+        },
+    )
+
     def __post_init__(self) -> None:
         """Check the ranges."""
+        check_jury(self)
         within = 0 <= self.smoothing <= 1
         check_range("schedule.smoothing", self.smoothing, within, "a share from 0 to 1")
 

@@ -19,6 +19,7 @@ class Searched(Schedule):
 
     generations: int
     meta_batch: MetaBatch = MetaBatch.validation
+    jury: float = 0.0
 
     @property
     def begins(self) -> Progress:

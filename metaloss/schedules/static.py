@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from metaloss.contracts import Plan, Progress, Schedule, TrainOn
-from metaloss.schedules.offline import check_counts
+from metaloss.schedules.offline import check_counts, check_jury
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,6 +26,13 @@ class Static(Schedule):
         default=TrainOn["train"],
         metadata={"help": "rows to train on; rows with wrong labels are in train"},
     )
+    jury: float = field(
+        default=0.0,
+        metadata={
+            "help": "share of the trusted rows, in [0, 1), that move nothing and choose which "
+            "moment's weights the run ends with; 0: none"
+        },
+    )
     early_stopping: int = field(
         default=0,
         metadata={"help": "stop after this many evaluations without a better one; 0: never"},
@@ -34,6 +41,7 @@ class Static(Schedule):
     def __post_init__(self) -> None:
         """Check the ranges."""
         check_counts(self, ("early_stopping",), least=0)
+        check_jury(self)
 
     def plan(self, progress: Progress, steps: int) -> Plan | None:
         """Return one plain step at a time."""

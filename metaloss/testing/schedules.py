@@ -71,10 +71,11 @@ class ScheduleChecks(Checks):
                 require(again == plan, f"at {before} the plan is {plan} once and {again} later")
 
     def test_choices_are_of_the_right_kind(self) -> None:
-        """``meta_batch``, ``train_on`` and ``early_stopping`` have valid types and values."""
+        """``meta_batch``, ``train_on``, ``jury`` and ``early_stopping`` are valid."""
         schedule = self.made()
         require(isinstance(schedule.meta_batch, MetaBatch), "meta_batch is not a MetaBatch")
         require(isinstance(schedule.train_on, TrainOn), "train_on is not a TrainOn")
+        require(0 <= schedule.jury < 1, f"jury={schedule.jury} is not in [0, 1)")
         stopping = schedule.early_stopping
         require(isinstance(stopping, int) and stopping >= 0, f"early_stopping={stopping}")
 

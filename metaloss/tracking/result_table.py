@@ -56,10 +56,14 @@ def _facts(summary: Mapping[str, Any], folder: Path) -> list[tuple[str, str]]:
     if summary.get("guard_events"):
         facts.append(("guard", f"{len(summary['guard_events'])} events"))
     if ended := summary.get("ended_with"):
-        facts.append(("weights", f"{ended['weights']}, of step {ended['step']}"))
+        facts.append(("weights", f"{ended['weights']}, of step {ended['step']}{_chosen(ended)}"))
     if summary.get("seconds") is not None:
         facts.append(("seconds", f"{summary['seconds']:.1f}"))
     return [*facts, ("folder", str(folder))]
+
+
+def _chosen(ended: Mapping[str, Any]) -> str:
+    return f", chosen by a {ended['rows']} trusted rows" if "rows" in ended else ""
 
 
 def _cell(value: Any) -> str:

@@ -25,7 +25,13 @@ RUNS = {
         "schedule.judge_at=[1]",
         "meta_optimizer.checkpointing=sqrt",
     ),
-    "static": ("schedule=static", "loss=cross_entropy", "schedule.early_stopping=2"),
+    "static": (
+        "schedule=static",
+        "loss=cross_entropy",
+        "schedule.early_stopping=2",
+        "schedule.jury=0.5",
+        "ema=0.9",
+    ),
 }
 
 

@@ -113,7 +113,7 @@ def placed(task: Task, device: torch.device) -> Task:
     Streamed inputs stay on the CPU, and if some are read lazily, all are streamed. Targets are
     always moved.
     """
-    lazy = any(isinstance(one.inputs, LazyRows) for one in (task.train, task.valid, task.test))
+    lazy = any(isinstance(one.inputs, LazyRows) for one in _parts(task))
     stream = True if lazy else task.stream
     if stream is None:
         stream = device.type == "cuda" and _size(task) > _SHARE * torch.cuda.mem_get_info(device)[0]
@@ -124,10 +124,14 @@ def placed(task: Task, device: torch.device) -> Task:
 
     train, valid = part(task.train), part(task.valid)
     test = valid if task.test is task.valid else part(task.test)
-    return replace(task, stream=stream, train=train, valid=valid, test=test)
+    jury = task.jury and part(task.jury)
+    return replace(task, stream=stream, train=train, valid=valid, test=test, jury=jury)
+
+
+def _parts(task: Task) -> list[Batch]:
+    return [task.train, task.valid, task.test, *([task.jury] if task.jury else [])]
 
 
 def _size(task: Task) -> int:
-    parts = (task.train, task.valid, task.test)
-    every = (one for part in parts for one in leaves(as_inputs(part.inputs)))
+    every = (one for part in _parts(task) for one in leaves(as_inputs(part.inputs)))
     return sum(one.numel() * one.element_size() for one in every)

@@ -9,6 +9,9 @@ import torch
 from metaloss.config import RunConfig
 from metaloss.contracts import MetaBatch, Schedule, Task
 from metaloss.core.batches.streams import BatchStream, concatenated
+from metaloss.inner.keys import key_tensor
+from metaloss.inner.processes.ranks import Ranks
+from metaloss.types import Batch, Window
 
 
 def streams_of(
@@ -35,3 +38,19 @@ def streams_of(
         "meta/train": meta_batches(purpose="meta/train"),
         "meta/offline": meta_batches(purpose="meta/offline"),
     }
+
+
+def first_window(schedule: Schedule, config: RunConfig, batch: Batch, meta_batch: Batch) -> Window:
+    """Return a window as long as the first one with a meta-step, but at most two steps."""
+    first = next((plan for plan in schedule.plans(config.steps) if plan.meta_step), None)
+    length = 1 if first is None else min(first.unroll, 2)
+    key = key_tensor(config.seed, "probe", device=batch.targets.device)
+    return Window((batch,) * length, (key,) * length, meta_batch, key)
+
+
+def own_rows(batch: Batch, ranks: Ranks) -> Batch:
+    """Return the part of a batch that this process works on."""
+    share = ranks.share(len(batch.targets))
+    # Without a row for each process `check_processes` raises an error.
+    own = slice(share.first, share.first + share.rows) if share.rows else slice(None)
+    return Batch(batch.inputs[own], batch.targets[own])

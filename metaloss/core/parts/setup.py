@@ -19,9 +19,10 @@ from metaloss.core.compilation.policy import choose
 from metaloss.core.distributed.launch import own_device
 from metaloss.core.parts.anchoring import anchor_at
 from metaloss.core.parts.checks import check_fit, check_kinds, check_outputs, check_passes
+from metaloss.core.parts.jury import with_jury
 from metaloss.core.parts.numerics import numerics
 from metaloss.core.parts.replayed import Replayed, replayed, with_recorded_loss
-from metaloss.core.parts.row_streams import streams_of
+from metaloss.core.parts.row_streams import first_window, own_rows, streams_of
 from metaloss.core.parts.rows import fresh_ledger, guarded_loss, weights_of_classes, with_ledger
 from metaloss.core.parts.runtime import check_deterministic, resolve_device, seeded
 from metaloss.core.parts.step_of import step_of
@@ -34,7 +35,6 @@ from metaloss.core.steps.state import Meter, TrainState
 from metaloss.data.augment import CropFlipCutout
 from metaloss.data.targets.kinds import check_task
 from metaloss.errors import MetalossError
-from metaloss.inner.keys import key_tensor
 from metaloss.inner.model.functional import FunctionalModel
 from metaloss.inner.problem import InnerProblem
 from metaloss.inner.processes.ranks import ALONE, Ranks
@@ -47,7 +47,7 @@ from metaloss.meta_optimizers.search import SearchRule
 from metaloss.schedules.offline import Offline
 from metaloss.schedules.searched import Searched
 from metaloss.starts.keep import Keep
-from metaloss.types import Batch, InnerState, Tensors, Window
+from metaloss.types import InnerState, Tensors
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -138,10 +138,10 @@ def prepare(
     if task is None:
         task = registry.get("task", config.task.name).build(config.task.options).build(config.seed)
     check_task(task)
-    task = placed(task, device)
     search = config.meta_optimizer.options
     search = search if isinstance(search, SearchRule) else None
     schedule = _schedule(config, search)
+    task = placed(with_jury(task, schedule, config.seed), device)
     if (follows := replayed(config, task, loss)) is not None:
         config, loss = with_recorded_loss(config, follows, task), follows.schedule.loss
     loss = build_loss(config.loss, task, config.seed) if loss is None else copy.deepcopy(loss)
@@ -179,11 +179,11 @@ def prepare(
     streams = streams_of(config, task, schedule, device)
     first = fresh("train", 0)
     batch, meta_batch = (streams[name][0] for name in ("train", "meta/train"))
-    check_passes(functional, first, _own_rows(batch, ranks), _own_rows(meta_batch, ranks))
+    check_passes(functional, first, own_rows(batch, ranks), own_rows(meta_batch, ranks))
     if schedule.learns and search is None:
         phi = {name: value.detach() for name, value in loss.named_parameters()}
         problem = fitted(
-            problem, engine, phi, first, _first_window(schedule, config, batch, meta_batch)
+            problem, engine, phi, first, first_window(schedule, config, batch, meta_batch)
         )
         if engine.anchor and phi:
             anchor_at(problem, phi, config.start.options, task.outputs, config.seed)
@@ -224,21 +224,6 @@ def prepare(
     )
 
 
-def _first_window(schedule: Schedule, config: RunConfig, batch: Batch, meta_batch: Batch) -> Window:
-    """Return a window as long as the first one with a meta-step, but at most two steps."""
-    first = next((plan for plan in schedule.plans(config.steps) if plan.meta_step), None)
-    length = 1 if first is None else min(first.unroll, 2)
-    key = key_tensor(config.seed, "probe", device=batch.targets.device)
-    return Window((batch,) * length, (key,) * length, meta_batch, key)
-
-
-def _own_rows(batch: Batch, ranks: Ranks) -> Batch:
-    share = ranks.share(len(batch.targets))
-    # Without a row for each process `check_processes` raises an error.
-    own = slice(share.first, share.first + share.rows) if share.rows else slice(None)
-    return Batch(batch.inputs[own], batch.targets[own])
-
-
 def _schedule(config: RunConfig, search: SearchRule | None) -> Schedule:
     schedule: Schedule = config.schedule.options
     if search is None:
@@ -254,7 +239,8 @@ def _schedule(config: RunConfig, search: SearchRule | None) -> Schedule:
                 f"schedule.{option}={value}: meta_optimizer={config.meta_optimizer.name} searches "
                 "without meta-batches: leave it out"
             )
-    return Searched(generations=search.generations, meta_batch=schedule.meta_batch)
+    rows, jury = schedule.meta_batch, schedule.jury
+    return Searched(generations=search.generations, meta_batch=rows, jury=jury)
 
 
 def build_loss(chosen: Selected, task: Task, seed: int) -> LearnedLoss:

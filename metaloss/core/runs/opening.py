@@ -151,6 +151,10 @@ def _meta_batch(setup: Setup) -> str:
     schedule, task = setup.schedule, setup.task
     count, trains = len(task.valid.targets), schedule.train_on.name != "train"
     use = "train the network" if trains else "do not train the network"
+    if task.jury:
+        use += (
+            f"; the jury's {len(task.jury.targets)} others choose which weights the run ends with"
+        )
     if setup.replayed is not None:
         return f"meta-batch: none, {setup.replayed.said}; the {count} trusted rows {use}"
     if not schedule.learns:

@@ -54,8 +54,9 @@ class Summary(Mapping[str, Any]):
         commit: The git commit of metaloss; None if it is installed without git.
         device: The device of the training.
         processes: The number of processes of the training.
-        ended_with: The ``step`` of the weights that the run ended with, and which ``weights``:
-            ``current``, or ``average`` (with ``ema``); None for the last step's without a choice.
+        ended_with: The ``step`` of the weights that the run ended with; which ``weights``:
+            ``current``, or ``average`` (with ``ema``); the ``rows`` that have chosen, with their
+            number. None without ``ema`` and ``schedule.jury``.
     """
 
     task: str
@@ -118,7 +119,7 @@ def summarize(trainer: Trainer, seconds: float, plugins: dict[str, str]) -> Summ
     at_best: dict[str, Any] = {}
     if best.metrics is not None:
         at_best = {**_of(best.metrics, metric), "step": best.step}
-        at_best |= {"weights": best.weights} if config.ema else {}
+        at_best |= {"weights": best.weights} if _chooses(trainer) else {}
     constants = trainer.recovery.constants
     return Summary(
         task=config.task.name,
@@ -152,15 +153,27 @@ def summarize(trainer: Trainer, seconds: float, plugins: dict[str, str]) -> Summ
         commit=commit(),
         device=str(setup.device),
         processes=setup.ranks.size,
-        ended_with=dict(zip(("step", "weights"), trainer.ended, strict=True))
-        if config.ema
-        else None,
+        ended_with=_ended(trainer) if _chooses(trainer) else None,
     )
 
 
 def ended_with(trainer: Trainer) -> tuple[int, str]:
     """Return the moment whose weights ``model.safetensors`` is said to have."""
-    return trainer.ended if trainer.setup.config.ema else (trainer.progress.train, CURRENT)
+    return trainer.ended if _chooses(trainer) else (trainer.progress.train, CURRENT)
+
+
+def _chooses(trainer: Trainer) -> bool:
+    return trainer.setup.config.ema > 0 or trainer.setup.task.jury is not None
+
+
+def _ended(trainer: Trainer) -> dict[str, Any]:
+    step, weights = trainer.ended
+    jury = trainer.setup.task.jury
+    return {
+        "step": step,
+        "weights": weights,
+        **({"rows": f"jury of {len(jury.targets)}"} if jury else {}),
+    }
 
 
 @cache

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypeVar
+
+from torch import Tensor
 
 from metaloss.core.steps.state import TrainState
 from metaloss.types import InnerState
@@ -17,7 +19,7 @@ _PREFIX = "ema_"
 
 @dataclass(kw_only=True)
 class Best:
-    """The best evaluation so far, by the validation metric.
+    """The best evaluation so far, by the metric of the jury if there is one, else of validation.
 
     Attributes:
         metrics: All metrics of that evaluation; None before the first.
@@ -26,6 +28,7 @@ class Best:
         inner: Its θ and buffers; with early stopping also the state of the inner optimizer,
             because training restores it at the end.
         weights: Whether θ is the ``"current"`` one of that step, or the ``"average"``.
+        rows: (J,) the metric of each row of the jury; None without a jury.
     """
 
     metrics: dict[str, float] | None = None
@@ -33,6 +36,7 @@ class Best:
     waited: int = 0
     inner: InnerState | None = None
     weights: str = CURRENT
+    rows: Tensor | None = None
 
     @property
     def moment(self) -> tuple[int, str]:
@@ -45,6 +49,34 @@ class Best:
             return True
         value, reference = metrics[name], self.metrics[name]
         return value < reference if goal == "min" else value > reference
+
+
+def noted(
+    best: Best,
+    found: Mapping[str, InnerState],
+    metrics: Mapping[str, float],
+    rows: Mapping[str, Tensor],
+    *,
+    by: tuple[str, str],
+    step: int,
+) -> Best:
+    """Return the best evaluation after one more.
+
+    Args:
+        best: The best one before.
+        found: The weights that were evaluated, from :func:`candidates`.
+        metrics: Their metrics by the names of the journal.
+        rows: The metric of each row of the jury, if there is one, by the kind of weights.
+        by: The metric that decides, and ``"min"`` or ``"max"``.
+        step: The training step.
+    """
+    after = replace(best, waited=best.waited + 1)
+    for weights, inner in found.items():
+        own = metrics_of(weights, metrics)
+        if after.is_beaten_by(own, *by):
+            mine = rows.get(weights)
+            after = Best(metrics=own, step=step, inner=inner, weights=weights, rows=mine)
+    return after
 
 
 def candidates(state: TrainState) -> dict[str, InnerState]:

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 from torch.utils import _pytree as pytree
 
+from metaloss.contracts import Task
 from metaloss.core.parts.custom import CUSTOM
 from metaloss.core.parts.setup import Setup
 from metaloss.core.storage.digests import digest
@@ -22,7 +23,7 @@ from metaloss.inner.model.write_back import write_back
 from metaloss.types import Batch
 
 SPLITS = ("train", "valid", "test")
-_CALLED = {"train": "training", "valid": "validation", "test": "test"}
+_CALLED = {"train": "training", "valid": "validation", "test": "test", "jury": "jury"}
 # Another machine may round scaled rows differently. Different rows differ much more.
 _ROUNDING = 1e-5
 _PROBE_ROWS, _PROBE_TOLERANCE = 8, 1e-3
@@ -32,7 +33,7 @@ _SKETCHED = 2**16
 def made_of(setup: Setup) -> dict[str, Any]:
     """Return plain values that identify the rows, the model and the loss of a run."""
     task, config = setup.task, setup.config
-    rows = {split: getattr(task, split) for split in SPLITS}
+    rows = {split: getattr(task, split) for split in splits_of(task)}
     return {
         "rows": {split: digest(batch) for split, batch in rows.items()},
         "counts": {split: len(batch.targets) for split, batch in rows.items()},
@@ -55,11 +56,16 @@ def made_of(setup: Setup) -> dict[str, Any]:
     }
 
 
+def splits_of(task: Task) -> tuple[str, ...]:
+    """Return the names of the splits of a task."""
+    return (*SPLITS, "jury") if task.jury else SPLITS
+
+
 def sketches(setup: Setup) -> dict[str, list[Tensor]]:
     """Return a number for each row (inputs, targets) of each split, not sensitive to rounding."""
     return {
         split: [_sketch(values)[0] for values in _compared(getattr(setup.task, split))]
-        for split in SPLITS
+        for split in splits_of(setup.task)
     }
 
 
@@ -84,7 +90,9 @@ def compare(
         ]
     found = made_of(setup)
     others = f"start a new run with --config {folder}/config.yaml output=ANOTHER"
-    differ = [split for split in SPLITS if expected["rows"][split] != found["rows"][split]]
+    differ = [
+        split for split in found["rows"] if expected["rows"].get(split) != found["rows"][split]
+    ]
     messages = []
     if differ:
         names = ", ".join(_CALLED[split] for split in differ)
@@ -229,7 +237,7 @@ def _only_rounded(setup: Setup, saved: Mapping[str, Iterable[Tensor]] | None) ->
     """Return whether the rows differ from those of a checkpoint by no more than rounding."""
     if saved is None:
         return False
-    for split in SPLITS:
+    for split in splits_of(setup.task):
         batch: Batch = getattr(setup.task, split)
         for values, then in zip(_compared(batch), saved[split], strict=True):
             now, scale = _sketch(values)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Protocol
 
+from torch import Tensor
 from torch.utils import _pytree as pytree
 
 from metaloss.contracts import Progress
@@ -36,6 +37,7 @@ class Saved(Protocol):
     progress: Progress
     state: TrainState
     best: Best
+    rows: dict[str, Tensor]
     metrics: dict[str, float]
     train_seconds: float
 
@@ -50,6 +52,7 @@ def pack_run(run: Saved) -> dict[str, Any]:
         "ladder": pack_ladder(run.recovery.ladder),
         "best": [best.metrics, best.step, best.waited, best.weights],
         "best_inner": pack_tree(best.inner),
+        **({"jury": [run.rows, best.rows]} if run.rows else {}),
         "metrics": run.metrics,
         "train_seconds": run.train_seconds,
         # Training begins after the offline phase with the weights of the user's model.
@@ -74,7 +77,9 @@ def unpack_run(run: Saved, content: Mapping[str, Any]) -> None:
         like = like._replace(optimizer=None)
     inner = unpack_tree(content["best_inner"], like)
     kind = weights[0] if weights else CURRENT
-    run.best = Best(metrics=metrics, step=step, waited=waited, inner=inner, weights=kind)
+    run.rows, rows = content.get("jury", ({}, None))
+    place = {"step": step, "waited": waited, "weights": kind}
+    run.best = Best(metrics=metrics, inner=inner, rows=rows, **place)
     run.metrics = content["metrics"]
     run.train_seconds = content["train_seconds"]
 

@@ -14,10 +14,18 @@ from metaloss.contracts import Plan, Progress
 from metaloss.core.parts.setup import Setup
 from metaloss.core.steps.state import Meter, TrainState, snapshot
 from metaloss.core.storage import checkpoint
-from metaloss.core.training.best import AVERAGE, CURRENT, Best, candidates, in_journal, metrics_of
+from metaloss.core.training.best import (
+    AVERAGE,
+    CURRENT,
+    Best,
+    candidates,
+    metrics_of,
+    noted,
+)
 from metaloss.core.training.closeness import cosine_to_exact
-from metaloss.core.training.evaluate import evaluate, outputs_of
+from metaloss.core.training.evaluate import outputs_of
 from metaloss.core.training.interrupt import Interrupt
+from metaloss.core.training.jury import goes_back, measured
 from metaloss.core.training.ladder import Ladder
 from metaloss.core.training.made_of import made_of, sketches
 from metaloss.core.training.recorder import Recorder, read_meter
@@ -55,6 +63,7 @@ class Trainer:
         self.best = Best()
         self.ended = (0, CURRENT)
         self.metrics: dict[str, float] = {}
+        self.rows: dict[str, torch.Tensor] = {}
         self.train_seconds = self.compile_seconds = 0.0
         inner = setup.advance.fresh("train", 0)
         phi = {name: value.detach().clone() for name, value in setup.loss.named_parameters()}
@@ -146,7 +155,7 @@ class Trainer:
         last = AVERAGE if AVERAGE in weights else CURRENT
         self.ended, inner = (self.progress.train, last), weights[last]
         self.metrics = metrics_of(last, self.metrics)
-        if self.setup.schedule.early_stopping and self.best.inner is not None:
+        if self.best.inner is not None and goes_back(self.setup, self.best, self.rows.get(last)):
             self.ended, inner = self.best.moment, self.best.inner
             self.metrics = dict(self.best.metrics or {})
         means = self.state.averages
@@ -202,16 +211,8 @@ class Trainer:
         self.state = self.recovery.look(self.state, plan, self.progress, bad, found)
 
     def _evaluate(self) -> dict[str, float]:
-        task = self.setup.task
-        splits = {"valid": task.valid, "test": task.test}
-        found: dict[str, torch.Tensor] = {}
-        for weights, inner in candidates(self.state).items():
-            metrics = evaluate(self.setup.problem.model, inner, task, splits)
-            found |= in_journal(weights, metrics)
-        values = torch.stack([value.double() for value in found.values()])
-        # Early stopping and the guard use these metrics.
-        values = self.setup.problem.broadcast(values)
-        return dict(zip(found, values.tolist(), strict=True))
+        found, self.rows = measured(self.setup, self.state)
+        return found
 
     def further_metrics(self) -> dict[str, float]:
         """Return the further metrics of the task for the final weights, by split and name."""
@@ -242,18 +243,13 @@ class Trainer:
         self.recorder.curves(self.step, phase, self.setup.loss, self.state.phi)
 
     def _note_best(self) -> None:
-        name = f"valid/{self.setup.task.metric_name}"
-        before = self.best
-        for weights, inner in candidates(self.state).items():
-            found = metrics_of(weights, self.metrics)
-            if not self.best.is_beaten_by(found, name, self.setup.task.goal):
-                continue
-            if not self.setup.schedule.early_stopping:
-                inner = inner._replace(optimizer=None)
-            step = self.progress.train
-            self.best = Best(metrics=found, step=step, inner=inner, weights=weights)
-        if self.best is before:
-            self.best.waited += 1
+        task, schedule = self.setup.task, self.setup.schedule
+        name = f"{'jury' if task.jury else 'valid'}/{task.metric_name}"
+        found = candidates(self.state)
+        if not schedule.early_stopping:
+            found = {kind: inner._replace(optimizer=None) for kind, inner in found.items()}
+        by, step = (name, task.goal), self.progress.train
+        self.best = noted(self.best, found, self.metrics, self.rows, by=by, step=step)
 
     def _stopped_early(self) -> bool:
         patience = self.setup.schedule.early_stopping
