@@ -26,6 +26,7 @@ from torch.utils import _pytree as pytree
 
 from metaloss.core.compilation.passes.algebra import simplify_products
 from metaloss.core.compilation.passes.cse import merge_repeated
+from metaloss.core.compilation.passes.row_reuse import reuse_rows
 from metaloss.errors import MetalossError
 from metaloss.inner.dispatch import dispatch_kept
 
@@ -228,5 +229,6 @@ def _traced(
     traced.graph.eliminate_dead_code()
     simplify_products(traced.graph)
     merge_repeated(traced.graph)
+    reuse_rows(traced.graph)
     traced.recompile()
     return traced, leaves, structure
