@@ -23,11 +23,12 @@ from metaloss.types import MetaPass, ReplayStep, StoredStep, Tensors, Window
 
 
 class Rule(Enum):
-    """The update rule of φ."""
+    """The update rule of φ; ``l2rw`` is not a step, but weighs the rows of each batch anew."""
 
     adam = "adam"
     sgd = "sgd"
     rmsprop = "rmsprop"
+    l2rw = "l2rw"
 
 
 class RuleState(NamedTuple):
@@ -75,7 +76,8 @@ class Engine(OldMethods, GradientMetaOptimizer):
         default=1e-3, metadata={"help": "meta-learning rate η of offline meta-steps, > 0"}
     )
     rule: Rule = field(
-        default=Rule.adam, metadata={"help": "update rule of φ: adam, sgd or rmsprop"}
+        default=Rule.adam,
+        metadata={"help": "update rule of φ: adam, sgd, rmsprop, or l2rw (rows weighed anew)"},
     )
     lr_schedule: RateSchedule = field(
         default=RateSchedule.constant,
@@ -202,9 +204,8 @@ class Engine(OldMethods, GradientMetaOptimizer):
 @functools.cache
 def _transformation(rule: Rule) -> Any:
     # η is applied in rule_step, so that schedule and guard can change it without synchronization.
-    return {Rule.adam: torchopt.adam, Rule.sgd: torchopt.sgd, Rule.rmsprop: torchopt.rmsprop}[rule](
-        lr=1.0
-    )
+    steps = {Rule.adam: torchopt.adam, Rule.rmsprop: torchopt.rmsprop}
+    return steps.get(rule, torchopt.sgd)(lr=1.0)
 
 
 def _clipped(gradient: Tensors, largest: float) -> Tensors:

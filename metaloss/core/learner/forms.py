@@ -23,7 +23,7 @@ from metaloss.inner.optimizers.rates import RateSchedule
 from metaloss.inner.problem import InnerProblem
 from metaloss.inner.weighted import sees
 from metaloss.losses.rows import OF_RUNS
-from metaloss.meta_optimizers.engine import Engine
+from metaloss.meta_optimizers.engine import Engine, Rule
 from metaloss.meta_optimizers.fitting import fitted
 from metaloss.types import Batch, InnerState, Tensors, Window
 
@@ -56,6 +56,11 @@ def engine_of(meta_optimizer: Engine | str) -> Engine:
         raise MetalossError(
             f"meta_optimizer.lr_schedule={engine.lr_schedule.name}: a loop of your own has no "
             "known number of steps; expected constant"
+        )
+    if engine.rule is Rule.l2rw:
+        raise MetalossError(
+            "meta_optimizer.rule=l2rw: a Learner does not know which row is which: expected adam, "
+            "sgd or rmsprop, or a run (metaloss.train)"
         )
     if engine.anchor:
         raise MetalossError(

@@ -11,7 +11,7 @@ from torch import nn
 
 from metaloss import registry
 from metaloss.config import RunConfig
-from metaloss.contracts import MetaBatch, Schedule, Task
+from metaloss.contracts import MetaBatch, Schedule, Task, TrainOn
 from metaloss.core.parts.blame import blamed, failed
 from metaloss.core.parts.custom import CUSTOM
 from metaloss.core.parts.wrapped import refuse_wrapped
@@ -20,7 +20,7 @@ from metaloss.inner.fields import named
 from metaloss.inner.keys import key_tensor
 from metaloss.inner.model.functional import FunctionalModel
 from metaloss.losses.base import LearnedLoss
-from metaloss.meta_optimizers.engine import Engine
+from metaloss.meta_optimizers.engine import Engine, Rule
 from metaloss.meta_optimizers.search import SearchRule
 from metaloss.starts.keep import refuse_loaded
 from metaloss.types import Batch, InnerState, Link
@@ -45,6 +45,7 @@ def check_fit(loss: LearnedLoss, task: Task, schedule: Schedule, config: RunConf
             f"the loss has ignore_index={loss.ignore_index}, the task {task.name} has "
             f"ignore_index={task.ignore_index}: set loss.ignore_index to it"
         )
+    _check_l2rw(loss, schedule, config)
     if loss.loaded and config.start.options.discards:
         refuse_loaded(loss, config.start.name)
     if schedule.learns and not any(p.requires_grad for p in loss.parameters()):
@@ -65,6 +66,33 @@ def check_fit(loss: LearnedLoss, task: Task, schedule: Schedule, config: RunConf
             "ends before the last step and freeze_after (with meta_batch=next, a step earlier); or "
             "schedule=static"
         )
+
+
+def _check_l2rw(loss: LearnedLoss, schedule: Schedule, config: RunConfig) -> None:
+    """Raise if rows are weighed anew without the loss, or the schedule, that this needs."""
+    engine, linear = config.meta_optimizer.options, getattr(loss, "linear", False)
+    fresh = isinstance(engine, Engine) and engine.rule is Rule.l2rw and schedule.learns
+    if fresh != linear:
+        raise MetalossError(
+            "meta_optimizer.rule=l2rw and loss=row_weights loss.linear=true need each other, and "
+            "schedule=online: expected all of them, or none"
+        )
+    if not fresh:
+        return
+    always = all(
+        plan.meta_step and plan.unroll == 1 and plan.phase == "train"
+        for plan in schedule.plans(config.steps)
+    )
+    next_batch = schedule.meta_batch is MetaBatch.next
+    if not always or next_batch or schedule.train_on is not TrainOn["train"]:
+        raise MetalossError(
+            "meta_optimizer.rule=l2rw weighs the training rows at every step: expected "
+            "schedule=online with unroll=1, no longer period, freeze_after=1, no offline steps, "
+            "train_on=train, and meta_batch=validation or train"
+        )
+    share = getattr(engine, "rows", 1.0)
+    if share < 1:
+        raise MetalossError(f"meta_optimizer.rows={share:g} with rule=l2rw: expected rows=1")
 
 
 def _moves(schedule: Schedule, steps: int) -> bool:

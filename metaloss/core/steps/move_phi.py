@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -11,7 +11,18 @@ from metaloss.core.steps.anchor import Anchor, pull
 from metaloss.inner.norms import norm
 from metaloss.inner.problem import InnerProblem
 from metaloss.meta_optimizers.engine import Engine
-from metaloss.types import Tensors
+from metaloss.types import InnerState, StepLosses, Tensors
+
+
+class MetaStepped(NamedTuple):
+    """The result of K inner steps and a meta-step. ``size`` (): norm of the meta-gradient."""
+
+    inner: InnerState
+    phi: Tensors
+    rule: Any
+    losses: StepLosses
+    size: Tensor
+    notes: Tensor | None
 
 
 def move_phi(

@@ -20,12 +20,13 @@ from metaloss.core.steps import averages
 from metaloss.core.steps import guard as guards
 from metaloss.core.steps import ledger as ledgers
 from metaloss.core.steps.anchor import Anchor
-from metaloss.core.steps.move_phi import move_phi
+from metaloss.core.steps.move_phi import MetaStepped, move_phi
 from metaloss.core.steps.points import points_of
+from metaloss.core.steps.reweighted import reweighted_step
 from metaloss.core.steps.state import Meter, Pending, TrainState, added
 from metaloss.inner.problem import Forward, InnerProblem
 from metaloss.inner.steps import as_replay_steps, take_steps
-from metaloss.meta_optimizers.engine import Engine
+from metaloss.meta_optimizers.engine import Engine, Rule
 from metaloss.types import (
     InnerState,
     MetaPass,
@@ -43,17 +44,6 @@ class InnerStepped(NamedTuple):
     inner: InnerState
     records: list[StoredStep | ReplayStep]
     losses: StepLosses
-    notes: Tensor | None
-
-
-class MetaStepped(NamedTuple):
-    """The result of K inner steps and a meta-step. ``size`` (): norm of the meta-gradient."""
-
-    inner: InnerState
-    phi: Tensors
-    rule: Any
-    losses: StepLosses
-    size: Tensor
     notes: Tensor | None
 
 
@@ -254,6 +244,8 @@ def meta_step(
     anchor: Anchor | None = None,
 ) -> MetaStepped:
     """Take the K inner steps of a window, then a meta-step by the gradient through them."""
+    if engine.rule is Rule.l2rw:
+        return reweighted_step(problem, engine, phi, inner, rule, window)
     result = engine.meta_gradient(problem, phi, inner, window)
     phi, rule, size = move_phi(problem, engine, phi, result.gradient, rule, phase, total, anchor)
     return MetaStepped(result.state, phi, rule, result.losses, size, result.notes)

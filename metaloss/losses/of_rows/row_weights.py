@@ -20,6 +20,13 @@ class RowWeightsConfig(TaskDependent):
     """Options of ``row_weights``."""
 
     rows: int = field(default=0, metadata={"help": "number of training rows; 0: the task's"})
+    linear: bool = field(
+        default=False,
+        metadata={
+            "help": "the weights are φ itself and add up to 1 in a batch: for "
+            "meta_optimizer.rule=l2rw"
+        },
+    )
 
     def __post_init__(self) -> None:
         """Check the range."""
@@ -36,6 +43,9 @@ class RowWeights(RowLoss):
 
     All weights begin at 1. The meta-gradient of a weight is −α ⟨∇ℓ_i, ∇T⟩, the quantity by which
     L2RW weighs rows anew at every step; here it accumulates. Other rows have the weight 1.
+
+    With ``linear``, the loss of a batch is Σ φ_i ℓ_i, and φ begins at 0. With
+    ``meta_optimizer.rule=l2rw`` this is L2RW itself.
 
     Raises:
         MetalossError: With a link other than softmax.
@@ -55,6 +65,7 @@ class RowWeights(RowLoss):
     def __init__(self, config: Any = None, **given: Any) -> None:
         super().__init__(config, **given)
         self.sees = frozenset({"number"} if self.config.rows else ())
+        self.linear = self.config.linear
         self.weights = nn.Parameter(torch.zeros(self.config.rows))
 
     def per_row(self, logits: Tensor, target: Tensor, row: Row) -> Tensor:
@@ -63,6 +74,7 @@ class RowWeights(RowLoss):
         if not self.sees:
             return values
         (number,) = known(row, "number")
-        weights = 2 * self.weights[number.clamp(0, count - 1)].sigmoid()
+        own = self.weights[number.clamp(0, count - 1)]
+        weights = len(values) * own if self.linear else 2 * own.sigmoid()
         ours = (number >= 0) & (number < count)
         return spread(torch.where(ours, weights, torch.ones_like(weights)), values) * values
