@@ -5,7 +5,7 @@ frozen, keyword-only dataclass, and its fields are its options.
 """
 
 from metaloss.contracts.meta_optimizers import GradientMetaOptimizer, MetaOptimizer
-from metaloss.contracts.schedules import MetaBatch, Plan, Progress, Schedule, TrainOn
+from metaloss.contracts.schedules import MetaBatch, Plan, Progress, Schedule, TrainOn, Verdict
 from metaloss.contracts.searches import Candidate, Search, SearchMetaOptimizer
 from metaloss.contracts.starts import Report, Start
 from metaloss.contracts.tasks import Pipeline, Task, TaskDependent, TaskSource
@@ -47,4 +47,5 @@ __all__ = [
     "TaskSource",
     "Tracker",
     "TrainOn",
+    "Verdict",
 ]

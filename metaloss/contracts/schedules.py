@@ -70,6 +70,19 @@ TrainOn = Enum(
 TrainOn.__doc__ = "Which rows the training batches are drawn from."
 
 
+class Verdict(Enum):
+    """What the jury may change while a run goes on.
+
+    ``choose``: nothing; ``freeze``: φ stays as it is; ``back``: the run goes back to its best
+    moment, and φ stays as it was there; ``start``: likewise, with the φ of the start.
+    """
+
+    choose = "choose"
+    freeze = "freeze"
+    back = "back"
+    start = "start"
+
+
 class Schedule(Options, ABC, group="schedule"):
     """When θ is reset, how long the unroll is, when φ is updated.
 
@@ -82,6 +95,8 @@ class Schedule(Options, ABC, group="schedule"):
         judge_power: p ≥ 0: the factor of the task loss after k of K inner steps is (K / k)^p.
         train_on: Which rows the training batches are drawn from.
         jury: The share of the trusted rows that move nothing, and choose the weights at the end.
+        verdict: What the jury may change while the run goes on.
+        patience: The number of evaluations without a better jury before that.
         early_stopping: Evaluations without a better validation metric after which training ends
             and the best weights are restored; 0: never.
 
@@ -104,6 +119,8 @@ class Schedule(Options, ABC, group="schedule"):
     judge_power: float = 1.0
     train_on: TrainOn = TrainOn["train"]
     jury: float = 0.0
+    verdict: Verdict = Verdict.choose
+    patience: int = 5
     early_stopping: int = 0
 
     @abstractmethod

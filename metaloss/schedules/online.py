@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from metaloss.contracts import MetaBatch, Plan, Progress, Schedule, TrainOn
+from metaloss.contracts import MetaBatch, Plan, Progress, Schedule, TrainOn, Verdict
 from metaloss.errors import MetalossError, check_range
 from metaloss.schedules.offline import check_counts, check_judge_at, check_judge_rows, check_jury
 
@@ -87,6 +87,16 @@ class Online(Schedule):
             "moment's weights the run ends with; 0: none"
         },
     )
+    verdict: Verdict = field(
+        default=Verdict.choose,
+        metadata={
+            "help": "what the jury may change while the run goes on: choose (nothing), freeze (φ), "
+            "back (to the best moment, φ frozen), start (likewise, with φ of the start)"
+        },
+    )
+    patience: int = field(
+        default=5, metadata={"help": "evaluations without a better jury before such a verdict"}
+    )
     freeze_after: float = field(
         default=1.0, metadata={"help": "share of training after which φ stays fixed, 0 to 1"}
     )
@@ -106,6 +116,12 @@ class Online(Schedule):
             )
         check_judge_rows(self)
         check_jury(self)
+        check_counts(self, ("patience",), least=1)
+        if self.verdict is not Verdict.choose and not self.jury:
+            raise MetalossError(
+                f"schedule.verdict={self.verdict.name} needs a jury: expected schedule.jury too, "
+                "such as schedule.jury=0.5"
+            )
         self._check_growth()
         self._check_between()
         offline = self.offline_unroll if self.offline_steps else 1

@@ -56,7 +56,8 @@ class Summary(Mapping[str, Any]):
         processes: The number of processes of the training.
         ended_with: The ``step`` of the weights that the run ended with; which ``weights``:
             ``current``, or ``average`` (with ``ema``); the ``rows`` that have chosen, with their
-            number. None without ``ema`` and ``schedule.jury``.
+            number; and the ``verdict`` that has changed the run, if any. None without ``ema`` and
+            ``schedule.jury``.
     """
 
     task: str
@@ -173,6 +174,7 @@ def _ended(trainer: Trainer) -> dict[str, Any]:
         "step": step,
         "weights": weights,
         **({"rows": f"jury of {len(jury.targets)}"} if jury else {}),
+        **({"verdict": done} if (done := trainer.jury.done) else {}),
     }
 
 

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
+from metaloss.contracts import Plan
 from metaloss.core.steps.stacked import together
 from metaloss.core.training.interrupt import Interrupt
 from metaloss.core.training.trainer import Trainer
@@ -31,7 +33,7 @@ def train(trainers: Sequence[Trainer], interrupt: Interrupt, folder: Path) -> No
         count = len(live)
         advance = together([one.setup.advance for one in live])
         states = advance.joined([one.state for one in live])
-        while len(live) == count and (plan := live[0].next_plan()) is not None:
+        while len(live) == count and (plan := _next_plan(live)) is not None:
             records = count > 1 and bool(live[0].recording.due(plan, live[0].progress))
             for index, one in enumerate(live if records else ()):
                 one.state = advance.member(states, index)
@@ -64,6 +66,14 @@ def train(trainers: Sequence[Trainer], interrupt: Interrupt, folder: Path) -> No
         live = _unfinished(live)
     for one in trainers:
         one.end()
+
+
+def _next_plan(live: Sequence[Trainer]) -> Plan | None:
+    """Return the plan of all runs: without a meta-step if no φ moves any more."""
+    plan = live[0].next_plan()
+    if plan is None or not all(one.jury.frozen for one in live):
+        return plan
+    return replace(plan, meta_step=False)
 
 
 def _unfinished(trainers: Sequence[Trainer]) -> list[Trainer]:

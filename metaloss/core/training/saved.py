@@ -19,6 +19,7 @@ from metaloss.core.training.made_of import fixed_values
 from metaloss.core.training.recorder import Recorder
 from metaloss.core.training.recording import Recording
 from metaloss.core.training.recovery import Recovery
+from metaloss.core.training.verdict import Jury
 from metaloss.inner.fields import Fields, as_inputs
 from metaloss.inner.weighted import WeightedTargets, named_values, of_values
 from metaloss.types import Batch, ReplayStep, StoredStep
@@ -38,6 +39,7 @@ class Saved(Protocol):
     state: TrainState
     best: Best
     rows: dict[str, Tensor]
+    jury: Jury
     metrics: dict[str, float]
     train_seconds: float
 
@@ -52,7 +54,7 @@ def pack_run(run: Saved) -> dict[str, Any]:
         "ladder": pack_ladder(run.recovery.ladder),
         "best": [best.metrics, best.step, best.waited, best.weights],
         "best_inner": pack_tree(best.inner),
-        **({"jury": [run.rows, best.rows]} if run.rows else {}),
+        **({"jury": [run.rows, best.rows, run.jury.packed()]} if run.rows else {}),
         "metrics": run.metrics,
         "train_seconds": run.train_seconds,
         # Training begins after the offline phase with the weights of the user's model.
@@ -77,7 +79,8 @@ def unpack_run(run: Saved, content: Mapping[str, Any]) -> None:
         like = like._replace(optimizer=None)
     inner = unpack_tree(content["best_inner"], like)
     kind = weights[0] if weights else CURRENT
-    run.rows, rows = content.get("jury", ({}, None))
+    run.rows, rows, verdict = content.get("jury", ({}, None, None))
+    run.jury.restore(verdict, template)
     place = {"step": step, "waited": waited, "weights": kind}
     run.best = Best(metrics=metrics, inner=inner, rows=rows, **place)
     run.metrics = content["metrics"]

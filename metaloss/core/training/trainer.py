@@ -32,6 +32,7 @@ from metaloss.core.training.recorder import Recorder, read_meter
 from metaloss.core.training.recording import Recording
 from metaloss.core.training.recovery import Recovery
 from metaloss.core.training.saved import pack_run, unpack_run
+from metaloss.core.training.verdict import Jury
 from metaloss.data.targets.scores import task_scores
 from metaloss.types import Tensors
 
@@ -64,6 +65,7 @@ class Trainer:
         self.ended = (0, CURRENT)
         self.metrics: dict[str, float] = {}
         self.rows: dict[str, torch.Tensor] = {}
+        self.jury = Jury(setup)
         self.train_seconds = self.compile_seconds = 0.0
         inner = setup.advance.fresh("train", 0)
         phi = {name: value.detach().clone() for name, value in setup.loss.named_parameters()}
@@ -209,6 +211,12 @@ class Trainer:
             self._note_best()
         found = self.metrics if evaluates and plan.phase == "train" else None
         self.state = self.recovery.look(self.state, plan, self.progress, bad, found)
+        if found is not None and self.rows and not self.ladder.diverged:
+            given = (self.best, self.rows, self.ladder.start.phi, self.progress.train)
+            self.state, message = self.jury.look(self.state, *given)
+            if message:
+                self.ladder.all_well(self.state)
+                self.recorder.notice(self.step, message, level="info")
 
     def _evaluate(self) -> dict[str, float]:
         found, self.rows = measured(self.setup, self.state)
