@@ -16,6 +16,7 @@ from metaloss.testing.base import (
     tensors_in,
 )
 from metaloss.testing.tiny_problems import WithIdle, once_differentiable, tiny_problems
+from metaloss.types import MetaPoint
 
 
 class MetaOptimizerChecks(Checks):
@@ -51,6 +52,30 @@ class MetaOptimizerChecks(Checks):
                 rtol=tolerance,
                 atol=tolerance * size,
             )
+
+    def test_earlier_task_losses_are_added(self) -> None:
+        """With `Window.points`, the gradients of shorter unrolls are added, by their weights.
+
+        An engine that cannot do it raises UnsupportedError.
+        """
+        engine = self.made()
+        for case in tiny_problems():
+            window = case.window
+            if len(window.batches) < 2:
+                continue
+            point = MetaPoint(1, 2.0, window.meta_batch, window.meta_key)
+            short = window._replace(batches=window.batches[:1], keys=window.keys[:1])
+            given = case.problem, case.phi, case.state
+            try:
+                found = engine.meta_gradient(*given, window._replace(points=(point,))).gradient
+            except UnsupportedError:
+                return
+            long, early = (engine.meta_gradient(*given, one).gradient for one in (window, short))
+            expected = {name: long[name] + 2 * early[name] for name in long}
+            tolerance = 1e-6 if engine.exact else 2e-2
+            size = tolerance * max(float(value.abs().max()) for value in expected.values())
+            message = f"{case.name}: against the sum"
+            require_close(found, expected, message, rtol=tolerance, atol=size)
 
     def test_the_state_is_that_of_plain_steps(self) -> None:
         """θ, buffers, optimizer state and losses are those of plain training steps."""

@@ -71,11 +71,15 @@ class ScheduleChecks(Checks):
                 require(again == plan, f"at {before} the plan is {plan} once and {again} later")
 
     def test_choices_are_of_the_right_kind(self) -> None:
-        """``meta_batch``, ``train_on``, ``jury`` and ``early_stopping`` are valid."""
+        """``meta_batch``, ``train_on``, ``jury``, ``judged`` and ``early_stopping`` are valid."""
         schedule = self.made()
         require(isinstance(schedule.meta_batch, MetaBatch), "meta_batch is not a MetaBatch")
         require(isinstance(schedule.train_on, TrainOn), "train_on is not a TrainOn")
         require(0 <= schedule.jury < 1, f"jury={schedule.jury} is not in [0, 1)")
+        for unroll in BUDGETS:
+            found = list(schedule.judged(unroll))
+            within = all(1 <= k < unroll and weight > 0 for k, weight in found)
+            require(within, f"judged({unroll}) is {found}: expected places from 1 to {unroll - 1}")
         stopping = schedule.early_stopping
         require(isinstance(stopping, int) and stopping >= 0, f"early_stopping={stopping}")
 

@@ -73,6 +73,12 @@ def counting():
     return Counting()
 
 
+@specimen(ScheduleChecks, "test_choices_are_of_the_right_kind", "places from 1 to")
+class JudgedAtItsEnd(Online):
+    def judged(self, unroll):
+        return [(unroll, 1.0)]
+
+
 @specimen(ScheduleChecks, "test_choices_are_of_the_right_kind", "not a MetaBatch")
 class Wordy(Static):
     meta_batch: MetaBatch = "validation"

@@ -77,6 +77,12 @@ class SlightlyOff(Tampered):
         return result._replace(gradient={k: g * 1.001 for k, g in result.gradient.items()})
 
 
+@specimen(MetaOptimizerChecks, "test_earlier_task_losses_are_added", "against the sum")
+class Shortsighted(Mixed):
+    def meta_gradient(self, problem, phi, state, window):
+        return super().meta_gradient(problem, phi, state, window._replace(points=()))
+
+
 @specimen(MetaOptimizerChecks, "test_the_state_is_that_of_plain_steps", "the state")
 class StandingStill(Mixed):
     def meta_gradient(self, problem, phi, state, window):
