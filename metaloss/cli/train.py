@@ -86,7 +86,7 @@ def _train(words: list[str], file: Path | None, only_print: bool, hashes: Mappin
 def _resume(folder: Path, words: list[str], hashes: Mapping[str, str]) -> int:
     from metaloss.compose import compose
     from metaloss.compose.words import parse
-    from metaloss.core.storage.run_folder import CONFIG, members_of
+    from metaloss.core.storage.run_folder import CONFIG, PASSES, members_of
 
     keys = [override.key_or_group for override in parse(words)]
     others = [key for key in keys if key.partition(".")[0] not in _BESIDE_RESUME]
@@ -94,15 +94,15 @@ def _resume(folder: Path, words: list[str], hashes: Mapping[str, str]) -> int:
         raise MetalossError(
             f"--resume with {', '.join(others)}: expected only steps, tracker and device"
         )
-    found = members_of(folder)
-    if not found:
+    files = [path / CONFIG for path in members_of(folder)] or [folder / PASSES]
+    if not files[0].is_file():
         raise MetalossError(
             f"--resume {folder}: expected the folder of a run; it has no config.yaml"
         )
     changes = {}
     if words:
-        config = compose(words, found[0] / CONFIG)
+        config = compose(words, files[0])
         changes = {name: getattr(config, name) for name in {key.partition(".")[0] for key in keys}}
-    from metaloss.core.runs.resume import resume_runs
+    from metaloss.core.runs.passes import resume_passes
 
-    return report_all(resume_runs(folder, changes, plugins=hashes))
+    return report_all(resume_passes(folder, changes, plugins=hashes))

@@ -63,9 +63,11 @@ class LossSchedule(nn.Module):
         super().__init__()
         check_smoothing("smoothing", smoothing)
         self.loss = loss.requires_grad_(False)
-        self._places, self._steps, self._names = list(places), steps, list(phi)
-        for number, values in enumerate(phi.values()):
-            smooth = _smoothed(values.detach(), places, smoothing * steps)
+        # In the order of the loss, as a run relies on; a file has another one.
+        self._names = [name for name, _ in loss.named_parameters()]
+        self._places, self._steps = list(places), steps
+        for number, name in enumerate(self._names):
+            smooth = _smoothed(phi[name].detach(), places, smoothing * steps)
             self.register_buffer(f"points{number}", smooth, persistent=False)
         self.at(0.0)
 

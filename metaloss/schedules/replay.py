@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from metaloss.contracts import Plan, Progress, Schedule, TrainOn
-from metaloss.errors import check_range
+from metaloss.errors import MetalossError, check_range
 from metaloss.schedules.offline import check_jury
+from metaloss.schedules.online import Online
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -15,6 +16,7 @@ class Replay(Schedule):
 
     Step s of S is taken under φ at the same share of the recorded run, s / S. No meta-batches are
     needed, so that all rows train the network. The loss and its options are those of the recording.
+    Without a source, the online run is trained first.
 
     Raises:
         MetalossError: If an option is out of range.
@@ -29,7 +31,14 @@ class Replay(Schedule):
     """
 
     source: str = field(
-        default="", metadata={"help": "folder of a finished online run, whose φ was recorded"}
+        default="",
+        metadata={
+            "help": "folder of a finished online run that recorded φ; empty: train one first"
+        },
+    )
+    first: Online = field(
+        default_factory=Online,
+        metadata={"help": "without a source: options of the first pass, as of schedule=online"},
     )
     smoothing: float = field(
         default=0.1,
@@ -52,6 +61,10 @@ class Replay(Schedule):
         """Check the ranges."""
         check_jury(self)
         within = 0 <= self.smoothing <= 1
+        if self.source and self.first != Online():
+            raise MetalossError(
+                "schedule.first with schedule.source: that run is the first pass: leave out one"
+            )
         check_range("schedule.smoothing", self.smoothing, within, "a share from 0 to 1")
 
     def plan(self, progress: Progress, steps: int) -> Plan | None:

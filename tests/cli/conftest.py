@@ -107,7 +107,7 @@ def core(monkeypatch):
         fake.calls.append((config, plugins))
         return [run("runs/it")]
 
-    def resume_runs(folder, changes, *, plugins=None):
+    def resume_passes(folder, changes, *, plugins=None):
         fake.calls.append((folder, changes, plugins))
         return [run(folder)]
 
@@ -115,8 +115,8 @@ def core(monkeypatch):
         fake.calls.append((folder, out))
         return [out / "loss.json"]
 
-    fake.train_runs, fake.resume_runs, fake.export_run = train_runs, resume_runs, export_run
-    for name in ("run", "resume", "results"):
+    fake.train_runs, fake.resume_passes, fake.export_run = train_runs, resume_passes, export_run
+    for name in ("run", "passes", "results"):
         monkeypatch.setitem(sys.modules, f"metaloss.core.runs.{name}", fake)
     return fake
 

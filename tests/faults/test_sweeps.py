@@ -66,7 +66,7 @@ def test_a_signal_before_a_run_begins_ends_the_command_like_ctrl_c(
         signal.raise_signal(number)
         raise AssertionError("not reached")
 
-    monkeypatch.setattr("metaloss.core.runs.run.prepare", ask)
+    monkeypatch.setattr("metaloss.core.runs.begin.prepare", ask)
     before = signal.getsignal(number)
     assert main(["train", f"output={tmp_path / 'run'}"]) == 130
     assert capsys.readouterr().err == "metaloss: interrupted\n"

@@ -82,6 +82,7 @@ def test_a_file_gives_the_same_loss_in_a_plain_loop(file):
     assert len(set(values)) == 4
     (slope,) = torch.autograd.grad(value, outputs)
     assert slope.abs().sum() > 0
+    assert list(schedule.phi(0.2)) == [name for name, _ in loss.named_parameters()]
     assert not any(p.requires_grad for p in schedule.parameters())
 
 

@@ -24,7 +24,7 @@ def with_custom(config: RunConfig, task: Any, model: Any, loss: Any) -> RunConfi
     return replace(config, **changes) if changes else config
 
 
-def in_place_of_custom(folder: Path, task: Any, model: Any, loss: Any) -> list[str]:
+def in_place_of_custom(file: Path, task: Any, model: Any, loss: Any) -> list[str]:
     """Return registered choices for parts that are "custom" in the file, to be replaced again.
 
     Raises:
@@ -32,7 +32,7 @@ def in_place_of_custom(folder: Path, task: Any, model: Any, loss: Any) -> list[s
     """
     given = {"task": task, "model": model, "loss": loss}
     defaults = {"task": "digits", "model": "mlp", "loss": "mlp"}
-    content = read_file(folder / "config.yaml")
+    content, folder = read_file(file), file.parent
     words = []
     for group, value in given.items():
         chosen = content.get(group)

@@ -11,7 +11,7 @@ from metaloss.compose.publish import DEFAULTS
 from metaloss.config import RunConfig, Selected
 from metaloss.contracts import Task, TaskDependent
 from metaloss.core.storage.files import reason
-from metaloss.core.storage.run_folder import CONFIG, is_group
+from metaloss.core.storage.run_folder import CONFIG, FIRST, is_group
 from metaloss.errors import MetalossError
 from metaloss.losses.export import family_of
 from metaloss.losses.loss_schedule import SCHEDULE, LossSchedule, load_loss_schedule
@@ -93,7 +93,9 @@ def with_recorded_loss(config: RunConfig, found: Replayed, task: Task) -> RunCon
     """
     loss = found.schedule.loss
     recorded = Selected(name=str(family_of(loss)), options=loss.config)
-    if config.loss != _default_loss() and not _agree(config.loss, recorded, task):
+    if _agree(config.loss, recorded, task):
+        return config
+    if config.loss != _default_loss():
         raise MetalossError(
             f"loss={config.loss.name} with schedule=replay: the loss is that of the recording, "
             f"{recorded.name} ({recorded.options}): leave out loss and its options"
@@ -122,12 +124,13 @@ def _folder(config: RunConfig, options: Replay) -> Path:
     own = None if config.output is None else Path(config.output)
     if own is not None and (own / CONFIG).is_file() and (own / SCHEDULE).is_file():
         return own
-    if not options.source:
-        raise MetalossError(
-            "schedule=replay without schedule.source: expected schedule.source=FOLDER, the folder "
-            "of a finished run with schedule=online"
-        )
     source = Path(options.source)
+    if not options.source:
+        # Both passes in one command: the folder of the run, or of one of its seeds.
+        assert own is not None, "the first pass has been trained"
+        source = own / FIRST
+        if not source.is_dir():
+            source = own.parent / FIRST / own.name
     if not is_group(source):
         return source
     member = source / f"seed{config.seed}"

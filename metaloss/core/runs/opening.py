@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import datetime
@@ -33,13 +33,14 @@ from metaloss.tracking.fanout import Fanout
 Made = Mapping[str, Any]
 
 
-def check_empty(folder: Path) -> None:
+def check_empty(folder: Path, beside: Collection[str] = ()) -> None:
     """Raise if a new run would overwrite files.
 
-    Files of a run that was killed before it wrote ``config.yaml`` are ignored.
+    Files of a run that was killed before it wrote ``config.yaml`` are ignored, and names that are
+    ``beside`` it.
     """
     try:
-        taken = folder.exists() and (not folder.is_dir() or not has_nothing(folder))
+        taken = folder.exists() and (not folder.is_dir() or not has_nothing(folder, beside))
     except OSError as error:
         raise MetalossError(f"output={folder} cannot be written: {reason(error)}") from error
     if taken:
@@ -49,7 +50,7 @@ def check_empty(folder: Path) -> None:
 
 
 @contextmanager
-def claimed(folder: Path, ranks: Ranks = ALONE) -> Iterator[None]:
+def claimed(folder: Path, ranks: Ranks = ALONE, beside: Collection[str] = ()) -> Iterator[None]:
     """Make the folder of a new run, and lock it against other new runs inside the block.
 
     Raises:
@@ -58,7 +59,7 @@ def claimed(folder: Path, ranks: Ranks = ALONE) -> Iterator[None]:
     if not ranks.leads:
         yield
         return
-    check_empty(folder)
+    check_empty(folder, beside)
     try:
         folder.mkdir(parents=True, exist_ok=True)
         number = os.open(folder, os.O_RDONLY)
@@ -67,7 +68,7 @@ def claimed(folder: Path, ranks: Ranks = ALONE) -> Iterator[None]:
     try:
         _lock(number, folder)
         # Another run may have begun and ended in it before we had the lock.
-        check_empty(folder)
+        check_empty(folder, beside)
         yield
     finally:
         os.close(number)
@@ -193,9 +194,14 @@ def open_trackers(config: RunConfig, ranks: Ranks = ALONE) -> Fanout:
     )
 
 
-def default_folder(setups: Sequence[Setup]) -> str:
-    """Return a name for the folder of a run or a group, with its parts and its start time."""
-    config = setups[0].config
-    parts = (setups[0].task.name, config.model.name, config.loss.name, config.schedule.name)
-    more = f"-and-{len(setups) - 1}-more" if len(setups) > 1 else ""
+def default_folder(config: RunConfig, task: str, count: int) -> str:
+    """Return a name for the folder of a run or a group, with its parts and its start time.
+
+    Args:
+        config: The config of the run, or of the first of a group.
+        task: The name of its task.
+        count: The number of runs.
+    """
+    parts = (task, config.model.name, config.loss.name, config.schedule.name)
+    more = f"-and-{count - 1}-more" if count > 1 else ""
     return f"runs/{'-'.join(parts)}-seed{config.seed}-{datetime.now():%Y%m%d-%H%M%S-%f}{more}"

@@ -70,11 +70,11 @@ def resume_runs(
         raise MetalossError(f"--resume {folder}: there is no run in it (no config.yaml)")
     missing = _missing(folder, found)
     own = {"task": task, "model": model, "loss": loss}
-    configs = {path: _config(path, path, own) for path in found}
+    configs = {path: config_in(path / CONFIG, path, own) for path in found}
     for path in _finished(folder, found, changes.get("steps"), missing):
         del configs[path]
     for path, seed in missing.items():
-        configs[path] = replace(_config(found[0], path, own), seed=seed)
+        configs[path] = replace(config_in(found[0] / CONFIG, path, own), seed=seed)
     configs = {path: replace(config, **changes) for path, config in configs.items()}
     first = next(iter(configs.values()))
     with joined(first.device) as ranks, told():
@@ -108,10 +108,10 @@ def resume_runs(
             return go(members, interrupt, plugins, folder if many else None)
 
 
-def _config(source: Path, folder: Path, own: Mapping[str, Any]) -> RunConfig:
-    """Return the config of a run in ``source``, with ``folder`` as its output."""
-    words = in_place_of_custom(source, **own)
-    config = without_compiler(compose(words, source / CONFIG))
+def config_in(file: Path, folder: Path, own: Mapping[str, Any]) -> RunConfig:
+    """Return the config in a file, with ``folder`` as its output and the user's objects."""
+    words = in_place_of_custom(file, **own)
+    config = without_compiler(compose(words, file))
     return replace(with_custom(config, **own), output=str(folder))
 
 

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
-from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,20 +11,9 @@ from torch import nn
 from metaloss.compose import compose, to_overrides
 from metaloss.config import RunConfig
 from metaloss.contracts import Task
-from metaloss.core.distributed.launch import joined, refuse_several
-from metaloss.core.parts.blame import told
-from metaloss.core.parts.budget import within_budget
-from metaloss.core.parts.custom import with_custom
-from metaloss.core.parts.setup import prepare
-from metaloss.core.runs.members import Member, go, trackers_of
-from metaloss.core.runs.opening import check_empty, claimed, default_folder
-from metaloss.core.runs.process_checks import check_processes
+from metaloss.core.runs.passes import resume_passes, train_passes
 from metaloss.core.runs.results import Run
-from metaloss.core.runs.resume import resume_runs
-from metaloss.core.runs.stackable import check_together
 from metaloss.core.storage.run_folder import is_group
-from metaloss.core.training.interrupt import Interrupt
-from metaloss.core.training.made_of import made_of
 from metaloss.errors import MetalossError
 from metaloss.losses.base import LearnedLoss
 
@@ -95,44 +81,7 @@ def train_runs(
     plugins: Mapping[str, str] | None = None,
 ) -> list[Run]:
     """Train the runs of a resolved config; see :func:`train`. ``plugins``: SHA-256 by file name."""
-    config = with_custom(config, task, model, loss)
-    seeds = range(config.seed, config.seed + config.seeds)
-    many = len(seeds) > 1
-    if many:
-        refuse_several(f"seeds={len(seeds)}", "train the seeds one at a time, or in one process")
-
-    def folders(output: Path) -> list[Path]:
-        return [output / f"seed{seed}" for seed in seeds] if many else [output]
-
-    with joined(config.device) as ranks, told():
-        if ranks.leads and config.output:
-            for folder in folders(Path(config.output)):
-                check_empty(folder)  # before the rows are read
-        build = partial(prepare, task=task, model=model, loss=loss, ranks=ranks)
-        config, said = within_budget(config, build)
-        setups = [build(replace(config, seed=seed)) for seed in seeds]
-        check_together(setups)
-        output = Path(config.output or default_folder(setups))
-        fanouts = trackers_of(setups[0].config, len(setups), ranks)
-        check_processes(setups[0])
-        output = ranks.same(output)
-        with ExitStack() as held:
-            for folder in folders(output):
-                held.enter_context(claimed(folder, ranks))
-            interrupt = held.enter_context(Interrupt(ranks.any))
-            group = {"group": [config.seed, config.seeds]} if many else {}
-            members = [
-                Member(
-                    setup=setup,
-                    folder=folder,
-                    fanout=fanout,
-                    made={**made_of(setup), **group},
-                    new=True,
-                    said=said,
-                )
-                for setup, folder, fanout in zip(setups, folders(output), fanouts, strict=True)
-            ]
-            return go(members, interrupt, plugins, output if many else None)
+    return train_passes(config, task=task, model=model, loss=loss, plugins=plugins)
 
 
 def train_run(
@@ -188,7 +137,7 @@ def resume_run(
             checkpoint.
     """
     changes = {"steps": steps, "tracker": tracker, "device": device}
-    runs = resume_runs(folder, changes, plugins=plugins, task=task, model=model, loss=loss)
+    runs = resume_passes(folder, changes, plugins=plugins, task=task, model=model, loss=loss)
     return runs if is_group(Path(folder)) else runs[0]
 
 
@@ -201,4 +150,4 @@ def resume_group(
     loss: LearnedLoss | None = None,
 ) -> list[Run]:
     """Do the same as :func:`resume_run`, but return a list for a single run too."""
-    return resume_runs(folder, {}, plugins=plugins, task=task, model=model, loss=loss)
+    return resume_passes(folder, {}, plugins=plugins, task=task, model=model, loss=loss)

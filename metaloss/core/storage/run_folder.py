@@ -9,7 +9,7 @@ import fcntl
 import json
 import math
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -25,6 +25,8 @@ PLUGINS, MADE_OF, CHECKPOINTS = "plugins.json", "made_of.json", "checkpoints"
 LEDGER = "ledger.safetensors"
 # As in `metaloss.losses.loss_schedule`, which needs torch.
 SCHEDULE = "loss_schedule.safetensors"
+# Of two passes in one command: the config of both, and the folder of the first.
+PASSES, FIRST = "passes.yaml", "first"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -114,9 +116,9 @@ def steps_of_finished(folder: Path) -> int | None:
     return None if summary is None else int(summary.get("steps", 0))
 
 
-def has_nothing(folder: Path) -> bool:
-    """Return whether a folder exists in which no run has begun."""
-    known = (PLUGINS, MADE_OF, SCHEDULE)
+def has_nothing(folder: Path, beside: Collection[str] = ()) -> bool:
+    """Return whether no run has begun in a folder; ``beside``: what it may have."""
+    known = (PLUGINS, MADE_OF, SCHEDULE, *beside)
     return all(path.name in known or _temporary(path) for path in folder.iterdir())
 
 

@@ -16,6 +16,7 @@ from metaloss.core.storage.checkpoint import checkpoints_in
 from metaloss.core.storage.run_folder import (
     CHECKPOINTS,
     CONFIG,
+    PASSES,
     PHASES,
     JournalRow,
     has_nothing,
@@ -136,6 +137,8 @@ def state_of(folder: Path, config: Mapping[str, Any]) -> State:
     if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
         return State.missing
     if not (folder / CONFIG).is_file():
+        if (folder / PASSES).is_file():
+            return State.unfinished
         # Without a config, only the folder of a run that was killed at its beginning may be
         # replaced.
         if not folder.is_dir() or not has_nothing(folder):
@@ -154,7 +157,9 @@ def state_of(folder: Path, config: Mapping[str, Any]) -> State:
 
 
 def can_resume(folder: Path) -> bool:
-    """Return whether an unfinished run has a checkpoint."""
+    """Return whether an unfinished run has a checkpoint, or is in the first of two passes."""
+    if (folder / PASSES).is_file():
+        return True
     return any(checkpoints_in(folder / name) for name in (CHECKPOINTS, "search"))
 
 

@@ -123,11 +123,44 @@ def test_a_replay_is_resumed_without_the_run_that_it_follows(source, tmp_path):
     assert_same_ending(tmp_path / "run", tmp_path / "whole")
 
 
+TWICE = ("schedule=replay", "steps=12", "schedule.first.unroll=2")
+
+
+@pytest.fixture(scope="module")
+def both(tmp_path_factory):
+    """Return the folder of two passes in one command."""
+    folder = tmp_path_factory.mktemp("both") / "run"
+    metaloss.train(words(folder, *TWICE), task=blobs(), model=net())
+    return folder
+
+
+def test_both_passes_in_one_command_are_two_commands(both, tmp_path):
+    first = metaloss.train(
+        words(tmp_path / "1", "steps=12", "schedule.unroll=2"), task=blobs(), model=net()
+    )
+    assert_same_ending(both / "first", first.folder)
+    follow = ("schedule=replay", f"schedule.source={first.folder}", "steps=12")
+    second = metaloss.train(words(tmp_path / "2", *follow), task=blobs(), model=net())
+    assert_same_ending(both, second.folder)
+
+
+# The task loss is computed about once a step: in the first pass twelve times, after its start.
+@pytest.mark.parametrize("at", [8, 40])
+def test_both_passes_are_resumed_where_they_were_stopped(both, tmp_path, at):
+    folder = tmp_path / "run"
+    with pytest.raises(KeyboardInterrupt, match=f"--resume {folder}$"):
+        metaloss.train(words(folder, *TWICE), task=interrupting(at=at), model=net())
+    assert (folder / "config.yaml").exists() == (at > 29), "each case stops another pass"
+    resume_run(folder, task=blobs(), model=net())
+    for one in ("first", "."):
+        assert_same_ending(folder / one, both / one)
+
+
 def test_many_seeds_record_and_replay_as_each_would_alone(tmp_path):
-    given = ("steps=12", "record_phi=5", "schedule.unroll=2")
-    train(tmp_path / "group", *given, "seeds=2")
+    given, unroll = ("steps=12", "record_phi=5"), "schedule.unroll=2"
+    train(tmp_path / "group", *given, unroll, "seeds=2")
     for seed in (0, 1):
-        train(tmp_path / f"alone{seed}", *given, f"seed={seed}")
+        train(tmp_path / f"alone{seed}", *given, unroll, f"seed={seed}")
         found, expected = (
             load_file(folder / SCHEDULE)
             for folder in (tmp_path / f"group/seed{seed}", tmp_path / f"alone{seed}")
@@ -139,6 +172,12 @@ def test_many_seeds_record_and_replay_as_each_would_alone(tmp_path):
     train(tmp_path / "second", *follow, "seed=1")
     torch.testing.assert_close(
         *(load_file(tmp_path / name / "model.safetensors") for name in ("both/seed1", "second")),
+        rtol=1e-4,
+        atol=1e-5,
+    )
+    train(tmp_path / "twice", "schedule=replay", *given, "schedule.first.unroll=2", "seeds=2")
+    torch.testing.assert_close(
+        *(load_file(tmp_path / name / SCHEDULE) for name in ("twice/seed1", "alone1")),
         rtol=1e-4,
         atol=1e-5,
     )
@@ -163,7 +202,10 @@ def test_what_does_not_fit_is_refused_before_anything_is_written(source, tmp_pat
         (("loss=mlp", "loss.hidden=[7]"), {}, r"recording, mlp \(MLPLossConfig\(hidden=\[6\]"),
         ((), {"loss": metaloss.MLPLoss()}, "with a loss of your own"),
         ((), {"task": line(), "model": net(outputs=1)}, "needs link=identity"),
-        (("schedule.source=",), {}, "without schedule.source: expected schedule.source=FOLDER"),
+        (("schedule.first.unroll=2",), {}, "schedule.first with schedule.source"),
+        (("schedule.source=", "record_phi=0"), {}, "record_phi=0 with schedule=replay and no"),
+        (("schedule.source=",), {"loss": metaloss.MLPLoss()}, "with schedule=online first"),
+        (("schedule.source=", "loss=gce"), {}, "loss=gce has no parameters to learn"),
         (("schedule.smoothing=-1",), {}, "schedule.smoothing=-1.0: expected a share from 0 to 1"),
         (("record_phi=-1",), {}, "record_phi=-1: expected a whole number, at least 0"),
     ):
