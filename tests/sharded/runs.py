@@ -29,7 +29,15 @@ def _model(*parts, seed=0):
     return net(*(parts or (nn.BatchNorm1d(5), nn.Dropout(0.3))), seed=seed).double()
 
 
-_LEARNED = ("schedule=online", "schedule.offline_steps=4", "schedule.unroll=2")
+_LEARNED = (
+    "schedule=online",
+    "schedule.offline_steps=4",
+    "schedule.unroll=2",
+    "schedule.jury=0.5",
+    "schedule.verdict=freeze",
+    "schedule.patience=1",
+    "ema=0.9",
+)
 
 
 def _train(folder, *words, model=None, task_loss=F.cross_entropy, task=None):
