@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -10,11 +11,12 @@ from torch.nn import functional as F
 
 import metaloss
 from metaloss.core.parts.jury import with_jury
+from metaloss.core.training.best import Best
 from metaloss.core.training.evaluate import outputs_of
-from metaloss.core.training.jury import by_row, each, standard_errors
+from metaloss.core.training.jury import by_row, each, goes_back, standard_errors
 from metaloss.errors import MetalossError
 from metaloss.inner.model.functional import FunctionalModel
-from metaloss.schedules import Online
+from metaloss.schedules import Online, Static
 from metaloss.types import Batch, InnerState
 
 from ..small_setups import blobs, fast, in_halves, line, net, setup, train
@@ -126,11 +128,14 @@ def test_a_run_ends_with_the_moment_that_the_jury_prefers(tmp_path, words):
         assert metaloss.load_run(tmp_path, model=net(), best=True).summary == run.summary
 
 
-def test_noise_does_not_choose(tmp_path):
-    """One row of twelve better is no reason to go back: that is one standard error."""
-    task = replace(blobs(), metric=lambda outputs, targets: outputs.sum() * 0 + 0.5)
-    run = train(tmp_path, "schedule=static", "loss=cross_entropy", *RUINED[1:], task=task)
-    assert run.summary.ended_with["step"] == 120
+@pytest.mark.parametrize("rows", [0, 1, 2])
+def test_one_row_does_not_choose(rows):
+    best, last = Best(rows=torch.zeros(12)), torch.zeros(12)
+    last[:rows] = 1
+    parts = SimpleNamespace(schedule=Online(jury=0.5), task=blobs())
+    assert goes_back(parts, best, last) == (rows == 2)
+    stopping = SimpleNamespace(schedule=Static(jury=0.5, early_stopping=3), task=blobs())
+    assert goes_back(stopping, best, last)
 
 
 def test_inputs_of_several_tensors_are_split():
