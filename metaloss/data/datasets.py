@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import sys
 from pathlib import Path
 from typing import Any, cast
 
@@ -28,7 +28,6 @@ from metaloss.types import Batch
 
 # Rows stay where they are if they would need more than this share of the free memory.
 _SHARE = 0.5
-_SOME = 16
 
 
 def read_rows(
@@ -105,26 +104,35 @@ def _with_length(rows: Any, part: str) -> Dataset | None:
 
 
 def _targets(rows: LazyRows) -> Tensor:
-    """Return all targets: those that the data set tells if they are right, else each is read."""
-    some = torch.linspace(0, len(rows) - 1, min(_SOME, len(rows))).long()
-    read = next(rows.read([rows.asked(some, 0)], workers=0)).targets
-    try:
-        told = torch.as_tensor(_told(rows.dataset))
-        if len(told) == len(rows) and torch.equal(told[some].to(read.dtype), read):
-            return told.to(read.dtype)
-    except (TypeError, ValueError, RuntimeError, IndexError):
-        pass  # strings, or values of another form
-    return torch.cat([batch.targets for batch in rows.all()])
+    """Return all targets: those that the data set surely returns, else each row is read."""
+    told = _told(rows.dataset)
+    return torch.cat([batch.targets for batch in rows.all()]) if told is None else told.long()
 
 
-def _told(dataset: Any) -> Any:
-    """Return the targets in an attribute, as torchvision's data sets have it; None: not known."""
+def _told(dataset: Any) -> Tensor | None:
+    """Return the targets that a data set of torchvision returns; None: not known.
+
+    An attribute of any other data set may differ from what its rows have, if only for a few.
+    """
     if isinstance(dataset, Subset):
-        return torch.as_tensor(_told(dataset.dataset))[torch.as_tensor(dataset.indices)]
+        every = _told(dataset.dataset)
+        return None if every is None else every[torch.as_tensor(dataset.indices)]
     if isinstance(dataset, ConcatDataset):
-        return torch.cat([torch.as_tensor(_told(one)) for one in dataset.datasets])
-    known: Sequence[Any] | None = getattr(dataset, "targets", getattr(dataset, "labels", None))
-    return known
+        found = [one for part in dataset.datasets if (one := _told(part)) is not None]
+        return torch.cat(found) if len(found) == len(dataset.datasets) else None
+    if "torchvision" not in sys.modules:
+        return None
+    from torchvision.datasets import CIFAR10, MNIST, SVHN, DatasetFolder
+    from torchvision.datasets.vision import StandardTransform
+
+    kept = {CIFAR10: "targets", MNIST: "targets", SVHN: "labels", DatasetFolder: "samples"}
+    name = {one.__getitem__: name for one, name in kept.items()}.get(type(dataset).__getitem__)
+    joint = getattr(dataset, "transforms", None)
+    plain = joint is None or (type(joint) is StandardTransform and joint.target_transform is None)
+    if name is None or not plain or dataset.target_transform is not None:
+        return None
+    values = getattr(dataset, name)
+    return torch.as_tensor([target for _, target in values] if name == "samples" else values)
 
 
 def _free_memory() -> float:
