@@ -16,15 +16,16 @@ from metaloss.losses.mlp import MLPLossConfig
 from ..core.small_setups import blobs, config, net
 
 _ONLINE = "schedule=online"
+_EARLY = "schedule.judge_at=[1]"
 CASES = {
     "momentum": (_ONLINE, "inner=sgd", "inner.momentum=0.9"),
-    "adam": (_ONLINE, "inner=adam", "schedule.unroll=3"),
+    "adam": (_ONLINE, "inner=adam", "schedule.unroll=3", _EARLY, "meta_optimizer.anchor=0.5"),
     "next": (_ONLINE, "schedule.meta_batch=next", "inner.momentum=0.9", "inner.nesterov=true"),
     "offline": ("schedule=offline", "schedule.offline_steps=6", "schedule.unroll=2"),
     "finite_difference": (_ONLINE, "meta_optimizer=finite_difference", "schedule.unroll=2"),
-    "torchopt": (_ONLINE, "meta_optimizer=torchopt", "schedule.unroll=2"),
+    "torchopt": (_ONLINE, "meta_optimizer=torchopt", "schedule.unroll=2", _EARLY),
     "higher": (_ONLINE, "meta_optimizer=higher", "schedule.unroll=2"),
-    "rows": (_ONLINE, "meta_optimizer.rows=0.5", "schedule.unroll=2"),
+    "rows": (_ONLINE, "meta_optimizer.rows=0.5", "schedule.unroll=2", _EARLY),
     "rows_next": (_ONLINE, "meta_optimizer.rows=0.5", "schedule.meta_batch=next"),
     "odd": (_ONLINE, "batch_size=7", "meta_batch_size=3"),
     "static": ("schedule=static", "inner=rmsprop"),
@@ -53,7 +54,7 @@ def _steps(words, count=10):
         )
         check_processes(setup)
         phi = {name: value.detach() for name, value in setup.loss.named_parameters()}
-        state = setup.state(setup.advance.fresh("train", 0), phi)
+        state = setup.anchored(setup.state(setup.advance.fresh("train", 0), phi))
         progress = Progress()
         for _ in range(count):
             plan = setup.schedule.plan(progress, 1000)
