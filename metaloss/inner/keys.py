@@ -77,9 +77,14 @@ def sampled_rows(key: Tensor, share: float, total: int) -> Tensor:
 
     A block that reaches the end goes on at the beginning, so that each row is equally likely.
     """
-    count = min(max(round(share * total), 1), total)
+    count = sampled_count(share, total)
     first = (uniform(key, _ROWS, torch.Size((1,))).double() * total).long()
     return (first + torch.arange(count, device=key.device)) % total
+
+
+def sampled_count(share: float, total: int) -> int:
+    """Return M, the number of rows of a share of ``total`` rows: at least one."""
+    return min(max(round(share * total), 1), total)
 
 
 def _mix(x: Tensor) -> Tensor:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, fields
 from functools import cached_property
 from typing import Any, Protocol, Self, TypeVar
@@ -89,6 +90,10 @@ class InnerProblem:
         In a problem of several processes (`ShardedProblem`), they are those of process 0.
         """
         return values
+
+    def exchanging(self) -> AbstractContextManager[None]:
+        """Return a block in which a program runs that may exchange values with other processes."""
+        return nullcontext()
 
     def run(self, function: Callable[..., Any], *arguments: Any) -> Any:
         """Return ``function(problem, *arguments)``, computed by a compiled program if possible."""

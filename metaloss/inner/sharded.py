@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -54,3 +55,7 @@ class ShardedProblem(InnerProblem):
         # In principle they are equal. But the order of some sums on a GPU is random, and a
         # difference in rounding would grow.
         return self.ranks.broadcast(values)
+
+    def exchanging(self) -> AbstractContextManager[None]:
+        """Return a block in which errors of what a program exchanges are those of lost ranks."""
+        return self.ranks.speaking()

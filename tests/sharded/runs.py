@@ -62,6 +62,17 @@ def whole(folder):
     return {name: summary[name] for name in ("metrics", "steps", "status")}
 
 
+def short(folder, *words):
+    """A few steps, with rows that are sampled."""
+    few = "schedule.offline_steps=0", "schedule.unroll=1", "steps=3", "meta_optimizer.rows=0.5"
+    return _train(folder, *few, *words).summary.as_dict()["metrics"]
+
+
+def traced(folder):
+    """The same by traced steps, which exchange values inside of their programs."""
+    return short(folder, "compile=trace")
+
+
 def _asked(at, act):
     """Return a task loss that acts at its n-th call, in the last process alone."""
     calls = []
@@ -163,6 +174,10 @@ REFUSED = {
     ),
     "numbered": (lambda: {"words": ["device=cuda:0"]}, "needs its own device"),
     "compiled": (lambda: {"words": ["compile=on"]}, "in several processes cannot be compiled"),
+    "uneven": (
+        lambda: {"words": ["compile=trace", "meta_batch_size=7"]},
+        "the 7 rows of meta_batch_size are no multiple of 2 processes",
+    ),
     "settings": (lambda: {"words": [f"seed={_RANK}"]}, "rank 1 has another configuration"),
 }
 

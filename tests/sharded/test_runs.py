@@ -47,7 +47,14 @@ def shared(tmp_path_factory):
     folder = tmp_path_factory.mktemp("shared")
     run("runs.interrupted", folder / "runs.resumed")
     refused = (f"runs.{name}" for name in REFUSED)
-    runs = ("runs.whole", "runs.resumed", "runs.interrupted", "runs.users")
+    runs = (
+        "runs.whole",
+        "runs.short",
+        "runs.traced",
+        "runs.resumed",
+        "runs.interrupted",
+        "runs.users",
+    )
     cases = (*runs, *refused, "runs.waits")
     return folder, together(folder, *cases)
 
@@ -59,6 +66,18 @@ def test_two_processes_leave_the_run_of_one(alone, shared):
     assert_same_run(found, alone)
     assert {path.name for path in found.iterdir()} == {path.name for path in alone.iterdir()}
     assert json.loads((found / "summary.json").read_text())["processes"] == 2
+
+
+def test_traced_steps_of_two_processes_are_the_eager_ones(shared):
+    folder, (first, second) = shared
+    assert first["runs.traced"] == second["runs.traced"] == first["runs.short"]
+    weights = (
+        load_file(folder / run / "run" / "model.safetensors")
+        for run in ("runs.short", "runs.traced")
+    )
+    torch.testing.assert_close(*weights, rtol=1e-12, atol=1e-12)
+    config = (folder / "runs.traced" / "run" / "config.yaml").read_text()
+    assert "compile: trace" in config
 
 
 def test_a_run_in_one_process_goes_on_in_two(alone, shared):

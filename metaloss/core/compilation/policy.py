@@ -17,7 +17,7 @@ from metaloss.contracts import Schedule
 from metaloss.core.compilation.program import Compiled
 from metaloss.errors import MetalossError
 from metaloss.inner.dispatch import dispatch_kept
-from metaloss.inner.keys import key_tensor
+from metaloss.inner.keys import key_tensor, sampled_count
 from metaloss.inner.problem import InnerProblem
 from metaloss.inner.sharded import ShardedProblem
 from metaloss.meta_optimizers.engine import Engine
@@ -62,12 +62,16 @@ def choose(
         return Compile.off
     asked = f"compile={config.compile.value}"
     if isinstance(problem, ShardedProblem):
-        # A program cannot contain the communication of processes.
-        if config.compile is not Compile.auto:
+        if config.compile is Compile.auto:
+            return Compile.off  # small models wait for each other, whatever they run
+        if config.compile is Compile.on:
+            # PyTorch's compiler fails to write a loop over the integers of such a step.
             raise MetalossError(
-                f"{asked}: a run in several processes cannot be compiled: use compile=off"
+                f"{asked}: a run in several processes cannot be compiled: "
+                "use compile=trace or compile=off"
             )
-        return Compile.off
+        if uneven := _uneven(config, problem, engine):
+            raise MetalossError(f"{asked}: {uneven}: use another size or compile=off")
     against = partial(obstacle, problem=problem, engine=engine, inner=inner, batch=batch)
     if config.compile is Compile.auto:
         operations = config.seeds * _operations(problem, inner, batch)
@@ -110,6 +114,25 @@ def expected_seconds(
         if seconds >= enough:
             break
     return seconds
+
+
+def _uneven(config: RunConfig, problem: ShardedProblem, engine: Engine) -> str | None:
+    """Return which batch is not shared evenly; None if all are.
+
+    Programs of processes with as many rows each are the same, and so is the order in which they
+    exchange values.
+    """
+    size = problem.ranks.size
+    shares = getattr(engine, "rows", 1.0), problem.judge_rows
+    for name, total, share in (
+        ("batch_size", config.batch_size, shares[0]),
+        ("meta_batch_size", config.meta_batch_size, shares[1]),
+    ):
+        counts = {total, sampled_count(share, total)}
+        if any(count % size for count in counts):
+            rows = " and ".join(str(count) for count in sorted(counts))
+            return f"the {rows} rows of {name} are no multiple of {size} processes"
+    return None
 
 
 @torch.no_grad()

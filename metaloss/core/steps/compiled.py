@@ -39,7 +39,8 @@ class Programs:
         if function not in self._compiled:
             bound = partial(function, self._problem)
             self._compiled[function] = Compiled(bound, compiles=self._compiles)
-        return self._compiled[function](*arguments)
+        with self._problem.exchanging():
+            return self._compiled[function](*arguments)
 
 
 class CompiledStep:
@@ -68,7 +69,8 @@ class CompiledStep:
             return self._step(state, window, plan)
         # A CPU can read the guard's verdict, so that good weights need not be chosen one by one.
         reads = state.guard.bad.device.type == "cpu"
-        found = self.whole(state, window, plan, not reads)
+        with self.problem.exchanging():
+            found = self.whole(state, window, plan, not reads)
         new: TrainState = self._step.kept(state, found) if reads else found
         return new
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 from weakref import ReferenceType
@@ -14,6 +15,7 @@ from torch import Tensor
 from torch.utils import _pytree as pytree
 
 from metaloss.errors import MetalossError
+from metaloss.inner.processes import collectives
 from metaloss.inner.processes.group_references import release
 
 T = TypeVar("T")
@@ -86,23 +88,17 @@ class Ranks:
     def joined(self, rows: Tensor, sizes: list[int]) -> Tensor:
         """Return all rows (sum of sizes, ...) in order; process r has ``sizes[r]`` of them."""
         # Collectives need blocks of one size: shorter ones are padded, and cut afterwards.
-        block = rows.new_zeros(max(sizes), *rows.shape[1:])
-        block[: len(rows)] = rows
-        blocks = list(rows.new_empty(self.size, *block.shape))
-        self._speak(lambda: dist.all_gather(blocks, block, group=self.process_group()))
+        block = rows
+        if len(rows) < max(sizes):
+            block = rows.new_zeros(max(sizes), *rows.shape[1:])
+            block[: len(rows)] = rows
+        with self.speaking():
+            blocks = collectives.gathered(block, self.size, self.process_group())
         return torch.cat([one[:size] for one, size in zip(blocks, sizes, strict=True)])
 
     def summed(self, values: list[Tensor]) -> list[Tensor]:
         """Return the sums over all processes, with one message for each dtype."""
-        found: list[Tensor] = list(values)
-        for dtype in {value.dtype: None for value in values}:
-            places = [index for index, value in enumerate(values) if value.dtype == dtype]
-            flat = torch.cat([values[index].reshape(-1) for index in places])
-            self._speak(lambda flat=flat: dist.all_reduce(flat, group=self.process_group()))  # type: ignore[misc]
-            parts = flat.split([values[index].numel() for index in places])
-            for index, part in zip(places, parts, strict=True):
-                found[index] = _like(values[index], part)
-        return found
+        return _in_messages(values, self._summed)
 
     def broadcast(self, tree: T) -> T:
         """Return process 0's values of a tree that has the same structure in all processes."""
@@ -110,10 +106,15 @@ class Ranks:
         places = [index for index, leaf in enumerate(leaves) if isinstance(leaf, Tensor)]
         if self.size == 1 or not places:
             return tree
+        if collectives.traced():
+            values = [leaves[index].detach() for index in places]
+            for index, value in zip(places, _in_messages(values, self._broadcast), strict=True):
+                leaves[index] = value
+            return pytree.tree_unflatten(leaves, spec)
         # As bytes, in one message for all types.
         raw = [leaves[index].detach().reshape(-1).view(torch.uint8) for index in places]
         flat = torch.cat(raw)
-        self._speak(lambda: dist.broadcast(flat, 0, group=self.process_group()))
+        flat = self._broadcast(flat)
         for index, part in zip(places, flat.split([len(one) for one in raw]), strict=True):
             # A copy, because a view as another type must begin at a multiple of its size.
             leaves[index] = _like(leaves[index], part.clone().view(leaves[index].dtype))
@@ -128,7 +129,8 @@ class Ranks:
         if self.size == 1:
             return [value]
         found: list[Any] = [None] * self.size
-        self._speak(lambda: dist.all_gather_object(found, value, group=self._words()))
+        with self.speaking():
+            dist.all_gather_object(found, value, group=self._words())
         return found
 
     def together(self, call: Callable[[], T]) -> list[T]:
@@ -158,24 +160,37 @@ class Ranks:
         if self.size == 1:
             return flag
         asked = torch.full((), int(flag))
-        self._speak(lambda: dist.all_reduce(asked, dist.ReduceOp.MAX, group=self._words()))
+        with self.speaking():
+            dist.all_reduce(asked, dist.ReduceOp.MAX, group=self._words())
         return bool(asked)
 
-    def _bounds(self, rank: int, total: int) -> tuple[int, int]:
-        return rank * total // self.size, (rank + 1) * total // self.size
-
-    def _words(self) -> dist.ProcessGroup | None:
-        return self.process_group() if self.words is None else self.words()
-
-    def _speak(self, call: Callable[[], Any]) -> None:
+    @contextmanager
+    def speaking(self) -> Iterator[None]:
+        """Turn errors of what processes exchange within a block into a `LostRankError`."""
         try:
-            call()
+            yield
+        except torch.OutOfMemoryError:
+            raise
         except RuntimeError as error:
             release(error)
             raise LostRankError(
                 f"rank {self.rank} of {self.size} lost another process of this run, which ended or "
                 f"did not answer in time ({reason(error)})"
             ) from error
+
+    def _summed(self, flat: Tensor) -> Tensor:
+        with self.speaking():
+            return collectives.summed(flat, self.process_group())
+
+    def _broadcast(self, flat: Tensor) -> Tensor:
+        with self.speaking():
+            return collectives.broadcast(flat, self.process_group())
+
+    def _bounds(self, rank: int, total: int) -> tuple[int, int]:
+        return rank * total // self.size, (rank + 1) * total // self.size
+
+    def _words(self) -> dist.ProcessGroup | None:
+        return self.process_group() if self.words is None else self.words()
 
 
 ALONE = Ranks()
@@ -185,6 +200,18 @@ def reason(error: BaseException) -> str:
     """Return torch's message of an error, without its source position and its advice."""
     said = str(error).strip().split("\n")[0].split(". ")[0]
     return re.sub(r"^\[\S+:\d+\] ", "", said)
+
+
+def _in_messages(values: list[Tensor], send: Callable[[Tensor], Tensor]) -> list[Tensor]:
+    """Return what a collective makes of values that are sent as one message for each dtype."""
+    found = list(values)
+    for dtype in {value.dtype: None for value in values}:
+        places = [index for index, value in enumerate(values) if value.dtype == dtype]
+        flat = send(torch.cat([values[index].reshape(-1) for index in places]))
+        parts = flat.split([values[index].numel() for index in places])
+        for index, part in zip(places, parts, strict=True):
+            found[index] = _like(values[index], part)
+    return found
 
 
 def _like(value: Tensor, flat: Tensor) -> Tensor:
