@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 from enum import Enum
 
+from metaloss.contracts import TrainOn
 from metaloss.errors import MetalossError
 
 
@@ -40,6 +41,7 @@ class MLP:
     output: Output = Output.linear
     bias: bool = True
     class_offsets: int = -1
+    inputs: list[str] = field(default_factory=lambda: ["target", "prediction"])
     bounds: Bounds = field(default_factory=Bounds)
 
 
@@ -58,6 +60,8 @@ class Powered:
 @dataclass(frozen=True, kw_only=True)
 class Online:
     unroll: int = 1
+    judge_rows: float = 1.0
+    train_on: TrainOn = TrainOn["train"]
     offline_steps: int = 0
     offline_unroll: int = 10
 
@@ -82,6 +86,7 @@ class Start:
 class Mixed:
     lr: float = 3e-3
     offline_lr: float = 1e-3
+    rows: float = 1.0
 
 
 @dataclass(frozen=True, kw_only=True)

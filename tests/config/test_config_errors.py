@@ -27,7 +27,7 @@ MESSAGES = [
         "loss.act=relu",
         "unknown option 'loss.act' of loss=mlp: did you mean 'loss.activation'? "
         "(allowed: loss.activation, loss.bias, loss.bounds, loss.class_offsets, loss.hidden, "
-        "loss.output)",
+        "loss.inputs, loss.output)",
     ),
     (
         "loss.bounds.lo=1",
@@ -35,7 +35,7 @@ MESSAGES = [
         "(allowed: loss.bounds.high, loss.bounds.low)",
     ),
     ("task=digts", "unknown task 'digts': did you mean 'digits'? (allowed: digits)"),
-    ("+preset=adl", "unknown preset 'adl': did you mean 'adalfl'? (allowed: adalfl, ml3)"),
+    ("+preset=adl", "unknown preset 'adl': did you mean 'adalfl'? (allowed: adalfl, auto, ml3)"),
     (
         "tracker=[wand]",
         "unknown tracker 'wand': did you mean 'wandb'? (allowed: console, wandb)",
@@ -139,7 +139,7 @@ MESSAGES = [
         "loss._target_=os.system",
         "unknown option 'loss._target_' of loss=mlp: "
         "(allowed: loss.activation, loss.bias, loss.bounds, loss.class_offsets, loss.hidden, "
-        "loss.output)",
+        "loss.inputs, loss.output)",
     ),
     ("hydra.run.dir=x", "'hydra.run.dir=x': Hydra's settings need --multirun"),
 ]
@@ -244,7 +244,7 @@ def test_mapping_messages(values, message):
         ),
         (
             "+preset=ml3,ml4",
-            "unknown preset 'ml4': did you mean 'ml3'? (allowed: adalfl, ml3)",
+            "unknown preset 'ml4': did you mean 'ml3'? (allowed: adalfl, auto, ml3)",
         ),
         ("seed=1,'${x}'", "\"seed=1,'${x}'\": interpolations (${...}) are not allowed"),
     ],
