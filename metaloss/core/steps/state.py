@@ -24,6 +24,14 @@ class Pending(NamedTuple):
     passed: Tensor
 
 
+def dropped(pending: Pending | None) -> Pending | None:
+    """Return steps that move no φ when their meta-batch comes.
+
+    They stay in the state, so that the states of many members keep one structure.
+    """
+    return pending and pending._replace(passed=torch.zeros_like(pending.passed))
+
+
 class Meter(NamedTuple):
     """Sums since the last journal line: (inner, train task, meta task, meta-gradient norm)."""
 

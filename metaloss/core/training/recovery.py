@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from metaloss.config import GuardMode
 from metaloss.contracts import Plan, Progress
 from metaloss.core.parts.setup import Setup
-from metaloss.core.steps.state import Snapshot, TrainState
+from metaloss.core.steps.state import Snapshot, TrainState, dropped
 from metaloss.core.training.evaluate import constant_metrics, is_chance
 from metaloss.core.training.ladder import Ladder, learned_nothing
 from metaloss.core.training.recorder import Recorder
@@ -138,7 +138,7 @@ class Recovery:
         if rule is not None and shrink is not None:
             rule = rule._replace(shrink=shrink * (0.1 if action == "restore" else 1.0))
         return setup.state(back.inner, phi)._replace(
-            rule=rule, ledger=state.ledger, anchor=state.anchor
+            rule=rule, ledger=state.ledger, anchor=state.anchor, pending=dropped(state.pending)
         )
 
     def _step(self, progress: Progress) -> int:

@@ -13,7 +13,7 @@ from metaloss.contracts import Verdict
 from metaloss.core.parts.setup import Setup
 from metaloss.core.steps.averages import begun
 from metaloss.core.steps.guard import GuardState
-from metaloss.core.steps.state import Snapshot, TrainState, snapshot
+from metaloss.core.steps.state import Snapshot, TrainState, dropped, snapshot
 from metaloss.core.training.best import Best
 from metaloss.core.training.jury import ACTS, standard_errors
 from metaloss.types import Tensors
@@ -99,11 +99,10 @@ class Jury:
             kept = means and means._replace(phi=own if means.phi else {})
             return state._replace(averages=kept)
         inner = pytree.tree_map(torch.clone, back.inner)
-        passed = state.pending.passed if state.pending else state.guard.bad
         setup = self._setup
         return state._replace(
             inner=inner,
-            pending=state.pending and state.pending._replace(passed=torch.zeros_like(passed)),
+            pending=dropped(state.pending),
             guard=GuardState.fresh(setup.device, float(state.guard.constant)),
             averages=begun(setup.advance.step.decays, inner, phi),
         )

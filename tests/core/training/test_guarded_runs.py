@@ -215,6 +215,18 @@ def test_each_rung_does_what_it_says(tmp_path):
     assert ["schedule=static" in message for message in notices] == [False, False, True]
 
 
+def test_one_member_may_be_restored_while_the_others_wait_for_their_meta_batch(tmp_path):
+    words = ["schedule=online", "schedule.meta_batch=next", "log_every=3", "steps=12"]
+    group = train(tmp_path / "group", *words, "seeds=2", task=poisoned())
+    alone = [train(tmp_path / f"{k}", *words, f"seed={k}", task=poisoned()) for k in (0, 1)]
+    events = [run.summary.guard_events for run in group]
+    assert events == [run.summary.guard_events for run in alone]
+    assert events[0][0]["step"] != events[1][0]["step"]
+    for one, other in zip(group, alone, strict=True):
+        torch.testing.assert_close(one.model.state_dict(), other.model.state_dict())
+        torch.testing.assert_close(one.loss.state_dict(), other.loss.state_dict())
+
+
 def test_at_the_end_of_training_nothing_is_restored(tmp_path):
     # The only bad step of the run is in its last line.
     task = poisoned()
