@@ -29,7 +29,7 @@ class Preset:
 PRESETS = {
     # The best of what was tried on the tasks that docs/guides/one_default.md names.
     "auto": Preset(
-        description="One choice for all tasks with trusted rows: online, with what was predicted",
+        description="One choice for tasks with trusted rows, see docs/guides/one_default.md",
         choices={"loss": "mlp", "schedule": "online"},
         options={
             "loss": {"inputs": ["target", "prediction", "average"]},
