@@ -150,6 +150,6 @@ def _with_options(optimizer: Any, group: Mapping[str, Any], number: int) -> Inne
         options["clip"] = 0.0
     try:
         found: InnerOptimizer = replace(optimizer, **options)
-    except TypeError as error:  # a text for a number
+    except MetalossError as error:
         raise MetalossError(f"group {number}: {error}") from error
     return found
