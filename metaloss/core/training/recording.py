@@ -14,6 +14,9 @@ from metaloss.losses.export import family_of
 from metaloss.losses.loss_schedule import pack_schedule
 from metaloss.types import Tensors
 
+# A φ of more numbers is not recorded: a hundred times of it would not fit into every checkpoint.
+LARGEST = 100_000
+
 
 class Recording:
     """φ at evenly spaced training steps: that under which a step was taken.
@@ -23,6 +26,7 @@ class Recording:
         steps: The number of training steps. If there are fewer than ``points``, φ is recorded at
             every step.
         schedule: The schedule of the run. If φ does not move in training, nothing is recorded.
+        numbers: How many numbers φ has. If there are more than `LARGEST`, nothing is recorded.
 
     Example:
         >>> from metaloss.schedules import Online
@@ -32,8 +36,9 @@ class Recording:
         [0, 5]
     """
 
-    def __init__(self, points: int, steps: int, schedule: Schedule) -> None:
-        self._points = points if schedule.moves_in("train") else 0
+    def __init__(self, points: int, steps: int, schedule: Schedule, numbers: int = 1) -> None:
+        records = schedule.moves_in("train") and numbers <= LARGEST
+        self._points = points if records else 0
         self._steps = steps
         # The meta-step before the inner steps: φ moves on the batch that they are then taken on.
         self._moves_first = schedule.meta_batch is MetaBatch.next

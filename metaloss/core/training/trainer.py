@@ -74,7 +74,8 @@ class Trainer:
         ladder = Ladder(learns=setup.schedule.learns, good=start, start=start)
         self.recovery = Recovery(setup, recorder, ladder)
         config = setup.config
-        self.recording = Recording(config.record_phi, config.steps, setup.schedule)
+        numbers = sum(value.numel() for value in phi.values())
+        self.recording = Recording(config.record_phi, config.steps, setup.schedule, numbers)
 
     def begin(self, phi: Tensors | None = None) -> None:
         """Log the start, and write the first checkpoint. ``phi``: the started φ, or None."""

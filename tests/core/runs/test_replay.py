@@ -9,8 +9,11 @@ from torch import nn
 
 import metaloss
 from metaloss import resume_run
+from metaloss.contracts import Plan, Progress
+from metaloss.core.training.recording import LARGEST, Recording
 from metaloss.errors import MetalossError
 from metaloss.losses.loss_schedule import SCHEDULE, load_loss_schedule, pack_schedule
+from metaloss.schedules import Online
 
 from ..interrupted_runs import interrupting
 from ..same_ending import assert_same_ending
@@ -193,6 +196,12 @@ def test_nothing_is_recorded_if_it_is_switched_off_or_phi_stays(tmp_path):
         assert not (tmp_path / name / SCHEDULE).exists()
         with pytest.raises(MetalossError, match="has no loss schedule"):
             train(tmp_path / "run", "schedule=replay", f"schedule.source={tmp_path / name}")
+
+
+def test_a_large_phi_is_not_recorded():
+    plan, begin = Plan(phase="train"), Progress()
+    assert Recording(2, 10, Online(), numbers=LARGEST).due(plan, begin) == [0]
+    assert Recording(2, 10, Online(), numbers=LARGEST + 1).due(plan, begin) == []
 
 
 def test_what_does_not_fit_is_refused_before_anything_is_written(source, tmp_path):
