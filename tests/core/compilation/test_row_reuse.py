@@ -154,6 +154,24 @@ def test_what_looks_across_rows_is_computed(across):
     assert before - after == 1
 
 
+@pytest.mark.parametrize(
+    "numbers",
+    [
+        lambda y: y / len(y),
+        lambda y: y * len(y),
+        # Column 3 of the three rows, among columns 8 and 3 of the eight rows.
+        lambda y: (y[:, 8], y[:, 3]) if len(y) == 8 else y[:, 3],
+        lambda y: (y[:, 8:9], y[:, 3:4]) if len(y) == 8 else y[:, 3:4],
+    ],
+)
+def test_numbers_in_proportion_to_the_rows_are_not_the_same(numbers):
+    def function(x, rows, w):
+        return [numbers(one.flatten(1) @ w) for one in (x, x[rows])]
+
+    before, after = reused(function, X, ROWS, W)
+    assert (before, after) == (2, 1)
+
+
 def test_other_weights_other_rows_and_values_changed_in_place_are_computed():
     def function(x, rows, weight):
         x = x.flatten(1)

@@ -19,6 +19,14 @@ from metaloss.core.compilation.passes.rowwise import PRODUCTS, SAME, keeps_rows
 
 aten = torch.ops.aten
 
+# Operations whose second argument is a shape, which begins with the rows.
+_SHAPED = (
+    aten.view.default,
+    aten._unsafe_view.default,
+    aten.reshape.default,
+    aten.expand.default,
+)
+
 
 class _Part(NamedTuple):
     """A value is rows ``rows`` (M,) of the B rows of ``whole``; whether a product is in it."""
@@ -104,13 +112,11 @@ def _alike(
             return _source(two) is (parts[one].whole if one in parts else _source(one))
         if isinstance(one, list | tuple) and isinstance(two, list | tuple):
             return len(one) == len(two) and all(map(same, one, two))
-        if type(one) is int and type(two) is int and one * every == two * few:
-            return True  # the number of rows, or of rows and positions
         return type(one) is type(two) and repr(one) == repr(two)
 
     if node.target is not other.target or node.kwargs.keys() != other.kwargs.keys():
         return False
-    if not same(node.args, other.args):
+    if not same(_without_count(node, few), _without_count(other, every)):
         return False
     if not all(same(value, other.kwargs[name]) for name, value in node.kwargs.items()):
         return False
@@ -120,6 +126,21 @@ def _alike(
         for a, b in zip(*values, strict=True)
         if isinstance(a, Tensor)
     )
+
+
+def _without_count(node: Any, rows: int) -> list[Any]:
+    """Return the arguments with what stands for ``rows`` rows as positions in each of them."""
+    args = list(node.args)
+    if node.target in _SHAPED and args[1] and type(args[1][0]) is int:
+        first, *rest = args[1]
+        args[1] = [_per_row(first, rows), *rest]
+    elif node.target is aten.native_group_norm.default:
+        args[3] = _per_row(args[3], rows)
+    return args
+
+
+def _per_row(count: int, rows: int) -> Any:
+    return count if count < 0 or count % rows else ("rows times", count // rows)
 
 
 def _taken(graph: fx.Graph, node: fx.Node, part: _Part) -> fx.Node:
