@@ -35,6 +35,7 @@ PRESETS = {
             "loss": {"inputs": ["target", "prediction", "average"]},
             "schedule": {"train_on": "train+validation", "judge_rows": 0.25},
             "meta_optimizer": {"rows": 0.25},
+            "task": {"label_smoothing": 0.1},
         },
         settings={"ema": 0.998},
     ),

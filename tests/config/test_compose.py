@@ -180,6 +180,7 @@ def test_the_preset_for_all_tasks():
     assert config.loss.options == MLP(inputs=["target", "prediction", "average"])
     assert config.schedule.options == Online(train_on=TrainOn["train+validation"], judge_rows=0.25)
     assert config.meta_optimizer.options.rows == 0.25
+    assert config.task.options.label_smoothing == 0.1
     assert config.ema == 0.998
 
 
