@@ -20,6 +20,7 @@ class Output(Enum):
 @dataclass(frozen=True, kw_only=True)
 class Digits:
     label_noise: float = 0.0
+    label_smoothing: float = 0.0
     subset: int | None = None
 
 
