@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from math import inf
+
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from metaloss.errors import MetalossError
 from metaloss.types import Link, Row
 
 # What `metaloss.types.Row` may hold.
@@ -35,8 +38,19 @@ def completed(row: Row | None, logits: Tensor, link: Link) -> Row:
         row: What is known; None: nothing.
         logits: (B, C, *) raw outputs.
         link: The link of the loss.
+
+    Raises:
+        MetalossError: If ``visits`` are known and the ``average`` is not.
+
+    Example:
+        >>> known = Row(average=torch.tensor([[0.1, 0.9]]))
+        >>> row = completed(known, torch.zeros(1, 2), Link.softmax)
+        >>> mean_prediction(row, 0.9, Link.softmax)
+        tensor([[0.1000, 0.9000]])
     """
     row = row or Row()
+    if row.average is None and row.visits is not None:
+        raise MetalossError("Row(visits=...): expected the average of the visits with it")
     count, classes = logits.shape[:2]
 
     def floats(value: Tensor | None, default: Tensor) -> Tensor:
@@ -48,7 +62,8 @@ def completed(row: Row | None, logits: Tensor, link: Link) -> Row:
     return Row(
         memory=floats(row.memory, unseen),
         average=floats(row.average, logits.new_zeros(count, classes)),
-        visits=floats(row.visits, logits.new_zeros(count)),
+        # An average without a number of visits is taken as it is.
+        visits=floats(row.visits, logits.new_full((count,), 0 if row.average is None else inf)),
         progress=floats(row.progress, logits.new_zeros(count)),
         number=torch.full((count,), -1, device=logits.device) if number is None else number,
         outputs=floats(row.outputs, logits),

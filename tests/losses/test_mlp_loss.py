@@ -8,7 +8,7 @@ from metaloss import train
 from metaloss.errors import MetalossError
 from metaloss.losses import ClassReduction, MLPLoss
 from metaloss.losses.mlp import Activation, MLPLossConfig, Output
-from metaloss.types import Link
+from metaloss.types import Link, Row
 
 from .families import build, phi_of, rows
 
@@ -172,3 +172,15 @@ def test_an_offset_shifts_a_single_output_without_a_class_axis():
         loss.offsets.fill_(0.3)
     outputs, targets = rows(Link.sigmoid, (6, 1))
     assert loss(outputs[:, 0], targets[:, 0]).item() == loss(outputs, targets).item()
+
+
+def test_an_average_without_visits_is_seen():
+    loss = build("mlp", "softmax", inputs=["target", "prediction", "average"])
+    outputs, targets = rows(Link.softmax, (6, 3))
+    average = torch.rand(6, 3).softmax(1)
+    alone = loss(outputs, targets, row=Row(average=average))
+    often = Row(average=average, visits=torch.full((6,), 1e6))
+    assert alone.item() == loss(outputs, targets, row=often).item()
+    assert alone.item() != loss(outputs, targets).item()
+    with pytest.raises(MetalossError, match="expected the average of the visits"):
+        loss(outputs, targets, row=Row(visits=torch.ones(6)))
