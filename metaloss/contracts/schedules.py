@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from enum import Enum
 
+from metaloss.errors import MetalossError, check_range
 from metaloss.options import Options
 
 
@@ -122,6 +123,20 @@ class Schedule(Options, ABC, group="schedule"):
     verdict: Verdict = Verdict.choose
     patience: int = 5
     early_stopping: int = 0
+
+    def __post_init__(self) -> None:
+        """Check the ranges of the options above; a dataclass calls this when it is made."""
+        rows, jury, verdict = self.judge_rows, self.jury, self.verdict
+        check_range("schedule.judge_rows", rows, 0 < rows <= 1, "a number in (0, 1]")
+        check_range("schedule.jury", jury, 0 <= jury < 1, "a number in [0, 1)")
+        for option, least in (("patience", 1), ("early_stopping", 0)):
+            value = getattr(self, option)
+            check_range(f"schedule.{option}", value, value >= least, f"a number ≥ {least}")
+        if verdict is not Verdict.choose and not jury:
+            raise MetalossError(
+                f"schedule.verdict={verdict.name} needs a jury: expected schedule.jury too, such "
+                "as schedule.jury=0.5"
+            )
 
     @abstractmethod
     def plan(self, progress: Progress, steps: int) -> Plan | None:

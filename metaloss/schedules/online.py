@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 from metaloss.contracts import MetaBatch, Plan, Progress, Schedule, TrainOn, Verdict
 from metaloss.errors import MetalossError, check_range
-from metaloss.schedules.offline import check_counts, check_judge_at, check_judge_rows, check_jury
+from metaloss.schedules.shared import check_counts, check_judge_at, shared
 
 STAGES = 5  # lengths of an unroll that grows: few, since each of them may be compiled
 
@@ -52,23 +52,10 @@ class Online(Schedule):
             "stages of equal length; null: constant"
         },
     )
-    meta_batch: MetaBatch = field(
-        default=MetaBatch.validation, metadata={"help": "rows that the meta-batches are drawn from"}
-    )
-    judge_rows: float = field(
-        default=1.0,
-        metadata={"help": "share of the rows of a meta-batch that the task loss is computed on"},
-    )
-    judge_at: list[int] = field(
-        default_factory=list,
-        metadata={
-            "help": "inner steps of an unroll after which the task loss is computed too, e.g. [1]"
-        },
-    )
-    judge_power: float = field(
-        default=1.0,
-        metadata={"help": "p ≥ 0: the task loss after k of K inner steps has the weight (K/k)^p"},
-    )
+    meta_batch: MetaBatch = shared("meta_batch")
+    judge_rows: float = shared("judge_rows")
+    judge_at: list[int] = shared("judge_at")
+    judge_power: float = shared("judge_power")
     budget: float | None = field(
         default=None,
         metadata={
@@ -76,17 +63,8 @@ class Online(Schedule):
             "period and unroll (at most the given one) by measuring at the start"
         },
     )
-    train_on: TrainOn = field(
-        default=TrainOn["train"],
-        metadata={"help": "rows to train on; rows with wrong labels are in train"},
-    )
-    jury: float = field(
-        default=0.0,
-        metadata={
-            "help": "share of the trusted rows, in [0, 1), that move nothing and choose which "
-            "moment's weights the run ends with; 0: none"
-        },
-    )
+    train_on: TrainOn = shared("train_on")
+    jury: float = shared("jury")
     verdict: Verdict = field(
         default=Verdict.choose,
         metadata={
@@ -114,14 +92,7 @@ class Online(Schedule):
                 f"schedule.period={self.period} with unroll={self.unroll}: expected a period ≥ "
                 "unroll, because windows do not overlap"
             )
-        check_judge_rows(self)
-        check_jury(self)
-        check_counts(self, ("patience",), least=1)
-        if self.verdict is not Verdict.choose and not self.jury:
-            raise MetalossError(
-                f"schedule.verdict={self.verdict.name} needs a jury: expected schedule.jury too, "
-                "such as schedule.jury=0.5"
-            )
+        super().__post_init__()
         self._check_growth()
         self._check_between()
         offline = self.offline_unroll if self.offline_steps else 1

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from metaloss.contracts import Plan, Progress, Schedule, TrainOn
+from metaloss.contracts import TrainOn
 from metaloss.errors import MetalossError, check_range
-from metaloss.schedules.offline import check_jury
+from metaloss.schedules.fixed import FixedLoss
 from metaloss.schedules.online import Online
+from metaloss.schedules.shared import shared
 
 
 @dataclass(frozen=True, kw_only=True)
-class Replay(Schedule):
+class Replay(FixedLoss):
     """Train under the φ(t) that an online run has recorded, with another network or task too.
 
     Step s of S is taken under φ at the same share of the recorded run, s / S. No meta-batches are
@@ -26,6 +27,7 @@ class Replay(Schedule):
         Adaptive Loss Functions", TMLR 2025. They train with it once, while it is learned.
 
     Example:
+        >>> from metaloss.contracts import Progress
         >>> Replay(source="runs/first").plan(Progress(train=99), steps=100)
         Plan(phase='train', reset=False, unroll=1, meta_step=False)
     """
@@ -44,37 +46,15 @@ class Replay(Schedule):
         default=0.1,
         metadata={"help": "width of a moving average over φ, as a share of training, 0 to 1"},
     )
-    train_on: TrainOn = field(
-        default=TrainOn["train+validation"],
-        metadata={"help": "rows to train on; rows with wrong labels are in train"},
-    )
-
-    jury: float = field(
-        default=0.0,
-        metadata={
-            "help": "share of the trusted rows, in [0, 1), that move nothing and choose which "
-            "moment's weights the run ends with; 0: none"
-        },
-    )
+    train_on: TrainOn = shared("train_on", default=TrainOn["train+validation"])
+    jury: float = shared("jury")
 
     def __post_init__(self) -> None:
         """Check the ranges."""
-        check_jury(self)
+        super().__post_init__()
         within = 0 <= self.smoothing <= 1
         if self.source and self.first != Online():
             raise MetalossError(
                 "schedule.first with schedule.source: that run is the first pass: leave out one"
             )
         check_range("schedule.smoothing", self.smoothing, within, "a share from 0 to 1")
-
-    def plan(self, progress: Progress, steps: int) -> Plan | None:
-        """Return one plain step at a time."""
-        return Plan(phase="train") if progress.train < steps else None
-
-    def offline_total(self) -> int:
-        """Return 0: there is no offline phase."""
-        return 0
-
-    def moves_in(self, phase: str) -> bool:
-        """Return False: no meta-step moves φ."""
-        return False

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from metaloss.contracts import MetaBatch, Plan, Progress, Schedule
+from metaloss.contracts import MetaBatch, Progress
+from metaloss.schedules.fixed import FixedLoss
 
 
 @dataclass(frozen=True, kw_only=True)
-class Searched(Schedule):
+class Searched(FixedLoss):
     """The offline schedule with a search, whose generations count as the offline steps.
 
     Example:
@@ -26,17 +27,6 @@ class Searched(Schedule):
         """The progress after the search, which needs no plans."""
         return Progress(offline=self.generations)
 
-    def plan(self, progress: Progress, steps: int) -> Plan | None:
-        """Return one plain step at a time."""
-        assert progress.offline == self.generations
-        if progress.train >= steps:
-            return None
-        return Plan(phase="train", reset=progress.train == 0)
-
     def offline_total(self) -> int:
         """Return the number of generations."""
         return self.generations
-
-    def moves_in(self, phase: str) -> bool:
-        """Return whether the phase is the offline one."""
-        return phase == "offline"
