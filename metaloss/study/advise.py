@@ -32,6 +32,7 @@ from metaloss.study.spec.options import Options, split_launcher
 from metaloss.study.spec.spec import Row, Study
 from metaloss.study.spec.study_file import parse_seeds
 from metaloss.study.tables import advice as advices
+from metaloss.study.tables import advice_text
 from metaloss.study.tables.advice import Advice
 from metaloss.tracking.quiet_console import QuietConsole
 from metaloss.types import Link
@@ -99,7 +100,7 @@ def advise(
     learned = [row.name for row in study.rows if set(_LEARNED) <= set(row.overrides)]
     scores = [one for some in found.scores.values() for one in some]
     advice = advices.advise(found.table, scores, learned)
-    text = advices.paragraph(advice, notes=_notes(task, study))
+    text = advice_text.paragraph(advice, notes=_notes(task, study))
     command = _command(study, advice)
     more = {
         "task": task.name,

@@ -12,7 +12,7 @@ from metaloss.study.advise import TUNING_SEEDS, advise, study_of
 from metaloss.study.launch.tuning import Score, plan_trials
 from metaloss.study.spec.study_file import load_study, to_yaml
 from metaloss.study.tables import advice as advices
-from metaloss.study.tables import table_text
+from metaloss.study.tables import advice_text, table_text
 from metaloss.study.tables.render import fitting, to_rich
 from metaloss.study.tables.statistics import paired_wilcoxon
 
@@ -147,12 +147,12 @@ UP, SAME = [0.2, 0.21, 0.22, 0.2, 0.21, 0.22], [0.1] * 6
 def test_the_paragraph_says_how_certain_the_learned_loss_is(block, learned, plain, said):
     advice = advice_of(block, {"plain": plain, "learned": learned}, {"plain": 0.3, "learned": 0.2})
     assert advice.learned
-    assert said in advices.paragraph(advice)
+    assert said in advice_text.paragraph(advice)
 
 
 def test_a_fixed_loss_is_advised_where_trusted_rows_say_so_whatever_the_test_rows_say(block):
     advice = advice_of(block, {"plain": UP, "learned": SAME}, {"plain": 0.2, "learned": 0.3})
-    text = advices.paragraph(advice)
+    text = advice_text.paragraph(advice)
     assert text.startswith("Use plain (a=1).")
     assert "It is not the learned loss" in text
     assert "The test rows contradict the choice: learned is better" in text
@@ -163,7 +163,7 @@ def test_the_best_other_method_on_the_test_rows_is_named(block):
     scores = {"plain": 0.3, "robust": 0.4, "learned": 0.2}
     advice = advice_of(block, tested, scores)
     assert (advice.other.row, advice.seen.row, advice.seen.better) == ("plain", "robust", 6)
-    assert "the best other method without a learned loss is robust" in advices.paragraph(advice)
+    assert "the best other method without a learned loss is robust" in advice_text.paragraph(advice)
 
 
 @pytest.mark.parametrize(("ahead", "learned"), [(0.013, True), (0.011, False)])
@@ -175,7 +175,7 @@ def test_a_learned_loss_must_be_ahead_by_more_than_a_standard_error(block, ahead
     assert (advice.lead, advice.error) == pytest.approx((ahead, 0.012), rel=1e-6)
     assert advice.learned is learned
     said = "ahead by 0.0110, no more than the standard error of 0.0120"
-    assert (said in advices.paragraph(advice)) is not learned
+    assert (said in advice_text.paragraph(advice)) is not learned
 
 
 def test_more_is_better_where_the_goal_says_so(block):
@@ -188,7 +188,7 @@ def test_more_is_better_where_the_goal_says_so(block):
     advice = advices.advise(table, scores, ["learned"])
     assert advice.learned
     assert advice.other.verdict == "better"
-    assert "learned is higher by 0.110, better on 6 of 6" in advices.paragraph(advice)
+    assert "learned is higher by 0.110, better on 6 of 6" in advice_text.paragraph(advice)
 
 
 @pytest.mark.parametrize("width", [80, 100, 160])
