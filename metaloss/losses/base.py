@@ -52,12 +52,18 @@ class LearnedLoss(nn.Module):
     is ``parameters()``; ``config`` has the options.
 
     Args:
-        config: The family's options, a frozen dataclass. An export stores them.
+        config: The family's options, a frozen dataclass. An export stores them. None: ``Config()``,
+            if the family has such a class.
         link: What turns raw outputs into the predictions that ``pointwise`` gets.
-        class_reduction: How the values of a row are combined.
+        class_reduction: How the values of a row are combined. None: as the config says; the mean,
+            if it says nothing.
         ignore_index: Rows with this class index do not count.
 
+    Raises:
+        MetalossError: If the family is not defined for the link.
+
     Attributes:
+        links: The links that the family is defined for, and a hint for the error at others.
         family: The registered name, if the loss was made by name. An export stores it.
         loaded: Whether φ was loaded from a file.
         given: Whether the config determines the initial φ, so that no start replaces it.
@@ -74,6 +80,9 @@ class LearnedLoss(nn.Module):
         5.0
     """
 
+    Config: type | None = None
+    links: tuple[Link, ...] = tuple(Link)
+    links_hint: str = ""
     family: str | None = None
     loaded: bool = False
     given: bool = False
@@ -86,14 +95,21 @@ class LearnedLoss(nn.Module):
         config: Any = None,
         *,
         link: Link | str = Link.softmax,
-        class_reduction: ClassReduction = ClassReduction.mean,
+        class_reduction: ClassReduction | None = None,
         ignore_index: int = IGNORED,
     ) -> None:
         super().__init__()
-        self.config = config
+        self.config = self.Config() if config is None and self.Config else config
         self.link = _as_link(link)
-        self.class_reduction = class_reduction
+        said = getattr(self.config, "class_reduction", ClassReduction.mean)
+        self.class_reduction: ClassReduction = class_reduction or said
         self.ignore_index = _whole(ignore_index)
+        if self.link not in self.links:
+            names = " or ".join(link.name for link in self.links)
+            raise MetalossError(
+                f"{type(self).__name__} with link={self.link.name}: expected link={names}"
+                f"{self.links_hint}"
+            )
 
     def pointwise(self, prediction: Tensor, target: Tensor) -> Tensor:
         """Return ℓ_φ(prediction, target) element by element.
@@ -225,15 +241,6 @@ def apply_link(logits: Tensor, link: Link) -> Tensor:
     if link is Link.softmax:
         return logits.softmax(1)
     return logits.sigmoid() if link is Link.sigmoid else logits
-
-
-def expect_link(loss: LearnedLoss, *allowed: Link, hint: str = "") -> None:
-    """Raise unless the loss has one of the links that it is defined for."""
-    if loss.link not in allowed:
-        names = " or ".join(link.name for link in allowed)
-        raise MetalossError(
-            f"{type(loss).__name__} with link={loss.link.name}: expected link={names}{hint}"
-        )
 
 
 def expect_classes(loss: LearnedLoss, logits: Tensor) -> None:

@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from metaloss.errors import MetalossError
-from metaloss.losses.base import IGNORED, ClassReduction, LearnedLoss, apply_link, expect_link
+from metaloss.losses.base import IGNORED, ClassReduction, LearnedLoss, apply_link
 from metaloss.losses.criterion_text import criterion_text
 from metaloss.options import Options
 from metaloss.types import Link
@@ -43,7 +43,6 @@ class HandcraftedLoss(LearnedLoss):
         link: Link | str = Link.softmax,
         ignore_index: int = IGNORED,
     ) -> None:
-        config = config if config is not None else self.Config()
         super().__init__(config, link=link, ignore_index=ignore_index)
         if self.link is Link.softmax:
             self.class_reduction = ClassReduction.sum
@@ -65,17 +64,8 @@ class LikelihoodLoss(HandcraftedLoss):
         MetalossError: With the identity link, which gives no probabilities.
     """
 
-    def __init__(
-        self,
-        config: Any = None,
-        *,
-        link: Link | str = Link.softmax,
-        ignore_index: int = IGNORED,
-    ) -> None:
-        super().__init__(config, link=link, ignore_index=ignore_index)
-        hint = " (probabilities); for regression use mse or mae"
-        expect_link(self, Link.softmax, Link.sigmoid, hint=hint)
-
+    links: tuple[Link, ...] = (Link.softmax, Link.sigmoid)
+    links_hint = " (probabilities); for regression use mse or mae"
     formula: str | None = None
 
     @abstractmethod

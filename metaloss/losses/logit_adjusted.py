@@ -11,7 +11,7 @@ from torch import Tensor
 
 from metaloss.contracts import Task, TaskDependent
 from metaloss.errors import MetalossError
-from metaloss.losses.base import IGNORED, expect_classes, expect_link
+from metaloss.losses.base import expect_classes
 from metaloss.losses.criterion_text import criterion_text
 from metaloss.losses.handcrafted import CrossEntropy
 from metaloss.types import Link
@@ -65,15 +65,11 @@ class LogitAdjusted(CrossEntropy):
 
     Config = LogitAdjustedConfig
 
-    def __init__(
-        self,
-        config: Any = None,
-        *,
-        link: Link | str = Link.softmax,
-        ignore_index: int = IGNORED,
-    ) -> None:
-        super().__init__(config, link=link, ignore_index=ignore_index)
-        expect_link(self, Link.softmax, hint=" (classes)")
+    links = (Link.softmax,)
+    links_hint = " (classes)"
+
+    def __init__(self, config: Any = None, **given: Any) -> None:
+        super().__init__(config, **given)
         if not self.config.shares:
             raise MetalossError("loss.shares=[]: expected the share of the rows of each class")
         self.classes = len(self.config.shares)

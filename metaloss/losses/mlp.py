@@ -170,12 +170,7 @@ class MLPLoss(LearnedLoss):
         config = config or MLPLossConfig()
         if config.class_offsets == TASKS_CLASSES:  # no task is known here
             config = replace(config, class_offsets=0)
-        super().__init__(
-            config,
-            link=link,
-            class_reduction=config.class_reduction,
-            ignore_index=ignore_index,
-        )
+        super().__init__(config, link=link, ignore_index=ignore_index)
         self.more = config.inputs[len(_INPUTS) :]
         self.sees = frozenset[str]().union(*(_MORE[name] for name in self.more))
         self.recalls = config.decay if "average" in self.more else 0.0

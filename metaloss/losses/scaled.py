@@ -62,12 +62,11 @@ class Scaled(LearnedLoss):
         link: Link | str = Link.softmax,
         ignore_index: int = IGNORED,
     ) -> None:
-        config = config or ScaledConfig()
         super().__init__(config, link=link, ignore_index=ignore_index)
         base: type[HandcraftedLoss] = MSE if self.link is Link.identity else CrossEntropy
         self.base = base(link=self.link, ignore_index=ignore_index)
         self.class_reduction = self.base.class_reduction
-        self.scale = nn.Parameter(torch.tensor(config.scale))
+        self.scale = nn.Parameter(torch.tensor(self.config.scale))
 
     def per_output(self, logits: Tensor, target: Tensor) -> Tensor:
         """Return φ times the base loss of each output; both arguments (B, C, *)."""

@@ -77,14 +77,8 @@ class Taylor(LearnedLoss):
         link: Link | str = Link.softmax,
         ignore_index: int = IGNORED,
     ) -> None:
-        config = config or TaylorConfig()
-        super().__init__(
-            config,
-            link=link,
-            class_reduction=config.class_reduction,
-            ignore_index=ignore_index,
-        )
-        order = config.order
+        super().__init__(config, link=link, ignore_index=ignore_index)
+        order = self.config.order
         self.powers = tuple((i, j) for i in range(order) for j in range(1, order + 1 - i))
         self.coefficients = nn.Parameter(torch.randn(len(self.powers)))
         self.centre = nn.Parameter(torch.rand(2))

@@ -9,14 +9,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from metaloss.contracts import Task
-from metaloss.losses.base import (
-    IGNORED,
-    ClassReduction,
-    LearnedLoss,
-    Weighed,
-    expect_classes,
-    expect_link,
-)
+from metaloss.losses.base import ClassReduction, LearnedLoss, Weighed, expect_classes
 from metaloss.losses.rows import completed
 from metaloss.types import Link, Row
 
@@ -34,18 +27,11 @@ class RowLoss(LearnedLoss):
 
     Config: type
     given = True
+    links = (Link.softmax,)
+    links_hint = " (classes)"
 
-    def __init__(
-        self,
-        config: Any = None,
-        *,
-        link: Link | str = Link.softmax,
-        ignore_index: int = IGNORED,
-    ) -> None:
-        config = self.Config() if config is None else config
-        reduction = ClassReduction.sum
-        super().__init__(config, link=link, class_reduction=reduction, ignore_index=ignore_index)
-        expect_link(self, Link.softmax, hint=" (classes)")
+    def __init__(self, config: Any = None, **given: Any) -> None:
+        super().__init__(config, class_reduction=ClassReduction.sum, **given)
 
     def adjusted(self, logits: Tensor) -> Tensor:
         """Return the raw outputs unchanged, if there are as many as the loss has classes."""

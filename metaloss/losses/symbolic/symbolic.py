@@ -89,13 +89,8 @@ class Symbolic(LearnedLoss):
         link: Link | str = Link.softmax,
         ignore_index: int = IGNORED,
     ) -> None:
-        config = config or SymbolicConfig()
-        super().__init__(
-            config,
-            link=link,
-            class_reduction=config.class_reduction,
-            ignore_index=ignore_index,
-        )
+        super().__init__(config, link=link, ignore_index=ignore_index)
+        config = self.config
         self.expression = parse(config.expression)
         self.coefficients: nn.Parameter | None = None
         if config.coefficients:

@@ -61,10 +61,9 @@ class Barron(LearnedLoss):
         link: Link | str = Link.identity,
         ignore_index: int = IGNORED,
     ) -> None:
-        config = config or BarronConfig()
         super().__init__(config, link=link, ignore_index=ignore_index)
-        self.log_gap = nn.Parameter(torch.tensor(math.log(2 - config.alpha)))
-        self.log_scale = nn.Parameter(torch.tensor(math.log(config.scale)))
+        self.log_gap = nn.Parameter(torch.tensor(math.log(2 - self.config.alpha)))
+        self.log_scale = nn.Parameter(torch.tensor(math.log(self.config.scale)))
 
     def pointwise(self, prediction: Tensor, target: Tensor) -> Tensor:
         """Return the loss of every output; all shapes (B, C, *)."""

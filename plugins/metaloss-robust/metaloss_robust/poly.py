@@ -59,10 +59,9 @@ class Poly(LikelihoodLoss):
         link: Link | str = Link.softmax,
         ignore_index: int = IGNORED,
     ) -> None:
-        config = config or PolyConfig()
         super().__init__(config, link=link, ignore_index=ignore_index)
         self.weight = nn.Parameter(torch.ones(()))
-        self.coefficients = nn.Parameter(torch.zeros(config.order))
+        self.coefficients = nn.Parameter(torch.zeros(self.config.order))
 
     def of_log_probability(self, log_p: Tensor) -> Tensor:
         """Return the loss for log-probabilities ``log_p`` ≤ 0 of any shape."""
