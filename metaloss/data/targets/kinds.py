@@ -168,7 +168,25 @@ class Classes(Kind):
         )
 
 
-class YesNo(Kind):
+class _Columns(Kind):
+    """Real targets, one column for each of C outputs."""
+
+    def prepare(self, part: str, targets: Tensor) -> Tensor:
+        """Return real targets (B, C, *)."""
+        found = finite(part, "targets", targets)
+        # Outputs (B, C) and targets (B,) would broadcast to (B, B).
+        return found[:, None] if found.ndim == 1 else found
+
+    def outputs(self, targets: Tensor) -> int:
+        """Return the number of columns."""
+        return targets.shape[1]
+
+    def check(self, part: str, targets: Tensor, outputs: int) -> None:
+        """Raise for a wrong number of outputs."""
+        _second_dimension(part, targets, outputs)
+
+
+class YesNo(_Columns):
     """C independent yes/no questions: sigmoid, binary cross-entropy, share of wrong answers."""
 
     link = Link.sigmoid
@@ -184,17 +202,9 @@ class YesNo(Kind):
         """The share of wrong answers."""
         return binary_error
 
-    def prepare(self, part: str, targets: Tensor) -> Tensor:
-        """Return real targets (B, C, *) from 0 to 1."""
-        return _columns(finite(part, "targets", targets))
-
-    def outputs(self, targets: Tensor) -> int:
-        """Return the number of questions."""
-        return targets.shape[1]
-
     def check(self, part: str, targets: Tensor, outputs: int) -> None:
         """Raise for a target outside of [0, 1], or for a wrong number of outputs."""
-        _second_dimension(part, targets, outputs)
+        super().check(part, targets, outputs)
         if bool(((targets < 0) | (targets > 1)).any()):
             raise MetalossError(
                 f"{part}: targets from {targets.min().item():g} to {targets.max().item():g} with "
@@ -206,7 +216,7 @@ class YesNo(Kind):
         return binary_entropy(targets)
 
 
-class Values(Kind):
+class Values(_Columns):
     """C real numbers: identity link, mean squared error."""
 
     link = Link.identity
@@ -221,18 +231,6 @@ class Values(Kind):
     def metric(self) -> TensorFunction:
         """Mean squared error, in squared units of the targets."""
         return mse
-
-    def prepare(self, part: str, targets: Tensor) -> Tensor:
-        """Return real targets (B, C, *)."""
-        return _columns(finite(part, "targets", targets))
-
-    def outputs(self, targets: Tensor) -> int:
-        """Return the number of values."""
-        return targets.shape[1]
-
-    def check(self, part: str, targets: Tensor, outputs: int) -> None:
-        """Raise for a wrong number of outputs."""
-        _second_dimension(part, targets, outputs)
 
     def constant_loss(self, targets: Tensor, outputs: int) -> float:
         """Return the variance of the targets."""
@@ -271,11 +269,6 @@ def check_task(task: Task) -> None:
         targets = getattr(task, part).targets
         if task.link is Link.softmax and not targets.is_floating_point():
             Classes(ignore_index=task.ignore_index).check_classes(part, targets, task.outputs)
-
-
-def _columns(targets: Tensor) -> Tensor:
-    # Outputs (B, C) and targets (B,) would broadcast to (B, B).
-    return targets[:, None] if targets.ndim == 1 else targets
 
 
 def _second_dimension(part: str, targets: Tensor, outputs: int) -> None:
