@@ -15,7 +15,6 @@ Jobs = Annotated[
         "--jobs",
         metavar="N",
         help="Runs trained at the same time. Default: 2, or the CPUs of a Ray cluster.",
-        show_default=False,
     ),
 ]
 Threads = Annotated[int, typer.Option("--threads", metavar="N", help="CPU threads of each run.")]
@@ -30,7 +29,6 @@ def compare(
         typer.Argument(
             metavar="KEY=VALUE|DIR",
             help="Settings of all rows, such as task=digits; or folders of finished runs.",
-            show_default=False,
         ),
     ] = None,
     row: Annotated[
@@ -39,25 +37,16 @@ def compare(
             "--row",
             metavar="ROW",
             help="A row, such as 'mine: loss=mlp start=keep'. May be repeated.",
-            show_default=False,
         ),
     ] = None,
     seeds: Annotated[
         str | None,
-        typer.Option(
-            "--seeds",
-            metavar="SEEDS",
-            help="Seeds of every row, such as 0-4 or 0,2,5.",
-            show_default=False,
-        ),
+        typer.Option("--seeds", metavar="SEEDS", help="Seeds of every row, such as 0-4 or 0,2,5."),
     ] = None,
     study: Annotated[
         str | None,
         typer.Option(
-            "--study",
-            metavar="NAME|FILE",
-            help="A study with rows, such as demo, or a YAML file.",
-            show_default=False,
+            "--study", metavar="NAME|FILE", help="A study with rows, such as demo, or a YAML file."
         ),
     ] = None,
     runs: Annotated[
@@ -66,7 +55,6 @@ def compare(
             "--runs",
             metavar="DIR",
             help="Folder of a finished run, or of a sweep. May be repeated.",
-            show_default=False,
         ),
     ] = None,
     jobs: Jobs = None,
@@ -77,26 +65,15 @@ def compare(
             "--together",
             metavar="N",
             help="Seeds of a row that are trained together, if its parts allow it.",
-            show_default=False,
         ),
     ] = None,
     reference: Annotated[
         str | None,
-        typer.Option(
-            "--reference",
-            metavar="NAME",
-            help="Row that the others are tested against.",
-            show_default=False,
-        ),
+        typer.Option("--reference", metavar="NAME", help="Row that the others are tested against."),
     ] = None,
     metric: Annotated[
         str | None,
-        typer.Option(
-            "--metric",
-            metavar="NAME",
-            help="Metric to compare, such as test/error.",
-            show_default=False,
-        ),
+        typer.Option("--metric", metavar="NAME", help="Metric to compare, such as test/error."),
     ] = None,
     plugin: Plugins = None,
 ) -> int:
@@ -144,15 +121,13 @@ def advise(
         typer.Argument(
             metavar="KEY=VALUE",
             help="Task, model, inner optimizer and settings, such as task=digits steps=500.",
-            show_default=False,
         ),
     ] = None,
     out: Annotated[
         Path, typer.Option("--out", metavar="DIR", help="Folder for runs, tables and the advice.")
     ] = Path("advice"),
     seeds: Annotated[
-        str,
-        typer.Option("--seeds", metavar="SEEDS", help="Seeds of the results; six for a test."),
+        str, typer.Option("--seeds", metavar="SEEDS", help="Seeds of the results; six for a test.")
     ] = "0-9",
     jobs: Jobs = None,
     threads: Threads = 1,

@@ -21,7 +21,6 @@ def evaluate(
         typer.Argument(
             metavar="ROWS",
             help="Rows with their targets, such as test.csv; default: the run's test rows.",
-            show_default=False,
         ),
     ] = None,
     metrics: Annotated[
@@ -30,7 +29,6 @@ def evaluate(
             metavar="NAMES",
             help="Metrics, such as f1_macro,auroc; default: those of the run's task.metrics, or "
             "else all.",
-            show_default=False,
         ),
     ] = None,
     out: Annotated[

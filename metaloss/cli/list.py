@@ -15,9 +15,7 @@ def list_parts(
     group: Annotated[
         str | None,
         typer.Argument(
-            metavar="GROUP",
-            help="A group, such as loss; or preset, paper or settings.",
-            show_default=False,
+            metavar="GROUP", help="A group, such as loss; or preset, paper or settings."
         ),
     ] = None,
     plugin: Plugins = None,

@@ -15,18 +15,13 @@ import typer
 Plugins = Annotated[
     list[Path] | None,
     typer.Option(
-        "--plugin",
-        metavar="FILE.py",
-        help="A Python file with parts of your own. May be repeated.",
-        show_default=False,
+        "--plugin", metavar="FILE.py", help="A Python file with parts of your own. May be repeated."
     ),
 ]
 Words = Annotated[
     list[str] | None,
     typer.Argument(
-        metavar="KEY=VALUE",
-        help="Settings, such as task=digits schedule=online inner.lr=0.1.",
-        show_default=False,
+        metavar="KEY=VALUE", help="Settings, such as task=digits schedule=online inner.lr=0.1."
     ),
 ]
 

@@ -12,12 +12,7 @@ def plot(
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="Folder of a run.")],
     out: Annotated[
         Path | None,
-        typer.Option(
-            "--out",
-            metavar="DIR",
-            help="Folder to write to. Default: the run's folder.",
-            show_default=False,
-        ),
+        typer.Option("--out", metavar="DIR", help="Folder to write to. Default: the run's folder."),
     ] = None,
 ) -> int:
     """Draw the learning curves and the learned loss of a run."""
@@ -38,7 +33,6 @@ def report(
             "--out",
             metavar="FILE.html",
             help="The file to write. Default: report.html in the folder.",
-            show_default=False,
         ),
     ] = None,
 ) -> int:

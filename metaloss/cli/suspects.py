@@ -22,7 +22,6 @@ def suspects(
             "--out",
             metavar="FILE.csv",
             help="Where to write all training rows; default: suspects.csv in the run's folder.",
-            show_default=False,
         ),
     ] = None,
     top: Annotated[

@@ -17,14 +17,10 @@ _BESIDE_RESUME = ("steps", "tracker", "device")
 def train(
     words: Words = None,
     config: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="FILE", help="Begin from the config.yaml of a run.", show_default=False
-        ),
+        Path | None, typer.Option(metavar="FILE", help="Begin from the config.yaml of a run.")
     ] = None,
     resume: Annotated[
-        Path | None,
-        typer.Option(metavar="DIR", help="Continue a run that was stopped.", show_default=False),
+        Path | None, typer.Option(metavar="DIR", help="Continue a run that was stopped.")
     ] = None,
     multirun: Annotated[
         bool,
