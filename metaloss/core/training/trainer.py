@@ -34,6 +34,7 @@ from metaloss.core.training.recovery import Recovery
 from metaloss.core.training.saved import pack_run, unpack_run
 from metaloss.core.training.verdict import Jury
 from metaloss.data.targets.scores import task_scores
+from metaloss.meta_optimizers.engine import Rule
 from metaloss.types import Tensors
 
 
@@ -63,6 +64,7 @@ class Trainer:
         self.progress = Progress()
         self.best = Best()
         self.ended = (0, CURRENT)
+        self.last_phi: Tensors = {}
         self.metrics: dict[str, float] = {}
         self.rows: dict[str, torch.Tensor] = {}
         self.jury = Jury(setup)
@@ -75,7 +77,8 @@ class Trainer:
         self.recovery = Recovery(setup, recorder, ladder)
         config = setup.config
         numbers = sum(value.numel() for value in phi.values())
-        self.recording = Recording(config.record_phi, config.steps, setup.schedule, numbers)
+        points = 0 if setup.engine.rule is Rule.l2rw else config.record_phi  # weights of one batch
+        self.recording = Recording(points, config.steps, setup.schedule, numbers)
 
     def begin(self, phi: Tensors | None = None) -> None:
         """Log the start, and write the first checkpoint. ``phi``: the started φ, or None."""
@@ -161,7 +164,7 @@ class Trainer:
         if self.best.inner is not None and goes_back(self.setup, self.best, self.rows.get(last)):
             self.ended, inner = self.best.moment, self.best.inner
             self.metrics = dict(self.best.metrics or {})
-        means = self.state.averages
+        means, self.last_phi = self.state.averages, self.state.phi
         phi = means.phi if means is not None and means.phi else self.state.phi
         self.state = self.state._replace(inner=inner, phi=phi)
         self.recovery.compare(self.metrics, self.step)
@@ -247,6 +250,7 @@ class Trainer:
         self.recorder.log(self.step, "train", 0, self.metrics)
         self._curves("train")
         self._note_best()
+        self.jury.begins(self.state)
 
     def _curves(self, phase: str) -> None:
         self.recorder.curves(self.step, phase, self.setup.loss, self.state.phi)

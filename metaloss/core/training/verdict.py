@@ -47,6 +47,11 @@ class Jury:
         """Whether φ does not move any more."""
         return self.done is not None
 
+    def begins(self, state: TrainState) -> None:
+        """Store the first state of training, which may turn out to be the best."""
+        if self._wanted in (Verdict.back, Verdict.start):
+            self.moment = snapshot(state)
+
     def look(
         self, state: TrainState, best: Best, rows: Mapping[str, Tensor], start: Tensors, step: int
     ) -> tuple[TrainState, str]:

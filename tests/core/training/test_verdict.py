@@ -33,9 +33,9 @@ def task():
     return replace(blobs(), metric=growing)
 
 
-def trained(folder, *words):
+def trained(folder, *words, model=None):
     words = fast(*WORDS, *words, f"output={folder}")
-    return metaloss.train(words, task=task(), model=net())
+    return metaloss.train(words, task=task(), model=model or net())
 
 
 def states(folder, first=1):
@@ -91,6 +91,16 @@ def test_what_follows(tmp_path, kept, action, more):
     assert not torch.equal(theta_of(every[at + 4]), theta_of(every[at]))
     if action == "freeze":
         assert not torch.equal(phis[at], phis[at - 4])
+
+
+def test_a_run_goes_back_to_its_beginning(tmp_path, kept):
+    model = net()
+    torch.nn.init.zeros_(model[-1].weight)
+    torch.nn.init.zeros_(model[-1].bias)
+    run = trained(tmp_path, "schedule.verdict=back", model=model)
+    assert run.summary.ended_with["verdict"] == {"action": "back", "step": 8, "best_step": 0}
+    every = states(tmp_path)
+    assert torch.equal(theta_of(every[8]), theta_of(every[0]))
 
 
 @pytest.mark.parametrize("cut", [8, 16])
