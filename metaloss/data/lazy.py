@@ -16,7 +16,7 @@ from metaloss.data.materialize import halves, inside, pair_of
 from metaloss.errors import MetalossError
 from metaloss.inner.fields import Fields, leaves
 from metaloss.inner.keys import derive
-from metaloss.inner.model.randomness import Source, seeded, sources
+from metaloss.inner.model.randomness import Source, drawn_from, seeded, sources
 from metaloss.types import Batch
 
 # A block of rows that is read at once has at most this many values.
@@ -168,7 +168,9 @@ def compared(inputs: Tensor | LazyRows) -> Tensor:
 
 
 def is_random(dataset: Dataset, part: str) -> bool:
-    """Return whether a row differs when it is read again with other random numbers.
+    """Return whether reading a row draws random numbers, or its values differ from time to time.
+
+    Draws are looked for, because a transform may draw at each row, and change only a few of them.
 
     Raises:
         MetalossError: If it differs with the same random numbers too.
@@ -181,13 +183,22 @@ def is_random(dataset: Dataset, part: str) -> bool:
 
     once, other = read(0), read(_SOME)
     if all(map(torch.equal, once, other)):
-        return False
+        return _draws(dataset, few)
     if not all(map(torch.equal, once, read(0))):
         raise MetalossError(
             f"{part}: a row of the data set differs when it is read again with the same random "
             "numbers; expected transforms that draw from torch, numpy or random"
         )
     return True
+
+
+def _draws(dataset: Dataset, rows: Iterable[int]) -> bool:
+    used = sources(inside(dataset))
+    with seeded(used, 0):
+        before = [source.get() for source in used]
+        for row in rows:
+            dataset[row]
+        return bool(drawn_from(used, before))
 
 
 class _Failed(NamedTuple):

@@ -50,6 +50,18 @@ def test_random_transforms_make_training_rows_lazy_and_no_others():
     assert states() == before
 
 
+class Rare(Pairs):
+    """A data set whose transform changes one row in a million."""
+
+    def __getitem__(self, index):
+        inputs, target = super().__getitem__(index)
+        return (-inputs if torch.rand(()) < 1e-6 else inputs), target
+
+
+def test_a_transform_that_draws_is_random_even_if_it_changes_nothing():
+    assert isinstance(task_from_data(Rare(*rows())).train.inputs, LazyRows)
+
+
 def test_rows_by_number_have_fixed_draws():
     data = task_from_data(Jittered(*rows()), rows(9), options=lazy()).train.inputs
     whole = torch.cat([*data.split(7)])
