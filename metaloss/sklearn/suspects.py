@@ -6,7 +6,7 @@ import numpy as np
 
 from metaloss.contracts import Task
 from metaloss.core.runs.results import Run
-from metaloss.errors import MetalossError
+from metaloss.core.storage.run_folder import LEDGER
 
 _NUMBERS = ("score", "p", "error", "wrong", "last", "visits")
 
@@ -26,10 +26,9 @@ def suspects_in_order(
         Arrays (n,) by name, with NaN for rows that did not train the network; ``suggested`` is a
         class index or a value. None if the run has no ledger.
     """
-    try:
-        table = run.suspects(task=task)
-    except MetalossError:
+    if not (run.folder / LEDGER).is_file():
         return None
+    table = run.suspects(task=task)
     kept = table[[name for name in _NUMBERS if name in table]].astype(float)
     kept["suggested"] = table["suggested"].astype(float)
     merged = kept.groupby(numbers[table.index.to_numpy()]).mean().reindex(places)

@@ -2,6 +2,7 @@
 
 import io
 import pickle
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -16,6 +17,7 @@ import metaloss
 from metaloss.errors import MetalossError
 from metaloss.sklearn import LearnedLossClassifier, LearnedLossRegressor
 from metaloss.sklearn.rows import counted, held_out
+from metaloss.sklearn.suspects import suspects_in_order
 
 QUICK = {"start.steps": 20, "model.hidden": [8]}
 
@@ -139,6 +141,17 @@ def test_suspects_of_values_and_runs_without_a_ledger():
     model.set_params(options={**QUICK, "ledger": False}, steps=2).fit(inputs, wrong)
     with pytest.raises(AttributeError, match="kept no ledger"):
         model.suspects_  # noqa: B018
+
+
+def test_a_ledger_that_cannot_be_read_is_not_a_missing_one(tmp_path):
+    def suspects(*, task):
+        raise MetalossError("ledger.safetensors is damaged")
+
+    run = SimpleNamespace(folder=tmp_path, suspects=suspects)
+    assert suspects_in_order(run, None, np.zeros(1), np.zeros(1)) is None
+    (tmp_path / "ledger.safetensors").write_bytes(b"")
+    with pytest.raises(MetalossError, match="is damaged"):
+        suspects_in_order(run, None, np.zeros(1), np.zeros(1))
 
 
 def test_the_order_of_the_rows_does_not_matter():
