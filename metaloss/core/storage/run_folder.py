@@ -128,7 +128,7 @@ def _temporary(path: Path) -> bool:
 
 def is_busy(folder: Path) -> bool:
     """Return whether a process is training the run in a folder."""
-    for path in (folder, folder / JOURNAL):
+    for path in (folder, folder / JOURNAL, folder / FIRST / JOURNAL):
         try:
             number = os.open(path, os.O_RDONLY)
         except OSError:  # no journal yet

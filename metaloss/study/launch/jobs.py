@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import Enum
 from pathlib import Path
@@ -20,10 +20,12 @@ from metaloss.core.storage.run_folder import (
     PHASES,
     JournalRow,
     has_nothing,
+    members_of,
     read_summary,
 )
 from metaloss.errors import MetalossError
 from metaloss.meta_optimizers.search import SearchRule
+from metaloss.schedules.replay import Replay
 from metaloss.study.launch.labels import labels_for
 from metaloss.study.spec.spec import Row, Study
 
@@ -136,15 +138,14 @@ def state_of(folder: Path, config: Mapping[str, Any]) -> State:
     """
     if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
         return State.missing
-    if not (folder / CONFIG).is_file():
-        if (folder / PASSES).is_file():
-            return State.unfinished
+    file = folder / (PASSES if is_in_first_pass(folder) else CONFIG)
+    if not file.is_file():
         # Without a config, only the folder of a run that was killed at its beginning may be
         # replaced.
         if not folder.is_dir() or not has_nothing(folder):
             raise MetalossError(f"{folder} exists and is not the folder of a run: move it away")
         return State.unfinished
-    found = read_file(folder / CONFIG)
+    found = read_file(file)
     different = differences(config, found)
     if different:
         key, wanted, got = different[0]
@@ -154,6 +155,20 @@ def state_of(folder: Path, config: Mapping[str, Any]) -> State:
             "another output folder, or delete this one"
         )
     return State.unfinished if read_summary(folder) is None else State.finished
+
+
+def is_in_first_pass(folder: Path) -> bool:
+    """Return whether a run, or a group, was stopped in the first of two passes."""
+    return (folder / PASSES).is_file() and not members_of(folder)
+
+
+def was_stopped(unit: Sequence[Job]) -> bool:
+    """Return whether these seeds together were stopped in the first of two passes."""
+    folder = unit[0].folder.parent
+    if not is_in_first_pass(folder):
+        return False
+    group = {"seed": unit[0].seed, "seeds": len(unit)}
+    return not differences({**unit[0].config, **group}, read_file(folder / PASSES))
 
 
 def can_resume(folder: Path) -> bool:
@@ -172,18 +187,21 @@ def clear(folder: Path) -> None:
 def differences(wanted: Mapping[str, Any], found: Mapping[str, Any]) -> list[tuple[str, Any, Any]]:
     """Return (key, wanted, found) for each difference of two configs that changes results.
 
-    A wanted ``auto`` matches what it was resolved to.
+    A wanted ``auto`` matches what it was resolved to. With ``schedule=replay``, the loss that was
+    found is that of the recording.
 
     Example:
         >>> differences({"steps": 5, "compile": "auto"}, {"steps": 7, "compile": "off"})
         [('steps', 5, 7)]
     """
     first, second = flatten(wanted), flatten(found)
+    replays = first.get("schedule.name") == second.get("schedule.name") == "replay"
     return [
         (key, first.get(key, "nothing"), second.get(key, "nothing"))
         for key in sorted({*first, *second}, key=lambda key: (not key.endswith(".name"), key))
         if first.get(key) != "auto"
         and first.get(key, _MISSING) != second.get(key, _MISSING)
+        and not (replays and key.startswith("loss."))
         and not _same_file(key, first.get(key), second.get(key))
     ]
 
@@ -223,6 +241,11 @@ def _cost(config: RunConfig) -> int:
     if isinstance(search, SearchRule):
         candidates = search.generations * search.population
         return config.steps + candidates * (search.fitness_steps + 3 * search.local_steps)
+    schedule = config.schedule.options
+    both = isinstance(schedule, Replay) and not schedule.source
     # A step with a meta-step costs about three plain ones (see Kemaev et al., arXiv 2505.00793).
-    plans = config.schedule.options.plans(config.steps)
-    return sum(plan.unroll * (3 if plan.meta_step else 1) for plan in plans)
+    return sum(
+        plan.unroll * (3 if plan.meta_step else 1)
+        for one in ([schedule.first, schedule] if both else [schedule])
+        for plan in one.plans(config.steps)
+    )

@@ -17,7 +17,14 @@ from metaloss.core.execution.executor import Executor, LostError, StoppedError, 
 from metaloss.core.storage.run_folder import is_busy, read_summary
 from metaloss.core.training.interrupt import endings_as_ctrl_c
 from metaloss.errors import MetalossError
-from metaloss.study.launch.jobs import Job, State, can_resume, clear
+from metaloss.study.launch.jobs import (
+    Job,
+    State,
+    can_resume,
+    clear,
+    is_in_first_pass,
+    was_stopped,
+)
 
 # Seconds for a process that an earlier call left behind to write its checkpoint.
 _PATIENCE_SECONDS = 30.0
@@ -213,14 +220,17 @@ def _train_unit(unit: tuple[Job, ...], train: Train, watch: Watch) -> list[str]:
     for job in unit:
         watch.started(job)
     if len(unit) > 1:
-        words = [*unit[0].overrides, f"seeds={len(unit)}"]
+        words, folder = [*unit[0].overrides, f"seeds={len(unit)}"], unit[0].folder.parent
         try:
-            train(words, unit[0].folder.parent, resume=False)
+            status = train(words, folder, resume=was_stopped(unit))
         except RefusedError:
             return [_train_one(job, train) for job in unit]
         except MetalossError as error:
             return [_ending(job) and str(error) for job in unit]
-        return [_ending(job, unit[0].folder.parent) for job in unit]
+        if status == "diverged" and is_in_first_pass(folder):
+            # One seed has diverged there; the others can be trained alone.
+            return [_train_one(job, train) for job in unit]
+        return [_ending(job, folder) for job in unit]
     return [_train_one(unit[0], train)]
 
 

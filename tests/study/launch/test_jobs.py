@@ -1,5 +1,6 @@
 import pytest
 
+from metaloss.compose import compose, to_yaml
 from metaloss.errors import MetalossError
 from metaloss.study.launch.jobs import State, can_resume, differences, plan_jobs
 from metaloss.study.spec.spec import Row, Study
@@ -98,3 +99,25 @@ def test_differences_see_keys_on_both_sides_and_let_auto_be_resolved():
     found = {"a": {"name": "x", "c": 2}, "compile": "on", "output": "q"}
     assert differences(wanted, found) == [("a.b", 1, "nothing"), ("a.c", "nothing", 2)]
     assert differences(wanted, wanted) == []
+
+
+def test_a_replay_has_the_loss_of_its_recording_and_the_cost_of_both_passes(tmp_path, runs):
+    follow = Row(name="replay", overrides=("schedule=replay", "schedule.source=runs/first"))
+    job = plan_jobs(study(follow, seeds=(0,)), tmp_path)[0]
+    runs.write_run(job.folder, [*job.overrides, "loss.hidden=[7]"])
+    assert plan_jobs(study(follow, seeds=(0,)), tmp_path)[0].state is State.finished
+    both = Row(name="both", overrides=("schedule=replay", "schedule.first.period=2"))
+    online = Row(name="online", overrides=("schedule=online", "schedule.period=2"))
+    alone, twice = (plan_jobs(study(row), tmp_path / "2")[0].cost for row in (online, both))
+    assert twice == alone + job.cost == 600
+
+
+def test_a_run_in_its_first_pass_is_never_gone_on_with_by_another_row(tmp_path):
+    row = Row(name="both", overrides=("schedule=replay",))
+    job = plan_jobs(study(row, seeds=(0,)), tmp_path)[0]
+    (job.folder / "first").mkdir(parents=True)
+    (job.folder / "passes.yaml").write_text(to_yaml(compose(job.overrides)))
+    assert plan_jobs(study(row, seeds=(0,)), tmp_path)[0].state is State.unfinished
+    other = Row(name="both", overrides=("schedule=replay", "inner.lr=0.5"))
+    with pytest.raises(MetalossError, match=r"was trained with inner\.lr=0\.1; expected .*=0\.5"):
+        plan_jobs(study(other, seeds=(0,)), tmp_path)

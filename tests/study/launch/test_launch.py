@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import pytest
 
+from metaloss.compose import compose, to_yaml
 from metaloss.errors import MetalossError
 from metaloss.study.launch.jobs import State, plan_jobs
 from metaloss.study.launch.launch import RefusedError, train_missing
@@ -205,6 +206,50 @@ def test_runs_that_were_begun_alone_go_on_alone(tmp_path, runs):
     assert ("seed0", 0, 1) in train.calls
     assert ("seed1", 1, 1) in train.calls
     assert ("online", 0, 2) in train.calls
+
+
+REPLAY = replace(STUDY, rows=(Row(name="both", overrides=("schedule=replay",)),))
+
+
+def stopped(folder, seeds):
+    """Make the folder of a group that was stopped in the first of two passes."""
+    (folder / "first").mkdir(parents=True)
+    words = [*REPLAY.common, "schedule=replay", f"seeds={seeds}", "tracker=[]"]
+    (folder / "passes.yaml").write_text(to_yaml(compose(words)))
+
+
+@pytest.mark.parametrize("seeds", [2, 3])
+def test_seeds_that_were_stopped_in_a_first_pass_go_on_if_they_are_the_same(tmp_path, runs, seeds):
+    stopped(tmp_path / "both", seeds)
+    calls = []
+
+    def train(overrides, folder, *, resume):
+        calls.append((folder.name, resume))
+        if not resume and folder.name == "both":
+            raise RefusedError("is not empty")
+        for job in jobs if resume else [job for job in jobs if job.folder == folder]:
+            runs.write_run(job.folder, job.overrides)
+        return "ok"
+
+    jobs = plan_jobs(REPLAY, tmp_path)
+    train_missing(jobs, train, workers=1, watch=Watch(), together=8)
+    alone = [("both", False), ("seed0", False), ("seed1", False)]
+    assert calls == ([("both", True)] if seeds == 2 else alone)
+
+
+def test_if_one_seed_diverges_in_a_first_pass_the_others_are_trained_alone(tmp_path, runs):
+    watch = Watch()
+
+    def train(overrides, folder, *, resume):
+        if folder.name == "both":
+            stopped(folder, 2)
+        if folder.name == "seed1":
+            runs.write_run(folder, overrides)
+        return "ok" if folder.name == "seed1" else "diverged"
+
+    with pytest.raises(MetalossError, match="1 of 2 runs failed"):
+        train_missing(plan_jobs(REPLAY, tmp_path), train, workers=1, watch=watch, together=8)
+    assert watch.ended_with["both", 1] == ""
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

@@ -107,3 +107,7 @@ def test_a_folder_that_is_still_trained_is_known(tmp_path):
     assert is_busy(tmp_path)
     journal.close()
     assert not is_busy(tmp_path)
+    (tmp_path / "first").mkdir()
+    with (tmp_path / "first" / "journal.jsonl").open("ab") as journal:
+        fcntl.flock(journal, fcntl.LOCK_EX)
+        assert is_busy(tmp_path)
