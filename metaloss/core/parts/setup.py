@@ -19,7 +19,7 @@ from metaloss.core.compilation.policy import choose
 from metaloss.core.distributed.launch import own_device
 from metaloss.core.parts.anchoring import anchor_at
 from metaloss.core.parts.checks import check_fit, check_kinds, check_outputs, check_passes
-from metaloss.core.parts.jury import with_jury
+from metaloss.core.parts.jury import check_metric, with_jury
 from metaloss.core.parts.numerics import numerics
 from metaloss.core.parts.replayed import Replayed, replayed, with_recorded_loss
 from metaloss.core.parts.row_streams import first_window, own_rows, streams_of
@@ -178,6 +178,7 @@ def prepare(
     engine = Mixed() if search is not None else config.meta_optimizer.options
     streams = streams_of(config, task, schedule, device)
     first = fresh("train", 0)
+    check_metric(task, functional, first)
     batch, meta_batch = (streams[name][0] for name in ("train", "meta/train"))
     check_passes(functional, first, own_rows(batch, ranks), own_rows(meta_batch, ranks))
     if schedule.learns and search is None:

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import torch
 from torch import Tensor
-from torch.func import vmap
 
 from metaloss.contracts import Task
+from metaloss.core.parts.jury import each
 from metaloss.core.parts.setup import Setup
 from metaloss.core.steps.state import TrainState
 from metaloss.core.training.best import Best, candidates, in_journal
@@ -56,24 +54,6 @@ def by_row(model: FunctionalModel, inner: InnerState, task: Task) -> Tensor:
     assert task.jury is not None
     outputs = outputs_of(model, inner, task.jury.inputs)
     return each(task.metric, outputs, task.jury.targets.to(outputs.device)).double()
-
-
-def each(metric: Callable[[Tensor, Tensor], Tensor], outputs: Tensor, targets: Tensor) -> Tensor:
-    """Return a metric, which is a mean over rows, of each row alone: (N,).
-
-    Example:
-        >>> error = lambda outputs, targets: (outputs.argmax(1) != targets).double().mean()
-        >>> each(error, torch.tensor([[0.0, 1.0], [1.0, 0.0]]), torch.tensor([1, 1]))
-        tensor([0., 1.], dtype=torch.float64)
-    """
-
-    def alone(row: Tensor, target: Tensor) -> Tensor:
-        return metric(row.unsqueeze(0), target.unsqueeze(0)).reshape(())
-
-    try:
-        return vmap(alone)(outputs, targets)
-    except (RuntimeError, ValueError, TypeError):  # a user's metric may do anything with one batch
-        return torch.stack([alone(*pair) for pair in zip(outputs, targets, strict=True)])
 
 
 def standard_errors(worse: Tensor, better: Tensor, goal: str) -> float:

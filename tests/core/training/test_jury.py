@@ -10,10 +10,10 @@ import torch
 from torch.nn import functional as F
 
 import metaloss
-from metaloss.core.parts.jury import with_jury
+from metaloss.core.parts.jury import each, with_jury
 from metaloss.core.training.best import Best
 from metaloss.core.training.evaluate import outputs_of
-from metaloss.core.training.jury import by_row, each, goes_back, standard_errors
+from metaloss.core.training.jury import by_row, goes_back, standard_errors
 from metaloss.errors import MetalossError
 from metaloss.inner.model.functional import FunctionalModel
 from metaloss.schedules import Online, Static
@@ -153,3 +153,11 @@ def test_a_regression_has_a_jury():
     expected = parts.task.metric(outputs, parts.task.jury.targets)
     assert rows.shape == (12,)
     assert rows.mean().item() == pytest.approx(expected.item(), rel=1e-5)
+
+
+def test_a_metric_that_is_no_mean_over_rows_has_no_jury():
+    def explained(outputs, targets):
+        return 1 - (outputs - targets).square().sum() / (targets - targets.mean()).square().sum()
+
+    with pytest.raises(MetalossError, match=r"jury: the metric .* is not the mean of that of sing"):
+        setup(*HALF, task=replace(line(), metric=explained), model=net(outputs=1))
