@@ -36,10 +36,11 @@ GuardMode.__doc__ = (
 
 @dataclass(frozen=True, kw_only=True)
 class Selected:
-    """The name of a chosen part, and its options."""
+    """The name of a chosen part, and its options; ``asked``: whether words name the part."""
 
     name: str
     options: Any
+    asked: bool = field(default=False, compare=False)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -53,7 +53,8 @@ class _OneJob:
         status, value = BAD_REQUEST, math.inf
         try:
             hashes = plugin_files.load(self.plugins)
-            config = dataclasses.replace(from_hydra(composed), output=str(folder))
+            keys = [word.partition("=")[0] for word in place.overrides.task]
+            config = dataclasses.replace(from_hydra(composed, keys), output=str(folder))
             config = self._labelled(config, place)
             from metaloss.allocator import keep_freed_memory
 

@@ -76,7 +76,7 @@ def compose(
             composed = in_full(parsed) if values else memo.composed(parsed, in_full)
         except (HydraException, OmegaConfBaseException) as error:
             raise explain(error) from error
-        return from_hydra(composed)
+        return from_hydra(composed, [override.key_or_group for override in parsed])
 
 
 def publish_chosen(overrides: Iterable[Override]) -> None:
@@ -140,12 +140,17 @@ def root(values: Mapping[str, Any], where: str) -> Iterator[str]:
         yield root_name
 
 
-def from_hydra(composed: DictConfig) -> RunConfig:
+def from_hydra(composed: DictConfig, asked: Iterable[str] = ()) -> RunConfig:
     """Return the validated `RunConfig` of a configuration that Hydra composed.
+
+    Args:
+        composed: The configuration.
+        asked: The keys of the words that it was composed of.
 
     Raises:
         MetalossError: If a value is missing, or a part refuses its options.
     """
+    groups = {key.partition(".")[0] for key in asked}
     try:
         parts: dict[str, Any] = {}
         for group in GROUPS:
@@ -153,7 +158,8 @@ def from_hydra(composed: DictConfig) -> RunConfig:
             if group == "tracker":
                 parts[group] = {str(name): _options(f"tracker.{name}", node[name]) for name in node}
             else:
-                parts[group] = Selected(name=node["name"], options=_options(group, node))
+                name, options = node["name"], _options(group, node)
+                parts[group] = Selected(name=name, options=options, asked=group in groups)
         settings = {
             setting.name: composed[setting.name] for setting in dataclasses.fields(Settings)
         }
@@ -218,6 +224,8 @@ def _options(key: str, node: Any) -> Any:
     with open_dict(node):
         del node["name"]
     try:
+        for part in node:
+            _check_nested(node, part, key)
         return with_absolute_paths(OmegaConf.to_object(node))
     except (OmegaConfBaseException, ValueError, TypeError) as error:
         # An exception of the class itself; OmegaConf wraps a TypeError in one of its own.
@@ -228,3 +236,13 @@ def _options(key: str, node: Any) -> Any:
                 raise explain(error) from error
         where, reason = f"{key.partition('.')[0]}={name}: ", " ".join(str(own).split())
         raise MetalossError(where + reason.removeprefix(where)) from error
+
+
+def _check_nested(node: DictConfig, name: Any, key: str) -> None:
+    """Raise if options within options are refused, with their own place in the message."""
+    if not dataclasses.is_dataclass(OmegaConf.get_type(node, name)):
+        return
+    try:
+        OmegaConf.to_object(node[name])
+    except MetalossError as error:
+        raise MetalossError(str(error).replace(f"{key}.", f"{key}.{name}.")) from error

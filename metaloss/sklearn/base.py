@@ -127,6 +127,8 @@ class LearnedLossEstimator(BaseEstimator, ABC):
                 "model.hidden, loss.hidden or schedule.meta_batch"
             )
         chosen = {"model": self.model, "loss": self.loss, "schedule": self.schedule}
+        if self.schedule == "replay" and self.loss == "mlp":
+            del chosen["loss"]  # the default; the loss is that of the recording
         numbers = {"steps": self.steps, "batch_size": self.batch_size, "device": self.device}
         rate = {} if self.inner_lr is None else {"inner.lr": self.inner_lr}
         return to_overrides({"compile": "off", **chosen, **numbers, **rate, **options})

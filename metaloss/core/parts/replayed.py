@@ -10,12 +10,15 @@ from metaloss import registry
 from metaloss.compose.publish import DEFAULTS
 from metaloss.config import RunConfig, Selected
 from metaloss.contracts import Task, TaskDependent
+from metaloss.core.parts.jury import jury_size
 from metaloss.core.storage.files import reason
 from metaloss.core.storage.run_folder import CONFIG, FIRST, is_group
 from metaloss.errors import MetalossError
+from metaloss.losses.base import LearnedLoss
 from metaloss.losses.export import family_of
 from metaloss.losses.loss_schedule import SCHEDULE, LossSchedule, load_loss_schedule
 from metaloss.losses.mlp import MLPLoss
+from metaloss.meta_optimizers.engine import Engine, Rule
 from metaloss.schedules.replay import Replay
 
 
@@ -32,6 +35,38 @@ class Replayed:
     schedule: LossSchedule
     content: bytes
     said: str
+
+
+# A φ of more numbers is not recorded: a hundred times of it would not fit into every checkpoint.
+LARGEST = 100_000
+
+
+def check_recordable(loss: LearnedLoss, task: Task, engine: Engine, options: Replay) -> None:
+    """Raise if nothing could be replayed after a first pass, which would be lost.
+
+    Args:
+        loss: The loss of the first pass.
+        task: Its task.
+        engine: Its engine.
+        options: Those of the second pass.
+    """
+    if (numbers := sum(value.numel() for value in loss.parameters())) > LARGEST:
+        raise MetalossError(
+            f"schedule=replay: the loss has {numbers:,} parameters, which are not recorded: "
+            f"expected at most {LARGEST:,}"
+        )
+    if engine.rule is Rule.l2rw:
+        raise MetalossError(
+            "schedule=replay with meta_optimizer.rule=l2rw: the weights of one batch are of no use "
+            "to another run: expected schedule=online"
+        )
+    trusted = (task.valid, task.jury)
+    jury_size(options, sum(len(rows.targets) for rows in trusted if rows))
+    if options.jury and options.first.jury != options.jury:
+        raise MetalossError(
+            f"schedule.jury={options.jury:g} with schedule.first.jury={options.first.jury:g}: rows "
+            "of the jury would move φ in the first pass: expected the same share in both"
+        )
 
 
 def replayed(config: RunConfig, task: Task, loss: object) -> Replayed | None:
@@ -89,13 +124,15 @@ def with_recorded_loss(config: RunConfig, found: Replayed, task: Task) -> RunCon
     """Return the config with the loss of the recording.
 
     Raises:
-        MetalossError: If the config chooses another loss, or other options.
+        MetalossError: If the config chooses another loss, or other options, than the run that was
+            named as the source.
     """
     loss = found.schedule.loss
     recorded = Selected(name=str(family_of(loss)), options=loss.config)
     if _agree(config.loss, recorded, task):
         return config
-    if config.loss != _default_loss():
+    named = config.loss.asked or config.loss != _default_loss()
+    if config.schedule.options.source and named:
         raise MetalossError(
             f"loss={config.loss.name} with schedule=replay: the loss is that of the recording, "
             f"{recorded.name} ({recorded.options}): leave out loss and its options"

@@ -16,7 +16,7 @@ from metaloss.core.distributed.launch import joined, refuse_several
 from metaloss.core.parts.blame import told
 from metaloss.core.parts.budget import within_budget
 from metaloss.core.parts.custom import with_custom
-from metaloss.core.parts.setup import prepare
+from metaloss.core.parts.setup import Setup, prepare
 from metaloss.core.runs.members import Member, go, trackers_of
 from metaloss.core.runs.opening import check_empty, claimed, default_folder
 from metaloss.core.runs.process_checks import check_processes
@@ -35,12 +35,12 @@ def begin_runs(
     loss: LearnedLoss | None = None,
     plugins: Mapping[str, str] | None = None,
     beside: Collection[str] = (),
-    begins: Callable[[], None] | None = None,
+    begins: Callable[[Setup], None] | None = None,
 ) -> list[Run]:
     """Train the new runs of a config; see :func:`metaloss.core.runs.run.train_runs`.
 
-    ``beside``: names that the folder of a run may already have. ``begins``: called in process 0
-    before the first file is written, when nothing can be refused any more.
+    ``beside``: names that the folder of a run may already have. ``begins``: called in every process
+    with the first run, before its first file is written; it may refuse the run.
     """
     config = with_custom(config, task, model, loss)
     seeds = range(config.seed, config.seed + config.seeds)
@@ -64,8 +64,8 @@ def begin_runs(
         fanouts = trackers_of(setups[0].config, len(setups), ranks)
         check_processes(setups[0])
         output = ranks.same(output)
-        if begins is not None and ranks.leads:
-            begins()
+        if begins is not None:
+            begins(setups[0])
         with ExitStack() as held:
             for folder in folders(output):
                 held.enter_context(claimed(folder, ranks, beside))

@@ -19,6 +19,8 @@ from metaloss.contracts import Task
 from metaloss.core.distributed.launch import joined, refuse_several
 from metaloss.core.parts.blame import told
 from metaloss.core.parts.custom import with_custom
+from metaloss.core.parts.replayed import check_recordable
+from metaloss.core.parts.setup import Setup
 from metaloss.core.runs.begin import begin_runs
 from metaloss.core.runs.opening import check_empty, default_folder
 from metaloss.core.runs.results import Run
@@ -62,8 +64,11 @@ def train_passes(
         output = ranks.same(Path(config.output or default_folder(config, name, config.seeds)))
     config = replace(config, output=str(output))
 
-    def begins() -> None:
-        write_atomically(output / PASSES, to_yaml(config).encode())
+    def begins(setup: Setup) -> None:
+        check_recordable(setup.loss, setup.task, setup.engine, options)
+        if setup.ranks.leads:
+            check_empty(output)  # another run may have begun in it since
+            write_atomically(output / PASSES, to_yaml(config).encode())
 
     return _go_on(config, {}, given, begins)
 
@@ -96,7 +101,7 @@ def _go_on(
     config: RunConfig,
     changes: Mapping[str, Any],
     given: Mapping[str, Any],
-    begins: Callable[[], None] | None = None,
+    begins: Callable[[Setup], None] | None = None,
 ) -> list[Run]:
     """Begin, resume or skip the first pass, then begin the second.
 

@@ -153,7 +153,7 @@ def write_results(trainer: Trainer, folder: Path, seconds: float) -> tuple[Run, 
         packed = pack(loss, state.phi, provenance)
         files["loss"], files["loss_description"] = folder / WEIGHTS, folder / DESCRIPTION
         contents |= {files["loss"]: packed[0], files["loss_description"]: packed[1]}
-    recorded = trainer.recording.content(loss, state.phi, trainer.progress.train, provenance)
+    recorded = trainer.recording.content(loss, trainer.last_phi, trainer.progress.train, provenance)
     if recorded is not None and not trainer.ladder.diverged:
         contents[folder / SCHEDULE] = recorded
     if setup.ranks.leads:

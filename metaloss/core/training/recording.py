@@ -9,13 +9,11 @@ import torch
 from torch import Tensor
 
 from metaloss.contracts import MetaBatch, Plan, Progress, Schedule
+from metaloss.core.parts.replayed import LARGEST
 from metaloss.losses.base import LearnedLoss
 from metaloss.losses.export import family_of
 from metaloss.losses.loss_schedule import pack_schedule
 from metaloss.types import Tensors
-
-# A φ of more numbers is not recorded: a hundred times of it would not fit into every checkpoint.
-LARGEST = 100_000
 
 
 class Recording:
@@ -87,7 +85,7 @@ class Recording:
 
         Args:
             loss: The loss of the run.
-            phi: φ at the end.
+            phi: φ after the last step, which is not the average that the run ends with.
             step: The step at the end.
             provenance: Where it was learned.
         """

@@ -12,6 +12,7 @@ from metaloss import resume_run
 from metaloss.contracts import Plan, Progress
 from metaloss.core.training.recording import LARGEST, Recording
 from metaloss.errors import MetalossError
+from metaloss.losses.export import WEIGHTS
 from metaloss.losses.loss_schedule import SCHEDULE, load_loss_schedule, pack_schedule
 from metaloss.schedules import Online
 
@@ -20,6 +21,7 @@ from ..same_ending import assert_same_ending
 from ..small_setups import blobs, fast, line, net, train
 
 EVERY = ("steps=24", "record_phi=24")
+L2RW = ("loss=row_weights", "loss.linear=true", "meta_optimizer.rule=l2rw", "start=keep")
 SAME = ("schedule=replay", "schedule.smoothing=0", "schedule.train_on=train", "steps=24")
 KINDS = {
     "online": (),
@@ -126,6 +128,31 @@ def test_a_replay_is_resumed_without_the_run_that_it_follows(source, tmp_path):
     assert_same_ending(tmp_path / "run", tmp_path / "whole")
 
 
+def test_a_loss_that_words_name_does_not_give_way(source, tmp_path):
+    follow = ["schedule=replay", f"schedule.source={source()}", "steps=2", "tracker=[]"]
+    metaloss.train([*follow, f"output={tmp_path / 'run'}"], task=blobs(), model=net())
+    with pytest.raises(MetalossError, match="loss=mlp with schedule=replay: the loss is that"):
+        metaloss.train([*follow, "loss=mlp", f"output={tmp_path / '2'}"], task=blobs(), model=net())
+
+
+def test_both_passes_may_begin_with_a_loaded_loss(source, tmp_path):
+    load = ("loss=load", f"loss.path={source()}", "start=keep")
+    run = train(tmp_path, "schedule=replay", *load, "steps=3", "schedule.smoothing=0")
+    assert run.summary.loss == "mlp"
+    begun = load_loss_schedule(tmp_path).at(0)
+    torch.testing.assert_close(dict(begun.named_parameters()), load_file(source() / WEIGHTS))
+
+
+def test_the_end_of_a_recording_is_no_average(tmp_path):
+    given, found = ("steps=3", "record_phi=1", "schedule=online"), []
+    for name, more in (("plain", ()), ("average", ("meta_optimizer.ema=0.9",))):
+        run = train(tmp_path / name, *given, *more)
+        found.append((load_file(tmp_path / name / SCHEDULE), list(run.loss.parameters())))
+    (plain, phi), (recorded, mean) = found
+    torch.testing.assert_close(recorded, plain, rtol=0, atol=0)
+    assert not all(torch.equal(a, b) for a, b in zip(phi, mean, strict=True))
+
+
 TWICE = ("schedule=replay", "steps=12", "schedule.first.unroll=2")
 
 
@@ -215,6 +242,12 @@ def test_what_does_not_fit_is_refused_before_anything_is_written(source, tmp_pat
         (("schedule.source=", "record_phi=0"), {}, "record_phi=0 with schedule=replay and no"),
         (("schedule.source=",), {"loss": metaloss.MLPLoss()}, "with schedule=online first"),
         (("schedule.source=", "loss=gce"), {}, "loss=gce has no parameters to learn"),
+        (("schedule.source=", "schedule.first.unroll=0"), {}, "schedule.first.unroll=0: expected"),
+        # Before the first pass, which would have nothing to replay.
+        (("schedule.source=", "loss.hidden=[320,320]"), {}, "parameters, which are not recorded"),
+        (("schedule.source=", "schedule.jury=0.01"), {}, "no rows are left for the jury, of 24"),
+        (("schedule.source=", "schedule.jury=0.5"), {}, "the jury would move φ in the first pass"),
+        (("schedule.source=", *L2RW), {}, "with meta_optimizer.rule=l2rw"),
         (("schedule.smoothing=-1",), {}, "schedule.smoothing=-1.0: expected a share from 0 to 1"),
         (("record_phi=-1",), {}, "record_phi=-1: expected a whole number, at least 0"),
     ):
