@@ -62,11 +62,12 @@ def engine_of(meta_optimizer: Engine | str) -> Engine:
             "meta_optimizer.rule=l2rw: a Learner does not know which row is which: expected adam, "
             "sgd or rmsprop, or a run (metaloss.train)"
         )
-    if engine.anchor:
-        raise MetalossError(
-            f"meta_optimizer.anchor={engine.anchor:g}: only a run (metaloss.train) has an anchor: "
-            "expected 0"
-        )
+    for option in ("anchor", "ema"):
+        if value := getattr(engine, option):
+            raise MetalossError(
+                f"meta_optimizer.{option}={value:g}: only a run (metaloss.train) has one: expected "
+                "0"
+            )
     return engine
 
 

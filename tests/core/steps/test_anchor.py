@@ -121,13 +121,14 @@ def test_a_heavy_anchor_holds_the_loss_also_after_an_offline_phase():
 def test_what_cannot_be_anchored_is_refused(tmp_path):
     with pytest.raises(MetalossError, match=r"anchor=-1\.0: expected a number ≥ 0"):
         metaloss.Mixed(anchor=-1.0)
-    with pytest.raises(MetalossError, match=r"only a run .* has an anchor"):
-        metaloss.Learner(
-            torch.nn.Linear(3, 2),
-            Scaled(),
-            task_loss=torch.nn.functional.cross_entropy,
-            meta_optimizer=metaloss.Mixed(anchor=0.1),
-        )
+    for option in ("anchor", "ema"):
+        with pytest.raises(MetalossError, match=rf"{option}=0\.1: only a run .* has one"):
+            metaloss.Learner(
+                torch.nn.Linear(3, 2),
+                Scaled(),
+                task_loss=torch.nn.functional.cross_entropy,
+                meta_optimizer=metaloss.Mixed(**{option: 0.1}),
+            )
     with pytest.raises(MetalossError, match="the slopes of this loss do not depend on its"):
         train(tmp_path / "run", "schedule=online", "loss=row_weights", "meta_optimizer.anchor=1")
     assert not (tmp_path / "run").exists()

@@ -84,13 +84,28 @@ def test_many_seeds_and_a_traced_step_are_weighed_alike():
         (("loss=row_weights", "loss.linear=true", "schedule.freeze_after=0.5"), "at every step"),
         (("loss=row_weights", "loss.linear=true", "schedule.meta_batch=next"), "at every step"),
         (("loss=row_weights", "loss.linear=true", "schedule.train_on=validation"), "at every step"),
-        (("loss=row_weights", "loss.linear=true", "meta_optimizer.rows=0.5"), "expected rows=1"),
+        (("loss=row_weights", "loss.linear=true", "meta_optimizer.rows=0.5"), "expected 1.0"),
+        (("loss=row_weights", "loss.linear=true", "meta_optimizer.clip=1"), "clip=1.0 with rule"),
+        (("loss=row_weights", "loss.linear=true", "meta_optimizer.ema=0.9"), "ema=0.9 with rule"),
+        (("loss=row_weights", "loss.linear=true", "meta_optimizer.anchor=1"), "anchor=1.0 with"),
+        (
+            (
+                *("loss=row_weights", "loss.linear=true"),
+                *("schedule.jury=0.5", "schedule.verdict=freeze"),
+            ),
+            "verdict=freeze with rule=l2rw: expected choose",
+        ),
     ],
 )
 def test_what_does_not_fit_is_refused(words, message, tmp_path):
     with pytest.raises(MetalossError, match=message):
         train(tmp_path / "run", *WORDS, *words)
     assert not (tmp_path / "run").exists()
+
+
+def test_the_weights_of_single_batches_are_not_recorded(tmp_path):
+    train(tmp_path, *WORDS, "loss=row_weights", "loss.linear=true", "steps=2")
+    assert not (tmp_path / "loss_schedule.safetensors").exists()
 
 
 def test_a_learner_refuses_it():
