@@ -111,8 +111,12 @@ def built(description: Mapping[str, Any], path: Path) -> LearnedLoss:
     if part.name == "load":
         raise MetalossError(f"{path}: family 'load' names another file: refused")
     options = _options(part, description["options"], path)
-    with one_thread(), torch.random.fork_rng(devices=[]):
-        loss: LearnedLoss = part.build(options, link=Link[description["link"]])
+    try:
+        with one_thread(), torch.random.fork_rng(devices=[]):
+            loss: LearnedLoss = part.build(options, link=Link[description["link"]])
+    except (RuntimeError, MemoryError) as error:  # such as a network that no memory can hold
+        reason = str(error).split("\n")[0]
+        raise MetalossError(f"{path}: a loss of these options cannot be built: {reason}") from error
     loss.to(_DTYPES[description.get("dtype", "float32")])
     # Set here, because the constructor of a plugin's family may not take it.
     loss.ignore_index = description.get("ignore_index", IGNORED)

@@ -27,6 +27,7 @@ from metaloss.types import Tensors
 SCHEDULE = "loss_schedule.safetensors"
 # A place that is closer than this to a recorded one is that one, as s / S · S may not be s.
 _SAME = 1e-12
+_MOST = 2**53  # a larger number of steps is no double
 
 
 class LossSchedule(nn.Module):
@@ -206,7 +207,13 @@ def check_smoothing(option: str, smoothing: float) -> None:
 
 
 def _ascend(places: Sequence[int], steps: Any) -> bool:
-    if type(steps) is not int or not places or places[0] != 0 or places[-1] > steps:
+    if (
+        type(steps) is not int
+        or steps > _MOST
+        or not places
+        or places[0] != 0
+        or places[-1] > steps
+    ):
         return False
     return all(a < b for a, b in pairwise(places))
 

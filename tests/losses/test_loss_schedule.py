@@ -1,5 +1,7 @@
 """A loss schedule: φ between the recorded places, its smoothing, and its file."""
 
+import json
+
 import pytest
 import torch
 from safetensors.torch import load, save
@@ -119,6 +121,10 @@ def test_a_damaged_file_is_refused_by_a_line(file, message):
     assert "\n" not in str(caught.value)
 
 
+def changed_text(file, **changes):
+    return json.dumps(json.loads(describing(file)) | changes)
+
+
 def test_what_is_no_schedule_is_refused(file):
     tensors = load(file.read_bytes())
     for content, message in (
@@ -126,6 +132,11 @@ def test_what_is_no_schedule_is_refused(file):
         (save(tensors), "does not describe a loss"),
         (save(tensors, metadata={"loss": "[" * 100_000}), "does not describe a loss"),
         (save(tensors, metadata={"loss": describing(file).replace('"mlp"', '"load"')}), "refused"),
+        (save(tensors, metadata={"loss": changed_text(file, steps=10**400)}), "do not ascend"),
+        (
+            save(tensors, metadata={"loss": changed_text(file, options={"hidden": [10**12]})}),
+            "a loss of these options cannot be built",
+        ),
     ):
         file.write_bytes(content)
         with pytest.raises(MetalossError, match=message):
