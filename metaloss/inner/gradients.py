@@ -1,13 +1,25 @@
-"""Gradients of losses in lists of tensors, where a loss may not depend on all of them."""
+"""Gradients of losses in lists of tensors, where a loss may not depend on all of them; norms."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 import torch
 from torch import Tensor
 
 from metaloss.types import Tensors
+
+
+def norm(values: Iterable[Tensor]) -> Tensor:
+    """Return √Σx² over all elements of all tensors, 0-d; 0 without tensors.
+
+    Example:
+        >>> norm([torch.tensor([3.0]), torch.tensor([[4.0]])])
+        tensor(5.)
+    """
+    # Not torch._foreach_norm: it has no batching rule.
+    each = [torch.linalg.vector_norm(value) for value in values]
+    return torch.stack(each).norm() if each else torch.zeros(())
 
 
 def filled(values: Mapping[str, Tensor | None], like: Tensors) -> Tensors:

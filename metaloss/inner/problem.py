@@ -10,16 +10,14 @@ from functools import cached_property
 from typing import Any, Protocol, Self, TypeVar
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from metaloss.inner import weighted
 from metaloss.inner.forward import Forward, Stepped, pull, rows_of
 from metaloss.inner.forward_mode import Tangents
 from metaloss.inner.gradients import filled
 from metaloss.inner.keys import nth_key, sampled_rows
-from metaloss.inner.model.functional import FunctionalModel
 from metaloss.inner.optimizers.base import InnerOptimizer
-from metaloss.inner.weighted import WeightedTargets, by_class, estimate, parts_of, weighted_mean
+from metaloss.inner.problem_losses import ProblemLosses
 from metaloss.types import Batch, InnerState, RowSample, StoredStep, Tensors
 
 T = TypeVar("T")
@@ -33,44 +31,28 @@ class Programs(Protocol):
 
 
 @dataclass(frozen=True, kw_only=True)
-class InnerProblem:
+class InnerProblem(ProblemLosses):
     """The functions that an inner step is made of. They are constant during a run.
 
     Attributes:
-        model: The network as a function.
-        loss: The learned loss. Its own parameters are ignored; φ is passed in.
-        task_loss: ``(raw outputs (B, C, *), targets) -> scalar``.
         optimizer: The inner optimizer.
         tangents: How an engine differentiates the model along a direction.
         programs: Runs the functions that :meth:`run` gets as compiled programs; None: eagerly.
-        notes: What the ledger of training rows needs of a batch's outputs; None: nothing.
         judge_rows: The share of the rows of a meta-batch that the task loss is computed on.
         recall: What the loss sees of rows (`Row`): of the ledger, their numbers, the progress.
-        class_weights: (C,) weights of rows by their class, in L_φ and the task loss; None: equal.
     """
 
-    model: FunctionalModel
-    loss: nn.Module
-    task_loss: Callable[[Tensor, Tensor], Tensor]
     optimizer: InnerOptimizer
     tangents: Tangents = Tangents.forward
     programs: Programs | None = None
-    notes: Callable[[Tensor, Tensor], Tensor] | None = None
     judge_rows: float = 1.0
     recall: Callable[[Tensor, Tensor, Tensor], Tensors] | None = None
-    class_weights: Tensor | None = None
 
     @classmethod
     def of(cls, problem: InnerProblem, **changes: Any) -> Self:
         """Return a problem of this class with the attributes of another one, except ``changes``."""
         own = {field.name: getattr(problem, field.name) for field in fields(InnerProblem)}
         return cls(**{**own, **changes})
-
-    @cached_property
-    def tied_loss(self) -> bool:
-        """Whether a parameter of the loss has several names; cached, because the search is slow."""
-        every = sum(1 for _ in self.loss.named_parameters(remove_duplicate=False))
-        return every != sum(1 for _ in self.loss.named_parameters())
 
     @cached_property
     def fixed_phi(self) -> frozenset[str]:
@@ -118,21 +100,6 @@ class InnerProblem:
         inputs = rows_of(batch.inputs, sample.rows)
         return self.model(params, buffers, inputs, key=key, sample=sample)
 
-    def learned_loss(self, phi: Tensors, outputs: Tensor, targets: Tensor) -> Tensor:
-        """Return the scalar L_φ; of several outputs (B, C, *, H), the sum by their shares."""
-        targets = self.weighed(targets)
-        if shares := self.model.shares:
-            heads = zip(outputs.unbind(-1), weighted.heads_of(targets, len(shares)), strict=True)
-            values = [weighted.value_of(self.loss, phi, *head, self.tied_loss) for head in heads]
-            return torch.stack([a * b for a, b in zip(shares, values, strict=True)]).sum()
-        return weighted.value_of(self.loss, phi, outputs, targets, self.tied_loss)
-
-    def weighed(self, targets: Any) -> Any:
-        """Return the targets with the weights of their classes, if classes have weights."""
-        if self.class_weights is None or parts_of(targets)[1] is not None:
-            return targets
-        return by_class(targets, self.class_weights, getattr(self.loss, "ignore_index", None))
-
     def sampled(self, step: StoredStep, after: Tensors, share: float) -> RowSample:
         """Draw a share of the rows of a step's batch; ``after`` are the buffers after the step."""
         rows, total = self.draw_rows(step.key, step.batch.targets, share)
@@ -143,63 +110,15 @@ class InnerProblem:
         """Return the (M,) numbers of rows that a key decides, and B: see `sampled_rows`."""
         return sampled_rows(key, share, len(targets)), len(targets)
 
-    def sample_loss(self, phi: Tensors, outputs: Tensor, targets: Tensor, rows: Tensor) -> Tensor:
-        """Return an unbiased estimate of L_φ of a batch out of a sample of its rows.
-
-        Args:
-            phi: φ by name.
-            outputs: (M, C, *) of the sample.
-            targets: (B, *) or (B, C, *) of the whole batch.
-            rows: (M,) row numbers of the sample.
-        """
-        targets = self.weighed(targets)
-        value = InnerProblem.learned_loss(self, phi, outputs, targets[rows])
-        return estimate(value, targets, rows, getattr(self.loss, "ignore_index", None))
-
-    def sample_task_loss(self, outputs: Tensor, targets: Tensor, rows: Tensor) -> Tensor:
-        """Return an unbiased estimate of the task loss of a batch; see :meth:`sample_loss`."""
-        targets = self.weighed(targets)
-        value = InnerProblem.task_loss_of(self, outputs, targets[rows])
-        return estimate(value, targets, rows, getattr(self.loss, "ignore_index", None))
-
     def step_outputs(self, params: Tensors, step: StoredStep) -> Tensor:
         """Return the raw outputs of a step's rows, in the step's buffers, at other weights."""
         return self.predict(params, step.state.buffers, step.batch, step.key, step.sample)[0]
-
-    def step_loss(self, phi: Tensors, outputs: Tensor, step: StoredStep) -> Tensor:
-        """Return L_φ of a step's outputs; of a sample of rows its unbiased estimate."""
-        if step.sample is None:
-            return self.learned_loss(phi, outputs, step.batch.targets)
-        return self.sample_loss(phi, outputs, step.batch.targets, step.sample.rows)
-
-    def task_loss_of(self, outputs: Tensor, targets: Tensor) -> Tensor:
-        """Return the scalar task loss of the (main) outputs.
-
-        With `WeightedTargets`, it is the weighted mean over rows.
-        """
-        if self.model.shares:
-            outputs = outputs[..., 0]
-        targets = self.weighed(targets)
-        if isinstance(targets, WeightedTargets):
-            ignored = getattr(self.loss, "ignore_index", None)
-            return weighted_mean(self.task_loss, outputs, targets, ignored)
-        return self.task_loss(outputs, targets)
 
     def summed(
         self, product: Callable[..., T], phi: Tensors, step: StoredStep, direction: Tensors
     ) -> T:
         """Return ``product(problem, phi, step, direction)``, of all parts of the step's batch."""
         return product(self, phi, step, direction)
-
-    def noted(self, outputs: Tensor, targets: Tensor) -> Tensor | None:
-        """Return the notes (B, 3) of outputs for the ledger of training rows; None: there is none.
-
-        They are each row's probability of its label, whether the guess is wrong, whether it counts.
-        """
-        if self.notes is None:
-            return None
-        main = outputs[..., 0] if self.model.shares else outputs
-        return self.notes(main.detach(), parts_of(targets)[0])
 
     def update(self, grads: Tensors, state: Any, params: Tensors) -> tuple[Tensors, Any]:
         """Return θ and the optimizer's state after one update."""
@@ -272,12 +191,6 @@ class InnerProblem:
         if self.judge_rows == 1:
             return None
         return RowSample(*self.draw_rows(nth_key(key, 1), batch.targets, self.judge_rows), {})
-
-    def judged_loss(self, outputs: Tensor, targets: Tensor, sample: RowSample | None) -> Tensor:
-        """Return the task loss of a meta-batch; of a sample of its rows an unbiased estimate."""
-        if sample is None:
-            return self.task_loss_of(outputs, targets)
-        return self.sample_task_loss(outputs, targets, sample.rows)
 
     def _task_gradient(
         self,

@@ -14,7 +14,6 @@ from torch.utils import _pytree as pytree
 
 from metaloss.inner.keys import sampled_rows
 from metaloss.inner.problem import InnerProblem
-from metaloss.inner.weighted import parts_of
 from metaloss.types import Batch, RowSample, Tensors
 
 
@@ -31,6 +30,11 @@ class StackedProblem(InnerProblem):
 
     shares_batches: bool = False
 
+    @property
+    def _axis(self) -> int | None:
+        """The axis of members in batches and keys; None: all members have the same ones."""
+        return None if self.shares_batches else 0
+
     def vmap_members(self, function: Callable[..., Any]) -> Callable[..., Any]:
         """Return the function applied to every member's slice of its arguments."""
         return _quietly(vmap(function))
@@ -44,8 +48,7 @@ class StackedProblem(InnerProblem):
         sample: RowSample | None = None,
     ) -> tuple[Tensor, Tensors]:
         """Return the raw outputs (N, B, C, *) in train mode, and the new buffers."""
-        rows = None if self.shares_batches else 0
-        given, axes = (params, buffers, batch, key), (0, 0, rows, rows)
+        given, axes = (params, buffers, batch, key), (0, 0, self._axis, self._axis)
         if sample is None:
             return vmap(super().predict, in_dims=axes)(*given)
         own, total = super().predict, sample.total
@@ -61,12 +64,13 @@ class StackedProblem(InnerProblem):
             return own(params, buffers, batch, key, RowSample(rows, total, known))
 
         along = dict.fromkeys(sample.moments, 0)
-        return vmap(predicted, in_dims=(*axes, rows, along))(*given, sample.rows, sample.moments)
+        return vmap(predicted, in_dims=(*axes, self._axis, along))(
+            *given, sample.rows, sample.moments
+        )
 
     def learned_loss(self, phi: Tensors, outputs: Tensor, targets: Tensor) -> Tensor:
         """Return every member's L_φ (N,)."""
-        rows = None if self.shares_batches else 0
-        return vmap(super().learned_loss, in_dims=(0, 0, rows))(phi, outputs, targets)
+        return vmap(super().learned_loss, in_dims=(0, 0, self._axis))(phi, outputs, targets)
 
     def draw_rows(self, key: Tensor, targets: Tensor, share: float) -> tuple[Tensor, int]:
         """Return every member's rows (N, M), or (M,) where all members see the same; and B."""
@@ -76,28 +80,23 @@ class StackedProblem(InnerProblem):
 
     def sample_loss(self, phi: Tensors, outputs: Tensor, targets: Tensor, rows: Tensor) -> Tensor:
         """Return every member's estimate of L_φ (N,)."""
-        axis = None if self.shares_batches else 0
-        estimate = vmap(super().sample_loss, in_dims=(0, 0, axis, axis))
-        return estimate(phi, outputs, targets, rows)
+        axes = (0, 0, self._axis, self._axis)
+        return vmap(super().sample_loss, in_dims=axes)(phi, outputs, targets, rows)
 
     def sample_task_loss(self, outputs: Tensor, targets: Tensor, rows: Tensor) -> Tensor:
         """Return every member's estimate of the task loss (N,)."""
-        axis = None if self.shares_batches else 0
-        return vmap(super().sample_task_loss, in_dims=(0, axis, axis))(outputs, targets, rows)
+        axes = (0, self._axis, self._axis)
+        return vmap(super().sample_task_loss, in_dims=axes)(outputs, targets, rows)
 
     def task_loss_of(self, outputs: Tensor, targets: Tensor) -> Tensor:
         """Return every member's task loss (N,)."""
-        rows = None if self.shares_batches else 0
-        return vmap(super().task_loss_of, in_dims=(0, rows))(outputs, targets)
+        return vmap(super().task_loss_of, in_dims=(0, self._axis))(outputs, targets)
 
     def noted(self, outputs: Tensor, targets: Tensor) -> Tensor | None:
         """Return every member's notes (N, B, 3)."""
-        rows = None if self.shares_batches else 0
         if self.notes is None:
             return None
-        noted = vmap(self.notes, in_dims=(0, rows))
-        found: Tensor = noted(outputs.detach(), parts_of(targets)[0])
-        return found
+        return vmap(super().noted, in_dims=(0, self._axis))(outputs, targets)
 
 
 def stack(trees: list[Any]) -> Any:

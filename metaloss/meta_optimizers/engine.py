@@ -15,7 +15,7 @@ from torch.utils import _pytree as pytree
 
 from metaloss.contracts import GradientMetaOptimizer
 from metaloss.errors import MetalossError, check_range
-from metaloss.inner.norms import norm
+from metaloss.inner.gradients import norm
 from metaloss.inner.optimizers.rates import RateSchedule, share_left
 from metaloss.inner.problem import InnerProblem, Tangents
 from metaloss.meta_optimizers.outer import OldMethods

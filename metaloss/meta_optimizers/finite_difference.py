@@ -10,8 +10,7 @@ import torch
 from torch import Tensor
 
 from metaloss.errors import check_range
-from metaloss.inner.gradients import gradient_of
-from metaloss.inner.norms import norm
+from metaloss.inner.gradients import gradient_of, norm
 from metaloss.inner.problem import InnerProblem, Tangents
 from metaloss.inner.weighted import held
 from metaloss.meta_optimizers.products import hvp_and_mixed_vjp, mixed_vjp

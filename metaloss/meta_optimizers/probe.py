@@ -26,8 +26,7 @@ from torch import Tensor
 from torch.utils import _pytree as pytree
 
 from metaloss.inner.dispatch import dispatch_kept
-from metaloss.inner.gradients import gradient_of, reached_by
-from metaloss.inner.norms import norm
+from metaloss.inner.gradients import gradient_of, norm, reached_by
 from metaloss.inner.problem import InnerProblem, Tangents
 from metaloss.inner.weighted import held
 from metaloss.meta_optimizers.probe_rows import double, few, finite, moved, random_like, runs, said

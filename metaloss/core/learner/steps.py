@@ -17,7 +17,7 @@ from metaloss.core.steps import guard as guards
 from metaloss.core.steps.compiled import Programs
 from metaloss.core.steps.step import InnerStepped, MetaStepped, floats, inner_step, meta_step
 from metaloss.errors import MetalossError
-from metaloss.inner.norms import norm
+from metaloss.inner.gradients import norm
 from metaloss.inner.problem import InnerProblem
 from metaloss.inner.steps import as_replay_steps
 from metaloss.meta_optimizers.engine import Engine

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from torch.utils import _pytree as pytree
 
-from metaloss.inner.norms import norm
+from metaloss.inner.gradients import norm
 from metaloss.losses.targets import readable
 from metaloss.types import Tensors
 

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from metaloss.core.steps.anchor import Anchor, pull
-from metaloss.inner.norms import norm
+from metaloss.inner.gradients import norm
 from metaloss.inner.problem import InnerProblem
 from metaloss.meta_optimizers.engine import Engine
 from metaloss.types import InnerState, StepLosses, Tensors

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from metaloss.core.steps.move_phi import MetaStepped
-from metaloss.inner.norms import norm
+from metaloss.inner.gradients import norm
 from metaloss.inner.problem import InnerProblem
 from metaloss.inner.steps import as_replay_steps, take_steps
 from metaloss.meta_optimizers.engine import Engine

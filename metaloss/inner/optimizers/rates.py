@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from metaloss.errors import check_range
-from metaloss.inner.norms import norm
+from metaloss.inner.gradients import norm
 from metaloss.inner.optimizers.base import InnerOptimizer
 from metaloss.types import Tensors
 
