@@ -24,7 +24,7 @@ from metaloss.losses.targets import (
     readable,
     refuse_out_of_range,
 )
-from metaloss.types import Link, Row
+from metaloss.types import Link, Row, Tensors
 
 # The default of torch's cross-entropy.
 IGNORED = -100
@@ -234,6 +234,11 @@ class LearnedLoss(nn.Module):
         """Return what is printed: link, reduction, and an ``ignore_index`` that was set."""
         text = f"link={self.link.name}, class_reduction={self.class_reduction.name}"
         return text if self.ignore_index == IGNORED else f"{text}, ignore_index={self.ignore_index}"
+
+
+def phi_of(loss: nn.Module) -> Tensors:
+    """Return φ: detached copies of the loss's parameters, by their names."""
+    return {name: value.detach().clone() for name, value in loss.named_parameters()}
 
 
 def apply_link(logits: Tensor, link: Link) -> Tensor:

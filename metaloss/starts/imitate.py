@@ -16,10 +16,11 @@ from torch.utils import _pytree as pytree
 from metaloss.contracts import Report, Start
 from metaloss.errors import check_range
 from metaloss.inner.keys import generator
+from metaloss.inner.model.write_back import write_back
 from metaloss.inner.weighted import parts_of, sees, value_of, with_row
-from metaloss.losses.base import LearnedLoss, apply_link
+from metaloss.losses.base import LearnedLoss, apply_link, phi_of
 from metaloss.losses.targets import random_classes
-from metaloss.starts.keep import current, moving, refuse_loaded
+from metaloss.starts.keep import moving, refuse_loaded
 from metaloss.types import Batch, Link, Tensors
 
 _REPORT_EVERY = 250
@@ -79,7 +80,7 @@ class Imitate(Start):
         """Return φ after the fit. A loss without φ, or with `given` φ, is not fitted."""
         refuse_loaded(loss, "imitate")
         if loss.given:
-            return current(loss)
+            return phi_of(loss)
         return self.fit(loss, task_loss, outputs, seed, report)
 
     def begin_together(
@@ -93,7 +94,7 @@ class Imitate(Start):
         """Return what :meth:`begin` returns for each loss; all are fitted at once."""
         first = losses[0]
         refuse_loaded(first, "imitate")
-        phis = [current(loss) for loss in losses]
+        phis = [phi_of(loss) for loss in losses]
         if first.given or not moving(first):
             return phis
         stacked = {name: torch.stack([phi[name] for phi in phis]) for name in phis[0]}
@@ -123,7 +124,7 @@ class Imitate(Start):
         report: Report | None = None,
     ) -> Tensors:
         """Return φ after the fit, also for a loaded or given φ; the guard needs this."""
-        phi = current(loss)
+        phi = phi_of(loss)
         if not moving(loss):
             return phi
         draws, like = generator(seed, "imitate"), next(iter(phi.values()))
@@ -288,7 +289,5 @@ def imitate(
         1.0
     """
     phi = (config or Imitate()).fit(loss, task_loss, outputs, seed)
-    with torch.no_grad():
-        for name, value in loss.named_parameters():
-            value.copy_(phi[name])
+    write_back(loss, phi, {})
     return loss

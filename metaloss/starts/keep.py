@@ -9,7 +9,7 @@ from torch import Tensor
 
 from metaloss.contracts import Report, Start
 from metaloss.errors import MetalossError
-from metaloss.losses.base import LearnedLoss
+from metaloss.losses.base import LearnedLoss, phi_of
 from metaloss.types import Tensors
 
 
@@ -37,12 +37,7 @@ class Keep(Start):
         report: Report | None = None,
     ) -> Tensors:
         """Return copies of the loss's parameters."""
-        return current(loss)
-
-
-def current(loss: LearnedLoss) -> Tensors:
-    """Return copies of the loss's parameters."""
-    return {name: value.detach().clone() for name, value in loss.named_parameters()}
+        return phi_of(loss)
 
 
 def moving(loss: LearnedLoss) -> list[str]:

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from metaloss.contracts import Report, Start
-from metaloss.losses.base import LearnedLoss
-from metaloss.starts.keep import current, refuse_loaded
+from metaloss.losses.base import LearnedLoss, phi_of
+from metaloss.starts.keep import refuse_loaded
 from metaloss.types import Tensors
 
 
@@ -35,4 +35,4 @@ class Random(Start):
     ) -> Tensors:
         """Return copies of the parameters, which were drawn when the loss was made."""
         refuse_loaded(loss, "random")
-        return current(loss)
+        return phi_of(loss)

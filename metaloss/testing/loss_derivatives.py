@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.func import functional_call, grad, jacrev, vmap
 
 from metaloss.inner.forward_mode import jvp
-from metaloss.losses.base import LearnedLoss
+from metaloss.losses.base import LearnedLoss, phi_of
 from metaloss.testing.base import Checks, draws, require, require_close
 from metaloss.types import Link, Row, Tensors
 
@@ -57,7 +57,7 @@ class LossDerivativeChecks(Checks):
     def test_it_sees_what_it_says(self) -> None:
         """Each field of `Row` that the loss `sees` can change its gradient; no other field can."""
         loss, (outputs, target) = self.made().double(), self.rows((6, 4))
-        known, phi = self.known(outputs), _jittered(_phi(loss), 0)
+        known, phi = self.known(outputs), _jittered(phi_of(loss), 0)
         for name in known["row"]._fields if known else ():
             reach = 0.0
             for seed in range(4):
@@ -96,7 +96,7 @@ class LossDerivativeChecks(Checks):
     def test_forward_mode_equals_reverse_mode(self) -> None:
         """Forward over reverse mode equals reverse over reverse mode."""
         loss, (outputs, target) = self.made().double(), self.rows((4, 3))
-        phi = _phi(loss)
+        phi = phi_of(loss)
         push = torch.randn(outputs.shape, generator=draws(3), dtype=outputs.dtype)
 
         known = self.known(outputs)
@@ -119,7 +119,7 @@ class LossDerivativeChecks(Checks):
     def test_vmap_over_a_population_equals_a_loop(self) -> None:
         """The gradient under ``vmap`` on stacked φ equals the gradient for each φ."""
         loss, (outputs, target) = self.made().double(), self.rows((4, 3))
-        population = [_jittered(_phi(loss), seed) for seed in range(3)]
+        population = [_jittered(phi_of(loss), seed) for seed in range(3)]
         if not population[0]:
             return
         stacked = {key: torch.stack([phi[key] for phi in population]) for key in population[0]}
@@ -130,7 +130,7 @@ class LossDerivativeChecks(Checks):
     def test_every_parameter_has_an_effect(self) -> None:
         """Every number in φ has an effect on the gradient in the raw outputs."""
         loss, (outputs, target) = self.made().double(), self.rows((8, 4))
-        phi = _phi(loss)
+        phi = phi_of(loss)
         if not phi:
             return
         reach = {name: torch.zeros_like(value) for name, value in phi.items()}
@@ -150,17 +150,13 @@ class LossDerivativeChecks(Checks):
 
     def _function(self) -> tuple[Callable[..., Tensor], tuple[Tensor, ...]]:
         loss, (outputs, target) = self.made().double(), self.rows((3, 3))
-        phi, known = _phi(loss), self.known(outputs)
+        phi, known = phi_of(loss), self.known(outputs)
 
         def function(outputs: Tensor, *values: Tensor) -> Tensor:
             at = dict(zip(phi, values, strict=True))
             return functional_call(loss, at, (outputs, target), known)
 
         return function, tuple(p.requires_grad_() for p in (outputs, *phi.values()))
-
-
-def _phi(loss: LearnedLoss) -> Tensors:
-    return {name: value.detach().clone() for name, value in loss.named_parameters()}
 
 
 def _jittered(phi: Tensors, seed: int) -> Tensors:

@@ -15,6 +15,7 @@ from metaloss.inner.keys import key_tensor
 from metaloss.inner.model.functional import FunctionalModel
 from metaloss.inner.problem import InnerProblem
 from metaloss.losses import MLPLoss
+from metaloss.losses.base import phi_of
 from metaloss.losses.mlp import MLPLossConfig
 from metaloss.testing.base import draws
 from metaloss.types import Batch, InnerState, Tensors, Window
@@ -86,7 +87,7 @@ def _problem(name: str, optimizer: InnerOptimizer, unroll: int, model: nn.Module
         problem=InnerProblem(
             model=functional, loss=loss, task_loss=F.cross_entropy, optimizer=optimizer
         ),
-        phi={name: value.detach().clone() for name, value in loss.named_parameters()},
+        phi=phi_of(loss),
         state=InnerState(params, buffers, optimizer.init(params)),
         window=Window(
             batches=tuple(batch() for _ in range(unroll)),

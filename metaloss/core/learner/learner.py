@@ -32,9 +32,9 @@ from metaloss.inner.model.functional import FunctionalModel
 from metaloss.inner.model.modules import duplicate
 from metaloss.inner.model.outputs import Choice, Heads
 from metaloss.inner.model.write_back import write_back
-from metaloss.losses.base import LearnedLoss
+from metaloss.losses.base import LearnedLoss, phi_of
 from metaloss.meta_optimizers.engine import Engine
-from metaloss.types import InnerState, Tensors, Window
+from metaloss.types import InnerState, Window
 
 
 class Learner:
@@ -122,7 +122,7 @@ class Learner:
         self._guard = GuardMode[known_name("guard", guard, ["on", "off", "raise"])]
         options: Any = {"guarded": self._guard is not GuardMode.off, "compile": compile}
         self._forms = Forms(self._problem, self._engine, self._peers, **options)
-        self._rule = self._engine.rule_init(self._phi())
+        self._rule = self._engine.rule_init(phi_of(self.loss))
         self._seed, self._steps = seed, 0
 
     @property
@@ -176,7 +176,7 @@ class Learner:
         params, buffers = self._functional.state()
         self._inner.follow(params)
         optimizer = self._inner.before(self._steps, len(batches))
-        state, phi = InnerState(params, buffers, optimizer), self._phi()
+        state, phi = InnerState(params, buffers, optimizer), phi_of(self.loss)
         window = Window(batches, keys, meta or batches[0], self._key("meta", self._steps))
         learns = meta is not None
         take = self._forms.step(phi, state, window, learns=learns)
@@ -292,9 +292,6 @@ class Learner:
         """Return the tensors that must be the same in all processes."""
         modules = {"model": self.model, "loss": self.loss}
         return {name: [*one.parameters(), *one.buffers()] for name, one in modules.items()}
-
-    def _phi(self) -> Tensors:
-        return {name: value.detach().clone() for name, value in self.loss.named_parameters()}
 
     def _key(self, purpose: str, number: int) -> Tensor:
         return key_tensor(self._seed, f"dropout/{purpose}", number, device=self._inner.device)

@@ -20,6 +20,7 @@ from metaloss.inner.keys import key_tensor
 from metaloss.inner.model.functional import FunctionalModel
 from metaloss.inner.model.outputs import Choice, Heads
 from metaloss.inner.problem import InnerProblem
+from metaloss.losses.base import phi_of
 from metaloss.meta_optimizers.engine import Engine
 from metaloss.meta_optimizers.fitting import fitted
 from metaloss.types import InnerState, Tensors, Window
@@ -93,7 +94,7 @@ def meta_gradient(
     batches = tuple(as_batch("train_batches", pair) for pair in train_batches)
     if not batches:
         raise MetalossError("train_batches is empty: expected one or more (inputs, targets) pairs")
-    phi = {name: value.detach().clone() for name, value in loss.named_parameters()}
+    phi = phi_of(loss)
     if not phi:
         raise MetalossError(
             f"the loss {type(loss).__name__} has no parameters to learn: expected a learned loss, "

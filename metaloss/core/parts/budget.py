@@ -19,6 +19,7 @@ from metaloss.core.steps.advance import Advance
 from metaloss.core.steps.state import TrainState
 from metaloss.errors import MetalossError, UnsupportedError
 from metaloss.inner.problem import InnerProblem
+from metaloss.losses.base import phi_of
 from metaloss.meta_optimizers.engine import Engine
 from metaloss.meta_optimizers.reverse_unroll import ReverseUnroll
 from metaloss.meta_optimizers.row_samples import refuse_coupled_rows
@@ -145,7 +146,7 @@ def _shares(setup: Setup) -> tuple[float, ...]:
     window = advance.window(Plan(phase="train", meta_step=True), Progress())
     inner = advance.fresh("train", 0)
     window = window._replace(meta_batch=advance.streams["meta/train"][0])
-    phi = {name: value.detach() for name, value in setup.loss.named_parameters()}
+    phi = phi_of(setup.loss)
     problem = InnerProblem.of(setup.problem, judge_rows=least)
     try:
         refuse_coupled_rows(problem, least, phi, inner, window)
@@ -158,7 +159,7 @@ def _measuring(setup: Setup) -> Measure:
     """Return a function that measures steps of the run on its first batches."""
     # Compiling each candidate would take minutes; traced steps have nearly the same ratios.
     kind = Compile.off if setup.config.compile is Compile.off else Compile.trace
-    phi = {name: value.detach().clone() for name, value in setup.loss.named_parameters()}
+    phi = phi_of(setup.loss)
 
     def seconds(share: float, unroll: int) -> tuple[float, float]:
         choice = Choice(share, unroll, unroll, 0.0)

@@ -39,7 +39,7 @@ from metaloss.inner.model.functional import FunctionalModel
 from metaloss.inner.problem import InnerProblem
 from metaloss.inner.processes.ranks import ALONE, Ranks
 from metaloss.inner.sharded import ShardedProblem
-from metaloss.losses.base import LearnedLoss
+from metaloss.losses.base import LearnedLoss, phi_of
 from metaloss.meta_optimizers.engine import Engine
 from metaloss.meta_optimizers.fitting import fitted
 from metaloss.meta_optimizers.mixed import Mixed
@@ -182,7 +182,7 @@ def prepare(
     batch, meta_batch = (streams[name][0] for name in ("train", "meta/train"))
     check_passes(functional, first, own_rows(batch, ranks), own_rows(meta_batch, ranks))
     if schedule.learns and search is None:
-        phi = {name: value.detach() for name, value in loss.named_parameters()}
+        phi = phi_of(loss)
         problem = fitted(
             problem, engine, phi, first, first_window(schedule, config, batch, meta_batch)
         )

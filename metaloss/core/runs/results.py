@@ -30,6 +30,7 @@ from metaloss.core.storage.run_folder import (
 from metaloss.core.training.trainer import Trainer
 from metaloss.data.pipeline import PIPELINE, FittedPipeline, load_pipeline, pipeline_of
 from metaloss.errors import MetalossError
+from metaloss.inner.model.write_back import write_back
 from metaloss.losses.base import LearnedLoss
 from metaloss.losses.export import DESCRIPTION, WEIGHTS, family_of, load_loss, pack
 
@@ -133,8 +134,7 @@ def write_results(trainer: Trainer, folder: Path, seconds: float) -> tuple[Run, 
     model = setup.problem.model.module_with(state.inner.params, state.inner.buffers)
     contents[files["model"]] = _saved(model)
     loss = copy.deepcopy(setup.loss).cpu()
-    for name, value in loss.named_parameters():
-        value.data.copy_(state.phi[name])
+    write_back(loss, state.phi, {})
     config = setup.config
     provenance = {
         "task": config.task.name,

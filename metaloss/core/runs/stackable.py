@@ -12,7 +12,7 @@ from metaloss.core.parts.setup import Setup
 from metaloss.core.search.loop import check_search
 from metaloss.core.steps.stacked import StackedAdvance
 from metaloss.errors import UnsupportedError
-from metaloss.types import Tensors
+from metaloss.losses.base import phi_of
 
 
 def check_together(setups: Sequence[Setup]) -> None:
@@ -64,7 +64,7 @@ def check_stackable(setups: Sequence[Setup]) -> None:
     if first.problem.model.foreign_randomness:
         raise UnsupportedError(alone % "the model draws random numbers outside of nn.Dropout")
     advance = StackedAdvance([setup.advance for setup in setups], tried=True)
-    begun = [setup.state(setup.advance.fresh("train", 0), _phi(setup)) for setup in setups]
+    begun = [setup.state(setup.advance.fresh("train", 0), phi_of(setup.loss)) for setup in setups]
     states = advance.joined(begun)
     try:
         for plan, progress in _telling(first):
@@ -101,7 +101,3 @@ def _constants(setup: Setup) -> list[Tensor]:
     weights = setup.problem.class_weights
     own = [] if weights is None else [weights]
     return [*setup.problem.model.constants(), *setup.loss.buffers(), *own]
-
-
-def _phi(setup: Setup) -> Tensors:
-    return {name: value.detach() for name, value in setup.loss.named_parameters()}

@@ -16,7 +16,7 @@ from metaloss.config import Compile, Selected
 from metaloss.contracts import Candidate
 from metaloss.core.parts.setup import Setup, build_loss, prepare
 from metaloss.core.search.population import Evaluated, evaluate
-from metaloss.losses.base import LearnedLoss
+from metaloss.losses.base import LearnedLoss, phi_of
 from metaloss.types import Tensors
 
 # Candidates that are trained together: the options of each, and its φ if it has one.
@@ -66,7 +66,7 @@ def _setup_of(config: str) -> Setup:
 
 
 def _own(loss: LearnedLoss, setup: Setup) -> Tensors:
-    return _moved({name: value.detach() for name, value in loss.named_parameters()}, setup)
+    return _moved(phi_of(loss), setup)
 
 
 def _moved(phi: Tensors, setup: Setup) -> Tensors:

@@ -26,6 +26,7 @@ from metaloss.core.storage.files import write_atomically
 from metaloss.core.training.interrupt import Interrupt
 from metaloss.core.training.recorder import Recorder
 from metaloss.errors import MetalossError
+from metaloss.inner.model.write_back import write_back
 
 FILE = "search.csv"
 COLUMNS = ("generation", "index", "fitness", "status", "why", "loss")
@@ -241,9 +242,7 @@ def _history(saved: Mapping[str, Any] | None) -> History:
 def _with_found(setup: Setup, history: History, best: dict[str, Any]) -> Setup:
     """Return the setup with the best loss instead of the first one."""
     loss = copy.deepcopy(candidate_loss(setup, best["options"]))
-    with torch.no_grad():
-        for name, value in loss.named_parameters():
-            value.copy_(best["phi"][name])
+    write_back(loss, best["phi"], {})
     problem = replace(setup.problem, loss=loss)
     step = setup.advance.step.on(problem)
     counts: Counter[str] = Counter(row[3] for row in history.rows)

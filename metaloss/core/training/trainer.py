@@ -34,6 +34,7 @@ from metaloss.core.training.recovery import Recovery
 from metaloss.core.training.saved import pack_run, unpack_run
 from metaloss.core.training.verdict import Jury
 from metaloss.data.targets.scores import task_scores
+from metaloss.losses.base import phi_of
 from metaloss.meta_optimizers.engine import Rule
 from metaloss.types import Tensors
 
@@ -70,7 +71,7 @@ class Trainer:
         self.jury = Jury(setup)
         self.train_seconds = self.compile_seconds = 0.0
         inner = setup.advance.fresh("train", 0)
-        phi = {name: value.detach().clone() for name, value in setup.loss.named_parameters()}
+        phi = phi_of(setup.loss)
         self.state = setup.anchored(setup.state(inner, phi))
         start = snapshot(self.state)
         ladder = Ladder(learns=setup.schedule.learns, good=start, start=start)

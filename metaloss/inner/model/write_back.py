@@ -11,7 +11,7 @@ from metaloss.types import Tensors
 
 @torch.no_grad()
 def write_back(module: nn.Module, params: Tensors, buffers: Tensors) -> None:
-    """Copy θ and the buffers of a `FunctionalModel` into a module, in place."""
+    """Copy θ and buffers, or the φ of a loss, into a module, in place."""
     values = {**buffers, **params}
     own = {**dict(module.named_parameters()), **dict(module.named_buffers())}
     if not own.keys() >= values.keys():

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from metaloss.contracts import Candidate, Search
 from metaloss.errors import MetalossError
-from metaloss.losses.base import LearnedLoss
+from metaloss.losses.base import LearnedLoss, phi_of
 from metaloss.meta_optimizers.search import SearchRule
 from metaloss.types import Tensors
 
@@ -84,7 +84,7 @@ class _CMASearch(Search):
     """The search of the package ``cma``, with a seeded generator."""
 
     def __init__(self, options: CMAES, loss: LearnedLoss, seed: int) -> None:
-        self._like = {name: value.detach() for name, value in loss.named_parameters()}
+        self._like = phi_of(loss)
         begin = np.concatenate(
             [value.cpu().double().numpy().ravel() for value in self._like.values()]
         )
