@@ -42,7 +42,7 @@ class Online(Schedule):
     between: int = field(
         default=0,
         metadata={
-            "help": "unroll of more windows in the rest of a period, before its own; 0: plain steps"
+            "help": "unroll of short windows that fill a period before its own; 0: plain steps"
         },
     )
     unroll_end: int | None = field(

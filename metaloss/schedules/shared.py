@@ -15,8 +15,8 @@ HELP = {
     "judge_at": "inner steps of an unroll after which the task loss is computed too, e.g. [1]",
     "judge_power": "p ≥ 0: the task loss after k of K inner steps has the weight (K/k)^p",
     "train_on": "rows to train on; rows with wrong labels are in train",
-    "jury": "share of the trusted rows, in [0, 1), that move nothing and choose which moment's "
-    "weights the run ends with; 0: none",
+    "jury": "share of the trusted rows, in [0, 1), held out for model selection: they choose which "
+    "moment's weights the run ends with; 0: none",
 }
 
 
