@@ -143,9 +143,7 @@ def check_outputs(
     model: FunctionalModel, loss: LearnedLoss, task: Task, device: torch.device
 ) -> None:
     """Test model and loss on two rows, before anything is written."""
-    params, buffers = model.state()
-    params = {name: value.to(device) for name, value in params.items()}
-    buffers = {name: value.to(device) for name, value in buffers.items()}
+    params, buffers = model.state(device=device)
     if not params:
         raise MetalossError("the model has no parameters to train")
     shapes = ", ".join(

@@ -170,9 +170,7 @@ def prepare(
     check_outputs(functional, loss, task, device)
 
     def fresh(phase: str, number: int) -> InnerState:
-        params, buffers = functional.state(weights(phase, number))
-        params = {name: value.to(device) for name, value in params.items()}
-        buffers = {name: value.to(device) for name, value in buffers.items()}
+        params, buffers = functional.state(weights(phase, number), device)
         return InnerState(params, buffers, optimizer.init(params))
 
     engine = Mixed() if search is not None else config.meta_optimizer.options

@@ -64,10 +64,12 @@ class ModuleView:
         self._dropouts: list[KeyedDropout] = keyed_dropouts(self.module)
         self._norms: list[SharedBatchNorm] = shared_batch_norms(self.module)
 
-    def state(self, module: nn.Module | None = None) -> tuple[Tensors, Tensors]:
+    def state(
+        self, module: nn.Module | None = None, device: torch.device | None = None
+    ) -> tuple[Tensors, Tensors]:
         """Return copies of θ and the buffers of a module, by default of the original one.
 
-        Frozen parameters are not copied.
+        Frozen parameters are not copied, except to another ``device``.
         """
         source = self._original if module is None else module
         params, buffers = dict(source.named_parameters()), dict(source.named_buffers())
@@ -77,7 +79,10 @@ class ModuleView:
         for name in self._attributes:
             part, attribute = attributes.get(name, self._attributes[name])
             rest[name] = getattr(part, attribute).detach().clone()
-        return {name: self._real(params[name].detach().clone()) for name in self._trainable}, rest
+        own = {name: self._real(params[name].detach().clone()) for name in self._trainable}
+        if device is not None:
+            own, rest = ({n: v.to(device) for n, v in values.items()} for values in (own, rest))
+        return own, rest
 
     def attributes(self) -> Tensors:
         """Return copies of the tensors in plain attributes, by full name."""
