@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterator, Sequence
-from enum import Enum
 from typing import Any
 
 from rich import box
@@ -14,7 +13,7 @@ from rich.text import Text
 
 from metaloss import registry
 from metaloss.compose.added import ADDED
-from metaloss.compose.explain import option_types
+from metaloss.compose.explain import as_written, option_types
 from metaloss.compose.presets import Preset
 from metaloss.config import Settings
 from metaloss.errors import MetalossError, unknown_name
@@ -126,7 +125,7 @@ def _added(kind: str, name: str, preset: Preset) -> Group:
     }
     table = _table(("key", "value", *(["source"] if preset.known else [])))
     for key, value in values.items():
-        table.add_row(key, _shown(value), *([preset.known[key]] if preset.known else []))
+        table.add_row(key, as_written(value), *([preset.known[key]] if preset.known else []))
     return _titled(f"+{kind}={name}\n{preset.description}", table)
 
 
@@ -136,20 +135,10 @@ def _plain(docstring: str) -> str:
 
 def _default(option: dataclasses.Field[Any]) -> str:
     if option.default is not dataclasses.MISSING:
-        return _shown(option.default)
+        return as_written(option.default)
     if option.default_factory is not dataclasses.MISSING:
-        return _shown(option.default_factory())
+        return as_written(option.default_factory())
     return "(required)"
-
-
-def _shown(value: Any) -> str:
-    if isinstance(value, Enum):
-        return value.name
-    if value is None:
-        return "null"
-    if isinstance(value, bool):
-        return str(value).lower()
-    return str(value)
 
 
 def _table(columns: Sequence[str]) -> Table:

@@ -5,13 +5,14 @@ from metaloss.compose.mapping import to_overrides
 from metaloss.compose.paper import PAPER
 from metaloss.compose.presets import PRESETS, Preset
 from metaloss.compose.resolve import compose, from_hydra, root
-from metaloss.compose.yaml_file import read_file, to_dict, to_yaml
+from metaloss.compose.yaml_file import chosen_name, read_file, to_dict, to_yaml
 
 __all__ = [
     "ADDED",
     "PAPER",
     "PRESETS",
     "Preset",
+    "chosen_name",
     "compose",
     "from_hydra",
     "read_file",

@@ -88,11 +88,13 @@ def option_types(options: type) -> dict[str, str]:
     return {name: expected(hint) for name, hint in hints.items()}
 
 
-def _shown(value: Any) -> str:
+def as_written(value: Any) -> str:
     """Return a value as a configuration writes it."""
-    return (
-        "null" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
-    )
+    if value is None:
+        return "null"
+    if isinstance(value, Enum):
+        return value.name
+    return str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def _missing_choice(error: MissingConfigException) -> MetalossError | None:
@@ -131,7 +133,7 @@ def _explain_omegaconf(error: OmegaConfBaseException) -> MetalossError:
         reason = str(error).strip().split("\n")[0]
         return MetalossError(f"{key}: {reason}" if key else reason)
     value = error.value
-    got = _shown(value)
+    got = as_written(value)
     kinds = [arg for arg in (typing.get_args(hint) or (hint,)) if isinstance(arg, type)]
     for kind in kinds:
         if issubclass(kind, Enum) and isinstance(value, str):

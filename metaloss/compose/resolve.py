@@ -23,7 +23,7 @@ from metaloss.compose.explain import explain
 from metaloss.compose.mapping import to_overrides
 from metaloss.compose.paths import with_absolute_paths
 from metaloss.compose.renamed import renamed_key
-from metaloss.compose.yaml_file import read_file
+from metaloss.compose.yaml_file import chosen_name, read_file
 from metaloss.config import RunConfig, Selected, Settings
 from metaloss.errors import MetalossError
 from metaloss.registry import GROUPS
@@ -63,7 +63,7 @@ def compose(
     parsed = words.parse(overrides)
     for group, name in words.choices(parsed):
         # If another part is chosen, nothing of the file is used, not even an unknown part.
-        if _name_in(values.get(group)) not in (None, name):
+        if chosen_name(values.get(group)) not in (None, name):
             del values[group]
 
     def in_full(overrides: Sequence[Override]) -> DictConfig:
@@ -203,10 +203,6 @@ def _split(
             if name not in registry.names(group):
                 registry.get(group, name)
     return chosen, settings, options
-
-
-def _name_in(value: Any) -> Any:
-    return value.get("name") if isinstance(value, dict) else value
 
 
 def _mapping(key: str, value: Any) -> dict[str, Any]:

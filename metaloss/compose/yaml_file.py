@@ -78,6 +78,11 @@ def read_file(path: Path) -> dict[str, Any]:
     return values
 
 
+def chosen_name(chosen: Any) -> Any:
+    """Return the name of a part in a config file, which has it alone or with options."""
+    return chosen.get("name") if isinstance(chosen, dict) else chosen
+
+
 def _plain(value: Any) -> Any:
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return {f.name: _plain(getattr(value, f.name)) for f in dataclasses.fields(value)}

@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from metaloss.compose import read_file
+from metaloss.compose import chosen_name, read_file
 from metaloss.config import RunConfig, Selected
 from metaloss.errors import MetalossError
 
@@ -35,8 +35,7 @@ def in_place_of_custom(file: Path, task: Any, model: Any, loss: Any) -> list[str
     content, folder = read_file(file), file.parent
     words = []
     for group, value in given.items():
-        chosen = content.get(group)
-        name = chosen.get("name") if isinstance(chosen, dict) else chosen
+        name = chosen_name(content.get(group))
         if name == CUSTOM and value is None:
             raise MetalossError(
                 f"--resume {folder}: the run was made with a {group} of your own: continue it "

@@ -11,9 +11,9 @@ import numpy as np
 from torch import Tensor, nn
 
 from metaloss import registry
-from metaloss.compose import read_file
+from metaloss.compose import chosen_name, read_file
 from metaloss.core.parts.custom import CUSTOM
-from metaloss.core.runs.predict import chosen_name, composed, outputs_for
+from metaloss.core.runs.predict import composed, outputs_for
 from metaloss.core.storage.digests import digest
 from metaloss.core.storage.run_folder import CONFIG, read_summary
 from metaloss.data.pipeline import FittedPipeline

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import torch
 from safetensors import SafetensorError
@@ -13,7 +11,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from metaloss import registry
-from metaloss.compose import compose, read_file
+from metaloss.compose import chosen_name, compose, read_file
 from metaloss.config import Precision, RunConfig
 from metaloss.core.parts.custom import CUSTOM
 from metaloss.core.parts.numerics import numerics
@@ -46,9 +44,7 @@ def outputs_for(folder: Path, model: nn.Module, inputs: Tensor) -> Tensor:
     functional = FunctionalModel(
         model, autocast=autocast, channels_last=bool(content.get("channels_last"))
     ).to(device)
-    params, buffers = (
-        {name: value.to(device) for name, value in values.items()} for values in functional.state()
-    )
+    params, buffers = functional.state(device=device)
     with numerics(deterministic=bool(content.get("deterministic")), tf32=content.get("tf32")):
         return outputs_of(functional, InnerState(params, buffers, None), inputs)
 
@@ -104,11 +100,6 @@ def composed(folder: Path) -> RunConfig:
     stand_ins = {"task": "digits", "model": "mlp", "loss": "mlp"}
     own = [group for group in stand_ins if chosen_name(content.get(group)) == CUSTOM]
     return compose([f"{group}={stand_ins[group]}" for group in own], config_file=folder / CONFIG)
-
-
-def chosen_name(chosen: Any) -> Any:
-    """Return the name of a part in a run's config."""
-    return chosen.get("name") if isinstance(chosen, Mapping) else chosen
 
 
 def _device(name: str) -> torch.device:
