@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any
 
-from metaloss.errors import MetalossError, check_range
+from metaloss.errors import MetalossError, check_range, check_whole
 from metaloss.options import Options
 
 
@@ -125,13 +125,13 @@ class Settings(Options):
     )
 
     def __post_init__(self) -> None:
-        _whole_number("seed", self.seed, 0)
+        check_whole("seed", self.seed, 0)
         for name in ("steps", "seeds", "batch_size", "meta_batch_size"):
-            _whole_number(name, getattr(self, name), 1)
+            check_whole(name, getattr(self, name), 1)
         for name in ("log_every", "eval_every", "checkpoint_every"):
-            _whole_number(name, getattr(self, name), 1)
+            check_whole(name, getattr(self, name), 1)
         check_range("ema", self.ema, 0 <= self.ema < 1, "a number in [0, 1), such as 0.99")
-        _whole_number("record_phi", self.record_phi, 0)
+        check_whole("record_phi", self.record_phi, 0)
         if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", self.device):
             raise MetalossError(f"device={self.device}: expected auto, cpu, cuda or cuda:N")
         if self.output is not None and not self.output.strip():
@@ -155,8 +155,3 @@ class RunConfig(Settings):
     meta_optimizer: Selected
     inner: Selected
     tracker: dict[str, Any] = field(default_factory=dict)
-
-
-def _whole_number(name: str, value: object, least: int) -> None:
-    if not isinstance(value, int) or isinstance(value, bool) or value < least:
-        raise MetalossError(f"{name}={value}: expected a whole number, at least {least}")

@@ -46,6 +46,18 @@ def check_range(option: str, value: object, holds: bool, expected: str) -> None:
         raise MetalossError(f"{option}={value}: expected {expected}")
 
 
+def check_whole(option: str, value: object, least: int) -> None:
+    """Raise unless an option's value is a whole number, at least ``least``.
+
+    Example:
+        >>> check_whole("task.subset", 0, 1)
+        Traceback (most recent call last):
+        metaloss.errors.MetalossError: task.subset=0: expected a whole number, at least 1
+    """
+    if not isinstance(value, int) or isinstance(value, bool) or value < least:
+        raise MetalossError(f"{option}={value}: expected a whole number, at least {least}")
+
+
 def unknown_name(kind: str, got: object, known: Iterable[str]) -> MetalossError:
     """Return the error for an unknown name, with the nearest valid one.
 

@@ -129,14 +129,19 @@ class Schedule(Options, ABC, group="schedule"):
         rows, jury, verdict = self.judge_rows, self.jury, self.verdict
         check_range("schedule.judge_rows", rows, 0 < rows <= 1, "a number in (0, 1]")
         check_range("schedule.jury", jury, 0 <= jury < 1, "a number in [0, 1)")
-        for option, least in (("patience", 1), ("early_stopping", 0)):
-            value = getattr(self, option)
-            check_range(f"schedule.{option}", value, value >= least, f"a number ≥ {least}")
+        self.check_least(1, "patience")
+        self.check_least(0, "early_stopping")
         if verdict is not Verdict.choose and not jury:
             raise MetalossError(
                 f"schedule.verdict={verdict.name} needs a jury: expected schedule.jury too, such "
                 "as schedule.jury=0.5"
             )
+
+    def check_least(self, least: int, *options: str) -> None:
+        """Raise if one of the options is below ``least``."""
+        for option in options:
+            value = getattr(self, option)
+            check_range(f"schedule.{option}", value, value >= least, f"a number ≥ {least}")
 
     @abstractmethod
     def plan(self, progress: Progress, steps: int) -> Plan | None:

@@ -60,18 +60,6 @@ expected a sum below 1
         )
 
 
-def whole(name: str, value: object, least: int) -> None:
-    """Raise unless ``value`` is a whole number, at least ``least``.
-
-    Example:
-        >>> whole("task.subset", 0, 1)
-        Traceback (most recent call last):
-        metaloss.errors.MetalossError: task.subset=0: expected a whole number, at least 1
-    """
-    if not isinstance(value, int) or isinstance(value, bool) or value < least:
-        raise MetalossError(f"{name}={value}: expected a whole number, at least {least}")
-
-
 def finite(part: str, what: str, values: Tensor) -> Tensor:
     """Return numbers in torch's default type.
 

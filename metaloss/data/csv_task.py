@@ -9,7 +9,6 @@ from typing import Any, ClassVar
 import numpy as np
 from torch import Tensor
 
-from metaloss.data.checks import whole
 from metaloss.data.corruptions import NoiseKind
 from metaloss.data.inputs import Inputs
 from metaloss.data.number_source import TableSource
@@ -28,7 +27,7 @@ from metaloss.data.targets.problems import (
     ValueOptions,
     ValueProblem,
 )
-from metaloss.errors import MetalossError, unknown_name
+from metaloss.errors import MetalossError, check_whole, unknown_name
 
 _FEWEST_ROWS = 20
 
@@ -85,7 +84,7 @@ class CSV(TableSource, CSVForm, ClassOptions, ValueOptions):
     def __post_init__(self) -> None:
         """Check the ranges."""
         super().__post_init__()
-        whole("task.most_categories", self.most_categories, 1)
+        check_whole("task.most_categories", self.most_categories, 1)
         if self.trusted and self.trusted_column:
             raise MetalossError("task.trusted and task.trusted_column: expected one of them")
 

@@ -14,14 +14,14 @@ import torch
 from torch import Tensor
 
 from metaloss.contracts import Task, TaskSource
-from metaloss.data.checks import number, whole
+from metaloss.data.checks import number
 from metaloss.data.inputs import Inputs
 from metaloss.data.lazy import LazyRows
 from metaloss.data.pipeline import FittedPipeline
 from metaloss.data.splits import Split, choose, part_of
 from metaloss.data.targets.problems import Problem
 from metaloss.data.targets.scores import check_scores
-from metaloss.errors import MetalossError
+from metaloss.errors import MetalossError, check_whole
 from metaloss.inner.keys import derive
 from metaloss.types import Batch
 
@@ -109,11 +109,11 @@ class RowSource(TaskSource):
         super().__post_init__()
         number("task.label_noise", self.label_noise, 0, 1, include_low=True)
         number("task.meta_fraction", self.meta_fraction, 0, 1, include_high=True)
-        whole("task.folds", self.folds, 0)
+        check_whole("task.folds", self.folds, 0)
         if self.subset is not None:
-            whole("task.subset", self.subset, 1)
+            check_whole("task.subset", self.subset, 1)
         if self.split_seed is not None:
-            whole("task.split_seed", self.split_seed, 0)
+            check_whole("task.split_seed", self.split_seed, 0)
 
     @abstractmethod
     def table(self) -> Table:

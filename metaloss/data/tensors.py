@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from metaloss.contracts import Task
-from metaloss.data.checks import number, whole
+from metaloss.data.checks import number
 from metaloss.data.datasets import picked, read_rows
 from metaloss.data.lazy import LazyRows
 from metaloss.data.materialize import Rows
@@ -21,7 +21,7 @@ from metaloss.data.targets.constant import fitted_constant
 from metaloss.data.targets.kinds import Classes, Kind, TensorFunction, kind_of
 from metaloss.data.targets.metrics import IGNORED
 from metaloss.data.targets.scores import check_scores
-from metaloss.errors import MetalossError
+from metaloss.errors import MetalossError, check_whole
 from metaloss.inner.fields import named
 from metaloss.inner.keys import derive
 from metaloss.inner.one_thread import one_thread
@@ -91,8 +91,8 @@ class TaskOptions(Options):
             allowed = ", ".join(link.value for link in Link)
             raise MetalossError(f"link={self.link}: expected one of {allowed}")
         if self.outputs is not None:
-            whole("outputs", self.outputs, 1)
-        whole("ignore_index", self.ignore_index, -(2**63))
+            check_whole("outputs", self.outputs, 1)
+        check_whole("ignore_index", self.ignore_index, -(2**63))
         if self.goal not in ("min", "max"):
             raise MetalossError(f"goal={self.goal}: expected min or max")
         if (self.metric is None) != (self.metric_name is None):
@@ -109,7 +109,7 @@ class TaskOptions(Options):
             )
         number("valid_fraction", self.valid_fraction, 0, 1)
         if self.workers is not None:
-            whole("workers", self.workers, 0)
+            check_whole("workers", self.workers, 0)
 
 
 def task_from_data(

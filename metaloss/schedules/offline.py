@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from metaloss.contracts import MetaBatch, Plan, Progress, Schedule
 from metaloss.errors import MetalossError
 from metaloss.schedules.fixed import FixedLoss
-from metaloss.schedules.shared import check_counts, check_judge_at, shared
+from metaloss.schedules.shared import check_judge_at, shared
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,7 +45,7 @@ class Offline(FixedLoss):
 
     def __post_init__(self) -> None:
         """Check the ranges."""
-        check_counts(self, ("offline_steps", "unroll"), least=1)
+        self.check_least(1, "offline_steps", "unroll")
         super().__post_init__()
         check_judge_at(self, self.unroll)
         check_meta_batch(self)

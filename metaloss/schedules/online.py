@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 from metaloss.contracts import MetaBatch, Plan, Progress, Schedule, TrainOn, Verdict
 from metaloss.errors import MetalossError, check_range
-from metaloss.schedules.shared import check_counts, check_judge_at, shared
+from metaloss.schedules.shared import check_judge_at, shared
 
 STAGES = 5  # lengths of an unroll that grows: few, since each of them may be compiled
 
@@ -85,8 +85,8 @@ class Online(Schedule):
 
     def __post_init__(self) -> None:
         """Check the ranges."""
-        check_counts(self, ("unroll", "offline_unroll"), least=1)
-        check_counts(self, ("offline_steps",), least=0)
+        self.check_least(1, "unroll", "offline_unroll")
+        self.check_least(0, "offline_steps")
         if self.period is not None and self.period < self.unroll:
             raise MetalossError(
                 f"schedule.period={self.period} with unroll={self.unroll}: expected a period ≥ "

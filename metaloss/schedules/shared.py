@@ -41,13 +41,6 @@ def shared(name: str, **own: Any) -> Any:
     return field(default=default, metadata=help_text)
 
 
-def check_counts(schedule: Schedule, options: tuple[str, ...], *, least: int) -> None:
-    """Raise if one of the options is below ``least``."""
-    for option in options:
-        value = getattr(schedule, option)
-        check_range(f"schedule.{option}", value, value >= least, f"a number ≥ {least}")
-
-
 def check_judge_at(schedule: Schedule, longest: int) -> None:
     """Raise if an earlier task loss is not within the longest unroll, or is given twice."""
     places, power = list(schedule.judge_at), schedule.judge_power

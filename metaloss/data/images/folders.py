@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 import numpy as np
 from torch import Tensor
 
-from metaloss.data.checks import fractions, whole
+from metaloss.data.checks import fractions
 from metaloss.data.datasets import is_large
 from metaloss.data.files import warn
 from metaloss.data.images.lazy_pictures import (
@@ -34,7 +34,7 @@ from metaloss.data.source import Table, origins_of
 from metaloss.data.splits import Split, split_rest
 from metaloss.data.targets.problems import ClassProblem, Problem
 from metaloss.data.targets.shared_classes import check_shared_classes
-from metaloss.errors import MetalossError
+from metaloss.errors import MetalossError, check_whole
 
 _FEWEST_ROWS = 20
 
@@ -89,8 +89,8 @@ class ImageFolders(PictureRows):
         """Check the ranges."""
         super().__post_init__()
         fractions(self.valid_fraction, self.test_fraction)
-        whole("task.size", self.size, 4)
-        whole("task.workers", self.workers, 0)
+        check_whole("task.size", self.size, 4)
+        check_whole("task.workers", self.workers, 0)
         transforms_of(self.transforms, self.size)
         if self.transforms and self.lazy is False:
             raise MetalossError("task.lazy=false: images with task.transforms are read lazily")

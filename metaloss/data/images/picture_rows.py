@@ -12,12 +12,13 @@ from torch import Tensor
 
 from metaloss.contracts import Task
 from metaloss.data.augment import CropFlipCutout
-from metaloss.data.checks import number, whole
+from metaloss.data.checks import number
 from metaloss.data.inputs import Inputs, ScaledInputs
 from metaloss.data.number_source import NumberSource
 from metaloss.data.scaling import fit_channels
 from metaloss.data.source import Table
 from metaloss.data.targets.problems import ClassOptions
+from metaloss.errors import check_whole
 
 
 class Augment(Enum):
@@ -59,8 +60,8 @@ class PictureRows(NumberSource, ClassOptions):
         """Check the ranges."""
         super().__post_init__()
         number("task.valid_fraction", self.valid_fraction, 0, 1)
-        whole("task.padding", self.padding, 1)
-        whole("task.cutout", self.cutout, 0)
+        check_whole("task.padding", self.padding, 1)
+        check_whole("task.cutout", self.cutout, 0)
 
     def build(self, seed: int) -> Task:
         """Read and split the images, stratified by class. The same seed gives the same task."""

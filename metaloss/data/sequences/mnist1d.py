@@ -11,8 +11,8 @@ from typing import ClassVar
 
 import numpy as np
 
-from metaloss.data.checks import whole
 from metaloss.data.number_source import ClassificationSource
+from metaloss.errors import check_whole
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,7 +43,7 @@ class MNIST1D(ClassificationSource):
     def __post_init__(self) -> None:
         """Check the ranges."""
         super().__post_init__()
-        whole("task.samples", self.samples, 100)
+        check_whole("task.samples", self.samples, 100)
 
     def load(self) -> tuple[np.ndarray, np.ndarray]:
         """Return signals (n, 40) and labels (n,). n is ``samples``, rounded down to tens."""

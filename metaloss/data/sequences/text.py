@@ -9,19 +9,18 @@ from pathlib import Path
 from typing import ClassVar
 
 import numpy as np
-import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from metaloss.contracts import Task
-from metaloss.data.checks import fractions, whole
+from metaloss.data.checks import fractions
 from metaloss.data.corruptions import NoiseKind, flip_labels
 from metaloss.data.inputs import GivenInputs, Inputs
 from metaloss.data.source import RowSource, Table
 from metaloss.data.splits import Split, split_rows
 from metaloss.data.targets.kinds import Classes, Kind
 from metaloss.data.targets.problems import LabelOptions, Problem
-from metaloss.errors import MetalossError
+from metaloss.errors import MetalossError, check_whole
 
 
 class TextMetric(Enum):
@@ -48,10 +47,6 @@ class TokenProblem(Problem):
         """Return the targets with a share of all positions wrong."""
         flat = flip_labels(targets.reshape(-1), self.noise, self.outputs, rng, self.noise_kind)
         return flat.reshape(targets.shape)
-
-    def tensor(self, targets: np.ndarray) -> Tensor:
-        """Return (n, T) int64."""
-        return torch.from_numpy(targets.astype(np.int64))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,7 +90,7 @@ class Text(RowSource, LabelOptions):
     def __post_init__(self) -> None:
         """Check the ranges."""
         super().__post_init__()
-        whole("task.length", self.length, 1)
+        check_whole("task.length", self.length, 1)
         fractions(self.valid_fraction, self.test_fraction)
 
     def table(self) -> Table:

@@ -53,9 +53,9 @@ class Problem(ABC):
     def corrupted(self, targets: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         """Return the targets with noise."""
 
-    @abstractmethod
     def tensor(self, targets: np.ndarray) -> Tensor:
-        """Return the targets as a tensor for the task loss."""
+        """Return the targets as a tensor for the task loss: class indices in int64."""
+        return torch.from_numpy(targets.astype(np.int64))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -157,10 +157,6 @@ class ClassProblem(Problem):
     def corrupted(self, targets: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         """Return the labels with a share of them wrong."""
         return flip_labels(targets, self.noise, self.outputs, rng, self.options.noise_kind)
-
-    def tensor(self, targets: np.ndarray) -> Tensor:
-        """Return (n,) int64."""
-        return torch.from_numpy(targets.astype(np.int64))
 
 
 @dataclass(frozen=True, kw_only=True)
