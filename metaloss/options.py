@@ -18,8 +18,8 @@ class Options:
     """The base class of options: frozen dataclasses whose fields have types.
 
     A value of another type is refused before ``__post_init__`` sees it. The types are those of the
-    command line: bool, int, float (finite), str, an Enum, lists of them, and None where it is
-    allowed. Fields of other types are not checked.
+    command line: bool, int, float (finite), str, an Enum, lists of them, options within options,
+    and None where it is allowed. Fields of other types are not checked.
 
     Args:
         group: Where the options are on the command line, for messages.
@@ -90,7 +90,8 @@ def _is(kind: Any, value: object) -> bool:
         return isinstance(value, Integral) and not isinstance(value, bool)
     if kind is float:
         return isinstance(value, Real) and not isinstance(value, bool) and _finite(value)
-    if kind in (str, NoneType) or (isinstance(kind, type) and issubclass(kind, Enum)):
+    whole = isinstance(kind, type) and (issubclass(kind, Enum) or is_dataclass(kind))
+    if kind in (str, NoneType) or whole:
         return isinstance(value, kind)
     return True
 
@@ -135,4 +136,6 @@ def _words(kind: Any) -> str:
         str: "a text",
         NoneType: "None",
     }
+    if isinstance(kind, type) and is_dataclass(kind):
+        return f"a value of the type {kind.__name__}"
     return plain[kind] if kind in plain else f"one of {', '.join(str(one) for one in kind)}"

@@ -14,6 +14,7 @@ from metaloss.data.tensors import TaskOptions
 from metaloss.errors import MetalossError
 from metaloss.inner import RateSchedule
 from metaloss.options import Options
+from metaloss.schedules import Replay
 
 BUILT_IN = [
     (group, name)
@@ -64,6 +65,7 @@ def test_an_option_of_another_type_is_refused_in_one_line(group, name):
         (lambda: SGD(schedule="cosin"), "unknown inner.schedule 'cosin': did you mean 'cosine'?"),
         (lambda: SGD(schedule=1), "inner.schedule=1: expected one of RateSchedule.constant, "),
         (lambda: Mixed(rule="adam"), "meta_optimizer.rule='adam': expected Rule['adam']"),
+        (lambda: Replay(first=5), "schedule.first=5: expected a value of the type Online"),
         (lambda: Settings(ledger=1), "ledger=1: expected True or False"),
         (lambda: Settings(tf32="no"), "tf32='no': expected True or False or None"),
         (lambda: TaskOptions(lazy="no"), "lazy='no': expected True or False or None"),

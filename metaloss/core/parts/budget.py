@@ -20,7 +20,7 @@ from metaloss.core.steps.state import TrainState
 from metaloss.errors import MetalossError, UnsupportedError
 from metaloss.inner.problem import InnerProblem
 from metaloss.losses.base import phi_of
-from metaloss.meta_optimizers.engine import Engine
+from metaloss.meta_optimizers.engine import Engine, Rule
 from metaloss.meta_optimizers.reverse_unroll import ReverseUnroll
 from metaloss.meta_optimizers.row_samples import refuse_coupled_rows
 from metaloss.schedules.online import Online
@@ -72,6 +72,8 @@ def within_budget(
         )
     if engine.rows < 1:
         raise MetalossError(f"{asked} chooses meta_optimizer.rows: leave it out")
+    if engine.rule is Rule.l2rw:
+        raise MetalossError(f"{asked}: meta_optimizer.rule=l2rw has no choice: leave it out")
     config = _with(config, Choice(1.0, schedule.unroll, schedule.unroll, 0.0))
     setup = prepare(config)
     with setup.numerics():
@@ -168,7 +170,7 @@ def _measuring(setup: Setup) -> Measure:
         problem = replace(setup.problem, judge_rows=share)
         step = step_of(config, kind, problem, engine, schedule)
         advance = replace(setup.advance, step=step, schedule=schedule)
-        state = setup.state(advance.fresh("train", 0), phi)
+        state = setup.anchored(setup.state(advance.fresh("train", 0), phi))
         plain, learning = (
             _turns(advance, state, Plan(phase="train", unroll=length, meta_step=meta))
             for length, meta in ((1, False), (unroll, True))

@@ -121,18 +121,18 @@ def replayed(config: RunConfig, task: Task, loss: object) -> Replayed | None:
 
 
 def with_recorded_loss(config: RunConfig, found: Replayed, task: Task) -> RunConfig:
-    """Return the config with the loss of the recording.
+    """Return the config with the loss of the recording, if a source has been named.
+
+    Otherwise the loss of the config is what the recording began with.
 
     Raises:
-        MetalossError: If the config chooses another loss, or other options, than the run that was
-            named as the source.
+        MetalossError: If the config chooses another loss than the source, or other options.
     """
     loss = found.schedule.loss
     recorded = Selected(name=str(family_of(loss)), options=loss.config)
-    if _agree(config.loss, recorded, task):
+    if not config.schedule.options.source or _agree(config.loss, recorded, task):
         return config
-    named = config.loss.asked or config.loss != _default_loss()
-    if config.schedule.options.source and named:
+    if config.loss.asked or config.loss != _default_loss():
         raise MetalossError(
             f"loss={config.loss.name} with schedule=replay: the loss is that of the recording, "
             f"{recorded.name} ({recorded.options}): leave out loss and its options"

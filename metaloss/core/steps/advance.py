@@ -11,6 +11,7 @@ from torch import Tensor
 
 from metaloss.contracts import Plan, Progress, Schedule
 from metaloss.core.batches.streams import BatchStream
+from metaloss.core.steps import averages
 from metaloss.core.steps.compiled import CompiledStep
 from metaloss.core.steps.state import TrainState
 from metaloss.core.steps.step import Step, waits
@@ -93,6 +94,12 @@ class Advance:
         state = state._replace(inner=self.fresh(plan.phase, _number(plan, progress)), pending=None)
         if plan.phase == "train" and state.rule is not None:
             state = state._replace(rule=self.step.engine.rule_init(state.phi))
+        if plan.phase == "train" and (means := state.averages) is not None:
+            # The weights begin anew, and so does their average; φ goes on.
+            new = averages.begun(self.step.decays, state.inner, state.phi)
+            assert new is not None
+            new = new._replace(phi=means.phi, meta_steps=means.meta_steps)
+            state = state._replace(averages=new)
         return state
 
     def phi(self, progress: Progress) -> Tensors | None:

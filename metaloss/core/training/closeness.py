@@ -16,7 +16,7 @@ from metaloss.core.steps.state import TrainState
 from metaloss.core.steps.step import waits
 from metaloss.inner.problem import InnerProblem
 from metaloss.inner.steps import as_replay_steps, take_steps
-from metaloss.meta_optimizers.engine import Engine
+from metaloss.meta_optimizers.engine import Engine, Rule
 from metaloss.meta_optimizers.reverse_unroll import ReverseUnroll
 from metaloss.types import MetaPass, Tensors, Window
 
@@ -38,6 +38,8 @@ def cosine_to_exact(setup: Setup, state: TrainState, progress: Progress) -> dict
         Nothing if the run uses all rows, or does not update φ any more.
     """
     engine, problem = setup.engine, setup.problem
+    if engine.rule is Rule.l2rw:  # its gradient is that at φ = 0
+        state = state._replace(phi={n: torch.zeros_like(v) for n, v in state.phi.items()})
     sampled = isinstance(engine, ReverseUnroll) and engine.rows < 1
     if not (engine.cosine and (sampled or problem.judge_rows < 1)):
         return {}

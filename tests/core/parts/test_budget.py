@@ -63,6 +63,7 @@ def test_what_is_too_cheap_is_refused():
         (["schedule.budget=2", "schedule.judge_rows=0.5"], "budget=2 chooses schedule.judge_rows"),
         (["schedule.budget=2", "meta_optimizer.rows=0.5"], "budget=2 chooses meta_optimizer.rows"),
         (["schedule.budget=2", "meta_optimizer=higher"], "meta_optimizer=higher needs all rows"),
+        (["schedule.budget=2", "meta_optimizer.rule=l2rw"], "rule=l2rw has no choice"),
     ],
 )
 def test_what_contradicts_a_budget_is_refused(words, message):

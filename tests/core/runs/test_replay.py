@@ -138,7 +138,7 @@ def test_a_loss_that_words_name_does_not_give_way(source, tmp_path):
 def test_both_passes_may_begin_with_a_loaded_loss(source, tmp_path):
     load = ("loss=load", f"loss.path={source()}", "start=keep")
     run = train(tmp_path, "schedule=replay", *load, "steps=3", "schedule.smoothing=0")
-    assert run.summary.loss == "mlp"
+    assert run.summary.loss == "load", "so that its config.yaml does the same again"
     begun = load_loss_schedule(tmp_path).at(0)
     torch.testing.assert_close(dict(begun.named_parameters()), load_file(source() / WEIGHTS))
 

@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 import metaloss
+from metaloss.contracts import Plan
 from metaloss.core.steps.averages import Decays
 from metaloss.core.steps.stacked import StackedAdvance
 from metaloss.core.training.evaluate import outputs_of
@@ -49,6 +50,18 @@ def test_they_are_what_a_plain_loop_computes(words, compiled):
     assert int(state.averages.steps) == 20
     gap = max((theta[n] - p).abs().max() for n, p in state.inner.params.items())
     assert gap > 1e-4
+
+
+def test_the_average_of_weights_begins_anew_with_them():
+    parts = double_setup("schedule=online", *EMA)
+    *_, (progress, before) = run(parts, 4)
+    plan = Plan(phase="train", reset=True, meta_step=True)
+    begun = parts.advance.begun(before, plan, progress)
+    torch.testing.assert_close(begun.averages.params, begun.inner.params, rtol=0, atol=0)
+    assert int(begun.averages.steps) == 0
+    after = parts.advance(before, plan, progress).averages
+    torch.testing.assert_close(begun.averages.phi, before.averages.phi, rtol=0, atol=0)
+    assert int(after.meta_steps) == 5
 
 
 def test_each_member_has_its_own():
