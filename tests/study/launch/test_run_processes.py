@@ -12,10 +12,12 @@ from multiprocessing import forkserver
 import pytest
 
 from metaloss.cli.main import main
-from metaloss.core.execution import processes
-from metaloss.core.execution.processes import Processes
+from metaloss.core.execution import preload, processes
+from metaloss.core.execution.processes import CONTEXT, Processes
 from metaloss.errors import MetalossError
 from metaloss.study.launch.launch import ProcessTrainer, RefusedError
+
+from .asking import ask
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="needs a fork server")
 
@@ -196,20 +198,13 @@ def test_a_run_that_does_not_hear_is_killed(tmp_path, monkeypatch):
 @pytest.mark.parametrize("killed", ["the caller", "both", "all, by SIGTERM"])
 def test_the_server_and_its_runs_end_with_whoever_asked_for_them(tmp_path, killed):
     folder = tmp_path / "run"
-    script = (
-        "import pathlib, threading\n"
-        "from multiprocessing import forkserver\n"
-        "from metaloss.core.execution.processes import Processes\n"
-        "from metaloss.study.launch.launch import ProcessTrainer\n"
-        "train = ProcessTrainer(executor=Processes().open(keep=False))\n"
-        f"words, folder = {LONG!r}, pathlib.Path({str(folder)!r})\n"
-        "threading.Thread(target=train, args=(words, folder), kwargs={'resume': False}).start()\n"
-        "while forkserver._forkserver._forkserver_pid is None: pass\n"
-        "print(forkserver._forkserver._forkserver_pid, flush=True)\n"
-    )
-    parent = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True)
-    with parent:
-        server = int(parent.stdout.readline())
+    pipe, theirs = CONTEXT.Pipe()
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    CONTEXT.set_forkserver_preload([preload.__name__])
+    parent = CONTEXT.Process(target=ask, args=(theirs, environment, LONG, folder))
+    parent.start()
+    try:
+        server = pipe.recv()
         wait_for(lambda: is_training(folder))
         (pid,) = children_of(server)
         if killed == "both":
@@ -218,8 +213,10 @@ def test_the_server_and_its_runs_end_with_whoever_asked_for_them(tmp_path, kille
         if killed == "all, by SIGTERM":
             for one in (server, pid, parent.pid):
                 os.kill(one, signal.SIGTERM)
-        else:
-            parent.kill()
+            parent.join()
+    finally:
+        parent.kill()
+        parent.join()
     wait_for(lambda: has_ended(server) and has_ended(pid))
     assert list((folder / "checkpoints").glob("*.checkpoint"))
     assert not (folder / "summary.json").exists()
