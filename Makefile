@@ -9,10 +9,12 @@ DEMO := demo
 
 # Two test processes on two cores: one thread each, or they get in each other's way.
 # Tests compute on the CPU, also where there is a GPU, but for those of `make test-gpu`.
-PYTEST := env OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 CUDA_VISIBLE_DEVICES=
+# Plugins are named: to find them, pytest would prepare all modules of five packages in each process.
+PYTEST := env OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 CUDA_VISIBLE_DEVICES= \
+  PYTEST_DISABLE_PLUGIN_AUTOLOAD=1
 TEST_PROCESSES := 2
 # Each process begins with half of the tests in order, so that few fixtures are made by both.
-SHARED := -n $(TEST_PROCESSES) --dist worksteal
+SHARED := -p xdist -p hypothesispytest -n $(TEST_PROCESSES) --dist worksteal
 
 PIP_INSTALL := -m pip install --disable-pip-version-check $(if $(CI),--quiet)
 PLUGINS := $(patsubst %/pyproject.toml,./%,$(wildcard plugins/*/pyproject.toml))
