@@ -9,6 +9,8 @@ from functools import partial
 
 import torch
 from torch import Tensor
+from torch._guards import TracingContext, tracing
+from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.func import grad, vmap
 from torch.fx.experimental.proxy_tensor import make_fx
 from torch.utils import _pytree as pytree
@@ -244,7 +246,9 @@ def _traced(function: _Slopes, phi: Tensors, batch: Batch) -> _Slopes:
     A function that cannot be traced, because it branches on values, is returned unchanged.
     """
     try:
-        graph = make_fx(function)(phi, batch)
+        # Without a mode for all nodes, each gets one of its own, which writes down who called.
+        with tracing(TracingContext(FakeTensorMode())):
+            graph = make_fx(function)(phi, batch)
     except RuntimeError:
         return function
 
