@@ -106,9 +106,10 @@ class Bigrams(nn.Module):
 
 def test_a_run_learns_to_guess_the_next_character(song, tmp_path):
     task = Text(path=song, length=16).build(0)
-    words = ["schedule=online", "steps=150", "inner=adam", "inner.lr=0.1", "tracker=[]"]
+    words = ["schedule=online", "steps=60", "inner=adam", "inner.lr=0.1", "tracker=[]"]
+    words += ["batch_size=16", "meta_batch_size=16"]
     run = metaloss.train(
-        [*words, "start.steps=200", f"output={tmp_path / 'run'}"],
+        [*words, "start.steps=100", f"output={tmp_path / 'run'}"],
         task=task,
         model=Bigrams(task.outputs),
     )
