@@ -25,8 +25,15 @@ from metaloss.core.runs.begin import begin_runs
 from metaloss.core.runs.opening import check_empty, default_folder
 from metaloss.core.runs.results import Run
 from metaloss.core.runs.resume import config_in, resume_runs
-from metaloss.core.storage.files import write_atomically
-from metaloss.core.storage.run_folder import FIRST, PASSES, members_of, read_summary
+from metaloss.core.storage.files import read_json, write_atomically, write_json
+from metaloss.core.storage.run_folder import (
+    CONFIG,
+    FIRST,
+    PASSES,
+    SUMMARY,
+    members_of,
+    read_summary,
+)
 from metaloss.errors import DivergedError, MetalossError
 from metaloss.losses.base import LearnedLoss
 from metaloss.schedules.replay import Replay
@@ -124,7 +131,24 @@ def _go_on(
     except KeyboardInterrupt as interrupt:
         interrupt.args = tuple(str(one).replace(str(first), str(output)) for one in interrupt.args)
         raise
-    for folder in folders:
-        if (read_summary(folder) or {}).get("status") == "diverged":
-            raise DivergedError(f"{folder}: the first pass has diverged: it has no loss to replay")
+    diverged = {
+        folder: replace(config, seed=seed, seeds=1, output=str(output / folder.relative_to(first)))
+        for seed, folder in zip(seeds, folders, strict=True)
+        if (read_summary(folder) or {}).get("status") == "diverged"
+    }
+    if diverged:
+        with joined(config.device) as ranks:
+            for folder, one in diverged.items() if ranks.leads else ():
+                _end_with(folder, one)
+        which = ", ".join(map(str, diverged))
+        rest = "; train the other seeds alone" if len(folders) > len(diverged) else ""
+        raise DivergedError(f"{which}: the first pass has diverged: no loss to replay{rest}")
     return begin_runs(config, **given, beside=(PASSES, FIRST))
+
+
+def _end_with(folder: Path, config: RunConfig) -> None:
+    """Write the results of a run whose first pass has diverged, as those of the run itself."""
+    own = Path(str(config.output))
+    write_json(own / SUMMARY, {**read_json(folder / SUMMARY), "schedule": config.schedule.name})
+    # Last, because without it the run is still in its first pass.
+    write_atomically(own / CONFIG, to_yaml(config).encode())

@@ -22,7 +22,6 @@ from metaloss.study.launch.jobs import (
     State,
     can_resume,
     clear,
-    is_in_first_pass,
     was_stopped,
 )
 
@@ -227,7 +226,7 @@ def _train_unit(unit: tuple[Job, ...], train: Train, watch: Watch) -> list[str]:
             return [_train_one(job, train) for job in unit]
         except MetalossError as error:
             return [_ending(job) and str(error) for job in unit]
-        if status == "diverged" and is_in_first_pass(folder):
+        if status == "diverged" and can_resume(folder):
             # One seed has diverged there; the others can be trained alone.
             return [_train_one(job, train) for job in unit]
         return [_ending(job, folder) for job in unit]

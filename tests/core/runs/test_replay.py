@@ -10,8 +10,9 @@ from torch import nn
 import metaloss
 from metaloss import resume_run
 from metaloss.contracts import Plan, Progress
+from metaloss.core.storage.run_folder import read_summary
 from metaloss.core.training.recording import LARGEST, Recording
-from metaloss.errors import MetalossError
+from metaloss.errors import DivergedError, MetalossError
 from metaloss.losses.export import WEIGHTS
 from metaloss.losses.loss_schedule import SCHEDULE, load_loss_schedule, pack_schedule
 from metaloss.schedules import Online
@@ -254,3 +255,13 @@ def test_what_does_not_fit_is_refused_before_anything_is_written(source, tmp_pat
         with pytest.raises(MetalossError, match=message):
             train(tmp_path / "run", *follow, *more, **given)
     assert not (tmp_path / "run").exists()
+
+
+def test_a_first_pass_that_diverges_is_the_end_of_the_run(tmp_path):
+    given = ("schedule=replay", "steps=12", "inner.lr=1e30", "guard=on")
+    with pytest.raises(DivergedError, match="first: the first pass has diverged"):
+        train(tmp_path, *given, "log_every=1", "eval_every=1")
+    summary = read_summary(tmp_path)
+    assert (summary["status"], summary["schedule"]) == ("diverged", "replay")
+    with pytest.raises(MetalossError, match="the run is finished"):
+        resume_run(tmp_path, task=blobs(), model=net())
