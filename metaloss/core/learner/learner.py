@@ -245,13 +245,9 @@ class Learner:
         params, buffers = self._functional.state()
         if ema:
             params |= self._inner.mean
-        return mean_over_rows(
-            partial(self._functional, params, buffers, train=False),
-            batches,
-            metric,
-            self._inner.device,
-            getattr(self.loss, "ignore_index", None),
-        )
+        predict = partial(self._functional, params, buffers, train=False)
+        ignored = getattr(self.loss, "ignore_index", None)
+        return mean_over_rows(predict, batches, metric, self._inner.device, ignored)
 
     def state_dict(self, *, model: bool = True) -> dict[str, Any]:
         """Return the state, as copies, for :meth:`load_state_dict`; ``torch.load`` reads it safely.
