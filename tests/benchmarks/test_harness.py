@@ -1,8 +1,6 @@
 """The harness itself: turns, memory, pages. How long things take is for ``make bench`` alone."""
 
 import json
-import subprocess
-import sys
 from dataclasses import replace
 
 import pytest
@@ -15,6 +13,8 @@ from benchmarks.measure import in_turns, peak_bytes
 from benchmarks.report import page
 from benchmarks.workloads import EVERY, WORKLOADS
 from metaloss.inner import SGD
+
+from .. import forked
 
 MACHINE = {"device": "one", "torch": "2"}
 
@@ -155,9 +155,9 @@ def test_rounding_is_measured_before_and_after_training():
         assert one["bf16, cosine"] > 0.98
 
 
-def test_a_case_is_a_process_of_its_own():
-    case = json.dumps(["loss", [4, 3, 1, False]])
-    words = [sys.executable, "-m", "benchmarks", "--one", case]
-    found = json.loads(subprocess.run(words, capture_output=True, check=True).stdout)
+def test_a_case_is_a_process_of_its_own(tmp_path):
+    case, out = json.dumps(["loss", [4, 3, 1, False]]), tmp_path / "out"
+    assert forked.run(["--one", case], module="benchmarks", folder=tmp_path, out=out) == 0
+    found = json.loads(out.read_text())
     assert found.keys() == {"per class", "at once"}
     assert found["at once"]["median"] > 0

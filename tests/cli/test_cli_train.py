@@ -9,6 +9,8 @@ import pytest
 
 from metaloss.compose import compose, to_yaml
 
+from .. import forked
+
 QUIET = "tracker=[]"
 
 
@@ -195,16 +197,13 @@ def test_export_writes_the_loss(cli, core, tmp_path):
 
 
 def test_the_module_runs_as_the_command_without_a_traceback(tmp_path):
-    done = subprocess.run(
-        [sys.executable, "-m", "metaloss", "train", "task=digts"],
-        capture_output=True,
-        text=True,
-        cwd=tmp_path,
-        check=False,
-    )
-    assert (done.returncode, done.stdout) == (2, "")
-    assert done.stderr.startswith("metaloss: error: unknown task 'digts': did you mean 'digits'?")
-    assert done.stderr.count("\n") == 1
+    out, err = tmp_path / "out", tmp_path / "err"
+    words = ["train", "task=digts"]
+    assert forked.run(words, module="metaloss", folder=tmp_path, out=out, err=err) == 2
+    assert out.read_text() == ""
+    said = err.read_text()
+    assert said.startswith("metaloss: error: unknown task 'digts': did you mean 'digits'?")
+    assert said.count("\n") == 1
 
 
 def test_help_needs_no_torch():

@@ -12,6 +12,7 @@ import pytest
 import metaloss
 from metaloss.cli.main import main
 from metaloss.core.runs.run import resume_group
+from metaloss.core.training.interrupt import Interrupt, endings_as_ctrl_c
 from metaloss.errors import MetalossError
 from metaloss.models.mlp import MLP, MLPConfig
 
@@ -74,17 +75,16 @@ def test_a_signal_before_a_run_begins_ends_the_command_like_ctrl_c(
 
 
 def test_what_a_program_ignores_stays_ignored():
-    code = (
-        "import signal; signal.signal(signal.SIGHUP, signal.SIG_IGN)\n"
-        "from metaloss.core.training.interrupt import Interrupt, endings_as_ctrl_c\n"
-        "with endings_as_ctrl_c(), Interrupt() as interrupt:\n"
-        "    signal.raise_signal(signal.SIGHUP)\n"
-        "    print(interrupt.asked)\n"
-        "    signal.raise_signal(signal.SIGUSR1)\n"
-        "    print(interrupt.asked)\n"
-    )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.split() == ["False", "True"]
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with endings_as_ctrl_c(), Interrupt() as interrupt:
+            signal.raise_signal(signal.SIGHUP)
+            assert not interrupt.asked
+            signal.raise_signal(signal.SIGUSR1)
+            assert interrupt.asked
+        assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGHUP, before)
 
 
 def test_a_group_of_own_objects_goes_on_with_them(tmp_path):
