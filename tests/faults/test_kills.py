@@ -6,6 +6,7 @@ import time
 
 import pytest
 
+from .. import forked
 from .killing import KINDS, Killer, endings
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="needs a fork server")
@@ -15,7 +16,8 @@ def campaign(kind, kills, folder, seed):
     """Kill until so many processes have been; return how many were while they went on."""
     draw = random.Random(seed)
     killer = Killer(folder / "log")
-    killer.whole(kind, folder / "warm")  # the server has imported everything after the first
+    # The server has imported everything after the first command.
+    assert forked.run(["train", "--cfg"], folder=folder, out=folder / "log") == 0
     seconds = killer.whole(kind, folder / "whole")
     expected = endings(folder / "whole")
     assert len(expected) >= 4
