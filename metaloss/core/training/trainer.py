@@ -208,7 +208,8 @@ class Trainer:
             if plan.phase == "train":
                 self.metrics = self._evaluate()
                 numbers |= self.metrics
-                numbers |= cosine_to_exact(self.setup, self.state, self.progress)
+                if not self.jury.frozen:
+                    numbers |= cosine_to_exact(self.setup, self.state, self.progress)
             if self.setup.schedule.learns or self.setup.replayed:
                 self._curves(plan.phase)
         self.recorder.log(self.step, plan.phase, self.progress.steps_in(plan.phase), numbers)

@@ -93,6 +93,15 @@ def test_what_follows(tmp_path, kept, action, more):
         assert not torch.equal(phis[at], phis[at - 4])
 
 
+def test_a_loss_that_stays_has_no_next_meta_gradient(tmp_path):
+    run = trained(tmp_path, "schedule.verdict=freeze", "meta_optimizer.rows=0.5")
+    at = run.summary.ended_with["verdict"]["step"]
+    rows = [row for row in run.journal() if row["phase"] == "train" and "jury/error" in row]
+    assert 4 <= at < 20
+    assert not any("meta/cosine_to_exact" in row for row in rows if row["phase_step"] > at)
+    assert any("meta/cosine_to_exact" in row for row in rows)
+
+
 def test_a_run_goes_back_to_its_beginning(tmp_path, kept):
     model = net()
     torch.nn.init.zeros_(model[-1].weight)
