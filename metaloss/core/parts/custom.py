@@ -24,6 +24,20 @@ def with_custom(config: RunConfig, task: Any, model: Any, loss: Any) -> RunConfi
     return replace(config, **changes) if changes else config
 
 
+def refuse_words_for_objects(config: RunConfig, task: Any, model: Any, loss: Any) -> None:
+    """Refuse words such as ``task.label_noise=0.4`` for a part that is an object: it has its own.
+
+    Raises:
+        MetalossError: If words name such a part or one of its options.
+    """
+    for group, value in {"task": task, "model": model, "loss": loss}.items():
+        if value is not None and getattr(config, group).asked:
+            raise MetalossError(
+                f"{group}: both an object and words, which would have no effect: expected "
+                "either; an object has its own options"
+            )
+
+
 def in_place_of_custom(file: Path, task: Any, model: Any, loss: Any) -> list[str]:
     """Return registered choices for parts that are "custom" in the file, to be replaced again.
 

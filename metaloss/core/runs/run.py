@@ -11,6 +11,7 @@ from torch import nn
 from metaloss.compose import compose, to_overrides
 from metaloss.config import RunConfig
 from metaloss.contracts import Task
+from metaloss.core.parts.custom import refuse_words_for_objects
 from metaloss.core.runs.passes import resume_passes, train_passes
 from metaloss.core.runs.results import Run
 from metaloss.core.storage.run_folder import is_group
@@ -69,7 +70,9 @@ def train_seeds(
 ) -> list[Run]:
     """Do the same as :func:`train`, but return a list for a single run too."""
     words = to_overrides(config) if isinstance(config, Mapping) else list(config)
-    return train_runs(compose(words), task=task, model=model, loss=loss)
+    composed = compose(words)
+    refuse_words_for_objects(composed, task, model, loss)
+    return train_runs(composed, task=task, model=model, loss=loss)
 
 
 def train_runs(

@@ -202,6 +202,13 @@ def test_a_mapping_is_as_good_as_words(tmp_path):
     assert files_of(run) == files_of(words)
 
 
+def test_words_for_a_part_that_is_an_object_are_refused(tmp_path):
+    for word in ("task.label_noise=0.4", "task=digits"):
+        with pytest.raises(MetalossError, match="^task: both an object and words"):
+            train(tmp_path / "run", word)
+    assert not (tmp_path / "run").exists()
+
+
 def test_the_summary_is_still_read_as_a_mapping_with_a_notice(run, monkeypatch):
     monkeypatch.setattr("metaloss.core.runs.summary._said", set())
     with pytest.warns(FutureWarning, match=r"run.summary\['status'\] is now run.summary.status; "):
