@@ -77,11 +77,15 @@ def in_halves(task: Task) -> Task:
     return replace(task, **fields)
 
 
-def fast(*words: str) -> list[str]:
-    """Return the words of a fast run with these words."""
+def fast(*words: str, own_loss: bool = False) -> list[str]:
+    """Return the words of a fast run with these words; ``own_loss``: its loss is an object."""
     given = dict(word.split("=", 1) for word in words)
     return [
-        *(word for word, (group, name) in _FAST.items() if given.get(group, name) == name),
+        *(
+            word
+            for word, (group, name) in _FAST.items()
+            if given.get(group, name) == name and not (own_loss and group == "loss")
+        ),
         *words,
     ]
 
@@ -98,7 +102,8 @@ def setup(*words: str, task: Task | None = None, model=None, loss=None) -> Setup
 
 def train(folder, *words: str, task: Task | None = None, model=None, **given) -> metaloss.Run:
     """Return a finished run of :func:`blobs`, logged every 10 and evaluated every 20 steps."""
-    words = fast("log_every=10", "eval_every=20", f"output={folder}", *words)
+    common = ("log_every=10", "eval_every=20", f"output={folder}")
+    words = fast(*common, *words, own_loss="loss" in given)
     return metaloss.train(words, task=task or blobs(), model=model or net(), **given)
 
 

@@ -41,14 +41,15 @@ _LEARNED = (
 
 
 def _train(folder, *words, model=None, task_loss=F.cross_entropy, task=None):
+    loss = None if "loss=taylor" in words else _loss()
     words = fast(
         *(_LEARNED if "schedule=offline" not in words else ()),
         *("log_every=2", "eval_every=4", "checkpoint_every=3", "steps=12", "device=cpu"),
         f"output={folder / 'run'}",
         *words,
+        own_loss=loss is not None,
     )
     task = replace(task or blobs(dtype=torch.float64), task_loss=task_loss)
-    loss = None if "loss=taylor" in words else _loss()
     return metaloss.train(words, task=task, model=model or _model(), loss=loss)
 
 

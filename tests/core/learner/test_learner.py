@@ -56,7 +56,7 @@ def _outputs(hand, batch):
 
 def test_the_learner_equals_the_trainer(tmp_path):
     words = ("schedule=online", "steps=15", "start=keep", "inner.lr=0.1", "inner.momentum=0.9")
-    words = [*fast(*words), f"output={tmp_path}"]
+    words = [*fast(*words, own_loss=True), f"output={tmp_path}"]
     run = metaloss.train(words, task=blobs(), model=net(nn.BatchNorm1d(5)), loss=make_loss())
     learner = make(nn.BatchNorm1d(5))
     for batch, meta_batch in batches(15):

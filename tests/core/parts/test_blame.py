@@ -60,7 +60,7 @@ def test_a_part_of_the_model_is_named(tmp_path, error):
 def test_the_loss_is_named(tmp_path):
     with pytest.raises(MetalossError, match=r"the loss \(OwnLoss\) failed: KeyError: 'no such"):
         metaloss.train(
-            fast("schedule=online", "start=keep", f"output={tmp_path}"),
+            fast("schedule=online", "start=keep", f"output={tmp_path}", own_loss=True),
             task=blobs(),
             model=net(),
             loss=OwnLoss(),

@@ -68,7 +68,7 @@ def test_a_run_learns_from_the_labelled_rows_and_its_loss_keeps_the_index(tmp_pa
 
 
 def test_a_loss_of_ones_own_that_ignores_another_index_is_refused(tmp_path):
-    words = [*fast("schedule=online", "steps=4"), f"output={tmp_path / 'run'}"]
+    words = [*fast("schedule=online", "steps=4", own_loss=True), f"output={tmp_path / 'run'}"]
     with pytest.raises(
         MetalossError, match=r"ignore_index=-100, the task blobs has ignore_index=255"
     ):

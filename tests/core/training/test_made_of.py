@@ -49,7 +49,7 @@ def stop(folder, *words, at=20, task=None, model=None, **given):
     task = replace(task or blobs(), task_loss=interrupting(at=at).task_loss)
     with pytest.raises(KeyboardInterrupt):
         metaloss.train(
-            fast("schedule=online", f"output={folder}", *EVERY, *words),
+            fast("schedule=online", f"output={folder}", *EVERY, *words, own_loss="loss" in given),
             task=task,
             model=model or net(),
             **given,
