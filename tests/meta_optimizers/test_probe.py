@@ -143,6 +143,14 @@ def test_a_loss_whose_mixed_derivative_is_lost_is_refused():
     assert distance(got, right) < 1e-3
 
 
+def test_a_loss_with_a_kink_next_to_its_parameters_is_not_refused(tmp_path):
+    # The kink of a ReLU is within 1e-5 of φ along the direction that is tested.
+    words = ["task=mnist1d", "model=linear", "loss=mwn", "start.steps=1", "compile=off", "seed=4"]
+    common = ["schedule=online", "steps=1", "tracker=[]", f"output={tmp_path / 'run'}"]
+    run = metaloss.train([*words, *common, "schedule.train_on=train+validation"])
+    assert run.summary.status == "ok"
+
+
 def test_what_is_used_instead_is_said_once(caplog):
     model = nn.Sequential(nn.Linear(5, 8), Of(swish), nn.Linear(8, 3))
     learner = metaloss.Learner(model, MLPLoss(), task_loss=F.cross_entropy)
