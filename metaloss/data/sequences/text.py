@@ -62,6 +62,7 @@ class Text(RowSource, LabelOptions):
     It depends on the version of Python.
 
     Example:
+        >>> import torch
         >>> task = Text(length=32).build(seed=0)
         >>> task.input_shape, task.train.targets.shape[1:], task.metric_name
         ((32,), torch.Size([32]), 'bits_per_character')
@@ -152,6 +153,7 @@ def bits_per_character(outputs: Tensor, targets: Tensor) -> Tensor:
         targets: (B, T) class indices; −100 does not count.
 
     Example:
+        >>> import torch
         >>> outputs, targets = torch.zeros(2, 8, 3), torch.zeros(2, 3, dtype=torch.int64)
         >>> round(bits_per_character(outputs, targets).item(), 6)
         3.0

@@ -120,7 +120,7 @@ def test_a_bad_request_is_told_before_anything_is_written(tmp_path, words, given
     given = {"task": blobs(), "model": net(), **given}
     folder = tmp_path / "run"
     with pytest.raises(MetalossError, match=message) as caught:
-        metaloss.train([*fast(*words), f"output={folder}"], **given)
+        metaloss.train([*fast(*words, own_loss="loss" in given), f"output={folder}"], **given)
     assert "\n" not in str(caught.value)
     assert list(tmp_path.iterdir()) == []
 
