@@ -187,21 +187,24 @@ def clear(folder: Path) -> None:
 def differences(wanted: Mapping[str, Any], found: Mapping[str, Any]) -> list[tuple[str, Any, Any]]:
     """Return (key, wanted, found) for each difference of two configs that changes results.
 
-    A wanted ``auto`` matches what it was resolved to. With ``schedule=replay``, the loss that was
-    found is that of the recording.
+    A wanted ``auto`` matches what it was resolved to. With ``schedule=replay`` and a source, the
+    loss that was found is that of the recording. Without a source, it is what was asked for.
 
     Example:
         >>> differences({"steps": 5, "compile": "auto"}, {"steps": 7, "compile": "off"})
         [('steps', 5, 7)]
     """
     first, second = flatten(wanted), flatten(found)
-    replays = first.get("schedule.name") == second.get("schedule.name") == "replay"
+    follows = all(
+        one.get("schedule.name") == "replay" and one.get("schedule.source")
+        for one in (first, second)
+    )
     return [
         (key, first.get(key, "nothing"), second.get(key, "nothing"))
         for key in sorted({*first, *second}, key=lambda key: (not key.endswith(".name"), key))
         if first.get(key) != "auto"
         and first.get(key, _MISSING) != second.get(key, _MISSING)
-        and not (replays and key.startswith("loss."))
+        and not (follows and key.startswith("loss."))
         and not _same_file(key, first.get(key), second.get(key))
     ]
 

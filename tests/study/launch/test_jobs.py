@@ -118,6 +118,11 @@ def test_a_run_in_its_first_pass_is_never_gone_on_with_by_another_row(tmp_path):
     (job.folder / "first").mkdir(parents=True)
     (job.folder / "passes.yaml").write_text(to_yaml(compose(job.overrides)))
     assert plan_jobs(study(row, seeds=(0,)), tmp_path)[0].state is State.unfinished
-    other = Row(name="both", overrides=("schedule=replay", "inner.lr=0.5"))
-    with pytest.raises(MetalossError, match=r"was trained with inner\.lr=0\.1; expected .*=0\.5"):
-        plan_jobs(study(other, seeds=(0,)), tmp_path)
+    for word, said in (
+        ("inner.lr=0.5", r"inner\.lr=0\.1; expected inner\.lr=0\.5"),
+        ("loss=taylor", r"loss\.name=mlp; expected loss\.name=taylor"),
+        ("loss.hidden=[5]", r"loss\.hidden=\[40, 40\]; expected loss\.hidden=\[5\]"),
+    ):
+        other = Row(name="both", overrides=("schedule=replay", word))
+        with pytest.raises(MetalossError, match=f"was trained with {said}"):
+            plan_jobs(study(other, seeds=(0,)), tmp_path)
