@@ -6,6 +6,7 @@ import numpy as np
 
 from metaloss.contracts import Task
 from metaloss.core.runs.results import Run
+from metaloss.core.runs.suspects import trains_on_trusted_alone
 from metaloss.core.storage.run_folder import LEDGER
 
 _NUMBERS = ("score", "p", "error", "wrong", "last", "visits")
@@ -24,9 +25,9 @@ def suspects_in_order(
 
     Returns:
         Arrays (n,) by name, with NaN for rows that did not train the network; ``suggested`` is a
-        class index or a value. None if the run has no ledger.
+        class index or a value. None if the run has no ledger of these rows.
     """
-    if not (run.folder / LEDGER).is_file():
+    if not (run.folder / LEDGER).is_file() or trains_on_trusted_alone(run.folder):
         return None
     table = run.suspects(task=task)
     kept = table[[name for name in _NUMBERS if name in table]].astype(float)

@@ -138,9 +138,10 @@ def test_suspects_of_values_and_runs_without_a_ledger():
     assert np.abs(found["suggested"] - values).mean() < 5
     with pytest.raises(AttributeError, match="not fitted"):
         clone(model).suspects_  # noqa: B018
-    model.set_params(options={**QUICK, "ledger": False}, steps=2).fit(inputs, wrong)
-    with pytest.raises(AttributeError, match="kept no ledger"):
-        model.suspects_  # noqa: B018
+    for option in ({"ledger": False}, {"schedule.train_on": "validation"}):
+        model.set_params(options={**QUICK, **option}, steps=2).fit(inputs, wrong)
+        with pytest.raises(AttributeError, match="kept no ledger"):
+            model.suspects_  # noqa: B018
 
 
 def test_a_ledger_that_cannot_be_read_is_not_a_missing_one(tmp_path):
@@ -150,6 +151,7 @@ def test_a_ledger_that_cannot_be_read_is_not_a_missing_one(tmp_path):
     run = SimpleNamespace(folder=tmp_path, suspects=suspects)
     assert suspects_in_order(run, None, np.zeros(1), np.zeros(1)) is None
     (tmp_path / "ledger.safetensors").write_bytes(b"")
+    (tmp_path / "config.yaml").write_text("{schedule: {name: online, train_on: train}}")
     with pytest.raises(MetalossError, match="is damaged"):
         suspects_in_order(run, None, np.zeros(1), np.zeros(1))
 

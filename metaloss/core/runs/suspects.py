@@ -115,9 +115,14 @@ def _tasks(folder: Path) -> tuple[Task, Task | None]:
     return task, part.build(replace(options, **dict.fromkeys(made, 0.0))).build(seed)
 
 
-def _check(folder: Path, task: Task, count: int) -> None:
+def trains_on_trusted_alone(folder: Path) -> bool:
+    """Return whether the ledger of a run is that of its trusted rows, none of which is suspect."""
     schedule = read_file(folder / CONFIG).get("schedule")
-    if isinstance(schedule, Mapping) and schedule.get("train_on") == "validation":
+    return isinstance(schedule, Mapping) and schedule.get("train_on") == "validation"
+
+
+def _check(folder: Path, task: Task, count: int) -> None:
+    if trains_on_trusted_alone(folder):
         raise MetalossError(
             f"{folder}: the run was trained on its trusted rows alone (schedule.train_on="
             "validation); expected a run that was trained on the training rows"
