@@ -44,8 +44,8 @@ class Row(NamedTuple):
         memory: (B, 2): how well the row's label was predicted at earlier visits (the mean
             probability), and how often the guess was wrong; both from 0 to 1.
         average: (B, C): moving average of the predictions at earlier visits, which begins at 0.
-        visits: (B,): the number of earlier visits; needs ``average``. Without it, an average is
-            that of many visits.
+        visits: (B,): the number of earlier visits. A loss that sees ``average`` needs both; an
+            average alone is that of many visits.
         progress: (B,): the share of the training steps that were taken, from 0 to 1.
         number: (B,): row numbers, int64; -1: not a training row.
         outputs: (B, C, *): the raw outputs themselves, as a constant.

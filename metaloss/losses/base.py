@@ -197,7 +197,7 @@ class LearnedLoss(nn.Module):
             refuse_out_of_range(logits, target, self.link, self.ignore_index)
         else:
             wrong = out_of_range(logits, target, self.link, self.ignore_index)
-        row = completed(row, prediction, self.link) if self.sees else Row()
+        row = completed(row, prediction, self.link, self.sees) if self.sees else Row()
         rows, own = self.per_row(logits, encoded, row), None
         if isinstance(rows, Weighed):
             rows, own = rows

@@ -200,7 +200,7 @@ class MLPLoss(LearnedLoss):
         if not self.more:
             return self._values(prediction, target, [])
         # Without the other rows of a batch, a row is in the middle of them.
-        unseen = completed(row, prediction, self.link)
+        unseen = completed(row, prediction, self.link, self.sees)
         middle = torch.full_like(prediction[:, 0], 0.5)
         return self._values(prediction, target, self._features(unseen, middle, middle))
 

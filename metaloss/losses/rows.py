@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from math import inf
 
 import torch
@@ -31,16 +32,17 @@ def chance(link: Link, classes: int) -> tuple[float, float]:
     return 0.5, 0.5 if link is Link.sigmoid else 0.0
 
 
-def completed(row: Row | None, logits: Tensor, link: Link) -> Row:
+def completed(row: Row | None, logits: Tensor, link: Link, sees: Collection[str] = FIELDS) -> Row:
     """Return the row with values for what is not known of it: that of a row never visited.
 
     Args:
         row: What is known; None: nothing.
         logits: (B, C, *) raw outputs.
         link: The link of the loss.
+        sees: The fields that the loss sees.
 
     Raises:
-        MetalossError: If ``visits`` are known and the ``average`` is not.
+        MetalossError: If the loss sees the ``average``, and only the ``visits`` are known.
 
     Example:
         >>> known = Row(average=torch.tensor([[0.1, 0.9]]))
@@ -49,7 +51,7 @@ def completed(row: Row | None, logits: Tensor, link: Link) -> Row:
         tensor([[0.1000, 0.9000]])
     """
     row = row or Row()
-    if row.average is None and row.visits is not None:
+    if "average" in sees and row.average is None and row.visits is not None:
         raise MetalossError("Row(visits=...): expected the average of the visits with it")
     count, classes = logits.shape[:2]
 

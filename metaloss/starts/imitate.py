@@ -213,6 +213,8 @@ class Imitate(Start):
         if "average" in seen:  # after very many visits
             drawn["average"] = _prediction(link, (self.rows, outputs), draws)
             drawn["visits"] = torch.full((self.rows,), math.inf)
+        elif "visits" in seen:
+            drawn["visits"] = torch.randint(100, (self.rows,), generator=draws)
         known = {name: value.to(like) for name, value in drawn.items() if name in seen}
         return with_row(batch, **known) if known else batch
 

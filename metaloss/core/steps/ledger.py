@@ -83,11 +83,12 @@ def recall(
     memory = torch.stack([well, (wrong + missed) / (visits + 1)], 1)
     known = {
         "memory": memory,
+        "visits": visits,
         "progress": progress.expand(len(numbers)),
         "number": numbers,
     }
     predictions = found[:, len(COLUMNS) :]
-    return known | ({"average": predictions, "visits": visits} if predictions.shape[1] else {})
+    return known | ({"average": predictions} if predictions.shape[1] else {})
 
 
 def recalled(problem: InnerProblem, ledger: Tensor | None, window: Window) -> Window:

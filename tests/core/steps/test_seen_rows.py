@@ -16,6 +16,7 @@ from metaloss.core.training.saved import pack_state, unpack_state
 from metaloss.errors import MetalossError
 from metaloss.inner.weighted import row_of
 from metaloss.losses import MLPLoss
+from metaloss.losses.base import LearnedLoss, Weighed
 from metaloss.losses.mlp import MLPLossConfig
 from metaloss.meta_optimizers.finite_difference import FiniteDifference
 from metaloss.meta_optimizers.higher import Higher
@@ -197,6 +198,24 @@ def test_a_loss_of_rows_has_the_value_of_the_row_that_it_is_given():
     ranks = MLPLoss(MLPLossConfig(hidden=[6], inputs=INPUTS[:2] + ["rank"]))
     halves = torch.stack([ranks(outputs[a:b], target[a:b]) * (b - a) for a, b in ((0, 2), (2, 5))])
     assert not torch.isclose(halves.sum() / 5, ranks(outputs, target))
+
+
+class Later(LearnedLoss):
+    """Cross-entropy of the rows that were visited before."""
+
+    sees = frozenset({"visits"})
+
+    def per_row(self, logits, target, row):
+        return Weighed(-(target * logits.log_softmax(1)).sum(1), (row.visits > 0).to(logits))
+
+
+def test_a_loss_may_see_the_visits_without_the_average():
+    parts = setup("schedule=static", model=net(), loss=Later())
+    first = first_state(parts).inner.params["0.weight"]
+    moved = [not torch.equal(state.inner.params["0.weight"], first) for _, state in run(parts, 12)]
+    epoch = len(parts.task.train.targets) // parts.config.batch_size
+    assert moved == [step > epoch for step in range(1, 13)]
+    assert 1 < epoch < 11
 
 
 def test_curves_are_those_of_the_memory_that_is_asked_for():
