@@ -46,16 +46,23 @@ def check_range(option: str, value: object, holds: bool, expected: str) -> None:
         raise MetalossError(f"{option}={value}: expected {expected}")
 
 
-def check_whole(option: str, value: object, least: int) -> None:
-    """Raise unless an option's value is a whole number, at least ``least``.
+def check_whole(option: str, value: object, least: int, most: int | None = None) -> None:
+    """Raise unless an option's value is a whole number, from ``least`` to ``most``.
 
     Example:
         >>> check_whole("task.subset", 0, 1)
         Traceback (most recent call last):
         metaloss.errors.MetalossError: task.subset=0: expected a whole number, at least 1
     """
-    if not isinstance(value, int) or isinstance(value, bool) or value < least:
-        raise MetalossError(f"{option}={value}: expected a whole number, at least {least}")
+    allowed = f", at least {least}" if most is None else f" from {least} to {most}"
+    whole = isinstance(value, int) and not isinstance(value, bool)
+    within = whole and least <= value and (most is None or value <= most)  # type: ignore[operator]
+    check_range(option, value, within, f"a whole number{allowed}")
+
+
+def check_index(option: str, value: object) -> None:
+    """Raise unless an option's value is a whole number that a tensor of class indices can hold."""
+    check_whole(option, value, -(2**63), 2**63 - 1)
 
 
 def unknown_name(kind: str, got: object, known: Iterable[str]) -> MetalossError:

@@ -21,7 +21,7 @@ from metaloss.data.targets.constant import fitted_constant
 from metaloss.data.targets.kinds import Classes, Kind, TensorFunction, kind_of
 from metaloss.data.targets.metrics import IGNORED
 from metaloss.data.targets.scores import check_scores
-from metaloss.errors import MetalossError, check_whole
+from metaloss.errors import MetalossError, check_index, check_whole
 from metaloss.inner.fields import named
 from metaloss.inner.keys import derive
 from metaloss.inner.one_thread import one_thread
@@ -92,7 +92,7 @@ class TaskOptions(Options):
             raise MetalossError(f"link={self.link}: expected one of {allowed}")
         if self.outputs is not None:
             check_whole("outputs", self.outputs, 1)
-        check_whole("ignore_index", self.ignore_index, -(2**63))
+        check_index("ignore_index", self.ignore_index)
         if self.goal not in ("min", "max"):
             raise MetalossError(f"goal={self.goal}: expected min or max")
         if (self.metric is None) != (self.metric_name is None):

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from metaloss.errors import MetalossError, unknown_name
+from metaloss.errors import MetalossError, check_index, unknown_name
 from metaloss.losses.precision import (
     check_outputs,
     computing_type,
@@ -103,7 +103,8 @@ class LearnedLoss(nn.Module):
         self.link = _as_link(link)
         said = getattr(self.config, "class_reduction", ClassReduction.mean)
         self.class_reduction: ClassReduction = class_reduction or said
-        self.ignore_index = _whole(ignore_index)
+        check_index("ignore_index", ignore_index)
+        self.ignore_index = ignore_index
         if self.link not in self.links:
             names = " or ".join(link.name for link in self.links)
             raise MetalossError(
@@ -255,12 +256,6 @@ def expect_classes(loss: LearnedLoss, logits: Tensor) -> None:
             f"{type(loss).__name__} is made for {loss.classes} classes: got raw outputs of shape "
             f"{tuple(logits.shape)}"
         )
-
-
-def _whole(ignore_index: object) -> int:
-    if not isinstance(ignore_index, int) or isinstance(ignore_index, bool):
-        raise MetalossError(f"ignore_index={ignore_index}: expected a whole number")
-    return ignore_index
 
 
 def _as_link(link: Link | str) -> Link:

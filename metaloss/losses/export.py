@@ -21,7 +21,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 
 from metaloss import registry
-from metaloss.errors import MetalossError
+from metaloss.errors import MetalossError, check_index
 from metaloss.inner.one_thread import one_thread
 from metaloss.losses.base import IGNORED, LearnedLoss
 from metaloss.types import Link, Tensors
@@ -114,7 +114,8 @@ def built(description: Mapping[str, Any], path: Path) -> LearnedLoss:
     try:
         with one_thread(), torch.random.fork_rng(devices=[]):
             loss: LearnedLoss = part.build(options, link=Link[description["link"]])
-    except (RuntimeError, MemoryError) as error:  # such as a network that no memory can hold
+    # Such as a network that no memory can hold, or a number that torch cannot.
+    except (RuntimeError, MemoryError, TypeError, OverflowError) as error:
         reason = str(error).split("\n")[0]
         raise MetalossError(f"{path}: a loss of these options cannot be built: {reason}") from error
     loss.to(_DTYPES[description.get("dtype", "float32")])
@@ -152,6 +153,7 @@ def check_description(content: Any, path: Path) -> None:
     for key, kind in keys.items():
         if type(content.get(key)) is not kind:
             raise MetalossError(f"{path}: {key!r} is missing or no {kind.__name__}")
+    check_index(f"{path}: ignore_index", content.get("ignore_index", IGNORED))
     if content.get("dtype", "float32") not in _DTYPES:
         raise MetalossError(
             f"{path}: dtype {content['dtype']!r} is unknown (allowed: {', '.join(_DTYPES)})"
@@ -170,7 +172,7 @@ def _options(part: registry.Part, given: dict[str, Any], path: Path) -> Any:
         if "${" in json.dumps(given):
             raise MetalossError(f"{path}: an option has an interpolation (${{...}}): refused")
         return OmegaConf.to_object(OmegaConf.merge(schema, given))
-    except (OmegaConfBaseException, RecursionError, TypeError) as error:
+    except (OmegaConfBaseException, RecursionError, TypeError, OverflowError) as error:
         reason = str(error).split("\n")[0]
         raise MetalossError(f"{path}: options do not fit {part.name!r}: {reason}") from error
 

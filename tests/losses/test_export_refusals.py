@@ -26,6 +26,7 @@ from metaloss.losses.export import DESCRIPTION, WEIGHTS, load_loss
         ("ignore_index", None, "'ignore_index' is missing or no int"),
         ("ignore_index", True, "'ignore_index' is missing or no int"),
         ("ignore_index", 2.0, "'ignore_index' is missing or no int"),
+        ("ignore_index", 2**63, "ignore_index=9223372036854775808: expected a whole number from"),
         ("dtype", "object", r"dtype 'object' is unknown \(allowed: float32"),
         ("dtype", None, "'dtype' is missing or no str"),
         ("options", None, "'options' is missing or no dict"),
@@ -35,6 +36,9 @@ from metaloss.losses.export import DESCRIPTION, WEIGHTS, load_loss
         ("options", {"hidden": [3], "beta": -1.0}, "loss.beta=-1.0: expected a positive"),
         ("options", {"hidden": [3], "beta": float("nan")}, "loss.beta=nan: expected a positive"),
         ("options", {"activation": "system"}, "options do not fit 'mlp'"),
+        ("options", {"hidden": [10**30]}, "a loss of these options cannot be built"),
+        ("options", {"hidden": [3], "class_offsets": 10**30}, "options cannot be built"),
+        ("options", {"beta": 10**400}, "options do not fit 'mlp'"),
     ],
 )
 def test_a_bad_description_is_refused(folder, description, key, value, message):
