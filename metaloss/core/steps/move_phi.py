@@ -37,6 +37,9 @@ def move_phi(
 ) -> tuple[Tensors, Any, Tensor]:
     """Return φ, the state of the update rule and the gradient's norm. Frozen parameters stay.
 
+    So does all of φ with ``rule.shrink`` 0, whatever its meta-gradient, which counts as 0 then. A
+    member of a group has it after its jury's verdict, while the others take their meta-steps.
+
     Args:
         problem: The functions of an inner step, of one run or of many.
         engine: The engine.
@@ -55,6 +58,8 @@ def move_phi(
     def moved(phi: Tensors, slope: Tensors, rule: Any) -> tuple[Tensors, Any, Tensor]:
         if fixed:
             slope = {n: torch.zeros_like(g) if n in fixed else g for n, g in slope.items()}
+        # NaN times an η of 0 would be NaN.
+        slope = {name: torch.where(rule.shrink == 0, 0, value) for name, value in slope.items()}
         new, rule = engine.rule_step(phi, slope, rule, phase=phase, total=total)
         return {n: phi[n] if n in fixed else v for n, v in new.items()}, rule, norm(slope.values())
 

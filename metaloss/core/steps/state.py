@@ -44,8 +44,8 @@ class Meter(NamedTuple):
         return cls(torch.zeros(4, device=device), torch.zeros(4, device=device))
 
 
-def added(meter: Meter, losses: StepLosses, size: Tensor, *, measured: bool) -> Meter:
-    """Return the meter with the losses of a segment; ``measured``: with the norm ``size`` too."""
+def added(meter: Meter, losses: StepLosses, size: Tensor, measured: Tensor) -> Meter:
+    """Return the meter with the losses of a segment; ``measured`` (): and of the norm ``size``."""
     steps = len(losses.inner)
     seen = torch.isfinite(losses.meta_task)
     nothing = torch.zeros_like(losses.meta_task)

@@ -107,7 +107,7 @@ class Step:
         """Take the plan's steps and check them."""
         window = ledgers.recalled(self.problem, state.ledger, window)
         new, losses, size, notes = self._take(state, window, plan)
-        new = new._replace(meter=self._measured(state.meter, losses, size))
+        new = new._replace(meter=self._measured(state, losses, size))
         new = self._averaged(new, plan, moved=new.phi is not state.phi)
         if plan.phase != "train":
             notes = None  # the network begins again with each meta-step
@@ -208,13 +208,17 @@ class Step:
     def _choose(self, ok: Tensor, new: Any, old: Any) -> Any:
         return guards.choose(ok, new, old, self.problem.vmap_members)
 
-    def _measured(self, meter: Meter, losses: StepLosses, size: Tensor | None) -> Meter:
+    def _measured(self, state: TrainState, losses: StepLosses, size: Tensor | None) -> Meter:
         """Add the losses of a segment to the sums, without NaN."""
-        measured = size is not None
         if size is None:
             size = torch.zeros_like(losses.meta_task)
-
-        return self.problem.vmap_members(partial(added, measured=measured))(meter, losses, size)
+            moves = torch.zeros_like(losses.meta_task, dtype=torch.bool)
+        else:
+            assert state.rule is not None
+            moves = state.rule.shrink != 0  # else φ is frozen: there was no meta-step
+            meta_task = torch.where(moves, losses.meta_task, float("nan"))
+            losses = losses._replace(meta_task=meta_task)
+        return self.problem.vmap_members(added)(state.meter, losses, size, moves)
 
 
 def inner_step(

@@ -12,10 +12,11 @@ from torch.utils import _pytree as pytree
 
 import metaloss
 from metaloss.compose import read_file
-from metaloss.contracts import Progress
+from metaloss.contracts import Plan, Progress
 from metaloss.core.parts.setup import prepare
 from metaloss.core.runs.run import resume_group
 from metaloss.core.runs.stackable import check_stackable
+from metaloss.core.steps.move_phi import move_phi
 from metaloss.core.steps.stacked import StackedAdvance
 from metaloss.errors import MetalossError
 from metaloss.inner.stacked import member, stack
@@ -96,6 +97,38 @@ def test_a_bad_step_of_one_member_is_no_other_members_business():
     assert states.guard.bad.tolist() == [0, STEPS, 0]
     kept = first_state(setups[1]).inner.params["0.weight"]
     assert torch.equal(states.inner.params["0.weight"][1], kept)
+
+
+@pytest.mark.parametrize("meta_batch", ["validation", "next"])
+def test_a_meta_gradient_that_is_not_finite_does_not_stop_a_member_with_a_frozen_loss(
+    monkeypatch, meta_batch
+):
+    def without_numbers(problem, engine, phi, gradient, *rest):
+        gradient = {name: torch.nan * slope for name, slope in gradient.items()}
+        return move_phi(problem, engine, phi, gradient, *rest)
+
+    monkeypatch.setattr("metaloss.core.steps.step.move_phi", without_numbers)
+    setups = [
+        double(seed, "schedule=online", f"schedule.meta_batch={meta_batch}") for seed in (0, 1)
+    ]
+    first, second = map(first_state, setups)
+    stays = first.rule._replace(shrink=torch.zeros_like(first.rule.shrink))
+    states = stack([first._replace(rule=stays), second])
+    states = walk(setups[0], StackedAdvance([parts.advance for parts in setups]), states)
+    alone, progress = first, Progress()
+    while progress.train < STEPS:  # as `loop.train` does for a single run
+        plan = Plan(phase="train")
+        alone = setups[0].advance(alone, plan, progress)
+        progress = progress.after(plan)
+    assert states.guard.bad[0] == 0
+    assert states.guard.bad[1] > 0
+    own = member(states, 0)
+    for found, wanted in (
+        (own.inner.params, alone.inner.params),
+        (own.phi, first.phi),
+        (own.meter, alone.meter),
+    ):
+        torch.testing.assert_close(found, wanted, rtol=1e-9, atol=1e-12)
 
 
 WORDS = ("task=digits", "task.subset=300", "model.hidden=[8]", "steps=12", "start.steps=10")
