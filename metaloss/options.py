@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import is_dataclass
+from dataclasses import fields, is_dataclass
 from enum import Enum
 from functools import cache
 from numbers import Integral, Real
@@ -58,6 +58,26 @@ class Options:
 
     def __post_init__(self) -> None:
         """Check nothing: here the chain of ``super().__post_init__()`` ends."""
+
+
+def unused(options: Any) -> dict[str, str]:
+    """Return the options that have no effect beside the others, and what each of them needs.
+
+    A field says so by ``metadata={"needs": (test, words)}``: the option has an effect if ``test``
+    is true of the options.
+
+    Example:
+        >>> from metaloss import SGD
+        >>> from metaloss.inner.optimizers.rates import RateSchedule
+        >>> "period" in unused(SGD()), "period" in unused(SGD(schedule=RateSchedule.cosine))
+        (True, False)
+    """
+    found = {}
+    for field in fields(options) if is_dataclass(options) else ():
+        test, words = field.metadata.get("needs", (None, ""))
+        if test is not None and not test(options):
+            found[field.name] = words
+    return found
 
 
 @cache

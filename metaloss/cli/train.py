@@ -67,9 +67,10 @@ def train(
 
 
 def _train(words: list[str], file: Path | None, only_print: bool, hashes: Mapping[str, str]) -> int:
-    from metaloss.compose import compose, to_yaml
+    from metaloss.compose import compose, refuse_unused, to_yaml
 
     config = compose(words, file)
+    refuse_unused(config, words)
     if only_print:
         if heard():
             print(to_yaml(config), end="")

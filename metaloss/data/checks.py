@@ -43,6 +43,19 @@ def number(
     raise MetalossError(f"{name}={value}: expected a number {lower} and {upper}")
 
 
+# What options of tasks need to have an effect; see `metaloss.options.unused`.
+NOISE = (lambda own: own.label_noise, "task.label_noise, such as task.label_noise=0.4")
+# A share of drawn rows needs rows that are drawn.
+DRAWS_TRUSTED = (
+    lambda own: not (getattr(own, "trusted", "") or getattr(own, "trusted_column", "")),
+    "trusted rows that are drawn, and these are given",
+)
+DRAWS_TEST = (
+    lambda own: not getattr(own, "test", ""),
+    "test rows that are drawn, and these are given (task.test)",
+)
+
+
 def fractions(valid: float, test: float) -> None:
     """Raise unless two parts may be drawn and leave rows to train on.
 

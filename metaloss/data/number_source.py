@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from metaloss.data.checks import fractions, number
+from metaloss.data.checks import DRAWS_TEST, DRAWS_TRUSTED, fractions, number
 from metaloss.data.corruptions import add_input_noise
 from metaloss.data.inputs import Inputs, ScaledInputs
 from metaloss.data.scaling import fit_scaling
@@ -54,10 +54,13 @@ class TableSource(NumberSource):
 
     valid_fraction: float = field(
         default=0.15,
-        metadata={"help": "trusted rows for meta-batches, as a share of all rows"},
+        metadata={
+            "help": "trusted rows for meta-batches, as a share of all rows",
+            "needs": DRAWS_TRUSTED,
+        },
     )
     test_fraction: float = field(
-        default=0.25, metadata={"help": "test rows, as a share of all rows"}
+        default=0.25, metadata={"help": "test rows, as a share of all rows", "needs": DRAWS_TEST}
     )
 
     def __post_init__(self) -> None:

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from metaloss.contracts import Task, TaskSource
-from metaloss.data.checks import number
+from metaloss.data.checks import NOISE, number
 from metaloss.data.inputs import Inputs
 from metaloss.data.lazy import LazyRows
 from metaloss.data.pipeline import FittedPipeline
@@ -74,7 +74,8 @@ class RowSource(TaskSource):
         default=0.0, metadata={"help": "share of the training targets that are wrong, in [0, 1)"}
     )
     noisy_validation: bool = field(
-        default=False, metadata={"help": "put the same noise on the validation targets"}
+        default=False,
+        metadata={"help": "put the same noise on the validation targets", "needs": NOISE},
     )
     subset: int | None = field(
         default=None, metadata={"help": "number of training rows to keep; null: all"}

@@ -53,6 +53,12 @@ class Output(Enum):
     softplus = "softplus"
 
 
+_SMOOTH = (
+    lambda own: own.activation is Activation.smooth_leaky_relu,
+    "loss.activation=smooth_leaky_relu",
+)
+
+
 @dataclass(frozen=True, kw_only=True)
 class MLPLossConfig(TaskDependent):
     """Options of the ``mlp`` loss."""
@@ -67,8 +73,12 @@ class MLPLossConfig(TaskDependent):
         default=Output.linear, metadata={"help": "softplus keeps the loss positive (ML³)"}
     )
     bias: bool = field(default=True, metadata={"help": "biases in the layers (ML³ has none)"})
-    gamma: float = field(default=0.01, metadata={"help": "slope of the smooth leaky ReLU at −∞"})
-    beta: float = field(default=10.0, metadata={"help": "sharpness of the smooth leaky ReLU"})
+    gamma: float = field(
+        default=0.01, metadata={"help": "slope of the smooth leaky ReLU at −∞", "needs": _SMOOTH}
+    )
+    beta: float = field(
+        default=10.0, metadata={"help": "sharpness of the smooth leaky ReLU", "needs": _SMOOTH}
+    )
     class_reduction: ClassReduction = field(
         default=ClassReduction.mean, metadata={"help": "how the values of a row are combined"}
     )
@@ -83,7 +93,10 @@ class MLPLossConfig(TaskDependent):
     )
     decay: float = field(
         default=0.9,
-        metadata={"help": "of the moving average of a row's predictions, in [0, 1), for average"},
+        metadata={
+            "help": "of the moving average of a row's predictions, in [0, 1), for average",
+            "needs": (lambda own: "average" in own.inputs, "average among loss.inputs"),
+        },
     )
 
     def __post_init__(self) -> None:

@@ -70,7 +70,11 @@ class Engine(OldMethods, GradientMetaOptimizer):
     methods: ClassVar[tuple[Tangents, ...]] = ()
 
     lr: float = field(
-        default=3e-3, metadata={"help": "meta-learning rate η of online meta-steps, > 0"}
+        default=3e-3,
+        metadata={
+            "help": "meta-learning rate η of online meta-steps, > 0",
+            "needs": (lambda own: own.rule is not Rule.l2rw, "a rule that moves φ, such as adam"),
+        },
     )
     offline_lr: float = field(
         default=1e-3, metadata={"help": "meta-learning rate η of offline meta-steps, > 0"}

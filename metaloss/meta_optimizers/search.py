@@ -16,6 +16,9 @@ class FitnessOf(Enum):
     task_loss = "task_loss"
 
 
+_LOCAL = (lambda own: own.local_steps, "meta_optimizer.local_steps, such as 250")
+
+
 @dataclass(frozen=True, kw_only=True)
 class SearchRule(SearchMetaOptimizer):
     """The options of all searches.
@@ -46,10 +49,11 @@ class SearchRule(SearchMetaOptimizer):
         metadata={"help": "meta-steps on each candidate before it is evaluated"},
     )
     local_lr: float = field(
-        default=1e-3, metadata={"help": "meta-learning rate η of local steps, > 0"}
+        default=1e-3, metadata={"help": "meta-learning rate η of local steps, > 0", "needs": _LOCAL}
     )
     local_engine: str = field(
-        default="mixed", metadata={"help": "engine of local steps, such as mixed"}
+        default="mixed",
+        metadata={"help": "engine of local steps, such as mixed", "needs": _LOCAL},
     )
     group: int = field(
         default=25,

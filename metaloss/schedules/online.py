@@ -73,7 +73,14 @@ class Online(Schedule):
         },
     )
     patience: int = field(
-        default=5, metadata={"help": "evaluations without a better jury before such a verdict"}
+        default=5,
+        metadata={
+            "help": "evaluations without a better jury before such a verdict",
+            "needs": (
+                lambda own: own.verdict is not Verdict.choose,
+                "schedule.verdict=freeze, back or start",
+            ),
+        },
     )
     freeze_after: float = field(
         default=1.0, metadata={"help": "share of training after which φ stays fixed, 0 to 1"}
@@ -81,7 +88,13 @@ class Online(Schedule):
     offline_steps: int = field(
         default=0, metadata={"help": "offline meta-steps before training, each from new weights"}
     )
-    offline_unroll: int = field(default=1, metadata={"help": "inner steps of an offline meta-step"})
+    offline_unroll: int = field(
+        default=1,
+        metadata={
+            "help": "inner steps of an offline meta-step",
+            "needs": (lambda own: own.offline_steps, "schedule.offline_steps, such as 1000"),
+        },
+    )
 
     def __post_init__(self) -> None:
         """Check the ranges."""

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import field
 from typing import Any
 
 from metaloss.contracts import Schedule
 from metaloss.errors import MetalossError, check_range
 
+NEEDS: dict[str, tuple[Callable[[Any], object], str]] = {
+    "judge_power": (lambda own: own.judge_at, "schedule.judge_at, such as schedule.judge_at=[1]"),
+}
 HELP = {
     "meta_batch": "rows that the meta-batches are drawn from",
     "judge_rows": "share of the rows of a meta-batch that the task loss is computed on",
@@ -35,10 +38,12 @@ def shared(name: str, **own: Any) -> Any:
         (0.0, [])
     """
     default = own.get("default", getattr(Schedule, name))
-    help_text = {"help": HELP[name]}
+    about: dict[str, Any] = {"help": HELP[name]}
+    if name in NEEDS:
+        about["needs"] = NEEDS[name]
     if isinstance(default, Sequence):
-        return field(default_factory=lambda: list(default), metadata=help_text)
-    return field(default=default, metadata=help_text)
+        return field(default_factory=lambda: list(default), metadata=about)
+    return field(default=default, metadata=about)
 
 
 def check_judge_at(schedule: Schedule, longest: int) -> None:

@@ -25,6 +25,7 @@ from metaloss.config import RunConfig
 from metaloss.contracts import Task
 from metaloss.core.storage.files import write_atomically
 from metaloss.errors import MetalossError
+from metaloss.options import unused
 from metaloss.study.compare import compare
 from metaloss.study.launch.launch import Train
 from metaloss.study.outputs import say_written
@@ -195,13 +196,14 @@ def _settings(config: RunConfig) -> tuple[tuple[tuple[str, ...], ...], ...]:
     def rate(factor: float) -> str:
         return f"inner.lr={inner.lr * factor:.3g}"
 
-    stretched = []
-    if inner.schedule.name != "constant":  # the rate falls over the whole of a longer training too
-        stretched = [
-            f"inner.period={COST * inner.period}",
-            f"inner.step_size={COST * inner.step_size}",
-            f"inner.milestones={[COST * mark for mark in inner.milestones]}",
-        ]
+    # The rate falls over the whole of a longer training too.
+    longer = {
+        "period": COST * inner.period,
+        "step_size": COST * inner.step_size,
+        "milestones": [COST * mark for mark in inner.milestones],
+    }
+    idle = unused(inner)
+    stretched = [f"inner.{name}={value}" for name, value in longer.items() if name not in idle]
     same = f"steps={steps}"
     several = (
         (rate(1), same),

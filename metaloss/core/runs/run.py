@@ -8,7 +8,7 @@ from typing import Any
 
 from torch import nn
 
-from metaloss.compose import compose, to_overrides
+from metaloss.compose import compose, refuse_unused, to_overrides
 from metaloss.config import RunConfig
 from metaloss.contracts import Task
 from metaloss.core.parts.custom import refuse_words_for_objects
@@ -72,6 +72,7 @@ def train_seeds(
     words = to_overrides(config) if isinstance(config, Mapping) else list(config)
     composed = compose(words)
     refuse_words_for_objects(composed, task, model, loss)
+    refuse_unused(composed, words)
     return train_runs(composed, task=task, model=model, loss=loss)
 
 

@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 import numpy as np
 from torch import Tensor
 
-from metaloss.data.checks import fractions
+from metaloss.data.checks import DRAWS_TEST, DRAWS_TRUSTED, fractions
 from metaloss.data.datasets import is_large
 from metaloss.data.files import warn
 from metaloss.data.images.lazy_pictures import (
@@ -73,13 +73,21 @@ class ImageFolders(PictureRows):
         },
     )
     workers: int = field(
-        default=0, metadata={"help": "processes that read images lazily; 0: this one"}
+        default=0,
+        metadata={
+            "help": "processes that read images lazily; 0: this one",
+            "needs": (lambda own: own.lazy is not False, "pictures that are read lazily"),
+        },
     )
     valid_fraction: float = field(
-        default=0.15, metadata={"help": "trusted rows for meta-batches, as a share of task.path"}
+        default=0.15,
+        metadata={
+            "help": "trusted rows for meta-batches, as a share of task.path",
+            "needs": DRAWS_TRUSTED,
+        },
     )
     test_fraction: float = field(
-        default=0.25, metadata={"help": "test rows, as a share of task.path"}
+        default=0.25, metadata={"help": "test rows, as a share of task.path", "needs": DRAWS_TEST}
     )
 
     title: ClassVar[str] = "images"

@@ -41,7 +41,16 @@ class PictureRows(NumberSource, ClassOptions):
         default=Augment.none,
         metadata={"help": "augmentation of training batches: none, crop or crop_flip"},
     )
-    padding: int = field(default=4, metadata={"help": "largest shift of a crop, in pixels"})
+    padding: int = field(
+        default=4,
+        metadata={
+            "help": "largest shift of a crop, in pixels",
+            "needs": (
+                lambda own: own.augment is not Augment.none,
+                "task.augment=crop or crop_flip",
+            ),
+        },
+    )
     cutout: int = field(
         default=0,
         metadata={"help": "side of the square that is covered in training images; 0: none"},

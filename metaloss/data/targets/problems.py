@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from metaloss.data.checks import number
+from metaloss.data.checks import NOISE, number
 from metaloss.data.corruptions import NoiseKind, add_outliers, flip_labels, long_tail
 from metaloss.data.scaling import Scaling, as_float32, fit_scaling
 from metaloss.data.targets.class_weights import check_class_weights, class_weights
@@ -64,7 +64,7 @@ class LabelOptions(Options, group="task"):
 
     noise_kind: NoiseKind = field(
         default=NoiseKind.symmetric,
-        metadata={"help": "a wrong label is any other class, or the next one"},
+        metadata={"help": "a wrong label is any other class, or the next one", "needs": NOISE},
     )
 
 
@@ -102,7 +102,10 @@ class ValueOptions(Options, group="task"):
 
     outlier_size: float = field(
         default=5.0,
-        metadata={"help": "size of the noise on wrong numbers, in standard deviations, > 0"},
+        metadata={
+            "help": "size of the noise on wrong numbers, in standard deviations, > 0",
+            "needs": NOISE,
+        },
     )
 
     def __post_init__(self) -> None:

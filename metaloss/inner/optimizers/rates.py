@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any, Self
@@ -59,6 +60,11 @@ def share_left(schedule: RateSchedule, step: Tensor, period: int) -> Tensor:
     return (1 - done / period).clamp(min=0.0)
 
 
+def _needs(*names: str) -> tuple[Callable[[Any], bool], str]:
+    """Return that an option needs one of these schedules."""
+    return lambda own: own.schedule.name in names, f"inner.schedule={' or '.join(names)}"
+
+
 @dataclass(frozen=True, kw_only=True)
 class Rated(InnerOptimizer):
     """An inner optimizer with a learning rate schedule, weight decay and gradient clipping.
@@ -83,27 +89,54 @@ class Rated(InnerOptimizer):
 
     lr: float = field(default=0.1, metadata={"help": "learning rate, > 0"})
     schedule: RateSchedule = field(
-        default=RateSchedule.constant, metadata={"help": "how the rate depends on the step"}
+        default=RateSchedule.constant,
+        metadata={
+            "help": "how the rate depends on the step",
+            "needs": (
+                lambda own: own.milestones or own.schedule is not RateSchedule.multistep,
+                "inner.milestones, such as [1000]",
+            ),
+        },
     )
     step_size: int = field(
-        default=1000, metadata={"help": "steps from one drop to the next (schedule=step)"}
+        default=1000,
+        metadata={
+            "help": "steps from one drop to the next (schedule=step)",
+            "needs": _needs("step"),
+        },
     )
     milestones: list[int] = field(
-        default_factory=list, metadata={"help": "steps of the drops (schedule=multistep)"}
+        default_factory=list,
+        metadata={"help": "steps of the drops (schedule=multistep)", "needs": _needs("multistep")},
     )
     decay: float = field(
-        default=0.1, metadata={"help": "factor of a drop (schedule=step, multistep)"}
+        default=0.1,
+        metadata={
+            "help": "factor of a drop (schedule=step, multistep)",
+            "needs": _needs("step", "multistep"),
+        },
     )
     period: int = field(
-        default=1000, metadata={"help": "steps to the minimum (schedule=cosine, linear)"}
+        default=1000,
+        metadata={
+            "help": "steps to the minimum (schedule=cosine, linear)",
+            "needs": _needs("cosine", "linear"),
+        },
     )
     lr_min: float = field(
-        default=0.0, metadata={"help": "rate at the minimum (schedule=cosine, linear)"}
+        default=0.0,
+        metadata={
+            "help": "rate at the minimum (schedule=cosine, linear)",
+            "needs": _needs("cosine", "linear"),
+        },
     )
     weight_decay: float = field(default=0.0, metadata={"help": "weight decay, ≥ 0"})
     bias_decay: bool = field(
         default=True,
-        metadata={"help": "decay biases and norms too: parameters of at most one dimension"},
+        metadata={
+            "help": "decay biases and norms too: parameters of at most one dimension",
+            "needs": (lambda own: own.weight_decay, "inner.weight_decay"),
+        },
     )
     clip: float = field(
         default=0.0, metadata={"help": "largest norm of the gradient, ≥ 0; 0: no clipping"}

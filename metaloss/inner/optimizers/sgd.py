@@ -31,7 +31,13 @@ class SGD(Rated):
     # No momentum by default. With momentum 0.9, a meta-gradient through few steps contains a tenth
     # of a step's later effect, so that the loss becomes steeper until training diverges.
     momentum: float = field(default=0.0, metadata={"help": "momentum, ≥ 0"})
-    dampening: float = field(default=0.0, metadata={"help": "dampening of the momentum"})
+    dampening: float = field(
+        default=0.0,
+        metadata={
+            "help": "dampening of the momentum",
+            "needs": (lambda own: own.momentum, "inner.momentum"),
+        },
+    )
     nesterov: bool = field(default=False, metadata={"help": "use Nesterov momentum"})
 
     def __post_init__(self) -> None:

@@ -91,7 +91,11 @@ class LDAMConfig(CountsConfig):
         metadata={"help": "share of training after which rare classes weigh more; 1: never"},
     )
     drw_beta: float = field(
-        default=0.9999, metadata={"help": "β of these weights (1 − β) / (1 − β^n), in [0, 1)"}
+        default=0.9999,
+        metadata={
+            "help": "β of these weights (1 − β) / (1 − β^n), in [0, 1)",
+            "needs": (lambda own: own.drw < 1, "loss.drw below 1"),
+        },
     )
 
     def __post_init__(self) -> None:

@@ -23,7 +23,10 @@ class CorrectionConfig(TaskDependent):
 
     wrong: float = field(
         default=0.1,
-        metadata={"help": "share of wrong labels that the matrix begins with, in (0, 1)"},
+        metadata={
+            "help": "share of wrong labels that the matrix begins with, in (0, 1)",
+            "needs": (lambda own: not own.matrix, "an empty loss.matrix"),
+        },
     )
     matrix: list[float] = field(
         default_factory=list,

@@ -86,7 +86,11 @@ class BootstrapConfig(Options, group="loss"):
         metadata={"help": "of the other target: prediction, or memory (earlier ones of the row)"},
     )
     decay: float = field(
-        default=0.9, metadata={"help": "of the moving average with source=memory, in [0, 1)"}
+        default=0.9,
+        metadata={
+            "help": "of the moving average with source=memory, in [0, 1)",
+            "needs": (lambda own: own.source is Source.memory, "loss.source=memory"),
+        },
     )
 
     def __post_init__(self) -> None:

@@ -28,7 +28,11 @@ class SymbolicConfig(Options, group="loss"):
         default=True, metadata={"help": "learn a coefficient for every edge of the tree"}
     )
     noise: float = field(
-        default=0.0, metadata={"help": "standard deviation of the initial coefficients around 1"}
+        default=0.0,
+        metadata={
+            "help": "standard deviation of the initial coefficients around 1",
+            "needs": (lambda own: own.coefficients, "loss.coefficients=true"),
+        },
     )
     class_reduction: ClassReduction = field(
         default=ClassReduction.mean, metadata={"help": "how the values of a row are combined"}

@@ -12,7 +12,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Protocol
 
-from metaloss.compose import to_overrides
+from metaloss.compose import shared_words, to_overrides
 from metaloss.core.execution.executor import Executor, LostError, StoppedError, require_folder
 from metaloss.core.storage.run_folder import is_busy, read_summary
 from metaloss.core.training.interrupt import endings_as_ctrl_c
@@ -114,7 +114,7 @@ def run_command(words: Sequence[str], log: Path) -> int:
         MetalossError: If this machine does not see the log's folder.
     """
     require_folder(log.parent)
-    with log.open("ab") as output, _printing_to(output.fileno()):
+    with log.open("ab") as output, _printing_to(output.fileno()), shared_words():
         # By name, because the command line is in a higher layer.
         return int(importlib.import_module("metaloss.cli.main").main(list(words)))
 

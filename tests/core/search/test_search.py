@@ -149,6 +149,11 @@ def test_a_search_that_finds_nothing_says_so_and_keeps_its_table(tmp_path):
         ),
         (["meta_optimizer.generations=0"], "generations=0: expected a number ≥ 1"),
         (["meta_optimizer.early_end=1"], "early_end=1.0: expected a share"),
+        (
+            ["meta_optimizer.local_steps=0", "meta_optimizer.local_lr=0.1"],
+            "local_lr=0.1 has no effect: it needs meta_optimizer.local_steps",
+        ),
+        (["schedule.unroll=3"], "unroll=3 has no effect: .* see meta_optimizer.generations"),
     ],
 )
 def test_what_a_search_cannot_do_is_refused_before_anything_is_written(tmp_path, words, message):
