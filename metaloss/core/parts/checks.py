@@ -5,14 +5,13 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
 
 import torch
 from torch import nn
 
 from metaloss import registry
 from metaloss.config import RunConfig
-from metaloss.contracts import MetaBatch, Schedule, Task, TrainOn, Verdict
+from metaloss.contracts import MetaBatch, Schedule, Task, TrainOn
 from metaloss.core.parts.blame import blamed, failed
 from metaloss.core.parts.custom import CUSTOM
 from metaloss.core.parts.wrapped import refuse_wrapped
@@ -20,12 +19,14 @@ from metaloss.errors import MetalossError
 from metaloss.inner.fields import named
 from metaloss.inner.keys import key_tensor
 from metaloss.inner.model.functional import FunctionalModel
-from metaloss.inner.optimizers.rates import RateSchedule
 from metaloss.losses.base import LearnedLoss
 from metaloss.meta_optimizers.engine import Engine, Rule
 from metaloss.meta_optimizers.search import SearchRule
 from metaloss.starts.keep import refuse_loaded
 from metaloss.types import Batch, InnerState, Link
+
+# Options of an engine that change a step of φ, and nothing else.
+_OF_STEPS = ("lr", "offline_lr", "rows", "clip", "ema", "anchor", "lr_schedule")
 
 
 def check_fit(loss: LearnedLoss, task: Task, schedule: Schedule, config: RunConfig) -> None:
@@ -93,18 +94,13 @@ def _check_l2rw(loss: LearnedLoss, schedule: Schedule, config: RunConfig) -> Non
             "train_on=train, and meta_batch=validation or train"
         )
     # There is no step of φ that these could change, and no φ that could stay as it is.
-    unused: dict[str, tuple[object, Any]] = {
-        "meta_optimizer.rows": (getattr(engine, "rows", 1.0), 1.0),
-        "meta_optimizer.clip": (engine.clip, 0.0),
-        "meta_optimizer.ema": (engine.ema, 0.0),
-        "meta_optimizer.anchor": (engine.anchor, 0.0),
-        "meta_optimizer.lr_schedule": (engine.lr_schedule, RateSchedule.constant),
-        "schedule.verdict": (schedule.verdict, Verdict.choose),
-    }
-    for option, (value, default) in unused.items():
-        if value != default:
-            given, wanted = (getattr(one, "name", one) for one in (value, default))
-            raise MetalossError(f"{option}={given} with rule=l2rw: expected {wanted}")
+    unused = {"meta_optimizer": (engine, _OF_STEPS), "schedule": (schedule, ("verdict",))}
+    for group, (part, names) in unused.items():
+        for name in names:
+            value, default = (getattr(one, name, None) for one in (part, type(part)))
+            if value != default:
+                given, wanted = (getattr(one, "name", one) for one in (value, default))
+                raise MetalossError(f"{group}.{name}={given} with rule=l2rw: expected {wanted}")
 
 
 def _moves(schedule: Schedule, steps: int) -> bool:
