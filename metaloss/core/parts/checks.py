@@ -26,7 +26,7 @@ from metaloss.starts.keep import refuse_loaded
 from metaloss.types import Batch, InnerState, Link
 
 # Options of an engine that change a step of φ, and nothing else.
-_OF_STEPS = ("lr", "offline_lr", "rows", "clip", "ema", "anchor", "lr_schedule")
+_OF_STEPS = ("rows", "clip", "ema", "anchor", "lr_schedule")
 
 
 def check_fit(loss: LearnedLoss, task: Task, schedule: Schedule, config: RunConfig) -> None:
