@@ -17,7 +17,7 @@ from metaloss.contracts import Event, Logged, Noticed, RunFinished, RunStarted, 
 from metaloss.errors import check_range
 from metaloss.options import Options
 from metaloss.tracking.bars import Bars, elapsed, rate, remaining
-from metaloss.tracking.numbers import choose, clock, line
+from metaloss.tracking.numbers import choose, clock, fitted, line
 from metaloss.tracking.quiet_console import QuietConsole
 from metaloss.tracking.result_table import print_result
 
@@ -34,7 +34,7 @@ class ConsoleConfig(Options, group="tracker.console"):
 
     metrics: list[str] = field(
         default_factory=list,
-        metadata={"help": "numbers to show; []: learned loss, task loss, validation metric"},
+        metadata={"help": "numbers to show; []: validation metric, task loss, learned loss"},
     )
     every: int = field(
         default=1, metadata={"help": "without a terminal: logged steps from one line to the next"}
@@ -55,7 +55,9 @@ class Console(Tracker):
     Progress and messages go to standard error and the table to standard output. So ``metaloss train
     > result.txt`` stores the result and still shows the progress. If standard error is not a
     terminal, lines are written instead of bars: at most one for every ``every`` logged steps and
-    one every ``seconds``, and the last one of each phase. ``NO_COLOR`` is respected.
+    one every ``seconds``, and the last one of each phase. What does not fit into the width (80
+    characters in a pipe, or ``COLUMNS``) is left out, but for chosen ``metrics``. ``NO_COLOR`` is
+    respected.
 
     Args:
         config: The options.
@@ -179,10 +181,14 @@ class Console(Tracker):
         self._written = self._get_time()
         task = self._bars.tasks[self._task(event.phase)]
         place = str(event.phase_step) + (f"/{task.total:.0f}" if task.total is not None else "")
-        times = [rate(task), f"elapsed {clock(elapsed(task))}", f"ETA {remaining(task)}"]
-        spent = f"({', '.join(text for text in times if text)})"
-        parts = (f"{event.phase} {place}", self._bars.below, spent)
-        self._print(Text("  ".join(part for part in parts if part)))
+        shown = choose(self._latest, self._config.metrics)
+        numbers = [line({name: value}) for name, value in shown.items()]
+        begins = f"{event.phase} {place}"
+        if self._config.metrics:  # what was asked for is shown at any width
+            begins, numbers = "  ".join((begins, *numbers)), []
+        times = [f"ETA {remaining(task)}", f"elapsed {clock(elapsed(task))}", rate(task)]
+        width = self._progress.width
+        self._print(Text(fitted(begins, numbers, [time for time in times if time], width)))
 
     def _notice(self, event: Noticed) -> None:
         style = _STYLES.get(event.level, "")

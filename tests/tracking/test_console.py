@@ -66,9 +66,24 @@ def test_a_line_has_place_numbers_rate_and_times():
     assert stage.lines() == [
         "digits-online begins: runs/a",
         "train 10/40  train/loss 0.5000  (elapsed 0:00:01, ETA -:--:--)",
-        "train 20/40  train/loss 0.2500  valid/error 0.1250"
+        "train 20/40  valid/error 0.1250  train/loss 0.2500"
         "  (10 steps/s, elapsed 0:00:02, ETA 0:00:02)",
     ]
+
+
+def test_a_line_in_a_pipe_fits_80_columns_with_the_numbers_that_matter_first():
+    stage = Stage(seconds=0, width=80)
+    stage.console.handle(started(Path("a"), totals={"train": 20_000}))
+    stage.log("train", 5_000, train_loss=0.5)
+    stage.log("train", 10_000, train_loss=0.25, meta_task_loss=0.5, valid_error=0.125)
+    assert stage.lines()[1:] == [
+        "train 5000/20000  train/loss 0.5000  (elapsed 0:00:01, ETA -:--:--)",
+        "train 10000/20000  valid/error 0.1250  meta/task_loss 0.5000  (ETA 0:00:02)",
+    ]
+    wide = Stage(seconds=0, width=80, metrics=[f"test/{name * 20}" for name in "abcd"])
+    wide.console.handle(started(Path("a")))
+    wide.log("train", 10, **{f"test_{name * 20}": 0.5 for name in "abcd"})
+    assert wide.lines()[1].count("0.5000") == 4
 
 
 def test_without_a_terminal_there_are_no_control_characters():
@@ -111,7 +126,7 @@ def test_the_numbers_of_a_phase_stay_until_the_next_phase():
     stage.log("train", 20, train_loss=2.0)
     assert "meta/task_loss 3.0000" in stage.lines()[1]
     assert "meta/task_loss" not in stage.lines()[2]
-    assert "train/loss 2.0000  valid/error 0.5000" in stage.lines()[3]
+    assert "valid/error 0.5000  train/loss 2.0000" in stage.lines()[3]
 
 
 def test_the_numbers_to_show_can_be_chosen():
@@ -143,13 +158,13 @@ def test_bars_fit_the_terminal_one_line_a_phase(width):
     assert offline.startswith("offline ")
     assert train.startswith("train   ")
     assert "ETA 0:00:20" in train
-    assert numbers.startswith("  train/loss 0.5000")
+    assert numbers.startswith("  meta/task_loss 2.0000")
     if width >= 60:
         assert "2000/4000" in train
         assert " 100 steps/s" in train
     if width == 100:
         assert "0:00:20  ETA" in train
-        assert "meta/task_loss 2.0000" in numbers
+        assert "train/loss 0.5000" in numbers
 
 
 def test_notices_are_printed_above_the_bars_and_the_cursor_comes_back():
