@@ -81,7 +81,8 @@ class RowSource(TaskSource):
         default=None, metadata={"help": "number of training rows to keep; null: all"}
     )
     meta_fraction: float = field(
-        default=1.0, metadata={"help": "share of the validation rows to use for meta-batches"}
+        default=1.0,
+        metadata={"help": "share of the validation rows, not of all rows, to keep as trusted rows"},
     )
     folds: int = field(
         default=0,
@@ -203,8 +204,10 @@ class RowSource(TaskSource):
     def _origins(self, table: Table) -> dict[str, str]:
         origins = dict(table.origins)
         wrong = f"{self.label_noise:.3g} of the targets made wrong" if self.label_noise else ""
-        for part in ("train", "valid") if self.noisy_validation else ("train",):
-            origins[part] = "; ".join(one for one in (origins.get(part, ""), wrong) if one)
+        kept = f"{self.meta_fraction:.3g} of the validation rows" if self.meta_fraction < 1 else ""
+        more = {"train": [wrong], "valid": [kept, wrong if self.noisy_validation else ""]}
+        for part, said in more.items():
+            origins[part] = "; ".join(one for one in (origins.get(part, ""), *said) if one)
         if self.folds:
             origins["test"] = "trusted rows that are held out"
         return origins

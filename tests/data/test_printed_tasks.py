@@ -37,6 +37,10 @@ def test_arrays_and_rows_of_one_s_own_say_their_shape():
         "inputs: (1, 8, 8) float32",
     ]
     assert lines[3].startswith("targets: 10 classes: 0 (108), 1 (109), 2 (106), ")
+    few = Digits(meta_fraction=0.2, label_noise=0.5, noisy_validation=True).build(0)
+    assert "54 trusted (0.2 of the validation rows; 0.5 of the targets made wrong), 449 to" in str(
+        few
+    )
     inputs = torch.randn(40, 3, generator=torch.Generator().manual_seed(0))
     task = metaloss.task_from_data((inputs, inputs[:, :2]))
     assert str(task).splitlines()[:4] == [
