@@ -7,17 +7,20 @@ from pathlib import Path
 from typing import Any
 
 from metaloss import registry
+from metaloss.compose import read_file
 from metaloss.compose.publish import DEFAULTS
 from metaloss.config import RunConfig, Selected
 from metaloss.contracts import Task, TaskDependent
 from metaloss.core.parts.jury import jury_size
-from metaloss.core.storage.files import reason
-from metaloss.core.storage.run_folder import CONFIG, FIRST, is_group
+from metaloss.core.storage.digests import digest
+from metaloss.core.storage.files import read_json, reason
+from metaloss.core.storage.run_folder import CONFIG, FIRST, MADE_OF, is_group
 from metaloss.errors import MetalossError
 from metaloss.losses.base import LearnedLoss
 from metaloss.losses.export import family_of
 from metaloss.losses.loss_schedule import SCHEDULE, LossSchedule, load_loss_schedule
 from metaloss.losses.mlp import MLPLoss
+from metaloss.losses.of_rows.row_weights import RowWeights
 from metaloss.meta_optimizers.engine import Engine, Rule
 from metaloss.schedules.replay import Replay
 
@@ -110,6 +113,8 @@ def replayed(config: RunConfig, task: Task, loss: object) -> Replayed | None:
             f"schedule.source={folder}: a loss for {own.classes} classes, the task {task.name} has "
             f"{task.outputs}"
         )
+    if config.output is None or folder != Path(config.output):  # else the run is resumed
+        _check_rows(folder, options, own, task)
     own.ignore_index = task.ignore_index
     # It is not changed by any start, as a loaded φ could be.
     own.loaded = False
@@ -118,6 +123,55 @@ def replayed(config: RunConfig, task: Task, loss: object) -> Replayed | None:
     except OSError as error:
         raise MetalossError(f"cannot read {folder / SCHEDULE}: {reason(error)}") from error
     return Replayed(schedule=schedule, content=content, said=said)
+
+
+def _check_rows(folder: Path, options: Replay, loss: LearnedLoss, task: Task) -> None:
+    """Raise if φ is of other training rows, or if rows of the jury moved it.
+
+    Rows are told apart by digests, which the folder of an export has not.
+    """
+    run = _learned_in(folder)
+    made = read_json(run / MADE_OF) if run is not None else {}
+    rows, counts = made.get("rows"), made.get("counts")
+    if run is None or not isinstance(rows, dict) or not isinstance(counts, dict):
+        return
+    same, count = rows.get("train") == digest(task.train), len(task.train.targets)
+    weighs = isinstance(loss, RowWeights)
+    if "number" in loss.sees and (counts.get("train") != count or (weighs and not same)):
+        raise MetalossError(
+            f"schedule.source={folder}: loss={family_of(loss)} knows the training rows of that run "
+            f"by their numbers, and the {count} of this run are others: expected the same task and "
+            "seed"
+        )
+    schedule = read_file(run / CONFIG)["schedule"]
+    moved = schedule.get("meta_batch") == "validation"
+    if task.jury and same and moved and rows.get("jury") != digest(task.jury):
+        raise MetalossError(
+            f"schedule.jury={options.jury:g} with schedule.source={folder}: rows of the jury moved "
+            f"φ in that run, which had schedule.jury={schedule.get('jury', 0)}: expected the same "
+            "share in both"
+        )
+
+
+def _learned_in(folder: Path) -> Path | None:
+    """Return the folder of the run in which a recording was learned; None if it is not known."""
+    for _ in range(9):  # a replay may follow a replay
+        if not (folder / CONFIG).is_file():
+            return None
+        schedule = read_file(folder / CONFIG).get("schedule")
+        if not isinstance(schedule, dict):
+            return None
+        if schedule.get("name") != "replay":
+            return folder
+        source = Path(schedule["source"]) if schedule.get("source") else _first(folder)
+        folder = source / folder.name if is_group(source) else source
+    return None
+
+
+def _first(folder: Path) -> Path:
+    """Return the folder of the first pass, of a run or of one of many seeds."""
+    first = folder / FIRST
+    return first if first.is_dir() else folder.parent / FIRST / folder.name
 
 
 def with_recorded_loss(config: RunConfig, found: Replayed, task: Task) -> RunConfig:
@@ -165,9 +219,7 @@ def _folder(config: RunConfig, options: Replay) -> Path:
     if not options.source:
         # Both passes in one command: the folder of the run, or of one of its seeds.
         assert own is not None, "the first pass has been trained"
-        source = own / FIRST
-        if not source.is_dir():
-            source = own.parent / FIRST / own.name
+        source = _first(own)
     if not is_group(source):
         return source
     member = source / f"seed{config.seed}"

@@ -249,12 +249,37 @@ def test_what_does_not_fit_is_refused_before_anything_is_written(source, tmp_pat
         (("schedule.source=", "schedule.jury=0.01"), {}, "no rows are left for the jury, of 24"),
         (("schedule.source=", "schedule.jury=0.5"), {}, "the jury would move φ in the first pass"),
         (("schedule.source=", *L2RW), {}, "with meta_optimizer.rule=l2rw"),
+        # Rows of the jury moved φ in the source.
+        (("schedule.jury=0.5",), {}, "φ in that run, which had schedule.jury=0.0: expected"),
+        (("schedule.jury=0.01",), {}, "no rows are left for the jury, of 24"),
         (("schedule.smoothing=-1",), {}, "schedule.smoothing=-1.0: expected a share from 0 to 1"),
         (("record_phi=-1",), {}, "record_phi=-1: expected a whole number, at least 0"),
     ):
         with pytest.raises(MetalossError, match=message):
             train(tmp_path / "run", *follow, *more, **given)
     assert not (tmp_path / "run").exists()
+
+
+def test_the_jury_of_a_source_may_be_that_of_its_replays(tmp_path):
+    jury = ("schedule.jury=0.5", "steps=3")
+    train(tmp_path / "first", *jury)
+    follow = ("schedule=replay", f"schedule.source={tmp_path / 'first'}", *jury)
+    train(tmp_path / "second", *follow)
+    again = ("schedule=replay", f"schedule.source={tmp_path / 'second'}", "steps=3")
+    train(tmp_path / "third", *again, "schedule.jury=0.5", "eval_every=2")
+    with pytest.raises(MetalossError, match=r"which had schedule.jury=0.5: expected the same"):
+        train(tmp_path / "fourth", *again, "schedule.jury=0.25")
+    other = train(tmp_path / "other", *again, "schedule.jury=0.25", task=blobs(seed=1))
+    assert other.summary.ended_with["weights"] == "current", "other rows moved φ"
+
+
+def test_weights_of_rows_are_replayed_on_these_rows_alone(tmp_path):
+    rows = ("loss=row_weights", "start=keep", "steps=3")
+    train(tmp_path / "first", *rows)
+    follow = ("schedule=replay", f"schedule.source={tmp_path / 'first'}", *rows)
+    train(tmp_path / "second", *follow)
+    with pytest.raises(MetalossError, match="by their numbers, and the 64 of this run are others"):
+        train(tmp_path / "third", *follow, task=blobs(seed=1))
 
 
 def test_a_first_pass_that_diverges_is_the_end_of_the_run(tmp_path):
