@@ -9,7 +9,7 @@ import typer
 
 from metaloss import registry
 from metaloss.cli.main import app
-from metaloss.compose import compose
+from metaloss.compose import compose, refuse_unused
 from metaloss.compose.words import parse
 from metaloss.study.spec.study_file import parse_row
 
@@ -71,7 +71,8 @@ def test_commands_on_a_page_are_understood(words, registered, tmp_path, monkeypa
         own = [word for word in given["words"] if not word.startswith("hydra")]
         given["words"] = [word.split(",")[0] for word in own]
     if words[0] == "train" and not given["resume"]:
-        compose(given["words"])
+        config = compose(given["words"])
+        refuse_unused(config, [] if given["multirun"] else given["words"])
     if words[0] == "compare":
         for row in given["row"] or ():
             compose([*(given["words"] or ()), *parse_row(row).overrides])

@@ -1,7 +1,9 @@
 """What a run writes."""
 
 import json
+import re
 import warnings
+from pathlib import Path
 
 import pytest
 import torch
@@ -64,6 +66,10 @@ def test_every_number_has_its_name(run):
     assert {*rows["train", 10]} == place | seen
     assert {*rows["train", 40]} == place | seen | evaluated
     assert all(value is not None for row in rows.values() for value in row.values())
+    page = (Path(__file__).parents[3] / "docs" / "commands.md").read_text("utf-8")
+    explained = re.findall(r"^\| (`\w+/.+?) \|", page, re.MULTILINE)
+    for name in {*seen, *evaluated, "start/misfit", "time/seconds"}:
+        assert any(f"`{name}`" in names for names in explained), name
 
 
 def test_the_summary_is_complete(run):
