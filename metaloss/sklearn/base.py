@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from metaloss import registry
 from metaloss.compose import compose
 from metaloss.compose.mapping import to_overrides
+from metaloss.compose.publish import DEFAULTS
 from metaloss.core.runs.results import Run
 from metaloss.core.runs.run import train
 from metaloss.core.storage.run_folder import read_run
@@ -119,19 +120,28 @@ class LearnedLossEstimator(BaseEstimator, ABC):
         return None
 
     def _words(self) -> list[str]:
-        options = dict(self.options or {})
-        taken = sorted(_FIXED & {key.partition("=")[0] for key in options})
-        if taken:
+        if not isinstance(self.options, Mapping | None):
+            raise MetalossError(
+                f"options={self.options!r}: expected a dictionary of keys and values, such as "
+                '{"model.hidden": [50]}'
+            )
+        options = to_overrides(self.options or {})
+        keys = [word.partition("=")[0].lstrip("+") for word in options]
+        if taken := sorted({key for key in keys if key.partition(".")[0] in _FIXED}):
             raise MetalossError(
                 f"options: {', '.join(taken)} cannot be set here; expected keys such as "
                 "model.hidden, loss.hidden or schedule.meta_batch"
             )
         chosen = {"model": self.model, "loss": self.loss, "schedule": self.schedule}
-        if self.schedule == "replay" and self.loss == "mlp":
-            del chosen["loss"]  # the default; the loss is that of the recording
-        numbers = {"steps": self.steps, "batch_size": self.batch_size, "device": self.device}
         rate = {} if self.inner_lr is None else {"inner.lr": self.inner_lr}
-        return to_overrides({"compile": "off", **chosen, **numbers, **rate, **options})
+        for key in keys:
+            if key in chosen or key in rate:
+                name = key.replace(".", "_")
+                raise MetalossError(f"options: {key} is the argument {name}: expected it there")
+        # The defaults are left out, so that a preset, or the recording of a replay, may choose.
+        named = {group: name for group, name in chosen.items() if name != DEFAULTS[group]}
+        numbers = {"steps": self.steps, "batch_size": self.batch_size, "device": self.device}
+        return [*to_overrides({"compile": "off", **named, **numbers, **rate}), *options]
 
     def _keep(self, run: Run, pipeline: FittedPipeline, words: list[str]) -> None:
         """Set the attributes: arrays, texts and numbers only."""

@@ -235,10 +235,26 @@ def test_the_learned_loss_is_kept_over_time():
         assert (curves[label][0] != curves[label][-1]).any()
 
 
+def test_a_preset_chooses_what_no_argument_names():
+    inputs, given, _ = noisy(40)
+    few = {"preset": "ml3", "schedule.offline_steps": 2, "loss.hidden": [4], "start": "keep"}
+    found = classifier(steps=2, options=few).fit(inputs, given).summary_
+    assert found["schedule"] == "offline"
+
+
 def test_what_is_wrong_is_said_in_one_line():
     inputs, given, _ = noisy(40)
     with pytest.raises(MetalossError, match="options: output, steps cannot be set here"):
         classifier(options={"steps": 3, "output": "x"}).fit(inputs, given)
+    for changes, message in (
+        ({"options": {"task.label_noise": 0.4}}, "options: task.label_noise cannot be set here"),
+        ({"options": {"loss": "mlp"}, "loss": "gce"}, "options: loss is the argument loss"),
+        ({"options": {"inner": {"lr": 0.5}}}, "options: inner.lr is the argument inner_lr"),
+        ({"options": ["model.hidden=[4]"]}, "expected a dictionary of keys and values"),
+        ({"options": {"loss": {"hidden": [4]}}, "loss": "gce"}, "option 'loss.hidden' of loss=gce"),
+    ):
+        with pytest.raises(MetalossError, match=message):
+            classifier(**changes).fit(inputs, given)
     with pytest.raises(MetalossError, match="unknown model 'mpl': did you mean 'mlp'"):
         classifier(model="mpl").fit(inputs, given)
     with pytest.raises(MetalossError, match="y has one class"):
