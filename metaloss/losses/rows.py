@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection
 from math import inf
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -16,6 +18,10 @@ from metaloss.types import Link, Row
 FIELDS = frozenset(Row._fields)
 # What only a run knows: a ledger of past predictions, the number of steps, row numbers.
 OF_RUNS = FIELDS - {"outputs"}
+
+# Above this decay β, 1 − β^v loses digits: all of them in single precision from 1 − 6e-8 on. Below
+# it, −expm1(v log β) would only round otherwise.
+_SLOW = 0.99
 
 
 def chance(link: Link, classes: int) -> tuple[float, float]:
@@ -42,7 +48,8 @@ def completed(row: Row | None, logits: Tensor, link: Link, sees: Collection[str]
         sees: The fields that the loss sees.
 
     Raises:
-        MetalossError: If the loss sees the ``average``, and only the ``visits`` are known.
+        MetalossError: If the loss sees the ``average``, and only the ``visits`` are known, or if
+            what it sees has another shape than in `metaloss.types.Row`.
 
     Example:
         >>> known = Row(average=torch.tensor([[0.1, 0.9]]))
@@ -54,6 +61,16 @@ def completed(row: Row | None, logits: Tensor, link: Link, sees: Collection[str]
     if "average" in sees and row.average is None and row.visits is not None:
         raise MetalossError("Row(visits=...): expected the average of the visits with it")
     count, classes = logits.shape[:2]
+    wanted: dict[str, tuple[int, ...]] = {
+        "memory": (count, 2),
+        "average": (count, classes),
+        **dict.fromkeys(("visits", "progress", "number"), (count,)),
+    }
+    for name, shape in wanted.items():
+        value: Any = getattr(row, name) if name in sees else None
+        if value is not None and getattr(value, "shape", None) != shape:
+            got = tuple(value.shape) if isinstance(value, Tensor) else type(value).__name__
+            raise MetalossError(f"Row({name}=...) is {got}: expected a tensor {shape}")
 
     def floats(value: Tensor | None, default: Tensor) -> Tensor:
         # Without a graph: none of these is differentiated.
@@ -91,7 +108,11 @@ def mean_prediction(row: Row, decay: float, link: Link) -> Tensor:
     assert row.average is not None
     assert row.visits is not None
     seen = (row.visits > 0).unsqueeze(1)
-    weight = (1 - decay**row.visits).unsqueeze(1)
+    if decay > _SLOW:
+        weight = -torch.expm1(row.visits * math.log(decay))
+    else:
+        weight = 1 - decay**row.visits
+    weight = weight.unsqueeze(1)
     guess = 0.0 if link is Link.identity else chance(link, row.average.shape[1])[0]
     return torch.where(seen, row.average / torch.where(seen, weight, 1), guess)
 

@@ -8,6 +8,7 @@ from metaloss import train
 from metaloss.errors import MetalossError
 from metaloss.losses import ClassReduction, MLPLoss
 from metaloss.losses.mlp import Activation, MLPLossConfig, Output
+from metaloss.losses.rows import mean_prediction
 from metaloss.types import Link, Row
 
 from .families import build, phi_of, rows
@@ -184,3 +185,35 @@ def test_an_average_without_visits_is_seen():
     assert alone.item() != loss(outputs, targets).item()
     with pytest.raises(MetalossError, match="expected the average of the visits"):
         loss(outputs, targets, row=Row(visits=torch.ones(6)))
+
+
+@pytest.mark.parametrize("decay", [0.0, 0.9, 1 - 1e-6, 1 - 1e-8, 1 - 1e-12])
+def test_the_average_of_equal_predictions_is_their_value_at_any_decay(decay):
+    average, visits = torch.zeros(2, 2), torch.tensor([1.0, 40.0])
+    for visit in range(40):  # as a run does
+        seen = (visit < visits).unsqueeze(1)
+        average = torch.where(seen, decay * average + (1 - decay) * 0.25, average)
+    mean = mean_prediction(Row(average=average, visits=visits), decay, Link.softmax)
+    torch.testing.assert_close(mean, torch.full((2, 2), 0.25), rtol=1e-5, atol=0)
+    alone = Row(average=average, visits=torch.full((2,), torch.inf))
+    assert torch.equal(mean_prediction(alone, decay, Link.softmax), average)
+
+
+@pytest.mark.parametrize(
+    ("row", "message"),
+    [
+        (Row(average=torch.zeros(4, 2)), r"Row\(average=...\) is \(4, 2\): expected .* \(4, 3\)"),
+        (
+            Row(average=torch.zeros(4, 3), visits=torch.zeros(3)),
+            r"visits=...\) is \(3,\): exp",
+        ),
+        (Row(progress=0.5), r"Row\(progress=...\) is float: expected a tensor \(4,\)"),
+        (Row(memory=torch.zeros(4)), r"Row\(memory=...\) is \(4,\): expected a tensor \(4, 2\)"),
+    ],
+)
+def test_a_row_of_another_shape_is_refused_in_one_line(row, message):
+    loss = build(
+        "mlp", "softmax", inputs=[*MLPLossConfig().inputs, "average", "memory", "progress"]
+    )
+    with pytest.raises(MetalossError, match=message):
+        loss(*rows(Link.softmax, (4, 3)), row=row)
