@@ -1,10 +1,13 @@
 """What a budget buys, and that a resumed run keeps it."""
 
+import time
+
 import pytest
 import torch
 
 import metaloss
 from metaloss.compose import compose
+from metaloss.contracts import Plan
 from metaloss.core.parts import budget
 from metaloss.core.parts.budget import choose
 from metaloss.core.storage.run_folder import read_rows
@@ -92,6 +95,18 @@ def test_measuring_finds_a_choice_for_a_real_run(tmp_path):
     chosen = compose([], run.folder / "config.yaml")
     assert chosen.meta_optimizer.options.rows == 1.0
     assert run.summary.status == "ok"
+
+
+def test_waiting_for_other_programs_costs_nothing():
+    class Waiting:
+        device = torch.device("cpu")
+
+        def __call__(self, state, plan, progress):
+            time.sleep(0.05)
+            return state
+
+    turns = budget._turns(Waiting(), None, Plan(phase="train"))
+    assert max(next(turns) for _ in range(2)) < 0.02
 
 
 @pytest.mark.parametrize("more", [[], ["schedule.meta_batch=next", "schedule.unroll=2"]])
