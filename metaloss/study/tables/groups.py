@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from metaloss.core.storage.run_folder import CONFIG, RunFolder, read_run
+from metaloss.core.storage.run_folder import CONFIG, FIRST, PASSES, RunFolder, read_run
 from metaloss.errors import MetalossError
 from metaloss.study.launch.jobs import Job, flatten
 from metaloss.study.tables.table import Group
@@ -28,11 +28,13 @@ def groups_of_jobs(jobs: Sequence[Job]) -> tuple[list[Group], list[str]]:
 def runs_in(folder: Path) -> list[Path]:
     """Return the folders of all runs in a folder: of a sweep, a comparison, or the run itself.
 
-    The folder itself if there is none.
+    The folder itself if there is none. The first of two passes is part of its run.
     """
     if (folder / CONFIG).is_file():
         return [folder]
     found = [path.parent for path in folder.rglob(CONFIG)]
+    inside = {passes.with_name(FIRST) for passes in folder.rglob(PASSES)}
+    found = [path for path in found if not inside & {path, *path.parents}]
     # Jobs of a sweep are numbered: 2 before 10.
     found.sort(key=lambda path: [(len(part), part) for part in path.relative_to(folder).parts])
     return found or [folder]

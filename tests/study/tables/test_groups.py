@@ -74,6 +74,13 @@ def test_a_folder_of_runs_stands_for_them_in_their_order(tmp_path):
     found = [str(path.relative_to(tmp_path)) for path in runs_in(tmp_path)]
     assert found == ["2", "10", "row/seed0"]
     assert runs_in(tmp_path / "2") == [tmp_path / "2"]
+    # The first pass of two, of a single run and of a group, is no run beside the second.
+    for name in ("2/first", "row/first/seed0"):
+        (tmp_path / name).mkdir(parents=True)
+        (tmp_path / name / "config.yaml").write_text("seed: 0")
+        (tmp_path / name.partition("/")[0] / "passes.yaml").write_text("seed: 0")
+    assert [str(path.relative_to(tmp_path)) for path in runs_in(tmp_path)] == found
+    assert runs_in(tmp_path / "row/first") == [tmp_path / "row/first/seed0"]
     assert runs_in(tmp_path / "none") == [tmp_path / "none"]
 
 
