@@ -134,7 +134,7 @@ def test_what_is_no_schedule_is_refused(file):
         (save(tensors, metadata={"loss": describing(file).replace('"mlp"', '"load"')}), "refused"),
         (save(tensors, metadata={"loss": changed_text(file, steps=10**400)}), "do not ascend"),
         (
-            save(tensors, metadata={"loss": changed_text(file, options={"hidden": [10**12]})}),
+            save(tensors, metadata={"loss": changed_text(file, options={"hidden": [2**62]})}),
             "a loss of these options cannot be built",
         ),
     ):

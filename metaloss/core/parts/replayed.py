@@ -8,6 +8,7 @@ from typing import Any
 
 from metaloss import registry
 from metaloss.compose import read_file
+from metaloss.compose.explain import as_written
 from metaloss.compose.publish import DEFAULTS
 from metaloss.config import RunConfig, Selected
 from metaloss.contracts import Task, TaskDependent
@@ -184,25 +185,31 @@ def with_recorded_loss(config: RunConfig, found: Replayed, task: Task) -> RunCon
     """
     loss = found.schedule.loss
     recorded = Selected(name=str(family_of(loss)), options=loss.config)
-    if not config.schedule.options.source or _agree(config.loss, recorded, task):
+    own = _own_options(config.loss, recorded, task)
+    if not config.schedule.options.source or own == {}:
         return config
     if config.loss.asked or config.loss != _default_loss():
+        its = [f"loss.{name}={as_written(value)}" for name, value in (own or {}).items()]
         raise MetalossError(
             f"loss={config.loss.name} with schedule=replay: the loss is that of the recording, "
-            f"{recorded.name} ({recorded.options}): leave out loss and its options"
+            f"{' '.join([recorded.name, *its])}: leave out loss and its options"
         )
     return replace(config, loss=recorded)
 
 
-def _agree(given: Selected, recorded: Selected, task: Task) -> bool:
-    """Return whether options are the same, but for those that a task completes."""
+def _own_options(given: Selected, recorded: Selected, task: Task) -> dict[str, Any] | None:
+    """Return the recorded options that differ, but for those that a task completes.
+
+    None for another family.
+    """
     if given.name != recorded.name or type(given.options) is not type(recorded.options):
-        return False
+        return None
     options = given.options
     whole = options.for_task(task) if isinstance(options, TaskDependent) else options
     names = [field.name for field in fields(options)]
     fixed = [name for name in names if getattr(options, name) == getattr(whole, name)]
-    return all(getattr(options, name) == getattr(recorded.options, name) for name in fixed)
+    found = {name: getattr(recorded.options, name) for name in fixed}
+    return {name: value for name, value in found.items() if getattr(options, name) != value}
 
 
 def _default_loss() -> Selected:

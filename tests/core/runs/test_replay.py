@@ -236,7 +236,7 @@ def test_what_does_not_fit_is_refused_before_anything_is_written(source, tmp_pat
     follow = ("schedule=replay", f"schedule.source={source()}")
     for more, given, message in (
         (("loss=gce",), {}, "loss=gce with schedule=replay: the loss is that of the recording"),
-        (("loss=mlp", "loss.hidden=[7]"), {}, r"recording, mlp \(MLPLossConfig\(hidden=\[6\]"),
+        (("loss=mlp", "loss.hidden=[7]"), {}, r"recording, mlp loss\.hidden=\[6\]: leave out"),
         ((), {"loss": metaloss.MLPLoss()}, "with a loss of your own"),
         ((), {"task": line(), "model": net(outputs=1)}, "needs link=identity"),
         (("schedule.first.unroll=2",), {}, "schedule.first with schedule.source"),
