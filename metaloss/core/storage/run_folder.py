@@ -152,9 +152,7 @@ def read_run(path: Path) -> RunFolder:
     """
     known = (CONFIG, JOURNAL, SUMMARY)
     if not any((path / name).is_file() for name in known):
-        raise MetalossError(
-            f"{path} is not the folder of a run: expected one of {', '.join(known)}"
-        )
+        raise _no_run(path, f"expected one of {', '.join(known)}")
     notes: list[str] = []
     return RunFolder(
         path=path,
@@ -165,6 +163,17 @@ def read_run(path: Path) -> RunFolder:
         link=_link(path),
         notes=tuple(notes),
     )
+
+
+def _no_run(path: Path, expected: str) -> MetalossError:
+    if runs := members_of(path):
+        return MetalossError(f"{path} holds several runs: give one of {', '.join(map(str, runs))}")
+    if (path / PASSES).is_file():
+        return MetalossError(
+            f"{path} is in the first of two passes, which is in {path / FIRST}; to continue: "
+            f"metaloss train --resume {path}"
+        )
+    return MetalossError(f"{path} is not the folder of a run: {expected}")
 
 
 def read_summary(path: Path, notes: list[str] | None = None) -> dict[str, Any] | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from metaloss.core.storage.files import write_atomically
-from metaloss.core.storage.run_folder import is_group, members_of, read_run
+from metaloss.core.storage.run_folder import read_run
 from metaloss.errors import MetalossError
 from metaloss.study.plots.panels import name_of
 from metaloss.study.report.page import Section, to_html
@@ -51,9 +51,6 @@ def _content(folder: Path) -> tuple[str, list[Section]]:
     if tables:
         title = study.description if study and study.description else folder.resolve().name
         return title, study_sections(tables, folders, study)
-    if is_group(folder):
-        runs = ", ".join(str(path) for path in members_of(folder))
-        raise MetalossError(f"{folder} holds several runs: give one of {runs}")
     if not folder.is_dir():
         raise MetalossError(f"{folder}: no such folder")
     run = read_run(folder)

@@ -97,6 +97,13 @@ def test_curves_whose_lengths_differ_are_skipped(folder):
 def test_a_folder_without_a_run_is_refused(tmp_path):
     with pytest.raises(MetalossError, match=r"is not the folder of a run"):
         read_run(tmp_path)
+    (tmp_path / "passes.yaml").touch()
+    with pytest.raises(MetalossError, match=r"in the first of two passes, which is in .*first; to"):
+        read_run(tmp_path)
+    (tmp_path / "seed3").mkdir()
+    (tmp_path / "seed3" / "config.yaml").touch()
+    with pytest.raises(MetalossError, match=r"holds several runs: give one of .*seed3"):
+        read_run(tmp_path)
 
 
 def test_last_row_of_a_journal_that_is_being_written(folder):
