@@ -177,8 +177,7 @@ def load_loss_schedule(path: str | Path, *, smoothing: float = 0.0) -> LossSched
     except FileNotFoundError as error:
         raise MetalossError(
             f"{file.parent} has no loss schedule ({SCHEDULE}): expected the folder of a finished "
-            "run with schedule=online, record_phi > 0, at most 100,000 numbers in φ and another rule "
-            "than l2rw"
+            "run with schedule=online, record_phi > 0, at most 100,000 numbers in φ, no rule=l2rw"
         ) from error
     except (OSError, SafetensorError) as error:
         raise MetalossError(f"cannot read {file}: {error}") from error
