@@ -34,6 +34,7 @@ from metaloss.core.storage.run_folder import (
     is_group,
     members_of,
     read_rows,
+    read_summary,
     steps_of_finished,
 )
 from metaloss.core.training.interrupt import Interrupt
@@ -121,8 +122,15 @@ def _finished(
     """Return the finished runs, unless there are more steps now.
 
     Raises:
-        MetalossError: If all runs are finished.
+        MetalossError: If all runs are finished, or have diverged.
     """
+    gone = [path for path in found if (read_summary(path) or {}).get("status") == "diverged"]
+    if len(gone) == len(found) and not missing:
+        which = "the run has" if found == [folder] else f"all {len(found)} runs in it have"
+        raise MetalossError(
+            f"--resume {folder}: {which} diverged: begin again with --config {found[0] / CONFIG} "
+            "output=ANOTHER, and another rate, for example"
+        )
     done = {path: steps_of_finished(path) for path in found}
     done = {path: n for path, n in done.items() if n is not None and (steps is None or steps <= n)}
     if len(done) == len(found) and not missing:

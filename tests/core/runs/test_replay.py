@@ -288,5 +288,6 @@ def test_a_first_pass_that_diverges_is_the_end_of_the_run(tmp_path):
         train(tmp_path, *given, "log_every=1", "eval_every=1")
     summary = read_summary(tmp_path)
     assert (summary["status"], summary["schedule"]) == ("diverged", "replay")
-    with pytest.raises(MetalossError, match="the run is finished"):
-        resume_run(tmp_path, task=blobs(), model=net())
+    for steps in (None, 20):
+        with pytest.raises(MetalossError, match="the run has diverged: begin again with --config"):
+            resume_run(tmp_path, steps=steps, task=blobs(), model=net())
