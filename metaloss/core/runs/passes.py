@@ -137,12 +137,13 @@ def _go_on(
         if (read_summary(folder) or {}).get("status") == "diverged"
     }
     if diverged:
+        which = ", ".join(map(str, diverged))
+        rest = "; train the other seeds alone" if len(folders) > len(diverged) else ""
         with joined(config.device) as ranks:
             for folder, one in diverged.items() if ranks.leads else ():
                 _end_with(folder, one)
-        which = ", ".join(map(str, diverged))
-        rest = "; train the other seeds alone" if len(folders) > len(diverged) else ""
-        raise DivergedError(f"{which}: the first pass has diverged: no loss to replay{rest}")
+            ranks.any(False)  # all processes wait until the files are written
+            raise DivergedError(f"{which}: the first pass has diverged: no loss to replay{rest}")
     return begin_runs(config, **given, beside=(PASSES, FIRST))
 
 
