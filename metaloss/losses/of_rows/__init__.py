@@ -5,6 +5,7 @@ from metaloss.losses.of_rows.class_margins import LDAM, BalancedSoftmax
 from metaloss.losses.of_rows.correction import ForwardCorrection, confusion
 from metaloss.losses.of_rows.meta_weight import MetaWeight
 from metaloss.losses.of_rows.row_weights import RowWeights
+from metaloss.losses.of_rows.soft_targets import SoftTargets
 from metaloss.losses.of_rows.softened import Bootstrap, EarlyLearning
 from metaloss.losses.of_rows.symmetric import SymmetricCrossEntropy
 
@@ -17,6 +18,7 @@ __all__ = [
     "ForwardCorrection",
     "MetaWeight",
     "RowWeights",
+    "SoftTargets",
     "SymmetricCrossEntropy",
     "confusion",
 ]

@@ -60,6 +60,11 @@ def of_classes(values: Tensor, like: Tensor) -> Tensor:
     return values.view(-1, *[1] * (like.dim() - 2))
 
 
+def of_row(values: Tensor, like: Tensor) -> Tensor:
+    """Return values (B, C) of rows in a shape to multiply (B, C, *) with."""
+    return values.view(*values.shape, *[1] * (like.dim() - 2))
+
+
 def class_counts(task: Task) -> list[float] | None:
     """Return the rows of each class among the training labels, at least 1; None without classes."""
     targets = task.train.targets

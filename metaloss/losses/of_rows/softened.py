@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from metaloss.errors import check_range
-from metaloss.losses.of_rows.base import RowLoss, cross_entropy, known
+from metaloss.losses.of_rows.base import RowLoss, cross_entropy, known, of_row
 from metaloss.options import Options
 from metaloss.types import Row
 
@@ -62,7 +62,7 @@ class EarlyLearning(RowLoss):
         """Return the loss (B, *) of each row; see the base class."""
         average, outputs = known(row, "average", "outputs")
         beta = self.config.decay
-        aim = beta * _of_rows(average, logits) + (1 - beta) * outputs.softmax(1)
+        aim = beta * of_row(average, logits) + (1 - beta) * outputs.softmax(1)
         shares = logits.softmax(1).clamp(_LEAST, 1 - _LEAST)
         return cross_entropy(logits, target) + self.strength * (1 - (shares * aim).sum(1)).log()
 
@@ -132,10 +132,5 @@ class Bootstrap(RowLoss):
         (average,) = known(row, "average")
         # The average of few visits sums to less than 1: the rest is the given label's.
         rest = 1 - (1 - beta) * average.sum(1)
-        aim = _of_rows(rest.unsqueeze(1), logits) * target
-        return cross_entropy(logits, aim + (1 - beta) * _of_rows(average, logits))
-
-
-def _of_rows(values: Tensor, like: Tensor) -> Tensor:
-    """Return values (B, C) of rows in a shape to multiply (B, C, *) with."""
-    return values.view(*values.shape, *[1] * (like.dim() - 2))
+        aim = of_row(rest.unsqueeze(1), logits) * target
+        return cross_entropy(logits, aim + (1 - beta) * of_row(average, logits))

@@ -33,6 +33,7 @@ FAMILIES = [
     ("correction", "schedule.train_on=train+validation"),
     ("elr",),
     ("bootstrap", "loss.source=memory"),
+    ("soft_targets", "loss.hidden=[4]"),
     ("row_weights",),
 ]
 

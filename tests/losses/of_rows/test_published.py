@@ -11,6 +11,7 @@ from metaloss.losses.of_rows.class_margins import LDAM, BalancedSoftmax, CountsC
 from metaloss.losses.of_rows.correction import CorrectionConfig, ForwardCorrection, confusion
 from metaloss.losses.of_rows.meta_weight import MetaWeight, MetaWeightConfig
 from metaloss.losses.of_rows.row_weights import RowWeights, RowWeightsConfig
+from metaloss.losses.of_rows.soft_targets import SoftTargets, SoftTargetsConfig
 from metaloss.losses.of_rows.softened import (
     Bootstrap,
     BootstrapConfig,
@@ -158,6 +159,36 @@ def bi_tempered(loss):
     return total / B
 
 
+def soft_targets(loss):
+    total = 0.0
+    for i in range(B):
+        p, a, label = shares(i), AVERAGE[i].tolist(), int(LABELS[i])
+        for c in range(C):
+            seen = [float(c == label), p[c], a[c], p[label], a[label]]
+            hidden = torch.tensor([4 * (value - 0.5) for value in seen], dtype=torch.float64)
+            for layer in loss.layers:
+                hidden = layer.weight @ hidden + layer.bias
+                hidden = hidden / (1 + (-hidden).exp())
+            w, m, u = (
+                3 * math.tanh(v / 3) for v in (loss.last.weight @ hidden + loss.last.bias).tolist()
+            )
+            y = 0.8 * seen[0] + 0.2 / C
+            target = math.exp(w) * y * p[c] / (p[c] + 2.0 / C) + m * p[c] + u * a[c]
+            total -= target * math.log(p[c])
+    return total / B
+
+
+def soft_targets_of_new_rows(loss):
+    """Cross-entropy with smoothed labels, where nothing was learned and r = 0."""
+    return (
+        sum(
+            -(0.9 * math.log(shares(i)[LABELS[i]]) + 0.1 * sum(map(math.log, shares(i))) / C)
+            for i in range(B)
+        )
+        / B
+    )
+
+
 CASES = [
     (symmetric, SymmetricCrossEntropy, SymmetricConfig(alpha=0.3, beta=0.7, log_zero=-5.0)),
     (bi_tempered, BiTempered, BiTemperedConfig(t1=0.7, t2=1.4)),
@@ -168,6 +199,8 @@ CASES = [
     (cmw, MetaWeight, MetaWeightConfig(hidden=7, clusters=2, cluster_of=[0, 1, 1])),
     (corrected, ForwardCorrection, CorrectionConfig(matrix=MATRIX, trusted_from=3)),
     (elr, EarlyLearning, EarlyLearningConfig(strength=2.0, decay=0.6)),
+    (soft_targets, SoftTargets, SoftTargetsConfig(hidden=[4, 3], smoothing=0.2, robustness=2.0)),
+    (soft_targets_of_new_rows, SoftTargets, SoftTargetsConfig(robustness=0.0)),
     (bootstrap, Bootstrap, BootstrapConfig(trust=0.8)),
     (bootstrap_memory, Bootstrap, BootstrapConfig(trust=0.8, source=Source.memory)),
     (free, RowWeights, RowWeightsConfig(rows=4)),
@@ -180,6 +213,8 @@ def made(family, config):
         loss = family(config).double()
         if family is RowWeights:
             torch.nn.init.normal_(loss.weights)
+        if family is SoftTargets and config.robustness:
+            torch.nn.init.normal_(loss.last.weight)
         return loss
 
 
