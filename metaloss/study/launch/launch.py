@@ -14,7 +14,7 @@ from typing import Protocol
 
 from metaloss.compose import shared_words, to_overrides
 from metaloss.core.execution.executor import Executor, LostError, StoppedError, require_folder
-from metaloss.core.storage.run_folder import is_busy, read_summary
+from metaloss.core.storage.run_folder import FIRST, is_busy, read_summary
 from metaloss.core.training.interrupt import endings_as_ctrl_c
 from metaloss.errors import MetalossError
 from metaloss.study.launch.jobs import (
@@ -220,8 +220,11 @@ def _train_unit(unit: tuple[Job, ...], train: Train, watch: Watch) -> list[str]:
         watch.started(job)
     if len(unit) > 1:
         words, folder = [*unit[0].overrides, f"seeds={len(unit)}"], unit[0].folder.parent
+        stopped = was_stopped(unit)
+        if stopped and (busy := _wait([folder / FIRST / job.folder.name for job in unit])):
+            return [busy] * len(unit)
         try:
-            status = train(words, folder, resume=was_stopped(unit))
+            status = train(words, folder, resume=stopped)
         except RefusedError:
             return [_train_one(job, train) for job in unit]
         except MetalossError as error:
@@ -233,13 +236,22 @@ def _train_unit(unit: tuple[Job, ...], train: Train, watch: Watch) -> list[str]:
     return [_train_one(unit[0], train)]
 
 
-def _train_one(job: Job, train: Train) -> str:
-    # An earlier call may have been killed: its run is still writing a checkpoint.
+def _wait(folders: Sequence[Path]) -> str:
+    """Wait until no process trains in the folders; return a message if one goes on for long.
+
+    An earlier call may have been killed: its runs are still writing their checkpoints.
+    """
     began = time.monotonic()
-    while is_busy(job.folder):
+    while busy := [folder for folder in folders if is_busy(folder)]:
         if time.monotonic() - began > _PATIENCE_SECONDS:
-            return f"{job.folder} is being trained by another process: wait for it, or end it"
+            return f"{busy[0]} is being trained by another process: wait for it, or end it"
         time.sleep(0.2)
+    return ""
+
+
+def _train_one(job: Job, train: Train) -> str:
+    if busy := _wait([job.folder]):
+        return busy
     if read_summary(job.folder) is not None:
         return ""
     resume = can_resume(job.folder)

@@ -218,6 +218,23 @@ def stopped(folder, seeds):
     (folder / "passes.yaml").write_text(to_yaml(compose(words)))
 
 
+def test_seeds_whose_first_pass_still_writes_its_checkpoints_are_waited_for(tmp_path, monkeypatch):
+    stopped(tmp_path / "both", 2)
+    happened = []
+
+    def is_busy(folder):
+        happened.append(str(folder.relative_to(tmp_path)))
+        return len(happened) == 1
+
+    def train(overrides, folder, *, resume):
+        happened.append((folder.name, resume))
+
+    monkeypatch.setattr("metaloss.study.launch.launch.is_busy", is_busy)
+    with pytest.raises(MetalossError, match="2 of 2 runs failed"):
+        train_missing(plan_jobs(REPLAY, tmp_path), train, workers=1, watch=Watch(), together=8)
+    assert happened == [*["both/first/seed0", "both/first/seed1"] * 2, ("both", True)]
+
+
 @pytest.mark.parametrize("seeds", [2, 3])
 def test_seeds_that_were_stopped_in_a_first_pass_go_on_if_they_are_the_same(tmp_path, runs, seeds):
     stopped(tmp_path / "both", seeds)
