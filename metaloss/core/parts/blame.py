@@ -55,7 +55,8 @@ def told() -> Iterator[None]:
 
 def failed(whose: str, error: Exception) -> MetalossError:
     """Return one line with what failed and the error."""
-    what = " ".join(str(error).split()) or "no message"
+    # Torch appends the functions of its libraries that were running.
+    what = " ".join(str(error).partition("\nException raised from ")[0].split()) or "no message"
     return MetalossError(f"{whose} failed: {type(error).__name__}: {what} ({_HINT})")
 
 

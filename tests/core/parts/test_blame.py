@@ -1,5 +1,6 @@
 """What fails in a user's own code is one line that names it; a bug of ours stays a traceback."""
 
+import re
 from dataclasses import replace
 
 import pytest
@@ -44,7 +45,13 @@ WORDS = fast("schedule=static", "loss=gce", "steps=6")
 
 
 @pytest.mark.parametrize(
-    "error", [RuntimeError("a\nb"), TypeError("a b"), KeyError("a b"), ZeroDivisionError("a b")]
+    "error",
+    [
+        RuntimeError("a\nb"),
+        TypeError("a b\nException raised from f at g.h:79\nframe #0: h"),
+        KeyError("a b"),
+        ZeroDivisionError("a b"),
+    ],
 )
 def test_a_part_of_the_model_is_named(tmp_path, error):
     model = net(Failing(error))
@@ -52,8 +59,7 @@ def test_a_part_of_the_model_is_named(tmp_path, error):
         metaloss.train([*WORDS, f"output={tmp_path}"], task=blobs(), model=model)
     message = str(caught.value)
     assert message.startswith("the model (Sequential), in its part '1' (Failing), failed: ")
-    assert type(error).__name__ in message
-    assert "\n" not in message
+    assert re.search(rf"{type(error).__name__}: '?a b'? \(METALOSS", message)
     assert caught.value.__cause__ is not None
 
 
