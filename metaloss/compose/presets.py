@@ -30,11 +30,10 @@ PRESETS = {
     # The best of what was tried on the tasks that docs/guides/one_default.md names.
     "auto": Preset(
         description="One choice for tasks with trusted rows, see docs/guides/one_default.md",
-        choices={"loss": "mlp", "schedule": "online"},
+        choices={"loss": "soft_targets", "schedule": "online"},
         options={
-            "loss": {"inputs": ["target", "prediction", "average"]},
             "schedule": {"train_on": "train+validation", "judge_rows": 0.25},
-            "meta_optimizer": {"rows": 0.25},
+            "meta_optimizer": {"lr": 1e-3, "rows": 0.25},
             "task": {"label_smoothing": 0.1},
         },
         settings={"ema": 0.998},

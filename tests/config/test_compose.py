@@ -13,7 +13,6 @@ from metaloss import registry
 from metaloss.compose import compose, to_dict, to_overrides, to_yaml
 from metaloss.compose.words import parse
 from metaloss.config import Compile, GuardMode, Precision, RunConfig
-from metaloss.contracts import TrainOn
 from metaloss.errors import MetalossError
 
 from .config_parts import MLP, MSE, SGD, Activation, Console, Offline, Online, WandB
@@ -173,15 +172,6 @@ def test_a_resolved_config_comes_back_equal_from_its_file(tmp_path, project, tag
 def test_infinities_survive_the_file(config_file):
     config = compose({"meta_optimizer.lr": math.inf})
     assert compose(config_file=config_file(to_yaml(config))).meta_optimizer.options.lr == math.inf
-
-
-def test_the_preset_for_all_tasks():
-    config = compose(["+preset=auto"])
-    assert config.loss.options == MLP(inputs=["target", "prediction", "average"])
-    assert config.schedule.options == Online(train_on=TrainOn["train+validation"], judge_rows=0.25)
-    assert config.meta_optimizer.options.rows == 0.25
-    assert config.task.options.label_smoothing == 0.1
-    assert config.ema == 0.998
 
 
 def test_adalfl_preset():
