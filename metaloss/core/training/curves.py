@@ -6,8 +6,10 @@ import torch
 from torch.func import functional_call
 
 from metaloss.errors import MetalossError
-from metaloss.losses.base import LearnedLoss, apply_link
+from metaloss.losses.base import LearnedLoss, Weighed, apply_link
 from metaloss.losses.mlp import MLPLoss
+from metaloss.losses.of_rows.base import RowLoss
+from metaloss.losses.rows import completed
 from metaloss.types import Link, Row, Tensors
 
 _POINTS = 101
@@ -22,10 +24,27 @@ class _PerOutput(torch.nn.Module):
 
     def forward(self, logits: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
         if self.memory is None:
+            fits = self.loss.classes in (0, logits.shape[1])
+            if isinstance(self.loss, RowLoss) and "outputs" in self.loss.sees and fits:
+                return target * _as_trained(self.loss, logits, target).unsqueeze(1)
             return self.loss.per_output(logits, target)
         assert isinstance(self.loss, MLPLoss)
         row = Row(memory=logits.new_tensor(self.memory).expand(len(logits), 2))
         return self.loss.pointwise(apply_link(logits, self.loss.link), target, row)
+
+
+def _as_trained(loss: RowLoss, logits: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+    """Return the integral (B,) of a loss's slope along the first output of (B, C) raw outputs.
+
+    A loss that sees outputs as constants trains along another slope than that of its values.
+    """
+    with torch.enable_grad():
+        moved = logits.detach().requires_grad_()
+        found = loss.per_row(moved, target, completed(None, moved, loss.link))
+        rows = found.values * found.weights.detach() if isinstance(found, Weighed) else found
+        (slopes,) = torch.autograd.grad(rows.sum(), moved)
+    areas = torch.cumulative_trapezoid(slopes[:, 0], logits[:, 0])
+    return torch.cat((areas.new_zeros(1), areas))
 
 
 @torch.no_grad()
@@ -35,8 +54,9 @@ def loss_curves(
     """Return a grid of predictions, and ℓ(t, ·) on it by target label.
 
     Classification: p from 0.005 to 0.995, for t = 0 and t = 1; with the softmax link the rest of
-    the probability is on one other class. Regression: predictions from −3 to 3 (in standard
-    deviations of the target), for t = 0.
+    the probability is on one other class. A loss that sees outputs as constants is drawn as it
+    trains: its slope is integrated from p = 0.005. Regression: predictions from −3 to 3 (in
+    standard deviations of the target), for t = 0.
 
     Args:
         loss: The loss.
