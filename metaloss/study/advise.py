@@ -98,7 +98,7 @@ def advise(
     console.print(str(task), markup=False, highlight=False, soft_wrap=True)
     console.print(_plan(study, config), markup=False, highlight=False, soft_wrap=True)
     found = compare(study, out, options=options, train=train, console=console)
-    learned = [row.name for row in study.rows if set(_LEARNED) <= set(row.overrides)]
+    learned = [row.name for row in study.rows if "schedule=static" not in row.overrides]
     scores = [one for some in found.scores.values() for one in some]
     advice = advices.advise(found.table, scores, learned)
     text = advice_text.paragraph(advice, notes=_notes(task, study))
@@ -149,6 +149,12 @@ def study_of(config: RunConfig, task: Task, words: Sequence[str], seeds: str) ->
             if name != "label smoothing"
         },
     }
+    learned = {
+        "learned loss": _LEARNED,
+        "learned loss + trusted rows": (*_LEARNED, _TRUSTED_TOO),
+    }
+    if task.link is Link.softmax and task.train.targets.dim() == 1:
+        learned["learned targets + trusted rows"] = ("+preset=auto",)
     several, few = _settings(config)
     every = parse_seeds(seeds)
     return Study(
@@ -157,8 +163,7 @@ def study_of(config: RunConfig, task: Task, words: Sequence[str], seeds: str) ->
                 Row(name=name, overrides=("schedule=static", *chosen), tune=several)
                 for name, chosen in rows.items()
             ),
-            Row(name="learned loss", overrides=_LEARNED, tune=few),
-            Row(name="learned loss + trusted rows", overrides=(*_LEARNED, _TRUSTED_TOO), tune=few),
+            *(Row(name=name, overrides=chosen, tune=few) for name, chosen in learned.items()),
         ),
         seeds=every,
         common=common,

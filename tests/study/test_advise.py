@@ -58,7 +58,7 @@ def test_trusted_rows_choose_and_test_rows_report(advised, tmp_path):
     for said in ("not the learned loss", "6 of 6 seeds, p = 0.031", "lower by 0.0200"):
         assert said in found.paragraph
     held_out = {name for name, _ in train.calls if name.startswith("tuning/")}
-    assert len(held_out) == 7 * 4 + 2 * 2
+    assert len(held_out) == 7 * 4 + 3 * 2
     written = json.loads((tmp_path / "advice.json").read_text())
     assert written["paragraph"] == found.paragraph
     assert written["other"]["p"] == paired_wilcoxon([0] * 6, [1] * 6)
