@@ -21,7 +21,7 @@ from . import cases, report
 from .precision import NETWORKS
 from .workloads import LARGE, WORKLOADS
 
-RESNET, LENET, MLP, TRANSFORMER = WORKLOADS
+RESNET, GROUPED, LENET, MLP, TRANSFORMER = WORKLOADS
 RIVALS = ["plain, eager", cases.PLAIN, "higher", "torchopt"]
 STEPS = [*RIVALS, *cases.OURS]
 SOME = [*RIVALS, *cases.FEW]
@@ -36,7 +36,7 @@ def plan() -> Iterator[tuple[str, str, list[Any]]]:
 def on_cpu() -> Iterator[tuple[str, str, list[Any]]]:
     """Yield what is measured where there is no GPU."""
     yield "step/" + RESNET, "step", [RESNET, STEPS, 15]
-    for name in (cases.PLAIN, "online, compiled", "online, eager", "higher", "torchopt"):
+    for name in (cases.PLAIN, *cases.FEW, "higher", "torchopt"):
         yield f"memory/{RESNET}/{name}", "memory", [RESNET, name]
     for name in UNROLLS:
         yield f"unroll/{name}", "unroll", [RESNET, 20, name, 3]
@@ -44,8 +44,9 @@ def on_cpu() -> Iterator[tuple[str, str, list[Any]]]:
         for keep in ("all", "sqrt"):
             case = [workload, length, "eager", 1, keep]
             yield f"states/{workload}, unroll of {length}/{keep}", "unroll", case
-    for workload in (LENET, MLP, TRANSFORMER):
-        yield "step/" + workload, "step", [workload, SOME, 25]
+    for workload, names in ((LENET, [*SOME, *cases.FAR]), (MLP, SOME), (TRANSFORMER, SOME)):
+        yield "step/" + workload, "step", [workload, names, 25]
+    yield "step/" + GROUPED, "step", [GROUPED, SOME, 15]
     yield from anywhere()
     yield "population", "population", [25, 100, 3]
     for workload in WORKLOADS:

@@ -39,23 +39,27 @@ __all__ = [
 ONLINE = ("schedule=online", "compile=on")
 # The meta-gradient is computed from a quarter of the rows of both batches.
 QUARTER = ("meta_optimizer.rows=0.25", "schedule.judge_rows=0.25")
-# By name: the words of a run, and how many of its plans are one round.
-OURS: dict[str, tuple[tuple[str, ...], int]] = {
-    "online, eager": (("schedule=online", "compile=off"), 1),
-    "online, compiled": (ONLINE, 1),
-    "online, compiled, a quarter of the rows": ((*ONLINE, *QUARTER), 1),
-    "online, compiled, next": ((*ONLINE, "schedule.meta_batch=next"), 1),
-    "online, compiled, next, a quarter of the rows": (
-        (*ONLINE, *QUARTER, "schedule.meta_batch=next"),
-        1,
-    ),
-    "online, compiled, differences": ((*ONLINE, "meta_optimizer=finite_difference"), 1),
-    "online, compiled, period 4": ((*ONLINE, "schedule.period=4"), 4),
-    "plain, our core, compiled": (("schedule=static", "loss=cross_entropy", "compile=on"), 1),
+NEXT, LONG = "schedule.meta_batch=next", "schedule.unroll=10"
+# By name: the words of a run.
+OURS: dict[str, tuple[str, ...]] = {
+    "online, eager": ("schedule=online", "compile=off"),
+    "online, compiled": ONLINE,
+    "online, compiled, a quarter of the rows": (*ONLINE, *QUARTER),
+    "online, compiled, next": (*ONLINE, NEXT),
+    "online, compiled, next, a quarter of the rows": (*ONLINE, *QUARTER, NEXT),
+    "online, compiled, differences": (*ONLINE, "meta_optimizer=finite_difference"),
+    "online, compiled, period 4": (*ONLINE, "schedule.period=4"),
+    "online, compiled, unroll 10": (*ONLINE, LONG),
+    "online, compiled, unroll 10, a quarter of the rows": (*ONLINE, *QUARTER, LONG),
+    "plain, our core, compiled": ("schedule=static", "loss=cross_entropy", "compile=on"),
 }
+# How many calls are one round, and how many training steps it has, where it is not one of each.
+CALLS = {"online, compiled, period 4": 4}
+STEPS_OF = {name: 10 for name in OURS if "unroll 10" in name} | CALLS
 PLAIN = "plain, compiled"
 GRAPHS = "plain, compiled, CUDA graphs"
 FEW = ("online, eager", "online, compiled", "online, compiled, a quarter of the rows")
+FAR = tuple(name for name in OURS if "unroll 10" in name)
 
 
 def device() -> torch.device:
@@ -75,8 +79,7 @@ def variant(work: Workload, name: str) -> tuple[Call, int]:
     if name in calls:
         call, repeat = calls[name](), 1
     else:
-        words, repeat = OURS[name]
-        call = ours.steps(work, *words)
+        call, repeat = ours.steps(work, *OURS[name]), CALLS.get(name, 1)
     for _ in range(max(3, 2 * repeat)):
         call()
     return call, repeat
@@ -94,8 +97,8 @@ def step(workload: str, names: list[str], rounds: int) -> dict[str, Any]:
     # A GPU is waited for at the end of a turn only, as between two lines of a journal.
     turn = 10 if torch.cuda.is_available() else 1
     for name, seconds in in_turns(calls, rounds=rounds, repeat=turn).items():
-        repeat = every[name][1]
-        found[name] = {k: v / repeat for k, v in dataclasses.asdict(seconds).items()}
+        steps = STEPS_OF.get(name, 1)
+        found[name] = {k: v / steps for k, v in dataclasses.asdict(seconds).items()}
         if isinstance(run := every[name][0], ours.Steps):
             found[name]["compile"] = run.compile_seconds
     return found

@@ -27,6 +27,7 @@ class Workload:
     batch: int
     tokens: bool = False
     narrow: bool = False  # bf16 arithmetic, and pictures with channels last
+    groups: int = 0  # GroupNorm with so many groups in the place of every BatchNorm
 
     def build(self) -> nn.Module:
         """Return the network; the same weights every time."""
@@ -34,7 +35,8 @@ class Workload:
         with torch.random.fork_rng(devices=[]):
             torch.default_generator.manual_seed(0)
             options = part.config_class(**self.options)
-            return part.build(options, input_shape=self.row, outputs=self.outputs)
+            network = part.build(options, input_shape=self.row, outputs=self.outputs)
+        return _grouped(network, self.groups) if self.groups else network
 
     def rows(self, count: int, seed: int = 0) -> tuple[Tensor, Tensor]:
         """Return random rows on the CPU."""
@@ -80,6 +82,14 @@ class Workload:
         return F.cross_entropy
 
 
+def _grouped(network: nn.Module, groups: int) -> nn.Module:
+    """Put a GroupNorm in the place of every BatchNorm."""
+    for name, module in list(network.named_modules()):
+        if isinstance(module, nn.BatchNorm2d):
+            network.set_submodule(name, nn.GroupNorm(groups, module.num_features))
+    return network
+
+
 RESNET = Workload(model="resnet18", options={"width": 64}, row=(3, 32, 32), outputs=10, batch=128)
 WRN = Workload(
     model="wrn", options={"depth": 28, "widen": 10}, row=(3, 32, 32), outputs=10, batch=128
@@ -87,6 +97,9 @@ WRN = Workload(
 WORKLOADS = {
     "ResNet-18, width 16, 32×32, batch 64": Workload(
         model="resnet18", options={"width": 16}, row=(3, 32, 32), outputs=10, batch=64
+    ),
+    "ResNet-18, width 16, GroupNorm, 32×32, batch 64": Workload(
+        model="resnet18", options={"width": 16}, row=(3, 32, 32), outputs=10, batch=64, groups=8
     ),
     "LeNet-5, batch 128": Workload(model="lenet5", row=(1, 32, 32), outputs=10, batch=128),
     "MLP 3072-1000-10, batch 128": Workload(
