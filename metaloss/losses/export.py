@@ -23,6 +23,7 @@ from safetensors.torch import load_file, save
 from metaloss import registry
 from metaloss.errors import MetalossError, check_index
 from metaloss.inner.one_thread import one_thread
+from metaloss.inner.outlined import outlined
 from metaloss.losses.base import IGNORED, LearnedLoss
 from metaloss.types import Link, Tensors
 
@@ -96,32 +97,53 @@ def load_loss(path: str | Path) -> LearnedLoss:
     folder = Path(path)
     if folder.name in (WEIGHTS, DESCRIPTION):
         folder = folder.parent
-    loss = built(_read_description(folder / DESCRIPTION), folder / DESCRIPTION)
-    _fill(loss, folder / WEIGHTS)
+    description = _read_description(folder / DESCRIPTION)
+    phi = _read_phi(folder / WEIGHTS)
+    loss = built(description, folder / DESCRIPTION, phi, folder / WEIGHTS)
+    own = dict(loss.named_parameters())
+    with torch.no_grad():
+        for name, value in phi.items():
+            own[name].copy_(value)
     return loss
 
 
-def built(description: Mapping[str, Any], path: Path) -> LearnedLoss:
+def built(description: Mapping[str, Any], path: Path, phi: Tensors, weights: Path) -> LearnedLoss:
     """Return the loss of a checked description, with a φ that is still to be filled.
 
-    ``path``: the file of the description, for messages.
+    Args:
+        description: The result of :func:`describe`, checked.
+        path: Its file, for messages.
+        phi: What is to be filled in.
+        weights: Its file, for messages.
+
+    Raises:
+        MetalossError: If the loss cannot be built, or φ does not fit it. A small file may describe
+            a network that fills the memory: φ is compared with its shapes first.
     """
     part = registry.get("loss", description["family"])
     # The family "load" names another file, which may be this one.
     if part.name == "load":
         raise MetalossError(f"{path}: family 'load' names another file: refused")
     options = _options(part, description["options"], path)
+
+    def build() -> LearnedLoss:
+        loss: LearnedLoss = part.build(options, link=Link[description["link"]])
+        loss.to(_DTYPES[description.get("dtype", "float32")])
+        # Set here, because the constructor of a plugin's family may not take it.
+        loss.ignore_index = description.get("ignore_index", IGNORED)
+        loss.family, loss.loaded = description["family"], True
+        return loss
+
+    if (outline := outlined(build)) is not None:
+        check_phi(outline, phi, weights)
     try:
         with one_thread(), torch.random.fork_rng(devices=[]):
-            loss: LearnedLoss = part.build(options, link=Link[description["link"]])
+            loss = build()
     # Such as a network that no memory can hold, or a number that torch cannot.
     except (RuntimeError, MemoryError, TypeError, OverflowError) as error:
         reason = str(error).split("\n")[0]
         raise MetalossError(f"{path}: a loss of these options cannot be built: {reason}") from error
-    loss.to(_DTYPES[description.get("dtype", "float32")])
-    # Set here, because the constructor of a plugin's family may not take it.
-    loss.ignore_index = description.get("ignore_index", IGNORED)
-    loss.family, loss.loaded = description["family"], True
+    check_phi(loss, phi, weights)
     return loss
 
 
@@ -177,16 +199,12 @@ def _options(part: registry.Part, given: dict[str, Any], path: Path) -> Any:
         raise MetalossError(f"{path}: options do not fit {part.name!r}: {reason}") from error
 
 
-def _fill(loss: LearnedLoss, path: Path) -> None:
+def _read_phi(path: Path) -> Tensors:
     try:
-        found = load_file(path)
+        found: Tensors = load_file(path)
     except (OSError, SafetensorError) as error:
         raise MetalossError(f"cannot read {path}: {error}") from error
-    check_phi(loss, found, path)
-    own = dict(loss.named_parameters())
-    with torch.no_grad():
-        for name, value in found.items():
-            own[name].copy_(value)
+    return found
 
 
 def check_phi(loss: LearnedLoss, found: Tensors, path: Path) -> None:

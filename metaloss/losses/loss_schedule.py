@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from metaloss.errors import MetalossError, check_range
 from metaloss.losses.base import LearnedLoss
-from metaloss.losses.export import built, check_description, check_phi, describe
+from metaloss.losses.export import built, check_description, describe
 from metaloss.losses.mlp import MLPLoss, MLPLossConfig
 from metaloss.types import Tensors
 
@@ -186,7 +186,6 @@ def load_loss_schedule(path: str | Path, *, smoothing: float = 0.0) -> LossSched
     except (ValueError, RecursionError):
         description = None
     check_description(description, file)
-    loss = built(description, file)
     steps, places = description.get("steps"), tensors.pop("step", torch.tensor(()))
     if places.dtype != torch.int64 or places.dim() != 1 or not _ascend(places.tolist(), steps):
         raise MetalossError(f"{file}: its steps do not ascend from 0 to at most 'steps'")
@@ -195,7 +194,7 @@ def load_loss_schedule(path: str | Path, *, smoothing: float = 0.0) -> LossSched
     for name, value in phi.items():
         if value.shape[:1] != (count,):
             raise MetalossError(f"{file}: {name!r} has not the expected {count} values of φ")
-    check_phi(loss, {name: value[0] for name, value in phi.items()}, file)
+    loss = built(description, file, {name: value[0] for name, value in phi.items()}, file)
     if not all(bool(torch.isfinite(value).all()) for value in phi.values()):
         raise MetalossError(f"{file} has values that are NaN or infinite")
     return LossSchedule(loss, places.tolist(), steps, phi, smoothing=smoothing)

@@ -140,3 +140,9 @@ def test_weights_that_do_not_fit_are_refused(folder, weights, change, message):
     with pytest.raises(MetalossError, match=message) as caught:
         load_loss(folder)
     assert WEIGHTS in str(caught.value)
+
+
+def test_a_network_that_fills_the_memory_is_not_built(folder, description):
+    description("options", {"hidden": [10**7, 10**7]})  # 400 TB
+    with pytest.raises(MetalossError, match=r"loss.safetensors has parameters .* for 'mlp'"):
+        load_loss(folder)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -21,7 +23,8 @@ from metaloss.core.training.evaluate import outputs_of
 from metaloss.data.pipeline import FittedPipeline
 from metaloss.errors import MetalossError
 from metaloss.inner.model.functional import FunctionalModel
-from metaloss.types import InnerState
+from metaloss.inner.outlined import outlined
+from metaloss.types import InnerState, Tensors
 
 MODEL, BEST_MODEL = "model.safetensors", "model_best.safetensors"
 
@@ -63,10 +66,10 @@ def load_model(
     Raises:
         MetalossError: If the weights are missing or damaged, or do not fit the model.
     """
-    module = _built(folder, pipeline) if model is None else copy.deepcopy(model)
+    build = _building(folder, pipeline) if model is None else partial(copy.deepcopy, model)
     path = folder / name
     try:
-        module.load_state_dict(load_file(path))
+        state = load_file(path)
     except FileNotFoundError as error:
         why = "of an older version, which kept the last weights alone" if name == BEST_MODEL else ""
         raise MetalossError(
@@ -74,13 +77,23 @@ def load_model(
         ) from error
     except (OSError, SafetensorError) as error:
         raise MetalossError(f"{path} is damaged: {str(error).splitlines()[0]}") from error
-    except RuntimeError as error:
-        reason = " ".join(str(error).split())[:200]
-        raise MetalossError(f"{path} does not fit the model: {reason}") from error
+    # A config may describe a network that fills the memory: shapes are compared first.
+    if model is None and (outline := outlined(build)) is not None:
+        _fill(outline, state, path, assign=True)
+    module = build()
+    _fill(module, state, path)
     return module
 
 
-def _built(folder: Path, pipeline: FittedPipeline) -> nn.Module:
+def _fill(module: nn.Module, state: Tensors, path: Path, *, assign: bool = False) -> None:
+    try:
+        module.load_state_dict(state, assign=assign)
+    except RuntimeError as error:
+        reason = " ".join(str(error).split())[:200]
+        raise MetalossError(f"{path} does not fit the model: {reason}") from error
+
+
+def _building(folder: Path, pipeline: FittedPipeline) -> Callable[[], nn.Module]:
     content = read_file(folder / CONFIG)
     if chosen_name(content.get("model")) == CUSTOM:
         raise MetalossError(
@@ -89,9 +102,9 @@ def _built(folder: Path, pipeline: FittedPipeline) -> nn.Module:
     chosen = composed(folder).model
     # The weights are those of the run, also where the files that it began with are gone.
     without_files = getattr(chosen.options, "without_files", lambda: chosen.options)
-    return registry.get("model", chosen.name).build(
-        without_files(), input_shape=pipeline.input_shape, outputs=pipeline.outputs
-    )
+    part, options = registry.get("model", chosen.name), without_files()
+    shape = {"input_shape": pipeline.input_shape, "outputs": pipeline.outputs}
+    return partial(part.build, options, **shape)
 
 
 def composed(folder: Path) -> RunConfig:

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 import metaloss
-from metaloss.compose import compose
+from metaloss.compose import compose, read_file
 from metaloss.core.runs.load import load_run, predict_file
 from metaloss.core.training.evaluate import outputs_of
 from metaloss.data.csv_task import CSV
@@ -230,6 +230,11 @@ def test_folders_that_do_not_serve_are_refused_in_one_line(trained, tmp_path):
     assert refused().startswith("RUN/model.safetensors is damaged: ")
     (folder / "model.safetensors").unlink()
     assert refused() == "RUN: no model.safetensors; expected a finished run"
+    fresh()  # of a network that fills the memory, only the shapes are made
+    config = read_file(folder / "config.yaml")
+    config["model"]["hidden"] = [10**7, 10**7]
+    (folder / "config.yaml").write_text(json.dumps(config))
+    assert "RUN/model.safetensors does not fit the model" in refused()
 
 
 def test_a_pipeline_with_anything_left_out_is_refused(trained, tmp_path):
