@@ -13,6 +13,9 @@ from hydra.core.override_parser.types import Quote, QuotedString
 from metaloss.compose.added import ADDED
 from metaloss.errors import MetalossError
 
+_OBJECTS = ("task", "model", "loss")
+_LONGEST = 60  # characters of a value in a message
+
 
 def to_overrides(values: Mapping[str, Any]) -> list[str]:
     """Return ``KEY=VALUE`` words for a mapping with dotted or nested keys.
@@ -28,16 +31,22 @@ def to_overrides(values: Mapping[str, Any]) -> list[str]:
         >>> to_overrides({"schedule": "online", "inner.lr": 0.1, "tracker": []})
         ["schedule='online'", 'inner.lr=0.1', 'tracker=[]']
     """
-    return [f"{key}={_word(key, value)}" for key, value in _flat(values, "")]
+    return [f"{key}={_word(key, value)}" for key, value in flat(values)]
 
 
-def _flat(values: Mapping[str, Any], prefix: str) -> Iterator[tuple[str, Any]]:
+def flat(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Yield the dotted keys of a mapping with their values; those of presets begin with a plus.
+
+    Example:
+        >>> [*flat({"inner": {"lr": 0.1}, "preset": "auto"})]
+        [('inner.lr', 0.1), ('+preset', 'auto')]
+    """
     for key, value in values.items():
         if not isinstance(key, str):
             raise MetalossError(f"config key {key!r}: expected a string")
         path = prefix + (f"+{key}" if not prefix and key in ADDED else key)
         if isinstance(value, Mapping):
-            yield from _flat(value, f"{path}.")
+            yield from flat(value, f"{path}.")
         else:
             yield path, value
 
@@ -57,7 +66,10 @@ def _word(key: str, value: Any) -> str:
         return QuotedString(text=str(value), quote=Quote.single).with_quotes()
     if isinstance(value, list | tuple):
         return "[" + ",".join(_word(key, item) for item in value) + "]"
+    shown, kind = " ".join(repr(value).split()), type(value).__name__
+    shown = shown if len(shown) <= _LONGEST else f"{shown[:_LONGEST]}..."
+    own = f"; an object of your own is the argument {key} of metaloss.train"
     raise MetalossError(
-        f"{key}={value!r} is of type {type(value).__name__}: expected None, a boolean, a number, "
-        "text or a list of these"
+        f"{key}={shown} is of type {kind}: expected None, a boolean, a number, text or a list of "
+        f"these{own if key in _OBJECTS else ''}"
     )

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
 import tempfile
 import warnings
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Self
@@ -21,7 +23,7 @@ from torch import Tensor, nn
 
 from metaloss import registry
 from metaloss.compose import compose
-from metaloss.compose.mapping import to_overrides
+from metaloss.compose.mapping import flat, to_overrides
 from metaloss.compose.publish import DEFAULTS
 from metaloss.core.runs.results import Run
 from metaloss.core.runs.run import train
@@ -108,7 +110,7 @@ class LearnedLossEstimator(BaseEstimator, ABC):
         task = task_from_data(*made, name="estimator", options=options)
         words = self._words()
         settings = {"seed": seed, "tracker": ["console"] if self.verbose else []}
-        with tempfile.TemporaryDirectory() as folder:
+        with tempfile.TemporaryDirectory() as folder, _without_the_folder(folder):
             place = {**settings, "output": str(Path(folder) / "run")}
             task = replace(task, pipeline=pipeline)
             run = train([*words, *to_overrides(place)], task=task)
@@ -125,8 +127,7 @@ class LearnedLossEstimator(BaseEstimator, ABC):
                 f"options={self.options!r}: expected a dictionary of keys and values, such as "
                 '{"model.hidden": [50]}'
             )
-        options = to_overrides(self.options or {})
-        keys = [word.partition("=")[0].lstrip("+") for word in options]
+        keys = [key.lstrip("+") for key, _ in flat(self.options or {})]
         if taken := sorted({key for key in keys if key.partition(".")[0] in _FIXED}):
             raise MetalossError(
                 f"options: {', '.join(taken)} cannot be set here; expected keys such as "
@@ -138,10 +139,19 @@ class LearnedLossEstimator(BaseEstimator, ABC):
             if key in chosen or key in rate:
                 name = key.replace(".", "_")
                 raise MetalossError(f"options: {key} is the argument {name}: expected it there")
+        for group, name in chosen.items():
+            if not isinstance(name, str):
+                raise MetalossError(
+                    f"{group} is of type {type(name).__name__}: expected a name, such as "
+                    f"{DEFAULTS[group]!r}; objects of your own are trained by metaloss.train"
+                )
         # The defaults are left out, so that a preset, or the recording of a replay, may choose.
         named = {group: name for group, name in chosen.items() if name != DEFAULTS[group]}
         numbers = {"steps": self.steps, "batch_size": self.batch_size, "device": self.device}
-        return [*to_overrides({"compile": "off", **named, **numbers, **rate}), *options]
+        return [
+            *to_overrides({"compile": "off", **named, **numbers, **rate}),
+            *to_overrides(self.options or {}),
+        ]
 
     def _keep(self, run: Run, pipeline: FittedPipeline, words: list[str]) -> None:
         """Set the attributes: arrays, texts and numbers only."""
@@ -220,3 +230,16 @@ class LearnedLossEstimator(BaseEstimator, ABC):
     @abstractmethod
     def _pipeline(self, encode: Any, outputs: int, targets: np.ndarray) -> FittedPipeline:
         """Return what encodes rows and targets; ``targets``: those of the training rows."""
+
+
+@contextmanager
+def _without_the_folder(folder: str) -> Iterator[None]:
+    """Leave the folder of the run out of errors: it is gone when they are read."""
+    try:
+        yield
+    except MetalossError as error:
+        place = rf"{re.escape(folder)}[^\s:,;]*"
+        text = re.sub(place, "the run", re.sub(f"^{place}: ", "", str(error)))
+        if text == str(error):
+            raise
+        raise type(error)(text) from error

@@ -3,6 +3,7 @@
 import dataclasses
 
 import pytest
+from torch import nn
 
 from metaloss import registry
 from metaloss.compose import compose
@@ -209,6 +210,12 @@ def test_options_that_no_config_can_hold_are_refused_when_chosen():
             {"loss.hidden": {1, 2}},
             "loss.hidden={1, 2} is of type set: expected None, a boolean, a number, text or "
             "a list of these",
+        ),
+        (
+            {"model": nn.Sequential(nn.ReLU(), nn.ReLU())},
+            "model=Sequential( (0): ReLU() (1): ReLU() ) is of type Sequential: expected None, a "
+            "boolean, a number, text or a list of these; an object of your own is the argument "
+            "model of metaloss.train",
         ),
         (
             {"task": {"name": "mnist1d"}},

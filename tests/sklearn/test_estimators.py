@@ -12,6 +12,7 @@ from sklearn.base import clone
 from sklearn.model_selection import GridSearchCV, cross_val_score
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import MinMaxScaler
+from torch import nn
 
 import metaloss
 from metaloss.errors import MetalossError
@@ -250,11 +251,15 @@ def test_what_is_wrong_is_said_in_one_line():
         ({"options": {"task.label_noise": 0.4}}, "options: task.label_noise cannot be set here"),
         ({"options": {"loss": "mlp"}, "loss": "gce"}, "options: loss is the argument loss"),
         ({"options": {"inner": {"lr": 0.5}}}, "options: inner.lr is the argument inner_lr"),
+        ({"options": {"model": nn.Linear(2, 2)}}, "options: model is the argument model"),
+        ({"model": nn.Linear(2, 2)}, "model is of type Linear: expected a name, such as 'mlp'; "),
         ({"options": ["model.hidden=[4]"]}, "expected a dictionary of keys and values"),
         ({"options": {"loss": {"hidden": [4]}}, "loss": "gce"}, "option 'loss.hidden' of loss=gce"),
     ):
         with pytest.raises(MetalossError, match=message):
             classifier(**changes).fit(inputs, given)
+    with pytest.raises(MetalossError, match=r"^the first pass has diverged: no loss to replay$"):
+        classifier(schedule="replay", inner_lr=1e30, steps=5).fit(inputs, given)
     with pytest.raises(MetalossError, match="unknown model 'mpl': did you mean 'mlp'"):
         classifier(model="mpl").fit(inputs, given)
     with pytest.raises(MetalossError, match="y has one class"):
