@@ -122,11 +122,25 @@ class LearnedLoss(nn.Module):
         Returns:
             (B, C, *), one value for each output.
         """
-        raise TypeError(f"{type(self).__name__} must define pointwise() or per_output()")
+        raise TypeError(f"{type(self).__name__} must define pointwise(), per_output() or per_row()")
 
     def per_output(self, logits: Tensor, target: Tensor) -> Tensor:
-        """Return the loss (B, C, *) of each raw output; both arguments are (B, C, *)."""
-        return self.pointwise(apply_link(logits, self.link), target)
+        """Return the loss (B, C, *) of each raw output; both arguments are (B, C, *).
+
+        If the family defines :meth:`per_row` alone: the loss of each row, at its target if it has
+        classes. Pictures show it.
+        """
+        if not self.of_rows:
+            return self.pointwise(apply_link(logits, self.link), target)
+        found = self.per_row(logits, target, completed(None, logits, self.link))
+        values = (found.values if isinstance(found, Weighed) else found).unsqueeze(1)
+        return target * values if self.link is Link.softmax else values.expand_as(target)
+
+    @property
+    def of_rows(self) -> bool:
+        """Whether the family defines :meth:`per_row` alone, so that only rows have a loss."""
+        one, base = type(self), LearnedLoss
+        return one.pointwise is base.pointwise and one.per_row is not base.per_row
 
     def per_row(self, logits: Tensor, target: Tensor, row: Row) -> Tensor | Weighed:
         """Return the loss (B, *) of each row, or the losses and the weights of the rows.

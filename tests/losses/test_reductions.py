@@ -135,7 +135,7 @@ def test_an_unknown_link_is_refused_with_the_nearest():
 
 
 def test_a_family_without_a_formula_is_refused():
-    with pytest.raises(TypeError, match=r"must define pointwise\(\) or per_output\(\)"):
+    with pytest.raises(TypeError, match=r"must define pointwise\(\), per_output\(\) or per_row"):
         LearnedLoss()(torch.zeros(2, 2), torch.zeros(2).long())
 
 

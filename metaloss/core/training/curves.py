@@ -8,7 +8,6 @@ from torch.func import functional_call
 from metaloss.errors import MetalossError
 from metaloss.losses.base import LearnedLoss, Weighed, apply_link
 from metaloss.losses.mlp import MLPLoss
-from metaloss.losses.of_rows.base import RowLoss
 from metaloss.losses.rows import completed
 from metaloss.types import Link, Row, Tensors
 
@@ -24,16 +23,17 @@ class _PerOutput(torch.nn.Module):
 
     def forward(self, logits: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
         if self.memory is None:
-            fits = self.loss.classes in (0, logits.shape[1])
-            if isinstance(self.loss, RowLoss) and "outputs" in self.loss.sees and fits:
-                return target * _as_trained(self.loss, logits, target).unsqueeze(1)
-            return self.loss.per_output(logits, target)
+            loss, fits = self.loss, self.loss.classes in (0, logits.shape[1])
+            if loss.of_rows and "outputs" in loss.sees and fits:
+                areas = _as_trained(loss, logits, target).unsqueeze(1)
+                return target * areas if loss.link is Link.softmax else areas
+            return loss.per_output(logits, target)
         assert isinstance(self.loss, MLPLoss)
         row = Row(memory=logits.new_tensor(self.memory).expand(len(logits), 2))
         return self.loss.pointwise(apply_link(logits, self.loss.link), target, row)
 
 
-def _as_trained(loss: RowLoss, logits: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+def _as_trained(loss: LearnedLoss, logits: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
     """Return the integral (B,) of a loss's slope along the first output of (B, C) raw outputs.
 
     A loss that sees outputs as constants trains along another slope than that of its values.

@@ -9,8 +9,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from metaloss.contracts import Task
-from metaloss.losses.base import ClassReduction, LearnedLoss, Weighed, expect_classes
-from metaloss.losses.rows import completed
+from metaloss.losses.base import ClassReduction, LearnedLoss, expect_classes
 from metaloss.types import Link, Row
 
 
@@ -43,11 +42,9 @@ class RowLoss(LearnedLoss):
 
         A loss made for C classes is drawn as cross-entropy if there are not C outputs.
         """
-        if self.classes and logits.shape[1] != self.classes:
+        if self.classes not in (0, logits.shape[1]):
             return -target * F.log_softmax(logits, 1)
-        found = self.per_row(logits, target, completed(None, logits, self.link))
-        values = found.values if isinstance(found, Weighed) else found
-        return target * values.unsqueeze(1)
+        return super().per_output(logits, target)
 
 
 def cross_entropy(logits: Tensor, target: Tensor) -> Tensor:
