@@ -1,12 +1,13 @@
 """What runs make of bad steps, of the ladder, and of the guard's modes."""
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import pytest
 import torch
 
 import metaloss
 from metaloss.contracts import Plan, Progress
+from metaloss.core.training import recovery
 from metaloss.core.training.interrupt import Interrupt
 from metaloss.core.training.recorder import Recorder
 from metaloss.core.training.trainer import Trainer
@@ -108,7 +109,15 @@ def test_a_run_that_diverges_offline_has_metrics(tmp_path):
     assert {*run.summary.metrics} == {"valid/error", "test/error"}
 
 
-def test_a_loaded_loss_that_goes_wrong_may_be_imitated_anew(tmp_path):
+@dataclass(frozen=True, kw_only=True)
+class Brief(Imitate):
+    """Imitates for a moment, where nobody says how long."""
+
+    steps: int = 20
+
+
+def test_a_loaded_loss_that_goes_wrong_may_be_imitated_anew(tmp_path, monkeypatch):
+    monkeypatch.setattr(recovery, "Imitate", Brief)
     first = train(tmp_path / "first", "schedule=online", "steps=8")
     words = ("loss=load", f"loss.path={first.folder}", "start=keep", "schedule=online", "steps=64")
     run = train(tmp_path / "second", *words, task=poisoned())

@@ -27,7 +27,7 @@ def test_ctrl_c_writes_a_checkpoint_and_the_run_goes_on(words, tmp_path):
 
 
 def test_ctrl_c_in_the_start_begins_anew(tmp_path):
-    words = ("schedule=online", "start.steps=500")
+    words = ("schedule=online", "start.steps=250")
     train(tmp_path / "whole", *words)
     with pytest.raises(KeyboardInterrupt):
         train(tmp_path / "run", *words, task=interrupting(at=1))

@@ -163,7 +163,7 @@ def test_frozen_and_first_weights_are_the_runs_whatever_object_is_given(tmp_path
 
 
 def test_a_run_without_a_checkpoint_begins_anew_with_its_own_weights_only(tmp_path):
-    stop(tmp_path / "run", "start.steps=500", at=1)
+    stop(tmp_path / "run", "start.steps=250", at=1)
     assert not (tmp_path / "run/checkpoints").exists()
     with pytest.raises(MetalossError, match="the model begins with other numbers than the run did"):
         resume_run(tmp_path / "run", task=blobs(), model=net(seed=3))
