@@ -17,6 +17,7 @@ def test_online_beats_cross_entropy_where_half_of_the_labels_are_wrong(tmp_path)
             "inner=sgd",
             "inner.lr=0.1",
             "steps=600",
+            "compile=trace",  # the same numbers in less time: test_compiled.py
             "tracker=[]",
             f"output={tmp_path / name}",
         ]
