@@ -96,6 +96,13 @@ def test_a_word_without_effect_is_refused_in_one_line(words, needs, more):
     refuse_unused(compose(words), words)
 
 
+def test_a_share_without_effect_takes_no_room():
+    words = ["task=csv", "task.trusted=a.csv", "task.test_fraction=0.9"]
+    refuse_unused(compose(words), words)
+    with pytest.raises(MetalossError, match="expected a sum below 1"):
+        compose(["task=csv", "task.test_fraction=0.9"])
+
+
 def test_defaults_and_files_are_not_refused():
     words = ["schedule=online", "schedule.patience=5"]
     refuse_unused(compose(words), words)

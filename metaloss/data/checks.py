@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from functools import partial
 from typing import Any
 
@@ -56,18 +57,24 @@ DRAWS_TEST = (
 )
 
 
-def fractions(valid: float, test: float) -> None:
-    """Raise unless two parts may be drawn and leave rows to train on.
+def fractions(valid: float, test: float, idle: Collection[str] = ()) -> None:
+    """Raise unless the parts that are drawn leave rows to train on.
+
+    Args:
+        valid: The value of ``task.valid_fraction``.
+        test: The value of ``task.test_fraction``.
+        idle: Names of those without effect, since the rows of their part are given.
 
     Example:
         >>> fractions(0.5, 0.5)
         Traceback (most recent call last):
         metaloss.errors.MetalossError: task.valid_fraction=0.5 and task.test_fraction=0.5: \
 expected a sum below 1
+        >>> fractions(0.5, 0.5, idle=["valid_fraction"])
     """
     number("task.valid_fraction", valid, 0, 1)
     number("task.test_fraction", test, 0, 1)
-    if valid + test >= 1:
+    if not {"valid_fraction", "test_fraction"} & {*idle} and valid + test >= 1:
         raise MetalossError(
             f"task.valid_fraction={valid} and task.test_fraction={test}: expected a sum below 1"
         )

@@ -21,6 +21,7 @@ from metaloss.data.targets.problems import (
     ValueOptions,
     ValueProblem,
 )
+from metaloss.options import unused
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,7 +67,7 @@ class TableSource(NumberSource):
     def __post_init__(self) -> None:
         """Check the ranges."""
         super().__post_init__()
-        fractions(self.valid_fraction, self.test_fraction)
+        fractions(self.valid_fraction, self.test_fraction, idle=unused(self))
 
     @abstractmethod
     def load(self) -> tuple[Any, np.ndarray]:

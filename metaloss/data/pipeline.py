@@ -267,6 +267,8 @@ def load_pipeline(folder: Path) -> FittedPipeline:
         raise MetalossError(
             f"{folder}: no {PIPELINE}; expected the folder of a finished run"
         ) from error
+    except RecursionError as error:
+        raise MetalossError(f"{path} is damaged: nested too deeply") from error
     except (OSError, ValueError, KeyError, TypeError, IndexError, AttributeError) as error:
         reason = str(error).split("\n")[0] or type(error).__name__
         raise MetalossError(f"{path} is damaged: {reason}") from error

@@ -164,7 +164,7 @@ def _learned_in(folder: Path) -> Path | None:
             return None
         if schedule.get("name") != "replay":
             return folder
-        source = Path(schedule["source"]) if schedule.get("source") else _first(folder)
+        source = Path(str(schedule["source"])) if schedule.get("source") else _first(folder)
         folder = source / folder.name if is_group(source) else source
     return None
 

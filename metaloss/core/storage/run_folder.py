@@ -6,7 +6,6 @@ A folder may be damaged, or a run may be writing into it. Damaged parts are skip
 from __future__ import annotations
 
 import fcntl
-import json
 import math
 import os
 from collections.abc import Callable, Collection, Iterable
@@ -17,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from metaloss.compose import read_file
+from metaloss.core.storage.files import from_json
 from metaloss.errors import MetalossError
 
 PHASES = ("start", "offline", "train")
@@ -180,7 +180,7 @@ def read_summary(path: Path, notes: list[str] | None = None) -> dict[str, Any] |
     """Return a finished run's summary; None, with a note, if it is missing or damaged."""
     notes = [] if notes is None else notes
     try:
-        summary = json.loads((path / SUMMARY).read_text(encoding="utf-8"))
+        summary = from_json((path / SUMMARY).read_text(encoding="utf-8"))
     except FileNotFoundError:
         notes.append(f"{path}: not finished (no {SUMMARY})")
         return None
@@ -205,7 +205,7 @@ def last_row(path: Path) -> JournalRow | None:
     for line in reversed(lines):
         if line.endswith(b"\n"):
             try:
-                return _journal_row(json.loads(line))
+                return _journal_row(from_json(line))
             except (ValueError, TypeError, KeyError, AttributeError):
                 continue
     return None
@@ -221,7 +221,7 @@ def _config(path: Path, notes: list[str]) -> dict[str, Any]:
 
 def _link(path: Path) -> str | None:
     try:
-        link = json.loads((path / "loss.json").read_text(encoding="utf-8"))["link"]
+        link = from_json((path / "loss.json").read_text(encoding="utf-8"))["link"]
     except (OSError, ValueError, KeyError, TypeError):
         return None
     return link if isinstance(link, str) else None
@@ -244,7 +244,7 @@ def read_rows(
     rows = []
     for number, line in enumerate(lines, start=1):
         try:
-            rows.append(parse(json.loads(line)))
+            rows.append(parse(from_json(line)))
         except (ValueError, TypeError, KeyError, AttributeError):
             where = "the last line" if number == len(lines) else f"line {number}"
             if notes is not None:

@@ -35,6 +35,7 @@ from metaloss.data.splits import Split, split_rest
 from metaloss.data.targets.problems import ClassProblem, Problem
 from metaloss.data.targets.shared_classes import check_shared_classes
 from metaloss.errors import MetalossError, check_whole
+from metaloss.options import unused
 
 _FEWEST_ROWS = 20
 
@@ -96,7 +97,7 @@ class ImageFolders(PictureRows):
     def __post_init__(self) -> None:
         """Check the ranges."""
         super().__post_init__()
-        fractions(self.valid_fraction, self.test_fraction)
+        fractions(self.valid_fraction, self.test_fraction, idle=unused(self))
         check_whole("task.size", self.size, 4)
         check_whole("task.workers", self.workers, 0)
         transforms_of(self.transforms, self.size)

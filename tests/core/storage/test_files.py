@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from metaloss.core.storage.files import write_atomically, write_json
+from metaloss.core.storage.files import read_json, write_atomically, write_json
 from metaloss.core.storage.journal import Journal
-from metaloss.core.storage.run_folder import read_rows
+from metaloss.core.storage.run_folder import JOURNAL, MADE_OF, SUMMARY, read_rows, read_run
 from metaloss.errors import MetalossError
 
 
@@ -152,3 +152,14 @@ def test_a_value_that_is_no_json_is_told(path):
     with pytest.raises(TypeError):
         journal.write({"step": object()})
     journal.close()
+
+
+def test_json_nested_too_deeply_is_damaged_and_what_is_no_object_is_none(tmp_path):
+    deep = "[" * 5000
+    for name in (SUMMARY, JOURNAL, MADE_OF):
+        (tmp_path / name).write_text(f"{deep}\n")
+    run = read_run(tmp_path)
+    assert (run.summary, run.journal, read_json(tmp_path / MADE_OF)) == (None, (), {})
+    assert f"{SUMMARY} is damaged (nested too deeply)" in " ".join(run.notes)
+    (tmp_path / MADE_OF).write_text("[1]")
+    assert read_json(tmp_path / MADE_OF) == {}
