@@ -20,7 +20,7 @@ import torch
 from rich.console import Console
 
 from metaloss import registry
-from metaloss.compose import compose
+from metaloss.compose import compose, refuse_unused
 from metaloss.config import RunConfig
 from metaloss.contracts import Task
 from metaloss.core.storage.files import write_atomically
@@ -48,7 +48,7 @@ _RARE = 3.0
 # Evaluations in a training run; early stopping waits for five of them.
 _EVALUATIONS = 20
 
-_SET_HERE = ("schedule", "loss", "start", "meta_optimizer")
+_SET_HERE = ("schedule", "loss", "start", "meta_optimizer", "preset", "paper")
 _LEARNED = ("schedule=online", "loss=mlp")
 _TRUSTED_TOO = "schedule.train_on=train+validation"
 
@@ -93,6 +93,7 @@ def advise(
     options = replace(options, executor=executor or options.executor)
     _check_words(own)
     config = compose([*own, "tracker=[]"])
+    refuse_unused(config, own)  # metaloss train would refuse them in the command at the end
     task = _built(config)
     study = study_of(config, task, own, seeds)
     console.print(str(task), markup=False, highlight=False, soft_wrap=True)

@@ -106,6 +106,8 @@ def test_settings_of_unequal_cost_are_refused(tmp_path, runs):
         (("task=digits", "loss=taylor"), "'loss=taylor': advise chooses schedule, loss"),
         (("task=digits", "seed=3"), "'seed=3': expected --seeds and --out"),
         (("task=digits", "task.folds=3"), "task.folds: advise sets it itself"),
+        (("task=digits", "+preset=auto"), "'.preset=auto': advise chooses schedule, loss"),
+        (("task=digits", "inner.period=7"), "inner.period=7 has no effect: it needs inner.sch"),
         (("task=tiny_text",), "tiny_text"),
         (("task=digits", "stpes=3"), "steps"),
     ],
