@@ -129,7 +129,7 @@ def test_a_task_of_ones_own_is_given_in_python(tmp_path):
 
 
 def test_what_is_wrong_is_said_in_one_line_and_nothing_is_written(tmp_path, capsys):
-    run = table_run(tmp_path)
+    run = table_run(tmp_path, "steps=20")
     folder, out = run.folder, tmp_path / "found.csv"
 
     def refused(*words):
@@ -164,7 +164,7 @@ def test_what_is_wrong_is_said_in_one_line_and_nothing_is_written(tmp_path, caps
 def test_a_run_without_a_ledger_or_on_trusted_rows_alone_has_no_suspects(tmp_path):
     for name, word in (("off", "ledger=false"), ("trusted", "schedule.train_on=validation")):
         (tmp_path / name).mkdir()
-        run = table_run(tmp_path / name, word)
+        run = table_run(tmp_path / name, word, "steps=20")
         text = {"off": "made with ledger=false", "trusted": "on its trusted rows alone"}[name]
         with pytest.raises(metaloss.MetalossError, match=text):
             run.suspects()
@@ -172,7 +172,7 @@ def test_a_run_without_a_ledger_or_on_trusted_rows_alone_has_no_suspects(tmp_pat
 
 
 def test_rows_that_changed_are_said(tmp_path):
-    run = table_run(tmp_path)
+    run = table_run(tmp_path, "steps=20")
     path = tmp_path / "train.csv"
     path.write_text(path.read_text().replace("yes", "maybe", 4))
     with pytest.raises(metaloss.MetalossError, match="have changed since the run"):
