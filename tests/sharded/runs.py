@@ -133,7 +133,7 @@ def _other_row():
 def waits(folder):
     """One process that waits for another which does not answer."""
     gave_up = folder / "gave_up"
-    with joined("cpu", timedelta(seconds=8)) as ranks:
+    with joined("cpu", timedelta(seconds=4)) as ranks:
         if ranks.rank == 1:
             while not gave_up.exists():
                 time.sleep(0.1)

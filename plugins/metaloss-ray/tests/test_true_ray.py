@@ -16,7 +16,7 @@ import metaloss
 from metaloss.core.execution.executor import LostError, StoppedError
 
 # Ray interrupts Python alone, not what waits within the system.
-BUSY = "import time\nwhile True: time.sleep(0.1)"
+BUSY = "import pathlib, time\npathlib.Path({!r}).touch()\nwhile True: time.sleep(0.1)"
 RUN = ("tracker=[]", "device=cpu", "schedule=static", "loss=cross_entropy", "steps=5")
 
 
@@ -26,6 +26,14 @@ def _private(monkeypatch):
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
 
 
+def busy(executor, path):
+    """Submit a call that never ends; return its future once the call has begun."""
+    held = executor.submit(exec, BUSY.format(str(path)))
+    while not path.exists():
+        time.sleep(0.02)
+    return held
+
+
 @pytest.mark.slow
 def test_calls_return_fail_get_lost_and_are_interrupted(tmp_path):
     with Ray(address="local").open() as executor:
@@ -33,14 +41,12 @@ def test_calls_return_fail_get_lost_and_are_interrupted(tmp_path):
         with pytest.raises(ValueError, match=r"^invalid literal"):
             executor.submit(int, "x").result(300)
         number = executor.submit(os.getpid).result(300)
-        held = executor.submit(exec, BUSY)
-        time.sleep(1)
+        held = busy(executor, tmp_path / "first")
         os.kill(number, signal.SIGKILL)
         with pytest.raises(LostError, match="its worker was lost"):
             held.result(300)
         assert executor.submit(max, 3, 7).result(300) == 7
-        held = executor.submit(exec, BUSY)
-        time.sleep(1)
+        held = busy(executor, tmp_path / "second")
         executor.stop()
         with pytest.raises(StoppedError):
             held.result(0)
