@@ -102,6 +102,18 @@ def test_a_name_is_given_once(announce):
     registry.register("model", "mine")(Configured)
 
 
+def test_what_is_installed_while_a_program_runs_is_found(tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(tmp_path)
+    assert "later" not in registry.names("loss")
+    info = tmp_path / "later-1.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: later\nVersion: 1.0\n")
+    announced = "[metaloss.losses]\nlater = metaloss.losses.mlp:MLPLoss\n"
+    (info / "entry_points.txt").write_text(announced)
+    assert "later" in registry.names("loss")
+    assert registry.entry_points("metaloss.losses") is registry.entry_points("metaloss.losses")
+
+
 def test_a_class_without_options_is_refused_and_its_name_stays_free(announce):
     with pytest.raises(MetalossError, match=r"loss 'mine' .* has no options class: make it a froz"):
         registry.register("loss", "mine")(Bare)

@@ -10,12 +10,12 @@ import socket
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from concurrent.futures import Future
-from importlib.metadata import entry_points
 from pathlib import Path
 from typing import TypeVar
 
 from metaloss.errors import MetalossError, unknown_name
 from metaloss.options import Options
+from metaloss.registry import entry_points
 
 # The entry point group where distributions announce the options of their executors.
 GROUP = "metaloss.executors"
