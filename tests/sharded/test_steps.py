@@ -14,10 +14,15 @@ def found(tmp_path_factory):
     return together(folder, *(f"steps.{name}" for name in CASES))
 
 
+@pytest.fixture(scope="module")
+def before(tmp_path_factory):
+    """Return what every case begins with."""
+    return run("steps.begin", tmp_path_factory.mktemp("begin"))
+
+
 @pytest.mark.parametrize("name", CASES)
-def test_ten_steps_in_two_processes_are_those_of_one(name, found, tmp_path):
+def test_ten_steps_in_two_processes_are_those_of_one(name, found, before, tmp_path):
     expected = run(f"steps.{name}", tmp_path)
-    before = run("steps.begin", tmp_path)
     moved = [
         key for key, value in expected.items() if not torch.equal(value, before.get(key, value))
     ]
