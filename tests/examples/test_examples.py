@@ -66,7 +66,9 @@ def test_doubtful_labels_by_the_same_commands_with_fewer_steps(run, tmp_path, mo
         if words[:3] != [sys.executable, "-m", "metaloss"]:
             return begin(words, cwd=cwd, **options)
         monkeypatch.chdir(cwd)
-        assert main(["steps=400" if word == "steps=2000" else word for word in words[3:]]) == 0
+        few = ["steps=400", "start.steps=300", "compile=trace"]
+        words = [one for word in words[3:] for one in (few if word == "steps=2000" else [word])]
+        assert main(words) == 0
         return None
 
     monkeypatch.setattr(subprocess, "run", call)
