@@ -119,7 +119,7 @@ def config_in(file: Path, folder: Path, own: Mapping[str, Any]) -> RunConfig:
 def _finished(
     folder: Path, found: Sequence[Path], steps: int | None, missing: Mapping[Path, int]
 ) -> list[Path]:
-    """Return the finished runs, unless there are more steps now.
+    """Return the finished runs, unless there are more steps now, and those that have diverged.
 
     Raises:
         MetalossError: If all runs are finished, or have diverged.
@@ -132,7 +132,11 @@ def _finished(
             "output=ANOTHER, and another rate, for example"
         )
     done = {path: steps_of_finished(path) for path in found}
-    done = {path: n for path, n in done.items() if n is not None and (steps is None or steps <= n)}
+    done = {
+        path: n
+        for path, n in done.items()
+        if n is not None and (steps is None or steps <= n or path in gone)
+    }
     if len(done) == len(found) and not missing:
         most = max(number for number in done.values() if number is not None)
         which = "the run is" if found == [folder] else f"all {len(found)} runs in it are"

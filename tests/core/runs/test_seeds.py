@@ -18,6 +18,7 @@ from metaloss.core.runs.run import resume_group
 from metaloss.core.runs.stackable import check_stackable
 from metaloss.core.steps.move_phi import move_phi
 from metaloss.core.steps.stacked import StackedAdvance
+from metaloss.core.storage.files import write_json
 from metaloss.errors import MetalossError
 from metaloss.inner.stacked import member, stack
 from metaloss.losses.mlp import MLPLoss, MLPLossConfig
@@ -244,6 +245,10 @@ def test_the_last_of_a_group_goes_on_as_a_run_by_itself(tmp_path):
     (again,) = metaloss.resume_run(tmp_path / "run", **own)
     assert again.folder == group[1].folder
     assert again.summary.metrics == pytest.approx(before["metrics"], rel=1e-3, abs=1e-5)
+    # One that has diverged is left as it is, as when it is alone.
+    write_json(group[0].folder / "summary.json", {**before, "seed": 0, "status": "diverged"})
+    (longer,) = metaloss.resume_run(tmp_path / "run", steps=14, **own)
+    assert (longer.folder, longer.summary.steps) == (group[1].folder, 14)
 
 
 def test_no_run_is_written_over(tmp_path):
