@@ -46,7 +46,9 @@ def compare(
     study: Annotated[
         str | None,
         typer.Option(
-            "--study", metavar="NAME|FILE", help="A study with rows, such as demo, or a YAML file."
+            "--study",
+            metavar="NAME|FILE",
+            help="A study that comes with metaloss, such as demo, or a YAML file.",
         ),
     ] = None,
     runs: Annotated[
@@ -127,7 +129,12 @@ def advise(
         Path, typer.Option("--out", metavar="DIR", help="Folder for runs, tables and the advice.")
     ] = Path("advice"),
     seeds: Annotated[
-        str, typer.Option("--seeds", metavar="SEEDS", help="Seeds of the results; six for a test.")
+        str,
+        typer.Option(
+            "--seeds",
+            metavar="SEEDS",
+            help="Seeds of the results. A significance test needs six.",
+        ),
     ] = "0-9",
     jobs: Jobs = None,
     threads: Threads = 1,
@@ -136,9 +143,9 @@ def advise(
     """Say which method to use for a task, such as task=csv task.path=train.csv.
 
     Plain training, robust losses, training on trusted rows, and the learned loss get equal compute.
-    Trusted rows that are held out choose the settings and the method, test rows report. It ends
-    with a paragraph in plain words: which to use, by how much, how certain. After Ctrl-C the same
-    command continues.
+    Held-out trusted rows choose the settings and the method. Test rows measure the result. It ends
+    with a paragraph in plain words: which method to use, how much better it is, and how certain
+    that is. After Ctrl-C the same command continues.
 
     DIR then has advice.md and advice.json, beside the files of metaloss compare.
     """

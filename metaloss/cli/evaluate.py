@@ -43,7 +43,7 @@ def evaluate(
     ] = False,
     plugin: Plugins = None,
 ) -> int:
-    """Print metrics, and the true classes (rows) by the predicted ones (columns)."""
+    """Print metrics and the confusion matrix (rows: true classes, columns: predicted ones)."""
     from metaloss.cli import plugin_files
 
     plugin_files.load(plugin)

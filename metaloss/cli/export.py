@@ -17,8 +17,8 @@ def export(
 ) -> int:
     """Write the learned loss of a run to a folder.
 
-    As data files without code, and as criterion.py: a function for programs without metaloss. The
-    loss over the course of training is loss_schedule.safetensors, if the run recorded it.
+    It writes data files without code, and criterion.py, a function for programs without metaloss.
+    If the run recorded the loss over the course of training, loss_schedule.safetensors has it.
     """
     from metaloss.cli import plugin_files
 

@@ -23,7 +23,8 @@ def list_parts(
     """List all parts; with GROUP, the parts of a group with their options.
 
     The groups are task, model, loss, schedule, start, meta_optimizer, inner and tracker. Instead of
-    a group, give preset or paper for ready settings, or settings for the keys of no part.
+    a group, preset or paper lists ready settings, and settings lists the keys that belong to no
+    part.
     """
     from rich.console import RenderableType
 

@@ -17,7 +17,15 @@ from metaloss.cli.compare import advise, compare
 from metaloss.cli.evaluate import evaluate
 from metaloss.cli.export import export
 from metaloss.cli.list import list_parts
-from metaloss.cli.options import BAD_REQUEST, DONE, complain, heard, interrupted
+from metaloss.cli.options import (
+    BAD_REQUEST,
+    DONE,
+    Command,
+    Group,
+    complain,
+    heard,
+    interrupted,
+)
 from metaloss.cli.plot import plot, report
 from metaloss.cli.predict import predict
 from metaloss.cli.suspects import suspects
@@ -27,23 +35,24 @@ from metaloss.errors import MetalossError
 
 app = typer.Typer(
     name="metaloss",
+    cls=Group,
     help="Learn the loss function itself, online or offline.",
     add_completion=True,
     pretty_exceptions_enable=False,
     rich_markup_mode="markdown",
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-app.command("train")(train)
-app.command("compare")(compare)
-app.command("advise")(advise)
-app.command("predict")(predict)
-app.command("evaluate")(evaluate)
-app.command("suspects")(suspects)
-app.command("plot")(plot)
-app.command("report")(report)
-app.command("list")(list_parts)
-app.command("export")(export)
-app.command("check")(check)
+app.command("train", cls=Command)(train)
+app.command("compare", cls=Command)(compare)
+app.command("advise", cls=Command)(advise)
+app.command("predict", cls=Command)(predict)
+app.command("evaluate", cls=Command)(evaluate)
+app.command("suspects", cls=Command)(suspects)
+app.command("plot", cls=Command)(plot)
+app.command("report", cls=Command)(report)
+app.command("list", cls=Command)(list_parts)
+app.command("export", cls=Command)(export)
+app.command("check", cls=Command)(check)
 
 # Typer does not export the base class of its usage errors.
 _UsageError: type[Exception] = typer.BadParameter.__mro__[1]

@@ -36,7 +36,7 @@ def report(
         ),
     ] = None,
 ) -> int:
-    """Write a page with curves, the loss over training and tables, which needs no network."""
+    """Write a web page with curves, tables and the loss over training. It needs no internet."""
     from metaloss.study.report.report import write_report
 
     print(write_report(folder, out))

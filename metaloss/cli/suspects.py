@@ -28,7 +28,7 @@ def suspects(
         int, typer.Option("--top", metavar="N", min=0, help="How many rows to print and draw.")
     ] = 20,
     force: Annotated[
-        bool, typer.Option("--force", help="Also for a run that has diverged.")
+        bool, typer.Option("--force", help="List them even if the run has diverged.")
     ] = False,
     plugin: Plugins = None,
 ) -> int:
