@@ -28,7 +28,7 @@ def pytest_collection():
     tests, which trace small graphs all the time, it took a twentieth: it looks less often.
     """
     gc.disable()
-    gc.set_threshold(20_000)
+    gc.set_threshold(20_000, 50)
     try:
         return (yield)
     finally:
