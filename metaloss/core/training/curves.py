@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import torch
 from torch.func import functional_call
+from torch.nn import functional as F
 
 from metaloss.errors import MetalossError
 from metaloss.losses.base import LearnedLoss, Weighed, apply_link
@@ -12,19 +13,25 @@ from metaloss.losses.rows import completed
 from metaloss.types import Link, Row, Tensors
 
 _POINTS = 101
+_NEVER = -40.0  # raw output of a class without any probability, beside one with 0
 
 
 class _PerOutput(torch.nn.Module):
     """``per_output`` as a forward pass, so that φ can be passed in."""
 
-    def __init__(self, loss: LearnedLoss, memory: tuple[float, float] | None) -> None:
+    def __init__(self, loss: LearnedLoss, memory: tuple[float, float] | None, classes: int) -> None:
         super().__init__()
-        self.loss, self.memory = loss, memory
+        self.loss, self.memory, self.classes = loss, memory, classes
 
     def forward(self, logits: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
         if self.memory is None:
-            loss, fits = self.loss, self.loss.classes in (0, logits.shape[1])
+            loss, more = self.loss, 0
+            if loss.link is Link.softmax:
+                more = max(0, self.classes - logits.shape[1])
+            fits = loss.classes in (0, logits.shape[1] + more)
             if loss.of_rows and "outputs" in loss.sees and fits:
+                logits = F.pad(logits, (0, more), value=_NEVER)
+                target = F.pad(target, (0, more))
                 areas = _as_trained(loss, logits, target).unsqueeze(1)
                 return target * areas if loss.link is Link.softmax else areas
             return loss.per_output(logits, target)
@@ -49,7 +56,10 @@ def _as_trained(loss: LearnedLoss, logits: torch.Tensor, target: torch.Tensor) -
 
 @torch.no_grad()
 def loss_curves(
-    loss: LearnedLoss, phi: Tensors, memory: tuple[float, float] | None = None
+    loss: LearnedLoss,
+    phi: Tensors,
+    memory: tuple[float, float] | None = None,
+    classes: int = 2,
 ) -> tuple[tuple[float, ...], dict[str, tuple[float, ...]]]:
     """Return a grid of predictions, and ℓ(t, ·) on it by target label.
 
@@ -63,6 +73,7 @@ def loss_curves(
         phi: φ by name.
         memory: The memory of the rows, for ``loss=mlp`` with memory among its inputs: the mean
             probability of the label and the share of wrong guesses. None: that of a guess.
+        classes: C of the task, which the slope of a loss that sees outputs may depend on.
 
     Raises:
         MetalossError: If the loss has no memory among its inputs.
@@ -80,7 +91,7 @@ def loss_curves(
         )
     like = next(iter(phi.values()), torch.zeros(()))
     device, dtype = like.device, like.dtype
-    module = _PerOutput(loss, memory)
+    module = _PerOutput(loss, memory, classes)
     named = {f"loss.{name}": value for name, value in phi.items()}
     if loss.link is Link.identity:
         grid = torch.linspace(-3, 3, _POINTS, device=device, dtype=dtype)

@@ -59,9 +59,9 @@ class Recorder:
         self._journal.write({**place, **numbers, "time/seconds": round(self.seconds(), 3)})
         self._emit(Logged(**place, numbers=numbers))  # type: ignore[arg-type]
 
-    def curves(self, step: int, phase: str, loss: LearnedLoss, phi: Tensors) -> None:
-        """Write the current curves of the learned loss."""
-        grid, curves = loss_curves(loss, phi)
+    def curves(self, step: int, phase: str, loss: LearnedLoss, phi: Tensors, classes: int) -> None:
+        """Write the current curves of the learned loss; see `loss_curves`."""
+        grid, curves = loss_curves(loss, phi, classes=classes)
         self._curves.write({"step": step, "phase": phase, "grid": grid, "curves": curves})
         self._emit(LossCurves(step=step, phase=phase, grid=grid, curves=curves))
 
@@ -111,7 +111,7 @@ class Quiet(Recorder):
         self._journal = self._curves = _Nowhere()
         self._emit = lambda event: None
 
-    def curves(self, step: int, phase: str, loss: LearnedLoss, phi: Tensors) -> None:
+    def curves(self, step: int, phase: str, loss: LearnedLoss, phi: Tensors, classes: int) -> None:
         """Do nothing, without computing the curves."""
 
 

@@ -255,7 +255,8 @@ class Trainer:
         self.jury.begins(self.state)
 
     def _curves(self, phase: str) -> None:
-        self.recorder.curves(self.step, phase, self.setup.loss, self.state.phi)
+        setup = self.setup
+        self.recorder.curves(self.step, phase, setup.loss, self.state.phi, setup.task.outputs)
 
     def _note_best(self) -> None:
         task, schedule = self.setup.task, self.setup.schedule

@@ -23,10 +23,11 @@ def test_the_preset_auto():
     assert config.ema == 0.998
 
 
-def test_the_picture_shows_the_slope_that_trains():
-    # s = p / (p + r/2), so that dL/dz = −s (1 − p) and dL/dp = −1 / (p + r/2).
-    loss = SoftTargets(SoftTargetsConfig(smoothing=0.0, robustness=0.4)).double()
-    grid, curves = loss_curves(loss, phi_of(loss))
+@pytest.mark.parametrize("classes", [2, 10])
+def test_the_picture_shows_the_slope_that_trains(classes):
+    # s = p / (p + r/C), so that dL/dz = −s (1 − p) and dL/dp = −1 / (p + r/C).
+    loss = SoftTargets(SoftTargetsConfig(smoothing=0.0, robustness=0.2 * classes)).double()
+    grid, curves = loss_curves(loss, phi_of(loss), classes=classes)
     off = torch.tensor(curves["t=1"]) + (torch.tensor(grid) + 0.2).log()
     assert (off - off.mean()).abs().max() < 0.02
     assert not any(curves["t=0"])
