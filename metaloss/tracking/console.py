@@ -52,12 +52,12 @@ class ConsoleConfig(Options, group="tracker.console"):
 class Console(Tracker):
     """Progress bars in a terminal, plain lines elsewhere, and a table at the end.
 
-    Progress and messages go to standard error and the table to standard output. So ``metaloss train
-    > result.txt`` stores the result and still shows the progress. If standard error is not a
-    terminal, lines are written instead of bars: at most one for every ``every`` logged steps and
-    one every ``seconds``, and the last one of each phase. What does not fit into the width (80
-    characters in a pipe, or ``COLUMNS``) is left out, but for chosen ``metrics``. ``NO_COLOR`` is
-    respected.
+    Progress and messages go to standard error and the table to standard output. So
+    ``metaloss train > result.txt`` stores the result and still shows the progress. If standard
+    error is not a terminal, lines are written instead of bars: at most one for every ``every``
+    logged steps and one every ``seconds``, and the last one of each phase. What does not fit into
+    the width (80 characters in a pipe, or ``COLUMNS``) is left out, but for chosen ``metrics``.
+    ``NO_COLOR`` is respected.
 
     Args:
         config: The options.
