@@ -52,7 +52,7 @@ def page(found: Mapping[str, Any]) -> str:
         _unroll(found),
         "### Unrolls out of all their states, and out of √K of them",
         _states(found),
-        "### The rest",
+        "### Other measurements",
         _rest(found),
         "### The meta-gradient's distance from double precision's",
         _precision(found),
