@@ -154,6 +154,11 @@ class Window(NamedTuple):
     progress: tuple[Tensor, ...] | None = None
     points: tuple[MetaPoint, ...] = ()
 
+    @property
+    def steps(self) -> list[ReplayStep]:
+        """The batch and the dropout key of each of the K steps."""
+        return [ReplayStep(*step) for step in zip(self.batches, self.keys, strict=True)]
+
 
 class StepLosses(NamedTuple):
     """The losses of one meta-gradient, as tensors on the device.

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from metaloss.inner.problem import Forward, InnerProblem
-from metaloss.types import Batch, InnerState, ReplayStep, StoredStep, Tensors
+from metaloss.types import InnerState, ReplayStep, StepLosses, StoredStep, Tensors
 
 
 class Unrolled(NamedTuple):
@@ -18,15 +18,13 @@ class Unrolled(NamedTuple):
     Attributes:
         state: The state after the last step.
         records: One for each step, with or without the state before it.
-        inner: (K,) learned loss before each step; (N, K) for N members.
-        task: (K,) or (N, K) task loss of the same predictions and batches.
+        losses: (K,) before each step, or (N, K) for N members. ``meta_task`` is NaN.
         notes: (K, B, 3) or (N, K, B, 3) for the ledger of training rows; None: there are none.
     """
 
     state: InnerState
     records: list[StoredStep | ReplayStep]
-    inner: Tensor
-    task: Tensor
+    losses: StepLosses
     notes: Tensor | None = None
 
 
@@ -63,9 +61,6 @@ def take_steps(
         task.append(stepped.task)
         notes += [] if stepped.notes is None else [stepped.notes]
     noted = torch.stack(notes, -3) if notes else None
-    return Unrolled(state, records, torch.stack(inner, -1), torch.stack(task, -1), noted)
-
-
-def as_replay_steps(batches: Sequence[Batch], keys: Sequence[Tensor]) -> list[ReplayStep]:
-    """Return the batch and the dropout key of each of K steps."""
-    return [ReplayStep(batch, key) for batch, key in zip(batches, keys, strict=True)]
+    no_meta_loss = torch.full_like(inner[0], float("nan"))
+    losses = StepLosses(torch.stack(inner, -1), torch.stack(task, -1), no_meta_loss)
+    return Unrolled(state, records, losses, noted)

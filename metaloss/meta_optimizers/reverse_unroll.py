@@ -16,14 +16,13 @@ from torch.utils import _pytree as pytree
 from metaloss.errors import check_range
 from metaloss.inner.gradients import filled
 from metaloss.inner.problem import InnerProblem
-from metaloss.inner.steps import as_replay_steps, take_steps
+from metaloss.inner.steps import take_steps
 from metaloss.meta_optimizers.engine import Engine
 from metaloss.types import (
     InnerState,
     MetaGradient,
     MetaPass,
     ReplayStep,
-    StepLosses,
     StoredStep,
     Tensors,
     Window,
@@ -102,15 +101,14 @@ class ReverseUnroll(Engine):
         self, problem: InnerProblem, phi: Tensors, state: InnerState, window: Window
     ) -> MetaGradient:
         """Take K inner steps and return d(task loss)/dφ; see the contract."""
-        unroll = as_replay_steps(window.batches, window.keys)
-        keeps = partial(self.keeps, unroll=len(unroll))
-        state, records, inner, train_task, notes = take_steps(problem, phi, state, unroll, keeps)
+        keeps = partial(self.keeps, unroll=len(window.batches))
+        state, records, losses, notes = take_steps(problem, phi, state, window.steps, keeps)
         adjoint, meta_task = problem.task_gradient(state, window.meta_batch, window.meta_key)
         meta_pass = MetaPass(
             window.meta_batch, window.meta_key, adjoint, state.buffers, window.points
         )
         gradient = self._walk(problem, phi, records, meta_pass)
-        return MetaGradient(gradient, state, StepLosses(inner, train_task, meta_task), notes)
+        return MetaGradient(gradient, state, losses._replace(meta_task=meta_task), notes)
 
     def gradient_back(
         self,

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch.utils import _pytree as pytree
 
-from metaloss.inner.steps import as_replay_steps, take_steps
+from metaloss.inner.steps import take_steps
 from metaloss.testing.tiny_problems import tiny_problems
 from metaloss.types import ReplayStep, StoredStep
 
@@ -15,8 +15,7 @@ def tiny(request):
 
 
 def take(tiny, **more):
-    unroll = as_replay_steps(tiny.window.batches, tiny.window.keys)
-    return take_steps(tiny.problem, tiny.phi, tiny.state, unroll, **more)
+    return take_steps(tiny.problem, tiny.phi, tiny.state, tiny.window.steps, **more)
 
 
 def equal(a, b):
@@ -28,7 +27,7 @@ def test_they_are_the_steps_one_after_the_other(tiny):
     state, inner, task = tiny.plain(tiny.phi)
     found = take(tiny)
     assert not equal(found.state.params, tiny.state.params)
-    assert equal((found.state, found.inner, found.task), (state, inner, task))
+    assert equal((found.state, found.losses.inner, found.losses.train_task), (state, inner, task))
 
 
 def test_a_record_leads_to_the_next(tiny):
@@ -47,7 +46,7 @@ def test_states_are_kept_where_it_is_said(tiny):
 
 
 def test_what_a_shared_pass_led_to_is_kept(tiny):
-    """StoredStep again it might be rounded otherwise."""
+    """Computed again, it might be rounded otherwise."""
     forward = tiny.problem.forward(tiny.state, tiny.window.batches[0], tiny.window.keys[0])
     found = take(tiny, keeps=lambda index: index == 0, forward=forward)
     assert [type(record) for record in found.records] == [StoredStep, StoredStep, ReplayStep]

@@ -16,7 +16,7 @@ from metaloss.inner import stacked
 from metaloss.inner.keys import key_tensor, sampled_rows
 from metaloss.inner.problem import Tangents
 from metaloss.inner.stacked import StackedProblem, member, stack
-from metaloss.inner.steps import as_replay_steps, take_steps
+from metaloss.inner.steps import take_steps
 from metaloss.losses import MLPLoss
 from metaloss.losses.mlp import MLPLossConfig
 from metaloss.losses.of_rows.class_margins import LDAM, LDAMConfig
@@ -160,9 +160,8 @@ def test_many_members_are_each_of_them_alone(shares, asked, distance):
 def test_steps_with_a_later_meta_step_have_the_same_rows(checkpointing, asked, distance):
     one, engine = asked("norm_dropout", "adam", 5), Mixed(rows=0.25, checkpointing=checkpointing)
     window, problem = one.window, one.problem
-    unroll = as_replay_steps(window.batches, window.keys)
     keeps = partial(engine.keeps, unroll=5)
-    state, records, *_ = take_steps(problem, one.phi, one.state, unroll, keeps)
+    state, records, *_ = take_steps(problem, one.phi, one.state, window.steps, keeps)
     adjoint, _ = problem.task_gradient(state, window.meta_batch, window.meta_key)
     meta_pass = MetaPass(window.meta_batch, window.meta_key, adjoint, state.buffers)
     later = engine.gradient_back(problem, one.phi, records, meta_pass)

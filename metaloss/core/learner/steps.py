@@ -15,11 +15,11 @@ from metaloss.core.compilation.policy import obstacle
 from metaloss.core.compilation.program import Compiled
 from metaloss.core.steps import guard as guards
 from metaloss.core.steps.compiled import Programs
-from metaloss.core.steps.step import InnerStepped, MetaStepped, floats, inner_step, meta_step
+from metaloss.core.steps.step import floats, meta_step
 from metaloss.errors import MetalossError
 from metaloss.inner.gradients import norm
 from metaloss.inner.problem import InnerProblem
-from metaloss.inner.steps import as_replay_steps
+from metaloss.inner.steps import take_steps
 from metaloss.meta_optimizers.engine import Engine
 from metaloss.types import Batch, InnerState, Tensors, Window
 
@@ -103,24 +103,22 @@ def _step(
     window: Window,
     learns: bool,
 ) -> LearnerStepped:
-    found: MetaStepped | InnerStepped
     if learns:
         found = meta_step(problem, engine, phi, state, rule, window, "train", 0)
-        new, others = (found.inner, found.phi, found.rule), floats((found.phi, found.rule))
+        new, losses = (found.inner, found.phi, found.rule), found.losses
+        others = floats((found.phi, found.rule))
     else:
-        unroll = as_replay_steps(window.batches, window.keys)
-        found = inner_step(problem, phi, state, unroll, keeps=lambda _: False)
-        new, others = (found.inner, phi, rule), []
-    losses = found.losses
+        taken = take_steps(problem, phi, state, window.steps, keeps=lambda _: False)
+        new, losses, others = (taken.state, phi, rule), taken.losses, []
     if given := losses.meta_task.shape if learns else losses.train_task.shape[:-1]:
         raise MetalossError(
             f"task_loss returns the shape {tuple(given)}: expected a scalar, such as a mean over "
             "rows"
         )
     if not guarded:
-        return LearnerStepped(*new, LearnerLosses(*found.losses, None))
+        return LearnerStepped(*new, LearnerLosses(*losses, None))
     # Buffers may be infinite.
-    moved = floats((found.inner.params, found.inner.optimizer))
-    ok = torch.isfinite(norm([*moved, found.losses.inner, *others]))
+    moved = floats((new[0].params, new[0].optimizer))
+    ok = torch.isfinite(norm([*moved, losses.inner, *others]))
     kept = guards.choose(ok, new, (state, phi, rule))
-    return LearnerStepped(*kept, LearnerLosses(*found.losses, ok))
+    return LearnerStepped(*kept, LearnerLosses(*losses, ok))

@@ -14,11 +14,12 @@ from torch.utils import _pytree as pytree
 from metaloss import registry
 from metaloss.core.parts.setup import Setup
 from metaloss.core.steps.advance import Place, window
-from metaloss.core.steps.step import inner_step, meta_step
+from metaloss.core.steps.step import meta_step
 from metaloss.core.training.evaluate import constant_metric
 from metaloss.core.training.ladder import learned_nothing
 from metaloss.errors import MetalossError
 from metaloss.inner.stacked import StackedProblem, stack
+from metaloss.inner.steps import take_steps
 from metaloss.inner.weighted import value_of
 from metaloss.losses.base import LearnedLoss
 from metaloss.meta_optimizers.engine import Engine
@@ -158,7 +159,7 @@ def _trained(
             problem, rows, state = _some(problem, rows, state, kept)
         batch = setup.advance.streams["offline"][number]
         seen = ReplayStep(batch, setup.advance.key(_FITNESS, number))
-        state = inner_step(problem, {PHI: rows}, state, [seen], keeps=lambda _: False).inner
+        state = take_steps(problem, {PHI: rows}, state, [seen], keeps=lambda _: False).state
     scores = _scores(setup, problem, state, rule.fitness)
     for place, score in zip(live, scores, strict=True):
         fitness[place] = score

@@ -10,9 +10,9 @@ from torch import Tensor
 from metaloss.core.steps.move_phi import MetaStepped
 from metaloss.inner.gradients import norm
 from metaloss.inner.problem import InnerProblem
-from metaloss.inner.steps import as_replay_steps, take_steps
+from metaloss.inner.steps import take_steps
 from metaloss.meta_optimizers.engine import Engine
-from metaloss.types import InnerState, StepLosses, Tensors, Window
+from metaloss.types import InnerState, Tensors, Window
 
 
 def reweighted_step(
@@ -51,8 +51,7 @@ def reweighted_step(
         return {name: value / total for name, value in useful.items()}, norm(slopes.values())
 
     weights, size = problem.vmap_members(weighed)(problem.broadcast(found.gradient))
-    unroll = as_replay_steps(window.batches, window.keys)
-    taken = take_steps(problem, weights, inner, unroll, keeps=lambda _: False)
-    losses = StepLosses(taken.inner, taken.task, found.losses.meta_task)
+    taken = take_steps(problem, weights, inner, window.steps, keeps=lambda _: False)
+    losses = taken.losses._replace(meta_task=found.losses.meta_task)
     rule = rule._replace(taken=rule.taken + 1)
     return MetaStepped(taken.state, weights, rule, losses, size, taken.notes)

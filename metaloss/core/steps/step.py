@@ -6,7 +6,7 @@ runs, because a problem may be stacked.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, NamedTuple
@@ -21,30 +21,12 @@ from metaloss.core.steps import guard as guards
 from metaloss.core.steps import ledger as ledgers
 from metaloss.core.steps.anchor import Anchor
 from metaloss.core.steps.move_phi import MetaStepped, move_phi
-from metaloss.core.steps.points import points_of
 from metaloss.core.steps.reweighted import reweighted_step
 from metaloss.core.steps.state import Meter, Pending, TrainState, added
 from metaloss.inner.problem import Forward, InnerProblem
-from metaloss.inner.steps import as_replay_steps, take_steps
+from metaloss.inner.steps import take_steps
 from metaloss.meta_optimizers.engine import Engine, Rule
-from metaloss.types import (
-    InnerState,
-    MetaPass,
-    ReplayStep,
-    StepLosses,
-    StoredStep,
-    Tensors,
-    Window,
-)
-
-
-class InnerStepped(NamedTuple):
-    """The result of K inner steps; see `Unrolled`. ``losses.meta_task`` is NaN."""
-
-    inner: InnerState
-    records: list[StoredStep | ReplayStep]
-    losses: StepLosses
-    notes: Tensor | None
+from metaloss.types import Batch, InnerState, MetaPass, MetaPoint, StepLosses, Tensors, Window
 
 
 class Tried(NamedTuple):
@@ -171,10 +153,9 @@ class Step:
             stepped = meta_step(self.problem, *given, plan.phase, total, state.anchor)
             inner, phi, rule, losses, size, notes = stepped
             return _Taken(state._replace(inner=inner, phi=phi, rule=rule), losses, size, notes)
-        unroll = as_replay_steps(window.batches, window.keys)
         keeps = partial(self.engine.keeps, unroll=plan.unroll)
-        taken = inner_step(self.problem, state.phi, state.inner, unroll, keeps, forward)
-        state, losses = state._replace(inner=taken.inner), taken.losses
+        taken = take_steps(self.problem, state.phi, state.inner, window.steps, keeps, forward)
+        state, losses = state._replace(inner=taken.state), taken.losses
         if plan.meta_step:
             passed = torch.ones_like(losses.meta_task, dtype=torch.bool)
             state = state._replace(pending=Pending(tuple(taken.records), passed))
@@ -221,21 +202,6 @@ class Step:
         return self.problem.vmap_members(added)(state.meter, losses, size, moves)
 
 
-def inner_step(
-    problem: InnerProblem,
-    phi: Tensors,
-    inner: InnerState,
-    unroll: Sequence[ReplayStep],
-    keeps: Callable[[int], bool],
-    forward: Forward | None = None,
-) -> InnerStepped:
-    """Take K inner steps without a meta-step; see `take_steps`."""
-    taken = take_steps(problem, phi, inner, unroll, keeps, forward)
-    no_meta_loss = torch.full_like(taken.inner[..., 0], float("nan"))
-    losses = StepLosses(taken.inner, taken.task, no_meta_loss)
-    return InnerStepped(taken.state, taken.records, losses, taken.notes)
-
-
 def meta_step(
     problem: InnerProblem,
     engine: Engine,
@@ -253,6 +219,17 @@ def meta_step(
     result = engine.meta_gradient(problem, phi, inner, window)
     phi, rule, size = move_phi(problem, engine, phi, result.gradient, rule, phase, total, anchor)
     return MetaStepped(result.state, phi, rule, result.losses, size, result.notes)
+
+
+def points_of(
+    schedule: Schedule, judged_on: Sequence[tuple[Batch, Tensor]]
+) -> tuple[MetaPoint, ...]:
+    """Return the earlier places of an unroll where the task loss is computed as well.
+
+    ``judged_on`` has a meta-batch and its dropout key for the weights before each of the K steps.
+    """
+    found = schedule.judged(len(judged_on))
+    return tuple(MetaPoint(after, weight, *judged_on[after]) for after, weight in found)
 
 
 def waits(schedule: Schedule, plan: Plan) -> bool:

@@ -11,11 +11,10 @@ from torch.nn.functional import cosine_similarity
 from metaloss.contracts import Plan, Progress
 from metaloss.core.parts.setup import Setup
 from metaloss.core.steps import ledger as ledgers
-from metaloss.core.steps.points import points_of
 from metaloss.core.steps.state import TrainState
-from metaloss.core.steps.step import waits
+from metaloss.core.steps.step import points_of, waits
 from metaloss.inner.problem import InnerProblem
-from metaloss.inner.steps import as_replay_steps, take_steps
+from metaloss.inner.steps import take_steps
 from metaloss.meta_optimizers.engine import Engine, Rule
 from metaloss.meta_optimizers.reverse_unroll import ReverseUnroll
 from metaloss.types import MetaPass, Tensors, Window
@@ -84,8 +83,7 @@ def _gradient(
     """Return d(task loss)/dφ; ``later``: as where the meta-batch is the next training batch."""
     if not later:
         return engine.meta_gradient(problem, state.phi, state.inner, window).gradient
-    unroll = as_replay_steps(window.batches, window.keys)
-    taken = take_steps(problem, state.phi, state.inner, unroll)
+    taken = take_steps(problem, state.phi, state.inner, window.steps)
     batch, key = window.meta_batch, window.meta_key
     adjoint, _ = problem.task_gradient(taken.state, batch, key)
     meta_pass = MetaPass(batch, key, adjoint, taken.state.buffers, window.points)
