@@ -91,18 +91,25 @@ def refuse_unfit(rows: tuple[Batch, ...], meta_batch: Any, task_loss: object, pa
     for batch in given:
         if batch is not None and parts_of(batch.targets)[0].shape[:1] == (0,):
             raise MetalossError("a batch has no rows: expected one or more")
-    options = getattr(task_loss, "keywords", None) or {"weight": getattr(task_loss, "weight", None)}
-    by_class = getattr(task_loss, "func", task_loss)
-    if isinstance(by_class, nn.CrossEntropyLoss | nn.NLLLoss) or by_class in (
-        F.cross_entropy,
-        F.nll_loss,
-    ):
-        weighted = any(one and isinstance(one.targets, WeightedTargets) for one in given)
-        if options.get("weight") is not None and (parts or weighted):
-            raise MetalossError(
-                "task_loss has weights of classes, so it is not a mean over rows: expected them "
-                "in the weights of the rows instead"
-            )
+    if parts or any(one and isinstance(one.targets, WeightedTargets) for one in given):
+        refuse_class_weights(task_loss, "task_loss")
+
+
+def refuse_class_weights(loss: object, name: str) -> None:
+    """Raise if a loss of torch has weights of classes: they are lost in the loss of a single row.
+
+    Args:
+        loss: ``(raw outputs, targets) -> scalar``.
+        name: What it is, for messages.
+    """
+    by_class = getattr(loss, "func", loss)
+    options = getattr(loss, "keywords", None) or {"weight": getattr(loss, "weight", None)}
+    known = isinstance(by_class, nn.CrossEntropyLoss | nn.NLLLoss)
+    if options.get("weight") is not None and (known or by_class in (F.cross_entropy, F.nll_loss)):
+        raise MetalossError(
+            f"{name} has weights of classes, so it is not a mean over rows: expected them in the "
+            "weights of the rows instead"
+        )
 
 
 def is_pair(value: Any) -> bool:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.utils import _pytree as pytree
 
-from metaloss.core.learner.batches import Pair, as_batch
+from metaloss.core.learner.batches import Pair, as_batch, refuse_class_weights
 from metaloss.errors import MetalossError
 from metaloss.inner.weighted import WeightedTargets, counted, weighted_mean
 
@@ -34,7 +34,7 @@ def mean_over_rows(
         ignored: The class index that does not count in the metric.
 
     Raises:
-        MetalossError: If there are no rows.
+        MetalossError: If there are no rows, or if they have weights and classes have some too.
     """
     total, rows = 0.0, 0.0
     for pair in batches:
@@ -46,6 +46,7 @@ def mean_over_rows(
         if not count:
             continue
         if isinstance(targets, WeightedTargets):
+            refuse_class_weights(metric, "the metric")
             value = weighted_mean(metric, outputs, targets, ignored)
         else:
             value = metric(outputs, targets)

@@ -1,8 +1,4 @@
-"""The meta-gradient as a pure function.
-
-A run does not use this module: its meta-gradient is computed by the engine's ``meta_gradient``
-(in ``meta_optimizers/mixed.py`` and others), which `metaloss.core.steps.step.meta_step` calls.
-"""
+"""The meta-gradient as a pure function."""
 
 from __future__ import annotations
 
@@ -12,7 +8,7 @@ from torch import Tensor, nn
 
 from metaloss import registry
 from metaloss.contracts import GradientMetaOptimizer
-from metaloss.core.learner.batches import Pair, as_batch
+from metaloss.core.learner.batches import Pair, as_batch, refuse_unfit
 from metaloss.core.learner.optimizer_state import Inner, OptimizerState, as_groups, rates_given
 from metaloss.core.parts.wrapped import refuse_wrapped
 from metaloss.errors import MetalossError
@@ -39,8 +35,8 @@ def meta_gradient(
 ) -> Tensors:
     """Return d(task loss)/dφ after K inner steps from the model's current weights.
 
-    This function is for your own loops and tests. In a run, the same engines are called by
-    ``metaloss.core.steps.step``, and in a `Learner` by ``metaloss.core.learner.steps``.
+    This function is for your own loops and tests. A run does not use it: the same engines (in
+    ``meta_optimizers/mixed.py`` and others) are called by `metaloss.core.steps.step.meta_step`.
 
     Nothing is changed: not the model, its buffers, the loss or the global random state. The inner
     optimizer begins with an empty state. Dropout masks are drawn with seed 0, so that they are the
@@ -60,8 +56,8 @@ def meta_gradient(
         One tensor for each parameter of the loss, by name and with its shape.
 
     Raises:
-        MetalossError: If there are no batches, no φ or no θ, an argument has the wrong type, or the
-            engine is unknown.
+        MetalossError: If there are no batches or rows, no φ or no θ, an argument has the wrong
+            type, or the engine is unknown.
         UnsupportedError: If the engine cannot differentiate this model; the message names one that
             can.
 
@@ -94,6 +90,8 @@ def meta_gradient(
     batches = tuple(as_batch("train_batches", pair) for pair in train_batches)
     if not batches:
         raise MetalossError("train_batches is empty: expected one or more (inputs, targets) pairs")
+    meta = as_batch("meta_batch", meta_batch)
+    refuse_unfit(batches, meta, task_loss, parts=False)
     phi = phi_of(loss)
     if not phi:
         raise MetalossError(
@@ -103,19 +101,16 @@ def meta_gradient(
     refuse_wrapped(model)
     functional = FunctionalModel(model, live=True, output=output)
     params, buffers = functional.state(model)
-    if not params:
-        raise MetalossError("the model has no parameters that require a gradient")
     optimizer = as_groups(inner, model)
     problem = InnerProblem(model=functional, loss=loss, task_loss=task_loss, optimizer=optimizer)
-    device = next(iter(params.values())).device
+    begun = OptimizerState(optimizer, rates_given(inner), params)
     window = Window(
         batches,
-        tuple(key_tensor(0, "dropout/train", k, device=device) for k in range(len(batches))),
-        as_batch("meta_batch", meta_batch),
-        key_tensor(0, "dropout/meta", 0, device=device),
+        tuple(key_tensor(0, "dropout/train", k, device=begun.device) for k in range(len(batches))),
+        meta,
+        key_tensor(0, "dropout/meta", 0, device=begun.device),
     )
-    begun = OptimizerState(optimizer, rates_given(inner), params).before(0, len(batches))
-    state = InnerState(params, buffers, begun)
+    state = InnerState(params, buffers, begun.before(0, len(batches)))
     functional.examine(params, buffers, batches[0].inputs, window.keys[0])
     if isinstance(chosen, Engine):
         problem = fitted(problem, chosen, phi, state, window)

@@ -112,6 +112,12 @@ def test_a_task_loss_with_weights_of_classes_is_no_mean_over_rows(of_torch):
     for given, parts in (((*pair(0), torch.ones(12)), False), ([pair(0), pair(1)], True)):
         with pytest.raises(MetalossError, match="task_loss has weights of classes"):
             learner.step(given, pair(1), accumulate=parts)
+    weighted = (*pair(0), torch.ones(12, dtype=torch.float64))
+    with pytest.raises(MetalossError, match="the metric has weights of classes"):
+        learner.evaluate([weighted])
+    options = {"inner": "sgd", "task_loss": task_loss}
+    with pytest.raises(MetalossError, match="task_loss has weights of classes"):
+        metaloss.meta_gradient(learner.model, learner.loss, [weighted], pair(1), **options)
 
 
 @pytest.mark.parametrize("rate", ["x", None, {"lr": 0.1}, [0.1, 0.2], lambda step: "x"])
