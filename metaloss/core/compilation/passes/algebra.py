@@ -12,14 +12,14 @@ import torch
 from torch import fx
 from torch.utils import _pytree as pytree
 
-from metaloss.core.compilation.passes.aliasing import Written
+from metaloss.core.compilation.passes.aliasing import SAME, Written
 
 aten = torch.ops.aten
 
 # Operations that return zeros for zeros.
 _SHAPES = (aten.alias, aten.detach, aten.expand, aten.permute, aten.t, aten.unsqueeze, aten.view)
 # Operations that only rearrange values, and those that multiply all values by one factor.
-_MOVES = (aten.alias.default, aten.detach.default, aten.t.default)
+_MOVES = (*SAME, aten.t.default)
 _SCALES = (aten.neg.default, aten.mul.Tensor, aten.div.Tensor)
 
 
@@ -114,14 +114,14 @@ def _shorten(graph: fx.Graph, outer: fx.Node, written: Written) -> None:
     with graph.inserting_before(outer):
         first, second = node.args
         if turned:
-            first, second = (_call(graph, aten.t.default, one) for one in (second, first))
-        result = _call(graph, aten.mm.default, left, first)
-        result = _call(graph, aten.mm.default, result, second)
+            first, second = (call(graph, aten.t.default, one) for one in (second, first))
+        result = call(graph, aten.mm.default, left, first)
+        result = call(graph, aten.mm.default, result, second)
         for one in reversed(passed):
             if one.target in _SCALES:
                 carried = _carried(one)
                 given = [result if argument is carried else argument for argument in one.args]
-                result = _call(graph, one.target, *given)
+                result = call(graph, one.target, *given)
     outer.replace_all_uses_with(result)
 
 
@@ -138,7 +138,8 @@ def _carried(node: fx.Node) -> Any:
     return whole[0]
 
 
-def _call(graph: fx.Graph, target: Any, *arguments: Any) -> fx.Node:
+def call(graph: fx.Graph, target: Any, *arguments: Any) -> fx.Node:
+    """Insert and return the result of an operation, with its shape and type."""
     node = graph.call_function(target, arguments)
     node.meta["val"] = target(*pytree.tree_map_only(fx.Node, _value, arguments))
     return node

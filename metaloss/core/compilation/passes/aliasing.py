@@ -10,6 +10,8 @@ from torch.utils import _pytree as pytree
 
 aten = torch.ops.aten
 
+# Operations that return their input under another name.
+SAME = (aten.alias.default, aten.detach.default)
 # They change their running statistics, although their schema does not say so.
 _SILENT = (
     aten.native_batch_norm,
@@ -49,6 +51,13 @@ class Written:
     def among(self, *values: Any) -> bool:
         """Return whether any of the nodes is changed in place, or is a view of such a node."""
         return any(not self._memory.isdisjoint(_places(value)) for value in values)
+
+
+def source(node: Any) -> Any:
+    """Return the node that a value comes from, whatever other names it has."""
+    while node.target in SAME:
+        node = node.args[0]
+    return node
 
 
 def memory(node: fx.Node) -> dict[int, int]:

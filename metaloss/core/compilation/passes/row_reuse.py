@@ -13,9 +13,10 @@ import torch
 from torch import Tensor, fx
 from torch.utils import _pytree as pytree
 
-from metaloss.core.compilation.passes.aliasing import Written, memory
+from metaloss.core.compilation.passes.algebra import call
+from metaloss.core.compilation.passes.aliasing import SAME, Written, memory, source
 from metaloss.core.compilation.passes.cse import KEPT_BYTES
-from metaloss.core.compilation.passes.rowwise import PRODUCTS, SAME, keeps_rows
+from metaloss.core.compilation.passes.rowwise import PRODUCTS, keeps_rows
 
 aten = torch.ops.aten
 
@@ -80,7 +81,7 @@ def _drawn(node: Any) -> _Part | None:
     drawn = isinstance(rows, fx.Node) and rows.meta["val"].dim() == 1 and not others
     if not drawn or rows.meta["val"].dtype is not torch.int64:
         return None
-    return _Part(_source(whole), rows, len(whole.meta["val"]), False)
+    return _Part(source(whole), rows, len(whole.meta["val"]), False)
 
 
 def _matched(node: fx.Node, parts: dict[fx.Node, _Part], order: dict[fx.Node, int]) -> _Part | None:
@@ -97,7 +98,7 @@ def _matched(node: fx.Node, parts: dict[fx.Node, _Part], order: dict[fx.Node, in
     costly = any(parts[one].costly for one in given) or node.target in PRODUCTS
     for other in _users(first.whole):
         if order[other] < order[node] and _alike(node, other, parts, (count, first.total)):
-            return _Part(_source(other), first.rows, first.total, costly)
+            return _Part(source(other), first.rows, first.total, costly)
     return None
 
 
@@ -109,7 +110,7 @@ def _alike(
 
     def same(one: Any, two: Any) -> bool:
         if isinstance(one, fx.Node) and isinstance(two, fx.Node):
-            return _source(two) is (parts[one].whole if one in parts else _source(one))
+            return source(two) is (parts[one].whole if one in parts else source(one))
         if isinstance(one, list | tuple) and isinstance(two, list | tuple):
             return len(one) == len(two) and all(map(same, one, two))
         return type(one) is type(two) and repr(one) == repr(two)
@@ -149,11 +150,11 @@ def _taken(graph: fx.Graph, node: fx.Node, part: _Part) -> fx.Node:
     within = len(value) // few
     with graph.inserting_before(node):
         if within == 1:
-            return _call(graph, aten.index.Tensor, part.whole, [part.rows])
+            return call(graph, aten.index.Tensor, part.whole, [part.rows])
         rest = list(value.shape[1:])
-        whole = _call(graph, aten.reshape.default, part.whole, [part.total, within, *rest])
-        found = _call(graph, aten.index.Tensor, whole, [part.rows])
-        return _call(graph, aten.reshape.default, found, list(value.shape))
+        whole = call(graph, aten.reshape.default, part.whole, [part.total, within, *rest])
+        found = call(graph, aten.index.Tensor, whole, [part.rows])
+        return call(graph, aten.reshape.default, found, list(value.shape))
 
 
 def _users(node: fx.Node) -> Iterator[fx.Node]:
@@ -162,17 +163,3 @@ def _users(node: fx.Node) -> Iterator[fx.Node]:
         yield user
         if user.target in SAME:
             yield from _users(user)
-
-
-def _source(node: Any) -> Any:
-    while node.target in SAME:
-        node = node.args[0]
-    return node
-
-
-def _call(graph: fx.Graph, target: Any, *arguments: Any) -> fx.Node:
-    node = graph.call_function(target, arguments)
-    node.meta["val"] = target(
-        *pytree.tree_map_only(fx.Node, lambda one: one.meta["val"], arguments)
-    )
-    return node

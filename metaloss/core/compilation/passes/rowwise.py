@@ -9,9 +9,10 @@ from typing import Any
 import torch
 from torch import Tensor, fx
 
+from metaloss.core.compilation.passes.aliasing import SAME
+
 aten = torch.ops.aten
 
-SAME = (aten.alias.default, aten.detach.default)
 # What is worth reusing.
 PRODUCTS = (
     aten.mm.default,
