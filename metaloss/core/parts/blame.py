@@ -34,10 +34,11 @@ _HINT = "METALOSS_DEBUG=1 in the environment shows where"
 
 
 @contextmanager
-def told() -> Iterator[None]:
+def told(what: str = "") -> Iterator[None]:
     """Replace an error of the user's model, loss or function by one line.
 
-    An error of metaloss itself, without user code in the traceback, is not changed.
+    An error of metaloss itself, without user code in the traceback, is not changed. With ``what``,
+    such as "a training batch of 8 rows", every error is that of a model that cannot take it.
 
     Raises:
         MetalossError: Instead of the original error, which is its cause.
@@ -47,20 +48,19 @@ def told() -> Iterator[None]:
     except MetalossError:
         raise
     except Exception as error:
-        whose = blamed(error)
-        if whose is None:
+        whose = _blamed(error)
+        if whose is None and not what:
             raise
-        raise failed(whose, error) from error
+        if whose is None:
+            lines = str(error).strip().splitlines() or [type(error).__name__]
+            raise MetalossError(f"the model cannot take {what}: {lines[0]}") from error
+        # Torch appends the functions of its libraries that were running.
+        said = " ".join(str(error).partition("\nException raised from ")[0].split())
+        failed = f"{whose} failed: {type(error).__name__}: {said or 'no message'} ({_HINT})"
+        raise MetalossError(f"{failed}: it cannot take {what}" if what else failed) from error
 
 
-def failed(whose: str, error: Exception) -> MetalossError:
-    """Return one line with what failed and the error."""
-    # Torch appends the functions of its libraries that were running.
-    what = " ".join(str(error).partition("\nException raised from ")[0].split()) or "no message"
-    return MetalossError(f"{whose} failed: {type(error).__name__}: {what} ({_HINT})")
-
-
-def blamed(error: BaseException) -> str | None:
+def _blamed(error: BaseException) -> str | None:
     """Return what failed: a submodule of the model, the loss, or a line of a file."""
     frames = list(_frames(error))
     modules = [

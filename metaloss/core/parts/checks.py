@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator
-from contextlib import contextmanager
 
 import torch
 from torch import nn
@@ -12,7 +10,7 @@ from torch import nn
 from metaloss import registry
 from metaloss.config import RunConfig
 from metaloss.contracts import MetaBatch, Schedule, Task, TrainOn
-from metaloss.core.parts.blame import blamed, failed
+from metaloss.core.parts.blame import told
 from metaloss.core.parts.custom import CUSTOM
 from metaloss.core.parts.wrapped import refuse_wrapped
 from metaloss.errors import MetalossError
@@ -146,7 +144,7 @@ def check_outputs(
         f"{name} (B, {', '.join(map(str, value.shape[1:]))})".lstrip()
         for name, value in named(task.train.inputs).items()
     )
-    with _told(f"inputs of shape {shapes}"):
+    with told(f"inputs of shape {shapes}"):
         outputs, _ = model(params, buffers, task.train.inputs[:2].to(device), train=False)
     if outputs.dim() < 2 or outputs.shape[1] != task.outputs:
         raise MetalossError(
@@ -169,23 +167,8 @@ def check_passes(
         meta_batch: A meta-batch.
     """
     key = key_tensor(0, "check", device=batch.targets.device)
-    with _told(f"a training batch of {len(batch.targets)} rows"):
+    with told(f"a training batch of {len(batch.targets)} rows"):
         model.examine(state.params, state.buffers, batch.inputs, key)
     if len(meta_batch.targets) != len(batch.targets):
-        with _told(f"a meta-batch of {len(meta_batch.targets)} rows"), torch.no_grad():
+        with told(f"a meta-batch of {len(meta_batch.targets)} rows"), torch.no_grad():
             model(state.params, state.buffers, meta_batch.inputs, key=key)
-
-
-@contextmanager
-def _told(what: str) -> Iterator[None]:
-    """Replace an error of the model by one line, with the error as its cause."""
-    try:
-        yield
-    except MetalossError:
-        raise
-    except Exception as error:  # a model may raise anything
-        whose = blamed(error)
-        if whose is not None:
-            raise MetalossError(f"{failed(whose, error)}: it cannot take {what}") from error
-        lines = str(error).strip().splitlines() or [type(error).__name__]
-        raise MetalossError(f"the model cannot take {what}: {lines[0]}") from error

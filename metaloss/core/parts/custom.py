@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from metaloss.compose import chosen_name, read_file
+from metaloss.compose.publish import DEFAULTS
 from metaloss.config import RunConfig, Selected
 from metaloss.errors import MetalossError
 
@@ -45,7 +46,6 @@ def in_place_of_custom(file: Path, task: Any, model: Any, loss: Any) -> list[str
         MetalossError: If the objects given are not those that the run was made with.
     """
     given = {"task": task, "model": model, "loss": loss}
-    defaults = {"task": "digits", "model": "mlp", "loss": "mlp"}
     content, folder = read_file(file), file.parent
     words = []
     for group, value in given.items():
@@ -61,5 +61,5 @@ def in_place_of_custom(file: Path, task: Any, model: Any, loss: Any) -> list[str
                 "your own"
             )
         if name == CUSTOM:
-            words.append(f"{group}={defaults[group]}")
+            words.append(f"{group}={DEFAULTS[group]}")
     return words
