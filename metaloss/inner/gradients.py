@@ -47,10 +47,10 @@ def reached_by(
 
 
 def gradient_of(
-    loss: Tensor, leaves: list[Tensor], *, create_graph: bool = False, retain_graph: bool = False
+    loss: Tensor, leaves: list[Tensor], *, create_graph: bool = False
 ) -> tuple[Tensor, ...]:
     """Return the gradient of the sum of ``loss``; zeros for leaves that it does not depend on."""
-    values = reached_by(loss, leaves, create_graph=create_graph, retain_graph=retain_graph)
+    values = reached_by(loss, leaves, create_graph=create_graph)
     pairs = zip(values, leaves, strict=True)
     return tuple(torch.zeros_like(leaf) if value is None else value for value, leaf in pairs)
 

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, fields
 from functools import cached_property
-from typing import Any, Protocol, Self, TypeVar
+from typing import Any, Self, TypeVar
 
 import torch
 from torch import Tensor
@@ -23,13 +23,6 @@ from metaloss.types import Batch, InnerState, RowSample, StoredStep, Tensors
 T = TypeVar("T")
 
 
-class Programs(Protocol):
-    """Runs functions of a problem as compiled programs."""
-
-    def __call__(self, function: Callable[..., Any], *arguments: Any) -> Any:
-        """Return ``function(problem, *arguments)``."""
-
-
 @dataclass(frozen=True, kw_only=True)
 class InnerProblem(ProblemLosses):
     """The functions that an inner step is made of. They are constant during a run.
@@ -37,14 +30,15 @@ class InnerProblem(ProblemLosses):
     Attributes:
         optimizer: The inner optimizer.
         tangents: How an engine differentiates the model along a direction.
-        programs: Runs the functions that :meth:`run` gets as compiled programs; None: eagerly.
+        programs: ``(function, *arguments) -> function(problem, *arguments)`` by compiled programs;
+            None: eagerly.
         judge_rows: The share of the rows of a meta-batch that the task loss is computed on.
         recall: What the loss sees of rows (`Row`): of the ledger, their numbers, the progress.
     """
 
     optimizer: InnerOptimizer
     tangents: Tangents = Tangents.forward
-    programs: Programs | None = None
+    programs: Callable[..., Any] | None = None
     judge_rows: float = 1.0
     recall: Callable[[Tensor, Tensor, Tensor], Tensors] | None = None
 

@@ -15,8 +15,7 @@ from torch.utils import _pytree as pytree
 
 from metaloss.contracts import GradientMetaOptimizer
 from metaloss.errors import MetalossError, check_range
-from metaloss.inner.gradients import norm
-from metaloss.inner.optimizers.rates import RateSchedule, share_left
+from metaloss.inner.optimizers.rates import RateSchedule, clipped, share_left
 from metaloss.inner.problem import InnerProblem, Tangents
 from metaloss.meta_optimizers.outer import OldMethods
 from metaloss.types import MetaPass, ReplayStep, StoredStep, Tensors, Window
@@ -177,8 +176,7 @@ class Engine(OldMethods, GradientMetaOptimizer):
             phase: ``"offline"`` or ``"train"``, which determines η.
             total: The number of meta-steps of the phase, for ``lr_schedule``.
         """
-        if self.clip:
-            gradient = _clipped(gradient, self.clip)
+        gradient = clipped(gradient, self.clip)  # torchopt's function would wait for the device
         before, form = pytree.tree_flatten(state.torchopt)
         # Adam computes 1 − βᵗ in float64, as torch.optim does. With an integer t, torchopt computes
         # it in float32: four correct digits at t = 1, and the rest depends on the device.
@@ -210,12 +208,6 @@ def _transformation(rule: Rule) -> Any:
     # η is applied in rule_step, so that schedule and guard can change it without synchronization.
     steps = {Rule.adam: torchopt.adam, Rule.rmsprop: torchopt.rmsprop}
     return steps.get(rule, torchopt.sgd)(lr=1.0)
-
-
-def _clipped(gradient: Tensors, largest: float) -> Tensors:
-    """Clip the norm of a gradient. torchopt's function would wait for the device."""
-    scale = (largest / (norm(gradient.values()) + 1e-6)).clamp(max=1.0)
-    return {name: value * scale for name, value in gradient.items()}
 
 
 def _ordered(tensors: Tensors) -> Tensors:

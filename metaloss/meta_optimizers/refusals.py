@@ -8,15 +8,13 @@ from contextlib import contextmanager
 from metaloss.errors import UnsupportedError
 
 # PyTorch's messages about missing derivatives.
-_NO_FORWARD_MODE = (
+_NO_DERIVATIVE = (
     "Trying to use forward AD with",
     "jvp is not implemented",
     "You must implement the jvp function",
     "setup_context staticmethod",
     "does not support it because it has not been implemented",
     "we do not support forward AD",
-)
-_NO_DOUBLE_BACKWARD = (
     "derivative for aten::",
     "the derivative for '",
     "differentiate twice",
@@ -42,7 +40,7 @@ def refused_politely(engine: str, *, lacks: str) -> Iterator[None]:
     # PyTorch raises this type or a subclass; other errors are raised again.
     except RuntimeError as error:
         said = str(error).strip().split("\n")[0]
-        if not any(words in str(error) for words in _NO_FORWARD_MODE + _NO_DOUBLE_BACKWARD):
+        if not any(words in str(error) for words in _NO_DERIVATIVE):
             raise
         raise UnsupportedError(
             f"meta_optimizer={engine} needs {lacks}, which an operation in the model or the loss "

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from metaloss.contracts import MetaBatch, Plan, Progress, Schedule
+from metaloss.contracts import MetaBatch, Plan, Progress
 from metaloss.errors import MetalossError
 from metaloss.schedules.fixed import FixedLoss
 from metaloss.schedules.shared import check_judge_at, shared
@@ -48,7 +48,11 @@ class Offline(FixedLoss):
         self.check_least(1, "offline_steps", "unroll")
         super().__post_init__()
         check_judge_at(self, self.unroll)
-        check_meta_batch(self)
+        if self.meta_batch is MetaBatch.next:
+            raise MetalossError(
+                "schedule.meta_batch=next: expected validation or train, because θ is reset after "
+                "every offline meta-step"
+            )
 
     def plan(self, progress: Progress, steps: int) -> Plan | None:
         """Return the offline meta-steps, then plain steps from new weights."""
@@ -59,12 +63,3 @@ class Offline(FixedLoss):
     def offline_total(self) -> int:
         """Return the number of offline meta-steps."""
         return self.offline_steps
-
-
-def check_meta_batch(schedule: Schedule) -> None:
-    """Raise if the meta-batch is the next training batch, which an offline meta-step has not."""
-    if schedule.meta_batch is MetaBatch.next:
-        raise MetalossError(
-            "schedule.meta_batch=next: expected validation or train, because θ is reset after "
-            "every offline meta-step"
-        )

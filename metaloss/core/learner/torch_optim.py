@@ -140,7 +140,6 @@ def _optimizer(name: str, kind: type, group: dict[str, Any]) -> Rated:
 
 def _copied(scheduler: LRScheduler) -> LRScheduler:
     """Return a copy of a scheduler, without copies of the parameters."""
-    optimizers = {id(scheduler.optimizer): scheduler.optimizer}
-    params = [p for one in optimizers.values() for g in one.param_groups for p in g["params"]]
+    params = [value for group in scheduler.optimizer.param_groups for value in group["params"]]
     small = torch.zeros(0)
     return copy.deepcopy(scheduler, {id(value): small for value in params})

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from metaloss.contracts import Plan, Progress, Schedule
+from metaloss.core.batches.stacked import StackedStream
 from metaloss.core.batches.streams import BatchStream
 from metaloss.core.steps import averages
 from metaloss.core.steps.compiled import CompiledStep
@@ -17,7 +18,7 @@ from metaloss.core.steps.state import TrainState
 from metaloss.core.steps.step import Step, waits
 from metaloss.inner.keys import key_tensor
 from metaloss.losses.loss_schedule import LossSchedule
-from metaloss.types import Batch, InnerState, Tensors, Window
+from metaloss.types import InnerState, Tensors, Window
 
 
 class Place(NamedTuple):
@@ -25,16 +26,6 @@ class Place(NamedTuple):
 
     purpose: str
     number: int
-
-
-class Stream(Protocol):
-    """Batches by number."""
-
-    def __getitem__(self, number: int) -> Batch:
-        """Return batch ``number``."""
-
-    def indices(self, number: int) -> Tensor:
-        """Return the row numbers of batch ``number``."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -141,7 +132,7 @@ class Advance:
 
 def window(
     places: Sequence[Place],
-    streams: Mapping[str, Stream],
+    streams: Mapping[str, BatchStream] | Mapping[str, StackedStream],
     key: Callable[[str, int], Tensor],
 ) -> Window:
     """Return the batches and keys at the places. The last one is the meta-batch."""
