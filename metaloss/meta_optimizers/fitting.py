@@ -33,12 +33,7 @@ def fitted(
 ) -> InnerProblem:
     """Return the problem with derivatives that are right for its model and loss.
 
-    Args:
-        problem: The functions of an inner step, for one member and one process.
-        engine: The engine.
-        phi: φ by name.
-        state: The state to test the model at.
-        window: The batches to test it on.
+    It is that of one member and one process. The model is tested at a state, on a window's batches.
 
     Raises:
         UnsupportedError: If the engine has no right derivatives; the message names engines that

@@ -46,12 +46,7 @@ def through_graph(
 ) -> MetaGradient:
     """Take the window's inner steps with ``unroll``, then differentiate all of them by autograd.
 
-    Args:
-        problem: The functions of an inner step.
-        phi: φ by name.
-        buffers: The buffers before the first step.
-        window: K training batches, and the meta-batch.
-        unroll: θ before the first step.
+    ``buffers`` and ``unroll`` are those before the first step.
     """
     leaves = {name: value.detach().requires_grad_() for name, value in phi.items()}
     points = {point.after: point for point in window.points}

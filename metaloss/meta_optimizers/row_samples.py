@@ -35,14 +35,8 @@ def refuse_coupled_rows(
     """Raise if a sample of rows says nothing about the batch; costs two forward passes for each.
 
     The outputs of a row must be the same without the other rows, except for BatchNorm, whose
-    moments are known. The learned loss (or task loss, for judging rows) must be a mean over rows.
-
-    Args:
-        problem: The functions of an inner step; its ``judge_rows`` are checked too.
-        share: The share of the training rows.
-        phi: φ by name.
-        state: The state to test the model at.
-        window: The batches to test it on.
+    moments are known. The learned loss must be a mean over rows, if ``share`` of the training rows
+    is below 1; the task loss, if the problem's ``judge_rows`` are.
 
     Raises:
         UnsupportedError: If the model or the loss looks across rows.

@@ -45,15 +45,9 @@ def choose(
     inner: InnerState,
     batch: Batch,
 ) -> Compile:
-    """Return ``on``, ``trace`` or ``off`` for a run.
+    """Return ``on``, ``trace`` or ``off`` for a run, whose ``seeds`` are in one program.
 
-    Args:
-        config: The config of the run; its ``seeds`` are in one program.
-        problem: The functions of an inner step.
-        schedule: The schedule of the run.
-        engine: The engine of the run.
-        inner: A state to trace a step at.
-        batch: A batch to trace a step on.
+    A step is traced at the state ``inner``, on ``batch``.
 
     Raises:
         MetalossError: If ``compile=on`` or ``compile=trace`` is not possible.
@@ -153,15 +147,9 @@ def obstacle(
     *,
     learns: bool,
 ) -> str | None:
-    """Return why steps cannot be compiled; None if they can.
+    """Return why steps cannot be compiled; None if they can. ``trace`` needs no compiler.
 
-    Args:
-        kind: ``on`` or ``trace``, which needs no compiler.
-        problem: The functions of an inner step.
-        engine: The engine, if φ is learned.
-        inner: A state to trace a step at.
-        batch: A batch to trace a step on.
-        learns: Whether there are meta-steps.
+    A step is traced at the state ``inner``, on ``batch``. If it ``learns``, there are meta-steps.
     """
     if learns and not engine.compiles:
         return "only the engines mixed and finite_difference can be compiled"

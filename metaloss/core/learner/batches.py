@@ -81,11 +81,7 @@ def given_rows(
 def refuse_unfit(rows: tuple[Batch, ...], meta_batch: Any, task_loss: object, parts: bool) -> None:
     """Raise if a batch has no rows, or if the task loss is not a mean over rows where it must be.
 
-    Args:
-        rows: The batches of a step, or its parts.
-        meta_batch: The meta-batch; None without one.
-        task_loss: The task loss.
-        parts: Whether the rows are parts of one batch.
+    ``rows`` are the batches of a step or, with ``parts``, the parts of its only batch.
     """
     given = [*rows, *(meta_batch.parts if isinstance(meta_batch, MicroBatches) else [meta_batch])]
     for batch in given:
@@ -98,9 +94,7 @@ def refuse_unfit(rows: tuple[Batch, ...], meta_batch: Any, task_loss: object, pa
 def refuse_class_weights(loss: object, name: str) -> None:
     """Raise if a loss of torch has weights of classes: they are lost in the loss of a single row.
 
-    Args:
-        loss: ``(raw outputs, targets) -> scalar``.
-        name: What it is, for messages.
+    ``name``: what it is, for messages.
     """
     by_class = getattr(loss, "func", loss)
     options = getattr(loss, "keywords", None) or {"weight": getattr(loss, "weight", None)}

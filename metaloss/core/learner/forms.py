@@ -31,11 +31,7 @@ _MOST = 16  # forms of a model, such as with and without dropout, are kept ready
 
 
 def _refuse_rows_of_runs(loss: nn.Module) -> None:
-    """Raise if a loss sees of a row what only a run keeps.
-
-    Raises:
-        MetalossError: If it does.
-    """
+    """Raise if a loss sees of a row what only a run keeps."""
     if seen := sorted(sees(loss) & OF_RUNS):
         raise MetalossError(
             f"the loss sees {', '.join(seen)} of each training row, which a Learner does not keep: "
@@ -78,15 +74,7 @@ def autocast_of(precision: Precision | str) -> torch.dtype | None:
 
 
 class Forms:
-    """Returns the step for a model and loss as they are, and examines them if they have changed.
-
-    Args:
-        problem: The functions of an inner step, with the user's own model.
-        engine: The engine.
-        peers: The processes.
-        guarded: Whether steps that are not finite are left out.
-        compile: See `LearnerStep`.
-    """
+    """Returns the step for a model and loss as they are, and examines them if they have changed."""
 
     def __init__(
         self,

@@ -34,12 +34,7 @@ def as_groups(
 ) -> Groups:
     """Return the optimizer of a model's parameters.
 
-    Args:
-        inner: An inner optimizer, its registered name, `ParamGroups`, or an optimizer or scheduler
-            of ``torch.optim``.
-        model: The model.
-        ema: See `Groups`.
-        clip: See `Groups`; None: that of ``inner``.
+    ``ema`` and ``clip`` are options of `Groups`; ``clip=None``: that of ``inner``.
 
     Raises:
         MetalossError: If it is something else, or does not fit the model.
@@ -80,11 +75,6 @@ def rates_given(inner: Inner) -> Callable[[int], Rates] | None:
 
 class OptimizerState:
     """The state of θ's optimizer for the parameters that are trained now, and its rates.
-
-    Args:
-        optimizer: See `as_groups`.
-        function: See `rates_given`.
-        params: θ by name.
 
     Raises:
         MetalossError: If there are no parameters.

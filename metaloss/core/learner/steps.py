@@ -52,12 +52,8 @@ class LearnerStepped(NamedTuple):
 class LearnerStep:
     """A step of a model, and perhaps a meta-step of its loss.
 
-    Args:
-        problem: The functions of an inner step.
-        engine: The engine.
-        guarded: Whether steps that are not finite are left out.
-        compile: ``off``, ``trace`` or ``on``. One step is one program; with several steps, each
-            step and each step of the backward pass is one program.
+    If it is ``guarded``, steps that are not finite are left out. One step is one compiled program;
+    with several steps, each step and each step of the backward pass is one program.
     """
 
     def __init__(

@@ -35,9 +35,7 @@ _NOTED = {"initial_lr", "max_lr", "min_lr", "swa_lr", "base_momentum", "max_mome
 def translated(optimizer: torch.optim.Optimizer, model: nn.Module) -> Groups:
     """Return the inner optimizer that equals a ``torch.optim`` optimizer, with its groups.
 
-    Args:
-        optimizer: SGD, Adam, AdamW or RMSprop that has taken no step.
-        model: The model whose parameters it has. Those that it has not do not move.
+    Parameters of the model that it has not do not move.
 
     Raises:
         MetalossError: If there is no equal one; the message names the option or class.

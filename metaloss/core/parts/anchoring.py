@@ -17,14 +17,9 @@ from metaloss.types import Tensors
 
 
 def anchor_at(problem: InnerProblem, phi: Tensors, start: Start, outputs: int, seed: int) -> Anchor:
-    """Return φ as an anchor, at outputs and targets that are drawn as by ``start=imitate``.
+    """Return the φ of one member as an anchor, at outputs and targets drawn as by `Imitate`.
 
-    Args:
-        problem: The functions of an inner step.
-        phi: φ by name, of one member.
-        start: φ's start, whose options are used if it is `Imitate`.
-        outputs: C, the number of the model's outputs.
-        seed: Determines what is drawn.
+    The options of the run's ``start`` are used if it is `Imitate`.
 
     Raises:
         MetalossError: If the slopes of the loss there do not depend on φ.

@@ -158,14 +158,7 @@ def check_outputs(
 def check_passes(
     model: FunctionalModel, state: InnerState, batch: Batch, meta_batch: Batch
 ) -> None:
-    """Test training passes on batches of a run, and find the side effects of the model.
-
-    Args:
-        model: The network.
-        state: A state to test it at.
-        batch: A training batch.
-        meta_batch: A meta-batch.
-    """
+    """Test training passes on batches of a run, and find the side effects of the model."""
     key = key_tensor(0, "check", device=batch.targets.device)
     with told(f"a training batch of {len(batch.targets)} rows"):
         model.examine(state.params, state.buffers, batch.inputs, key)

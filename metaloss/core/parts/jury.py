@@ -84,10 +84,7 @@ def each(metric: Callable[[Tensor, Tensor], Tensor], outputs: Tensor, targets: T
 def check_metric(task: Task, model: FunctionalModel, state: InnerState) -> None:
     """Raise if the jury cannot tell a difference of the task's metric from chance, row by row.
 
-    Args:
-        task: The result of :func:`with_jury`.
-        model: The network.
-        state: A state to test it at.
+    The task is the result of :func:`with_jury`.
     """
     if task.jury is None:
         return

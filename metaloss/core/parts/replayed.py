@@ -48,11 +48,7 @@ LARGEST = 100_000
 def check_recordable(loss: LearnedLoss, task: Task, engine: Engine, options: Replay) -> None:
     """Raise if nothing could be replayed after a first pass, which would be lost.
 
-    Args:
-        loss: The loss of the first pass.
-        task: Its task.
-        engine: Its engine.
-        options: Those of the second pass.
+    ``options`` are those of the second pass, everything else is of the first one.
     """
     if (numbers := sum(value.numel() for value in loss.parameters())) > LARGEST:
         raise MetalossError(
@@ -79,13 +75,9 @@ def replayed(config: RunConfig, task: Task, loss: object) -> Replayed | None:
     The copy in the run's own folder is used if there is one, so that a run can be resumed without
     the run that it follows.
 
-    Args:
-        config: The config.
-        task: The task.
-        loss: The user's loss, which must be None.
-
     Raises:
-        MetalossError: If the recording is missing or damaged, or does not fit the task.
+        MetalossError: If the recording is missing or damaged, or does not fit the task, or if there
+            is a loss of the user's own.
     """
     options = config.schedule.options
     if not isinstance(options, Replay):

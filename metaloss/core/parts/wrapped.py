@@ -26,10 +26,6 @@ _SHARES = "under torchrun metaloss splits the rows itself"
 def refuse_wrapped(module: nn.Module, name: str = "model") -> None:
     """Raise if a module or one of its submodules is wrapped, compiled or without values.
 
-    Args:
-        module: The user's module.
-        name: Its name in messages.
-
     Raises:
         MetalossError: With the first such submodule, and what to pass instead.
 

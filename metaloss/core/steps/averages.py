@@ -54,17 +54,10 @@ def begun(decays: Decays, inner: InnerState, phi: Tensors) -> Averages | None:
 def updated(
     averages: Averages, inner: InnerState, phi: Tensors, *, decays: Decays, steps: int, moved: bool
 ) -> Averages:
-    """Return the averages after K steps.
+    """Return the averages after K steps, of which ``inner`` and ``phi`` are the results.
 
-    The weights after the last of them count for all K, with the decay dᴷ.
-
-    Args:
-        averages: The averages before.
-        inner: θ and buffers after the steps.
-        phi: φ after them.
-        decays: The decays.
-        steps: K.
-        moved: Whether there was a meta-step.
+    The weights after the last of them count for all K, with the decay dᴷ. ``moved``: whether there
+    was a meta-step.
 
     Example:
         >>> inner = InnerState({"w": torch.ones(1)}, {}, None)

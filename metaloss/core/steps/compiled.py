@@ -18,12 +18,7 @@ from metaloss.types import Window
 
 
 class Programs:
-    """Runs functions of a problem as programs, each compiled at its first use.
-
-    Args:
-        problem: The functions of an inner step.
-        compiles: See `Program`.
-    """
+    """Runs functions of a problem as programs, each compiled at its first use."""
 
     def __init__(self, problem: InnerProblem, *, compiles: bool = True) -> None:
         self._problem, self._compiles = problem, compiles
@@ -48,10 +43,6 @@ class CompiledStep:
 
     An unroll of many steps would be a very large program. So there the inner step, the task loss
     and the backward step are separate programs, which are run repeatedly.
-
-    Args:
-        step: The step to compile.
-        compiles: See `Program`.
     """
 
     def __init__(self, step: Step, *, compiles: bool = True) -> None:

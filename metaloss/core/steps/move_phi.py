@@ -40,15 +40,8 @@ def move_phi(
     So does all of φ with ``rule.shrink`` 0, whatever its meta-gradient, which counts as 0 then. A
     member of a group has it after its jury's verdict, while the others take their meta-steps.
 
-    Args:
-        problem: The functions of an inner step, of one run or of many.
-        engine: The engine.
-        phi: φ by name.
-        gradient: d(task loss)/dφ by name.
-        rule: The state of the update rule.
-        phase: ``"offline"`` or ``"train"``.
-        total: Meta-steps of the phase; see `Engine.rule_step`.
-        anchor: What φ is pulled to, with the engine's weight; None: nothing.
+    With an anchor, φ is pulled to it with the engine's weight. For ``phase`` and ``total``, see
+    `Engine.rule_step`.
     """
     if anchor is not None:
         pulls = problem.run(pull, phi, anchor)

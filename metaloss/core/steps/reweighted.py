@@ -28,14 +28,7 @@ def reweighted_step(
     The loss is Σ ε_i ℓ_i, and φ is ε. The derivative is that through a step of the inner optimizer
     at ε = 0, whose result is dropped. For SGD without momentum and weight decay, this step does not
     move, and −∂T/∂ε_i = α ⟨∇ℓ_i, ∇T⟩ at θ. If no row has a positive weight, all of them are 0.
-
-    Args:
-        problem: The functions of an inner step, with a loss that is linear in φ.
-        engine: The engine.
-        phi: φ by name; only its shapes are used.
-        inner: The state before the step.
-        rule: The state of the update rule.
-        window: One batch, and the meta-batch.
+    The window has one batch, and of ``phi`` only the shapes are used.
 
     Reference:
         Ren, Zeng, Yang & Urtasun, "Learning to Reweight Examples for Robust Deep Learning", ICML

@@ -19,9 +19,7 @@ from metaloss.types import Window
 class StackedAdvance:
     """``(states, plan, progress) -> states`` for many members at once; see `Advance`.
 
-    Args:
-        members: The `Advance` of each run, with its streams, new weights and keys.
-        tried: Whether this is only a test, without compilation.
+    With ``tried``, this is only a test, without compilation.
     """
 
     def __init__(self, members: Sequence[Advance], *, tried: bool = False) -> None:

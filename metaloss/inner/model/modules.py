@@ -134,10 +134,8 @@ def fingerprint(module: nn.Module, *, numbers: bool = False) -> Fingerprint:
     It contains the submodules, their modes and hooks, flags and strings in their attributes, and
     for each parameter its shape, its type and whether it is trained.
 
-    Args:
-        module: The module.
-        numbers: Include the numbers in attributes, not only whether they are 0, the contents of
-            lists, tuples and dictionaries, and functions.
+    With ``numbers``, it also contains the numbers in attributes, not only whether they are 0, the
+    contents of lists, tuples and dictionaries, and functions.
     """
     seen: list[Any] = []
     kept: list[Any] = []

@@ -60,12 +60,8 @@ def needs_module_backward(module: nn.Module, outputs: Tensor, leaves: list[Tenso
     """Return whether a backward pass uses the module's weights, masks or buffers again.
 
     To find out, the module's weights are set to NaN for a backward pass, whose result must not
-    change.
-
-    Args:
-        module: The model with its own weights and buffers.
-        outputs: Its raw outputs with their graph.
-        leaves: The weights that it was called with.
+    change. ``outputs`` have their graph, and ``leaves`` are the weights that the model was called
+    with.
     """
     if not outputs.requires_grad:
         return False
