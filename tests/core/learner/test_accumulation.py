@@ -42,8 +42,7 @@ ENGINES = ["mixed", "torchopt", "higher", "finite_difference"]
 
 
 @pytest.mark.parametrize(
-    ("engine", "compile"),
-    [*((engine, "off") for engine in ENGINES), ("mixed", "trace"), ("finite_difference", "trace")],
+    ("engine", "compile"), [*((engine, "off") for engine in ENGINES), ("mixed", "trace")]
 )
 def test_four_parts_of_32_rows_are_one_step_of_128(engine, compile):
     given = {"meta_optimizer": engine, "inner": Adam(lr=0.05, clip=0.01), "compile": compile}
