@@ -30,7 +30,7 @@ from metaloss.data.scaling import Scaling, as_float32
 from metaloss.data.tables.table_inputs import TableInputs
 from metaloss.data.targets.scores import unknown_class
 from metaloss.errors import MetalossError
-from metaloss.inner.fields import Fields, as_inputs, shape_as_lists, shape_from_lists
+from metaloss.inner.fields import Fields, as_inputs, shape_from_lists
 from metaloss.types import Link
 
 PIPELINE = "pipeline.json"
@@ -204,7 +204,7 @@ class FittedPipeline(Pipeline):
             "format": FORMAT,
             "link": self.link.name,
             "outputs": self.outputs,
-            "input_shape": shape_as_lists(self.input_shape),
+            "input_shape": self.input_shape,
             "classes": self.classes,
             "target": None if self.scaling is None else scaling_to_dict(self.scaling),
             "inputs": {"kind": self.inputs.kind, **self.inputs.to_dict()},

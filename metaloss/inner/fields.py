@@ -35,10 +35,6 @@ class Fields:
         """Return the fields on another device, as ``Tensor.to`` does."""
         return pytree.tree_map(lambda value: value.to(*given, **options), self)
 
-    def cpu(self) -> Fields:
-        """Return the fields on the CPU."""
-        return self.to("cpu")
-
     def split(self, size: int) -> list[Fields]:
         """Return blocks of ``size`` rows."""
         return [self[begin : begin + size] for begin in range(0, len(self), size)]
@@ -98,20 +94,13 @@ def shape_of(inputs: Any) -> Any:
     return tuple(inputs.shape[1:])
 
 
-def shape_as_lists(shape: Any) -> Any:
-    """Return the shape of `shape_of` with lists in the place of tuples, as JSON has them.
+def shape_from_lists(content: Any) -> Any:
+    """Return the shape of `shape_of` from JSON, which has lists in the place of tuples.
 
     Example:
-        >>> shape_as_lists({"a": (3,)}), shape_from_lists({"a": [3]})
-        ({'a': [3]}, {'a': (3,)})
+        >>> shape_from_lists({"a": [3]})
+        {'a': (3,)}
     """
-    if isinstance(shape, dict):
-        return {name: shape_as_lists(one) for name, one in shape.items()}
-    return [shape_as_lists(one) for one in shape] if isinstance(shape, tuple) else shape
-
-
-def shape_from_lists(content: Any) -> Any:
-    """Return the shape that `shape_as_lists` was given."""
     if isinstance(content, dict):
         return {name: shape_from_lists(one) for name, one in content.items()}
     return tuple(map(shape_from_lists, content)) if isinstance(content, list) else content

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -43,20 +42,16 @@ class Mixed(ReverseUnroll):
         Tangents.reverse,
     )
 
+    @refused_politely("mixed", lacks="forward-mode derivatives")
     def mixed_vjp(
         self, problem: InnerProblem, phi: Tensors, step: StoredStep, direction: Tensors
     ) -> Tensors:
         """Return ∂/∂φ ⟨∂L_φ/∂z, J·direction⟩: one forward-mode pass, then the loss twice."""
-        with _refusal():
-            return mixed_vjp(problem, phi, step, direction)
+        return mixed_vjp(problem, phi, step, direction)
 
+    @refused_politely("mixed", lacks="forward-mode derivatives")
     def hvp_and_mixed_vjp(
         self, problem: InnerProblem, phi: Tensors, step: StoredStep, direction: Tensors
     ) -> tuple[Tensors, Tensors]:
         """Return Hessian-vector and mixed product, from one forward-over-reverse pass."""
-        with _refusal():
-            return hvp_and_mixed_vjp(problem, phi, step, direction)
-
-
-def _refusal() -> AbstractContextManager[None]:
-    return refused_politely("mixed", lacks="forward-mode derivatives")
+        return hvp_and_mixed_vjp(problem, phi, step, direction)

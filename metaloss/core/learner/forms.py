@@ -100,14 +100,12 @@ class Forms:
         numbers = self._compile is not Compile.off and fingerprint(model.module, numbers=True)
         steps = min(len(window.batches), 2)
         given = (*window.batches, window.meta_batch)
-        parted = tuple(isinstance(batch, MicroBatches) for batch in given)
-        form = (model.structure, fingerprint(loss), numbers, learns, steps, any(parted))
-        if any(parted):
-            share = getattr(self._engine, "rows", 1)
-            if learns and share < 1:
-                raise MetalossError(
-                    f"meta_optimizer.rows={share:g} with accumulate=True: expected one of the two"
-                )
+        parted = any(isinstance(batch, MicroBatches) for batch in given)
+        form = (model.structure, fingerprint(loss), numbers, learns, steps, parted)
+        if parted and learns and (share := getattr(self._engine, "rows", 1)) < 1:
+            raise MetalossError(
+                f"meta_optimizer.rows={share:g} with accumulate=True: expected one of the two"
+            )
         if form not in self._known:
             if len(self._known) == _MOST:
                 self._known.pop(next(iter(self._known)))

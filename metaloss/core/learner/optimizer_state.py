@@ -153,7 +153,7 @@ class OptimizerState:
         return {
             "optimizer": pytree.tree_leaves(self._state),
             "trained": list(self.trained),
-            "parked": {name: copied(own) for name, own in self._parked.items()},
+            "parked": copied(self._parked),
         }
 
     def restored(self, state: dict[str, Any]) -> Any:
@@ -162,8 +162,7 @@ class OptimizerState:
         Raises:
             MetalossError: If it is of another optimizer or model.
         """
-        parked = {name: copied(own) for name, own in state.get("parked", {}).items()}
-        return refilled(self._state, state["optimizer"]), parked
+        return refilled(self._state, state["optimizer"]), copied(state.get("parked", {}))
 
     def restore(self, found: Any) -> None:
         """Go on from the result of `restored`."""

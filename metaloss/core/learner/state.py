@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
@@ -13,9 +14,8 @@ from metaloss.errors import MetalossError
 
 def copied(state: Mapping[str, Any]) -> dict[str, Any]:
     """Return a dictionary with copies of the tensors."""
-    return {
-        name: value.clone() if isinstance(value, Tensor) else value for name, value in state.items()
-    }
+    found: dict[str, Any] = pytree.tree_map_only(Tensor, torch.clone, dict(state))
+    return found
 
 
 def checked_state(
@@ -32,10 +32,9 @@ def checked_state(
             continue
         own, given = module.state_dict(), state[name]
         if odd := own.keys() ^ given.keys():
-            whose = "state" if next(iter(sorted(odd))) in given else name
-            raise MetalossError(
-                f"the state is of another {name}: only the {whose} has {min(sorted(odd))!r}"
-            )
+            first = min(odd)
+            whose = "state" if first in given else name
+            raise MetalossError(f"the state is of another {name}: only the {whose} has {first!r}")
         for key, value in own.items():
             if isinstance(value, Tensor) and value.shape != given[key].shape:
                 raise MetalossError(

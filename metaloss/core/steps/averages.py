@@ -37,9 +37,6 @@ class Decays(NamedTuple):
     phi: float = 0.0
 
 
-NONE = Decays()
-
-
 def begun(decays: Decays, inner: InnerState, phi: Tensors) -> Averages | None:
     """Return the averages before the first step; None: there are none."""
     if not any(decays):

@@ -66,7 +66,7 @@ class Step:
     schedule: Schedule
     guarded: bool
     meta_totals: dict[str, int]
-    decays: averages.Decays = averages.NONE
+    decays: averages.Decays
 
     @property
     def compile_seconds(self) -> float:

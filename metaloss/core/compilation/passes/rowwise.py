@@ -87,11 +87,11 @@ def _images(node: Any, parts: set[fx.Node]) -> bool:
     return _first_alone(node, parts) and len(_shape(node.args[0])) == 4
 
 
-def _over(position: int, default: Any = 0) -> _Check:
+def _over(position: int) -> _Check:
     """Return whether the dimensions in an argument do not contain the rows."""
 
     def check(node: Any, parts: set[fx.Node]) -> bool:
-        dims = node.args[position] if len(node.args) > position else default
+        dims = node.args[position] if len(node.args) > position else 0
         if dims is None or dims == []:
             return False
         every: Iterable[int] = dims if isinstance(dims, list | tuple) else [dims]
