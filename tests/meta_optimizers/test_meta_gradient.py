@@ -129,6 +129,8 @@ def test_any_module_serves_as_a_loss(asked):
         ),
         ({"meta_batch": torch.zeros(3)}, r"meta_batch is a Tensor: expected"),
         ({"loss": MSE(link="identity")}, r"the loss MSE has no parameters to learn"),
+        ({"loss": None}, r"loss is a NoneType: expected a torch.nn.Module"),
+        ({"task_loss": None}, r"task_loss is a NoneType: expected a function of raw outputs"),
         ({"model": nn.ReLU()}, r"the model has no parameters that require a gradient"),
         ({"inner": "sdg"}, r"unknown inner 'sdg': did you mean 'sgd'\?"),
         ({"inner": torch.optim.SGD}, r"inner is a type: expected InnerOptimizer, such as SGD"),

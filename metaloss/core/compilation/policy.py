@@ -153,8 +153,6 @@ def obstacle(
     """
     if learns and not engine.compiles:
         return "only the engines mixed and finite_difference can be compiled"
-    if problem.model.foreign_randomness is None:
-        _operations(problem, inner, batch)
     if problem.model.foreign_randomness:
         return "the model draws random numbers outside of nn.Dropout"
     # Trace a step with fake tensors. Model and losses have run on values before (`check_outputs`,

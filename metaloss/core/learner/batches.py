@@ -83,6 +83,11 @@ def refuse_unfit(rows: tuple[Batch, ...], meta_batch: Any, task_loss: object, pa
 
     ``rows`` are the batches of a step or, with ``parts``, the parts of its only batch.
     """
+    if not callable(task_loss):
+        raise MetalossError(
+            f"task_loss is a {type(task_loss).__name__}: expected a function of raw outputs and "
+            "targets, such as torch.nn.functional.cross_entropy"
+        )
     given = [*rows, *(meta_batch.parts if isinstance(meta_batch, MicroBatches) else [meta_batch])]
     for batch in given:
         if batch is not None and parts_of(batch.targets)[0].shape[:1] == (0,):

@@ -92,6 +92,7 @@ def meta_gradient(
         raise MetalossError("train_batches is empty: expected one or more (inputs, targets) pairs")
     meta = as_batch("meta_batch", meta_batch)
     refuse_unfit(batches, meta, task_loss, parts=False)
+    refuse_wrapped(loss, "loss")
     phi = phi_of(loss)
     if not phi:
         raise MetalossError(

@@ -41,7 +41,7 @@ def as_groups(
     """
     if not (isinstance(ema, int | float) and 0 <= ema < 1):
         raise MetalossError(f"ema={ema}: expected a number in [0, 1), such as 0.999")
-    if clip is not None and not 0 <= clip < math.inf:
+    if clip is not None and not (isinstance(clip, int | float) and 0 <= clip < math.inf):
         raise MetalossError(f"clip={clip}: expected a number ≥ 0, such as 1.0")
     given: Any = inner
     if isinstance(inner, LRScheduler):

@@ -111,17 +111,16 @@ def _moves(schedule: Schedule, steps: int) -> bool:
     return False
 
 
-def check_kinds(config: RunConfig, task: object, model: object, loss: object) -> None:
+def check_kinds(config: RunConfig, task: object, model: nn.Module | None, loss: object) -> None:
     """Raise if one of the user's objects, or the engine, has the wrong type."""
     wanted = (
         ("task", task, Task, "metaloss.task_from_data(...)"),
-        ("model", model, nn.Module, "a torch.nn.Module"),
         ("loss", loss, LearnedLoss, "a metaloss.losses.LearnedLoss; for a fixed one loss=NAME"),
     )
     for name, value, kind, example in wanted:
         if value is not None and not isinstance(value, kind):
             raise MetalossError(f"{name} is a {type(value).__name__}: expected {example}")
-    if isinstance(model, nn.Module):
+    if model is not None:
         refuse_wrapped(model)
     engine = config.meta_optimizer.options
     if not isinstance(engine, Engine | SearchRule):

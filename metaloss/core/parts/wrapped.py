@@ -24,7 +24,7 @@ _SHARES = "under torchrun metaloss splits the rows itself"
 
 
 def refuse_wrapped(module: nn.Module, name: str = "model") -> None:
-    """Raise if a module or one of its submodules is wrapped, compiled or without values.
+    """Raise if something is no module, or a part of it is wrapped, compiled or without values.
 
     Raises:
         MetalossError: With the first such submodule, and what to pass instead.
@@ -36,6 +36,8 @@ def refuse_wrapped(module: nn.Module, name: str = "model") -> None:
         metaloss.errors.MetalossError: model[0].weight has no shape yet (nn.LazyLinear): run the \
 model once on a batch first
     """
+    if not isinstance(module, nn.Module):
+        raise MetalossError(f"{name} is a {type(module).__name__}: expected a torch.nn.Module")
     for path, part in module.named_modules():
         _refuse_part(part, _place(name, module, path))
     for path, value in (*module.named_parameters(), *module.named_buffers()):

@@ -147,8 +147,9 @@ class Rated(InnerOptimizer):
         for option in ("lr", "step_size", "period"):
             value = getattr(self, option)
             check_range(f"inner.{option}", value, value > 0, "a positive number")
-        check_range("inner.weight_decay", self.weight_decay, self.weight_decay >= 0, "a number ≥ 0")
-        check_range("inner.clip", self.clip, self.clip >= 0, "a number ≥ 0")
+        for option in ("decay", "lr_min", "weight_decay", "clip"):
+            value = getattr(self, option)
+            check_range(f"inner.{option}", value, value >= 0, "a number ≥ 0")
         holds = all(mark >= 1 for mark in self.milestones)
         check_range("inner.milestones", self.milestones, holds, "steps ≥ 1")
 

@@ -50,6 +50,19 @@ def _frozen():
             lambda: Learner(_frozen(), make_loss(), task_loss=F.cross_entropy),
             "the model has no parameters that require a gradient",
         ),
+        (
+            lambda: Learner("mlp", make_loss(), task_loss=F.cross_entropy),
+            "model is a str: expected a torch.nn.Module",
+        ),
+        (
+            lambda: Learner(net(), F.cross_entropy, task_loss=F.cross_entropy),
+            "loss is a function: expected a torch.nn.Module",
+        ),
+        (
+            lambda: Learner(net(), make_loss(), task_loss="mse").step(*batches(1)[0]),
+            "task_loss is a str: expected a function of raw outputs and targets",
+        ),
+        (lambda: make(clip="x"), "clip=x: expected a number ≥ 0"),
         (lambda: make(compile="onn"), "unknown compile 'onn': did you mean 'on'"),
         (lambda: make(compile="auto"), "unknown compile 'auto'"),
         (

@@ -103,6 +103,8 @@ def test_a_nan_is_not_hidden():
         (SGD, {"weight_decay": -1.0}, r"inner.weight_decay=-1.0: expected a number ≥ 0"),
         (SGD, {"step_size": 0}, r"inner.step_size=0: expected a positive number"),
         (SGD, {"period": -3}, r"inner.period=-3: expected a positive number"),
+        (SGD, {"lr_min": -0.1}, r"inner.lr_min=-0.1: expected a number ≥ 0"),
+        (SGD, {"decay": -0.1}, r"inner.decay=-0.1: expected a number ≥ 0"),
         (SGD, {"milestones": [3, 0]}, r"inner.milestones=\[3, 0\]: expected steps ≥ 1"),
         (Adam, {"lr": -1.0}, r"inner.lr=-1.0: expected a positive number"),
         (Adam, {"beta1": 1.0}, r"inner.beta1=1.0: expected a number in \[0, 1\)"),
