@@ -111,7 +111,6 @@ class Engine(OldMethods, GradientMetaOptimizer):
     )
 
     def __post_init__(self) -> None:
-        """Check the ranges."""
         for option in ("lr", "offline_lr"):
             value = getattr(self, option)
             check_range(f"meta_optimizer.{option}", value, value > 0, "a positive number")

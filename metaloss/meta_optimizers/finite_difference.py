@@ -55,7 +55,6 @@ class FiniteDifference(ReverseUnroll):
     relative: bool = field(default=True, metadata={"help": "divide ε by ‖ḡ‖"})
 
     def __post_init__(self) -> None:
-        """Check the ranges."""
         super().__post_init__()
         option = "meta_optimizer.epsilon"
         check_range(option, self.epsilon, self.epsilon > 0, "a positive number")

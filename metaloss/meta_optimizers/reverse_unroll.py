@@ -73,7 +73,6 @@ class ReverseUnroll(Engine):
     )
 
     def __post_init__(self) -> None:
-        """Check the ranges."""
         super().__post_init__()
         check_range("meta_optimizer.rows", self.rows, 0 < self.rows <= 1, "a number in (0, 1]")
 

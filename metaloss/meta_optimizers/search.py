@@ -68,7 +68,6 @@ class SearchRule(SearchMetaOptimizer):
     )
 
     def __post_init__(self) -> None:
-        """Check the ranges."""
         for option in ("population", "generations", "fitness_steps", "group"):
             self._require(option, getattr(self, option) >= 1, "a number ≥ 1")
         self._require("local_steps", self.local_steps >= 0, "a number ≥ 0")

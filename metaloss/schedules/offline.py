@@ -44,7 +44,6 @@ class Offline(FixedLoss):
     jury: float = shared("jury")
 
     def __post_init__(self) -> None:
-        """Check the ranges."""
         self.check_least(1, "offline_steps", "unroll")
         super().__post_init__()
         check_judge_at(self, self.unroll)

@@ -97,7 +97,6 @@ class Online(Schedule):
     )
 
     def __post_init__(self) -> None:
-        """Check the ranges."""
         self.check_least(1, "unroll", "offline_unroll")
         self.check_least(0, "offline_steps")
         if self.period is not None and self.period < self.unroll:

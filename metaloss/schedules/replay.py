@@ -50,7 +50,6 @@ class Replay(FixedLoss):
     jury: float = shared("jury")
 
     def __post_init__(self) -> None:
-        """Check the ranges."""
         super().__post_init__()
         within = 0 <= self.smoothing <= 1
         if self.source and self.first != Online():

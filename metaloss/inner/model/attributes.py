@@ -10,9 +10,9 @@ import numpy as np
 from torch import Tensor, nn
 
 # Attributes of every module: registries, hooks, the mode.
-_INTERNAL = frozenset(vars(nn.Module())) | {"forward"}
+INTERNAL = frozenset(vars(nn.Module())) | {"forward"}
+SIMPLE = (int, float, str, bool, type(None))
 _CONTAINERS = (list, dict, set, deque)
-_SIMPLE = (int, float, str, bool, type(None))
 _MISSING = object()
 
 
@@ -92,11 +92,11 @@ def overwritten(old: Any, new: Any) -> bool:
         return old.keys() == new.keys() and all(overwritten(old[key], new[key]) for key in old)
     if isinstance(old, list | tuple | deque) and isinstance(new, list | tuple | deque):
         return len(old) == len(new) and all(map(overwritten, old, new))
-    return old is new or (type(old) is type(new) and isinstance(old, _SIMPLE) and old == new)
+    return old is new or (type(old) is type(new) and isinstance(old, SIMPLE) and old == new)
 
 
 def _plain(part: nn.Module) -> dict[str, Any]:
-    return {name: value for name, value in vars(part).items() if name not in _INTERNAL}
+    return {name: value for name, value in vars(part).items() if name not in INTERNAL}
 
 
 def _copied(value: Any) -> Any:
@@ -122,4 +122,4 @@ def _same_item(one: Any, other: Any) -> bool:
         return all(_same_item(x, y) for x, y in zip(one, other, strict=True))
     if one is other:
         return True
-    return isinstance(one, _SIMPLE) and type(one) is type(other) and one == other
+    return isinstance(one, SIMPLE) and type(one) is type(other) and one == other

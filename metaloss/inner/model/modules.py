@@ -10,10 +10,8 @@ from typing import Any
 from torch import Tensor, nn
 
 from metaloss.errors import MetalossError
+from metaloss.inner.model.attributes import INTERNAL, SIMPLE
 
-_SIMPLE = (int, float, bool, str, type(None))
-# Attributes of every module, except its mode.
-_REGISTRIES = frozenset(vars(nn.Module())) - {"training"} | {"forward"}
 _HOOKS = (
     "_forward_hooks",
     "_forward_pre_hooks",
@@ -156,11 +154,11 @@ def fingerprint(module: nn.Module, *, numbers: bool = False) -> Fingerprint:
                 kept += values[own].values()
                 seen.append((own, *map(id, values[own].values())))
         for name, value in values.items():
-            if name in _REGISTRIES:
+            if name in INTERNAL and name != "training":
                 continue
             if numbers:
                 seen.append((name, _content(value, kept)))
-            elif type(value) in _SIMPLE or isinstance(value, Tensor):
+            elif type(value) in SIMPLE or isinstance(value, Tensor):
                 seen.append((name, _sketch(value)))
         if "forward" in values:
             kept.append(values["forward"])
@@ -179,7 +177,7 @@ def _content(value: Any, kept: list[Any]) -> Any:
     """Return a value for exact comparison, including the contents of containers."""
     if isinstance(value, Tensor) and value.grad_fn is not None:
         return Tensor
-    if type(value) in _SIMPLE:
+    if type(value) in SIMPLE:
         return type(value), value
     if isinstance(value, dict):
         pairs = value.items()

@@ -10,7 +10,7 @@ import ctypes
 import functools
 import random
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -56,12 +56,8 @@ def sources(modules: Iterable[nn.Module]) -> list[Source]:
 
 
 @contextmanager
-def seeded(used: Iterable[Source], seed: int) -> Iterator[None]:
+def seeded(used: Sequence[Source], seed: int) -> Iterator[None]:
     """Seed generators by ``seed`` (63 bits), and restore them at the end."""
-    used = list(used)
-    if not used:
-        yield
-        return
     with one_thread():
         before = [source.get() for source in used]
         try:

@@ -38,7 +38,6 @@ class Adam(Rated):
     eps: float = field(default=1e-8, metadata={"help": "added to the root, > 0"})
 
     def __post_init__(self) -> None:
-        """Check the ranges."""
         super().__post_init__()
         check_range("inner.beta1", self.beta1, 0 <= self.beta1 < 1, "a number in [0, 1)")
         check_range("inner.beta2", self.beta2, 0 <= self.beta2 < 1, "a number in [0, 1)")

@@ -143,7 +143,6 @@ class Rated(InnerOptimizer):
     )
 
     def __post_init__(self) -> None:
-        """Check the ranges."""
         for option in ("lr", "step_size", "period"):
             value = getattr(self, option)
             check_range(f"inner.{option}", value, value > 0, "a positive number")

@@ -37,7 +37,6 @@ class RMSprop(Rated):
     centered: bool = field(default=False, metadata={"help": "divide by the standard deviation"})
 
     def __post_init__(self) -> None:
-        """Check the ranges."""
         super().__post_init__()
         check_range("inner.alpha", self.alpha, 0 <= self.alpha < 1, "a number in [0, 1)")
         check_range("inner.eps", self.eps, self.eps > 0, "a positive number")

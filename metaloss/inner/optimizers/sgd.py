@@ -41,7 +41,6 @@ class SGD(Rated):
     nesterov: bool = field(default=False, metadata={"help": "use Nesterov momentum"})
 
     def __post_init__(self) -> None:
-        """Check the ranges."""
         super().__post_init__()
         check_range("inner.momentum", self.momentum, self.momentum >= 0, "a number ≥ 0")
         if self.nesterov and (self.momentum == 0 or self.dampening != 0):

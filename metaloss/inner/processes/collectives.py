@@ -16,10 +16,9 @@ Group = dist.ProcessGroup | None
 def gathered(block: Tensor, size: int, group: Group) -> Tensor:
     """Return the blocks (size, ...) of all processes, which have one shape."""
     if traced():
-        name = _name(group)
-        found = _functional().all_gather_into_tensor(block.contiguous(), size, name)
-        whole: Tensor = _functional().wait_tensor(found).view(size, *block.shape)
-        return whole
+        return _functional("all_gather_into_tensor", block, size, _name(group)).view(
+            size, *block.shape
+        )
     blocks = block.new_empty(size, *block.shape)
     dist.all_gather(list(blocks), block.contiguous(), group=group)
     return blocks
@@ -28,9 +27,7 @@ def gathered(block: Tensor, size: int, group: Group) -> Tensor:
 def summed(values: Tensor, group: Group) -> Tensor:
     """Return the sum over all processes. In eager mode it is written into ``values``."""
     if traced():
-        found = _functional().all_reduce(values.contiguous(), "sum", _name(group))
-        total: Tensor = _functional().wait_tensor(found)
-        return total
+        return _functional("all_reduce", values, "sum", _name(group))
     dist.all_reduce(values, group=group)
     return values
 
@@ -38,9 +35,7 @@ def summed(values: Tensor, group: Group) -> Tensor:
 def broadcast(values: Tensor, group: Group) -> Tensor:
     """Return the values of process 0. In eager mode they are written into ``values``."""
     if traced():
-        found = _functional().broadcast(values.contiguous(), 0, _name(group))
-        first: Tensor = _functional().wait_tensor(found)
-        return first
+        return _functional("broadcast", values, 0, _name(group))
     dist.broadcast(values, 0, group=group)
     return values
 
@@ -51,11 +46,13 @@ def traced() -> bool:
     return torch._C._len_torch_dispatch_stack() > 0
 
 
-def _functional() -> torch._ops._OpNamespace:
+def _functional(name: str, values: Tensor, *given: object) -> Tensor:
     # They have their shapes only after this import, which takes a moment.
     import torch.distributed._functional_collectives
 
-    return torch.ops._c10d_functional
+    operations = torch.ops._c10d_functional
+    found: Tensor = operations.wait_tensor(getattr(operations, name)(values.contiguous(), *given))
+    return found
 
 
 def _name(group: Group) -> str:
