@@ -49,17 +49,23 @@ def begun(decays: Decays, inner: InnerState, phi: Tensors) -> Averages | None:
 
 
 def updated(
-    averages: Averages, inner: InnerState, phi: Tensors, *, decays: Decays, steps: int, moved: bool
+    averages: Averages,
+    inner: InnerState,
+    phi: Tensors,
+    moved: Tensor | None = None,
+    *,
+    decays: Decays,
+    steps: int,
 ) -> Averages:
     """Return the averages after K steps, of which ``inner`` and ``phi`` are the results.
 
-    The weights after the last of them count for all K, with the decay dᴷ. ``moved``: whether there
-    was a meta-step.
+    The weights after the last of them count for all K, with the decay dᴷ. ``moved`` (), bool:
+    whether there was a meta-step; None: there was none.
 
     Example:
         >>> inner = InnerState({"w": torch.ones(1)}, {}, None)
         >>> before = begun(Decays(0.9), InnerState({"w": torch.zeros(1)}, {}, None), {})
-        >>> after = updated(before, inner, {}, decays=Decays(0.9), steps=2, moved=False)
+        >>> after = updated(before, inner, {}, decays=Decays(0.9), steps=2)
         >>> after.params["w"], after.steps  # 1 − 0.1²
         (tensor([0.9900]), tensor(2))
     """
@@ -68,6 +74,7 @@ def updated(
         share = 1 - warmed_up(decays.theta, count) ** steps
         params = moved_towards(params, inner.params, share)
         buffers = moved_towards(buffers, inner.buffers, share)
-    if decays.phi and moved:
-        own = moved_towards(own, phi, 1 - warmed_up(decays.phi, meta_count))
-    return Averages(params, buffers, own, count + steps, meta_count + moved)
+    if moved is not None:
+        own = moved_towards(own, phi, (1 - warmed_up(decays.phi, meta_count)) * moved)
+        meta_count = meta_count + moved
+    return Averages(params, buffers, own, count + steps, meta_count)

@@ -90,7 +90,10 @@ class Step:
         window = ledgers.recalled(self.problem, state.ledger, window)
         new, losses, size, notes = self._take(state, window, plan)
         new = new._replace(meter=self._measured(state, losses, size))
-        new = self._averaged(new, plan, moved=new.phi is not state.phi)
+        moved = None if size is None else torch.ones_like(losses.meta_task, dtype=torch.bool)
+        if state.pending is not None:
+            moved = state.pending.passed
+        new = self._averaged(new, plan, moved)
         if plan.phase != "train":
             notes = None  # the network begins again with each meta-step
         if not self.guarded:
@@ -118,11 +121,12 @@ class Step:
         )
         return new._replace(inner=inner, phi=phi, rule=rule, meter=meter, averages=means)
 
-    def _averaged(self, state: TrainState, plan: Plan, *, moved: bool) -> TrainState:
+    def _averaged(self, state: TrainState, plan: Plan, moved: Tensor | None) -> TrainState:
         if state.averages is None or plan.phase != "train":
             return state
-        update = partial(averages.updated, decays=self.decays, steps=plan.unroll, moved=moved)
-        given = (state.averages, state.inner, state.phi)
+        update = partial(averages.updated, decays=self.decays, steps=plan.unroll)
+        given: tuple[Any, ...] = (state.averages, state.inner, state.phi)
+        given += () if moved is None else (moved,)
         return state._replace(averages=self.problem.vmap_members(update)(*given))
 
     def _noted(

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 import metaloss
-from metaloss.contracts import Plan
+from metaloss.contracts import Plan, Progress
 from metaloss.core.steps.averages import Decays
 from metaloss.core.steps.stacked import StackedAdvance
 from metaloss.core.training.evaluate import outputs_of
@@ -79,17 +79,35 @@ def test_each_member_has_its_own():
             torch.testing.assert_close(found, expected.averages, rtol=1e-4, atol=1e-5)
 
 
-def test_a_refused_step_leaves_them():
-    parts = double_setup("schedule=online", *EMA)
-    *_, (progress, state) = run(parts, 3)
+def refused(parts, state, progress):
     plan = parts.schedule.plan(progress, 9)
     window = parts.advance.window(plan, progress)
     batch = window.batches[0]
     bad = batch._replace(inputs=torch.full_like(batch.inputs, torch.inf))
-    after = parts.advance.step(state, window._replace(batches=(bad,)), plan)
+    meta = bad if window.meta_batch is batch else window.meta_batch
+    return parts.advance.step(state, window._replace(batches=(bad,), meta_batch=meta), plan)
+
+
+def test_a_refused_step_leaves_them():
+    parts = double_setup("schedule=online", *EMA)
+    *_, (progress, state) = run(parts, 3)
+    after = refused(parts, state, progress)
     assert int(after.guard.bad) == 1
     assert int(after.averages.steps) == 3
     torch.testing.assert_close(after.averages, state.averages, rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("compiled", ["off", "trace"])
+def test_a_refused_step_has_no_meta_step_later(compiled):
+    words = ("schedule=online", "schedule.meta_batch=next", f"compile={compiled}")
+    parts = double_setup(*words, *EMA)
+    *_, (progress, state) = run(parts, 3)
+    state = refused(parts, state, progress)
+    progress = Progress(train=4)
+    after = parts.advance(state, parts.schedule.plan(progress, 9), progress)
+    assert int(after.averages.steps) == int(state.averages.steps) + 1
+    assert int(after.averages.meta_steps) == int(state.averages.meta_steps)
+    torch.testing.assert_close(after.averages.phi, state.averages.phi, rtol=0, atol=0)
 
 
 def numbers(run):
