@@ -7,7 +7,7 @@ from functools import partial
 import torch
 
 from metaloss.config import RunConfig
-from metaloss.contracts import MetaBatch, Schedule, Task
+from metaloss.contracts import MetaBatch, Schedule, Task, TrainOn
 from metaloss.core.batches.streams import BatchStream, concatenated
 from metaloss.inner.keys import key_tensor
 from metaloss.inner.processes.ranks import Ranks
@@ -18,11 +18,9 @@ def streams_of(
     config: RunConfig, task: Task, schedule: Schedule, device: torch.device
 ) -> dict[str, BatchStream]:
     """Return the training batches of each phase, and under ``"meta/" + phase`` the meta-batches."""
-    rows = {
-        "train": task.train,
-        "validation": task.valid,
-        "train+validation": concatenated(task.train, task.valid),
-    }[schedule.train_on.name]
+    rows = task.valid if schedule.train_on is TrainOn["validation"] else task.train
+    if schedule.train_on is TrainOn["train+validation"]:
+        rows = concatenated(task.train, task.valid)
     validates = schedule.meta_batch is MetaBatch.validation
     stream = partial(BatchStream, seed=config.seed, stream_to=device if task.stream else None)
     training = partial(stream, rows, size=config.batch_size, augment=task.augment)

@@ -69,6 +69,18 @@ def test_training_sees_the_rows_it_is_told_to(rows, schedule):
     assert not seen & hidden
 
 
+def test_trusted_rows_are_joined_to_the_training_rows_only_where_both_train():
+    """Their sequences may be longer, and a copy of all rows takes as much memory as they do."""
+    task = blobs()
+    trusted = Batch(task.valid.inputs.unsqueeze(1).repeat(1, 2, 1), task.valid.targets)
+    train = Batch(task.train.inputs.unsqueeze(1), task.train.targets)
+    task = replace(task, train=train, valid=trusted, test=trusted)
+    model = nn.Sequential(nn.AdaptiveAvgPool2d((1, None)), nn.Flatten(), net())
+    parts = setup("schedule=online", task=task, model=model)
+    assert parts.advance.streams["train"][0].inputs.shape == (8, 1, 4)
+    assert parts.advance.streams["meta/train"][0].inputs.shape == (8, 2, 4)
+
+
 class Stubborn(nn.Module):
     def __init__(self):
         super().__init__()
