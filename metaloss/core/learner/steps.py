@@ -40,13 +40,8 @@ class LearnerLosses(NamedTuple):
     taken: Tensor | None
 
 
-class LearnerStepped(NamedTuple):
-    """The result of a step of a `Learner`. Without a meta-step, φ and its state are unchanged."""
-
-    state: InnerState
-    phi: Tensors
-    rule: Any
-    losses: LearnerLosses
+# The state, φ and the state of its rule after a step; without a meta-step, those of φ as before.
+_Stepped = tuple[InnerState, Tensors, Any, LearnerLosses]
 
 
 class LearnerStep:
@@ -82,10 +77,10 @@ class LearnerStep:
 
     def __call__(
         self, phi: Tensors, state: InnerState, rule: Any, window: Window, learns: bool
-    ) -> LearnerStepped:
+    ) -> _Stepped:
         """Take the steps of the window, and a meta-step if it ``learns``."""
         run = self._in_parts if len(window.batches) > 1 else self._whole
-        found: LearnerStepped = run(phi, state, rule, window, learns)
+        found: _Stepped = run(phi, state, rule, window, learns)
         return found
 
 
@@ -98,7 +93,7 @@ def _step(
     rule: Any,
     window: Window,
     learns: bool,
-) -> LearnerStepped:
+) -> _Stepped:
     if learns:
         found = meta_step(problem, engine, phi, state, rule, window, "train", 0)
         new, losses = (found.inner, found.phi, found.rule), found.losses
@@ -112,9 +107,9 @@ def _step(
             "rows"
         )
     if not guarded:
-        return LearnerStepped(*new, LearnerLosses(*losses, None))
+        return *new, LearnerLosses(*losses, None)
     # Buffers may be infinite.
     moved = floats((new[0].params, new[0].optimizer))
     ok = torch.isfinite(norm([*moved, losses.inner, *others]))
     kept = guards.choose(ok, new, (state, phi, rule))
-    return LearnerStepped(*kept, LearnerLosses(*losses, ok))
+    return *kept, LearnerLosses(*losses, ok)

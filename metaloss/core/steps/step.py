@@ -36,18 +36,6 @@ class Tried(NamedTuple):
     ok: Tensor | None
 
 
-class _Taken(NamedTuple):
-    """The state after a segment, its losses, the norm of the meta-gradient, notes for the ledger.
-
-    The norm is None without a meta-step.
-    """
-
-    state: TrainState
-    losses: StepLosses
-    size: Tensor | None
-    notes: Tensor | None
-
-
 @dataclass(frozen=True, kw_only=True)
 class Step:
     """``(state, window, plan) -> state``: a pure function of tensors.
@@ -140,8 +128,14 @@ class Step:
         after: Tensor = written(ledger, window.rows, notes, ok)
         return after
 
-    def _take(self, state: TrainState, window: Window, plan: Plan) -> _Taken:
-        """Take the steps, and a meta-step if the plan has one."""
+    def _take(
+        self, state: TrainState, window: Window, plan: Plan
+    ) -> tuple[TrainState, StepLosses, Tensor | None, Tensor | None]:
+        """Take the steps, and a meta-step if the plan has one.
+
+        Returns:
+            The state, the losses, the norm of the meta-gradient, notes for the ledger.
+        """
         size = meta_task = forward = None
         if state.pending is not None:
             # The meta-batch of the last steps is the batch of the next one: one forward pass for
@@ -156,7 +150,7 @@ class Step:
             given = (self.engine, state.phi, state.inner, state.rule, window)
             stepped = meta_step(self.problem, *given, plan.phase, total, state.anchor)
             inner, phi, rule, losses, size, notes = stepped
-            return _Taken(state._replace(inner=inner, phi=phi, rule=rule), losses, size, notes)
+            return state._replace(inner=inner, phi=phi, rule=rule), losses, size, notes
         keeps = partial(self.engine.keeps, unroll=plan.unroll)
         taken = take_steps(self.problem, state.phi, state.inner, window.steps, keeps, forward)
         state, losses = state._replace(inner=taken.state), taken.losses
@@ -165,7 +159,7 @@ class Step:
             state = state._replace(pending=Pending(tuple(taken.records), passed))
         if meta_task is not None:
             losses = losses._replace(meta_task=meta_task)
-        return _Taken(state, losses, size, taken.notes)
+        return state, losses, size, taken.notes
 
     def _pending_meta_step(
         self, state: TrainState, window: Window, forward: Forward, phase: str
