@@ -133,7 +133,7 @@ class Compiled:
                     dispatch_kept(),
                     _quiet("torch._subclasses.fake_tensor", logging.CRITICAL),
                 ):
-                    program = Program(flat, tensors, compiles=self._compiles)
+                    program = Program(flat, _distinct(tensors), compiles=self._compiles)
             except MetalossError:
                 raise
             except Exception as error:  # many types of errors are possible
@@ -145,6 +145,12 @@ class Compiled:
             self.programs[form] = program
             self.seconds += time.perf_counter() - began
         return program(tensors)
+
+
+def _distinct(tensors: Sequence[Tensor]) -> list[Tensor]:
+    """Return the tensors; one that comes twice would be traced as one value for all later calls."""
+    first = {id(one): place for place, one in reversed(list(enumerate(tensors)))}
+    return [one if first[id(one)] == place else one.detach() for place, one in enumerate(tensors)]
 
 
 def _copied(values: Sequence[Tensor]) -> list[Tensor]:

@@ -180,6 +180,15 @@ def noisy(case, *more, layers=batch_normalised):
     return setup(*words, *CASES[case], *more, task=task, model=model, loss=loss)
 
 
+def test_one_tensor_in_two_places_may_be_two_later():
+    """As if one batch is given for the step and the meta-step, and then two are."""
+    function = Compiled(lambda x, y: x - 2 * y, compiles=False)
+    x, y = torch.ones(2), torch.full((2,), 3.0)
+    assert function(x, x).tolist() == [-1.0, -1.0]
+    assert function(x, y).tolist() == [-5.0, -5.0]
+    assert len(function.programs) == 1
+
+
 def test_an_input_that_comes_back_unchanged_is_no_work():
     function = Compiled(lambda x, y: (x, y * 2, None, x), compiles=False)
     x, y = torch.ones(2), torch.ones(3)
