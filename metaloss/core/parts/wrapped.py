@@ -39,10 +39,10 @@ model once on a batch first
     if not isinstance(module, nn.Module):
         raise MetalossError(f"{name} is a {type(module).__name__}: expected a torch.nn.Module")
     for path, part in module.named_modules():
-        _refuse_part(part, _place(name, module, path))
+        _refuse_part(part, _place(name, path))
     for path, value in (*module.named_parameters(), *module.named_buffers()):
         owner, _, own = path.rpartition(".")
-        place = f"{_place(name, module, owner)}.{own}"
+        place = f"{_place(name, owner)}.{own}"
         if is_lazy(value):
             kind = type(module.get_submodule(owner)).__name__
             raise MetalossError(
@@ -105,7 +105,7 @@ def _refuse_sync(part: nn.SyncBatchNorm, place: str) -> None:
         )
 
 
-def _place(name: str, module: nn.Module, path: str) -> str:
+def _place(name: str, path: str) -> str:
     """Return the Python expression for a submodule: ``model.body[0]``."""
     place = name
     for step in path.split(".") if path else ():

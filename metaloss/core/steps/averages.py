@@ -10,7 +10,6 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor
-from torch.utils import _pytree as pytree
 
 from metaloss.inner.averages import moved_towards, warmed_up
 from metaloss.types import InnerState, Tensors
@@ -44,8 +43,7 @@ def begun(decays: Decays, inner: InnerState, phi: Tensors) -> Averages | None:
     zero = torch.zeros((), dtype=torch.int64, device=next(iter(inner.params.values())).device)
     theta = (inner.params, inner.buffers) if decays.theta else ({}, {})
     phi = phi if decays.phi else {}
-    # Copies: a program that is traced takes one tensor in two places for one value ever after.
-    return pytree.tree_map(torch.clone, Averages(*theta, phi, zero, zero))
+    return Averages(*theta, phi, zero, zero)
 
 
 def updated(

@@ -150,7 +150,7 @@ class FunctionalModel(ModuleView):
         watched = self.module.modules() if traits is None else traits.touched
         attributes = Attributes(watched)
         try:
-            with self._random(train, key):
+            with self._random(key):
                 found = self._pass(params, self._own(buffers), inputs, key, train, share, sample)
         finally:
             attributes.restore()
@@ -271,7 +271,7 @@ class FunctionalModel(ModuleView):
             yield
 
     @contextmanager
-    def _random(self, train: bool, key: Tensor | None) -> Iterator[None]:
+    def _random(self, key: Tensor | None) -> Iterator[None]:
         """Seed random generators other than that of ``nn.Dropout``."""
         traits = self.traits
         used = sources(self.module.modules()) if traits is None else traits.foreign
