@@ -34,11 +34,17 @@ def dispatch_kept() -> Iterator[None]:
 
 
 def _clear(error: BaseException) -> None:
+    for one in causes(error):
+        traceback.clear_frames(one.__traceback__)
+
+
+def causes(error: BaseException) -> Iterator[BaseException]:
+    """Yield an error, and all errors that led to it, once each."""
     seen: set[int] = set()
     left: list[BaseException | None] = [error]
     while left:
         one = left.pop()
         if one is not None and id(one) not in seen:
             seen.add(id(one))
-            traceback.clear_frames(one.__traceback__)
+            yield one
             left += [one.__cause__, one.__context__]

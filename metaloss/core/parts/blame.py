@@ -5,10 +5,10 @@ from __future__ import annotations
 import os
 import site
 import sysconfig
+import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from types import FrameType
 
 from torch import nn
 
@@ -62,7 +62,7 @@ def told(what: str = "") -> Iterator[None]:
 
 def _blamed(error: BaseException) -> str | None:
     """Return what failed: a submodule of the model, the loss, or a line of a file."""
-    frames = list(_frames(error))
+    frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
     modules = [
         frame.f_locals["self"]
         for frame in frames
@@ -86,13 +86,6 @@ def _blamed(error: BaseException) -> str | None:
         if not called.startswith(_OURS) or f"{os.sep}core{os.sep}" not in called:
             return "an operation of the model or the loss"
     return None
-
-
-def _frames(error: BaseException) -> Iterator[FrameType]:
-    trace = error.__traceback__
-    while trace is not None:
-        yield trace.tb_frame
-        trace = trace.tb_next
 
 
 def _is_users(file: str) -> bool:

@@ -42,7 +42,7 @@ from metaloss.types import Tensors
 
 def gather(rows: Tensor, share: Share) -> Tensor:
     """Return the rows of all processes (total, ...)."""
-    return _Gather.apply(rows, share)
+    return _Gather.apply(share, rows)
 
 
 def copy(values: Tensors, ranks: Ranks) -> Tensors:
@@ -50,73 +50,63 @@ def copy(values: Tensors, ranks: Ranks) -> Tensors:
     return dict(zip(values, _Copy.apply(ranks, *values.values()), strict=True))
 
 
-class _Gather(Function):
+class _Map(Function):
     @staticmethod
-    def forward(rows: Tensor, share: Share) -> Tensor:
+    def setup_context(ctx: Any, inputs: Any, output: Any) -> None:
+        ctx.between = inputs[0]
+
+
+class _Gather(_Map):
+    @staticmethod
+    def forward(share: Share, rows: Tensor) -> Tensor:
         return share.ranks.gathered(rows, share.total)
 
     @staticmethod
-    def setup_context(ctx: Any, inputs: Any, output: Any) -> None:
-        ctx.share = inputs[1]
-
-    @staticmethod
     def backward(ctx: Any, *cotangents: Any) -> Any:
-        return _Take.apply(cotangents[0], ctx.share), None
+        return None, _Take.apply(ctx.between, *cotangents)
 
     @staticmethod
     def jvp(ctx: Any, *tangents: Any) -> Any:
-        return _Gather.apply(tangents[0], ctx.share)
+        return _Gather.apply(ctx.between, *tangents[1:])
 
 
-class _Take(Function):
+class _Take(_Map):
     @staticmethod
-    def forward(whole: Tensor, share: Share) -> Tensor:
+    def forward(share: Share, whole: Tensor) -> Tensor:
         return whole[share.first : share.first + share.rows].clone()
 
     @staticmethod
-    def setup_context(ctx: Any, inputs: Any, output: Any) -> None:
-        ctx.share = inputs[1]
-
-    @staticmethod
     def backward(ctx: Any, *cotangents: Any) -> Any:
-        return _Gather.apply(cotangents[0], ctx.share), None
+        return None, _Gather.apply(ctx.between, *cotangents)
 
     @staticmethod
     def jvp(ctx: Any, *tangents: Any) -> Any:
-        return _Take.apply(tangents[0], ctx.share)
+        return _Take.apply(ctx.between, *tangents[1:])
 
 
-class _Copy(Function):
+class _Copy(_Map):
     @staticmethod
     def forward(ranks: Ranks, *values: Tensor) -> tuple[Tensor, ...]:
         return tuple(value.clone() for value in values)
 
     @staticmethod
-    def setup_context(ctx: Any, inputs: Any, output: Any) -> None:
-        ctx.ranks = inputs[0]
-
-    @staticmethod
     def backward(ctx: Any, *cotangents: Any) -> Any:
-        return None, *_Add.apply(ctx.ranks, *cotangents)
+        return None, *_Add.apply(ctx.between, *cotangents)
 
     @staticmethod
     def jvp(ctx: Any, *tangents: Any) -> Any:
-        return _Copy.apply(ctx.ranks, *tangents[1:])
+        return _Copy.apply(ctx.between, *tangents[1:])
 
 
-class _Add(Function):
+class _Add(_Map):
     @staticmethod
     def forward(ranks: Ranks, *values: Tensor) -> tuple[Tensor, ...]:
         return tuple(ranks.summed(list(values)))
 
     @staticmethod
-    def setup_context(ctx: Any, inputs: Any, output: Any) -> None:
-        ctx.ranks = inputs[0]
-
-    @staticmethod
     def backward(ctx: Any, *cotangents: Any) -> Any:
-        return None, *_Copy.apply(ctx.ranks, *cotangents)
+        return None, *_Copy.apply(ctx.between, *cotangents)
 
     @staticmethod
     def jvp(ctx: Any, *tangents: Any) -> Any:
-        return _Add.apply(ctx.ranks, *tangents[1:])
+        return _Add.apply(ctx.between, *tangents[1:])

@@ -10,9 +10,11 @@ from __future__ import annotations
 
 import importlib
 import sys
-from types import TracebackType
+import traceback
 
 import torch.distributed as dist
+
+from metaloss.inner.dispatch import causes
 
 # Ten functions have the default argument ``group=group.WORLD``, which is evaluated at import.
 # Tracing a model imports them, perhaps after the group was made.
@@ -41,20 +43,10 @@ def release(error: BaseException) -> None:
         >>> [tb.tb_frame.f_locals for tb in [found.__traceback__.tb_next]]
         [{}]
     """
-    seen: set[int] = set()
-    rest: list[BaseException | None] = [error]
-    while rest:
-        one = rest.pop()
-        if one is None or id(one) in seen:
-            continue
-        seen.add(id(one))
-        rest += [one.__cause__, one.__context__]
-        traceback: TracebackType | None = one.__traceback__
-        while traceback is not None:
-            frame = traceback.tb_frame
+    for one in causes(error):
+        for frame, _ in traceback.walk_tb(one.__traceback__):
             if frame.f_globals.get("__name__", "").startswith("torch.distributed"):
                 frame.clear()
-            traceback = traceback.tb_next
 
 
 _import_unbound()
