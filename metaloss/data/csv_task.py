@@ -82,7 +82,6 @@ class CSV(TableSource, CSVForm, ClassOptions, ValueOptions):
     about: ClassVar[str] = "rows of a CSV file"
 
     def __post_init__(self) -> None:
-        """Check the ranges."""
         super().__post_init__()
         check_whole("task.most_categories", self.most_categories, 1)
         if self.trusted and self.trusted_column:

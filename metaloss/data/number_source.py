@@ -36,7 +36,6 @@ class NumberSource(RowSource):
     per_feature: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
-        """Check the ranges."""
         super().__post_init__()
         number("task.input_noise", self.input_noise, 0, float("inf"), include_low=True)
 
@@ -65,7 +64,6 @@ class TableSource(NumberSource):
     )
 
     def __post_init__(self) -> None:
-        """Check the ranges."""
         super().__post_init__()
         fractions(self.valid_fraction, self.test_fraction, idle=unused(self))
 

@@ -107,7 +107,6 @@ class RowSource(TaskSource):
     about: ClassVar[str]
 
     def __post_init__(self) -> None:
-        """Check the ranges."""
         super().__post_init__()
         number("task.label_noise", self.label_noise, 0, 1, include_low=True)
         number("task.meta_fraction", self.meta_fraction, 0, 1, include_high=True)

@@ -86,7 +86,6 @@ class TaskOptions(Options):
     workers: int | None = None
 
     def __post_init__(self) -> None:
-        """Check the ranges."""
         if self.link is not None and self.link not in {*Link, *(link.value for link in Link)}:
             allowed = ", ".join(link.value for link in Link)
             raise MetalossError(f"link={self.link}: expected one of {allowed}")

@@ -120,7 +120,6 @@ class GeneralizedCrossEntropyConfig(Options, group="loss"):
     )
 
     def __post_init__(self) -> None:
-        """Check the range."""
         if not 0 < self.q <= 1:
             raise MetalossError(f"loss.q={self.q}: expected a number in (0, 1]")
 
@@ -156,7 +155,6 @@ class FocalConfig(Options, group="loss"):
     )
 
     def __post_init__(self) -> None:
-        """Check the range."""
         # Between 0 and 1, the derivative at p = 1 is infinite.
         if self.gamma != 0 and not 1 <= self.gamma < math.inf:
             raise MetalossError(f"loss.gamma={self.gamma}: expected 0 or a number ≥ 1")
@@ -193,7 +191,6 @@ class LabelSmoothingConfig(Options, group="loss"):
     )
 
     def __post_init__(self) -> None:
-        """Check the range."""
         if not 0 <= self.smoothing < 1:
             raise MetalossError(f"loss.smoothing={self.smoothing}: expected a number in [0, 1)")
 

@@ -28,7 +28,6 @@ class LogitAdjustedConfig(TaskDependent):
     )
 
     def __post_init__(self) -> None:
-        """Check the ranges."""
         if not 0 <= self.tau < math.inf:
             raise MetalossError(f"loss.tau={self.tau}: expected a number ≥ 0")
         if not all(0 < share < math.inf for share in self.shares):

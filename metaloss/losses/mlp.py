@@ -100,7 +100,6 @@ class MLPLossConfig(TaskDependent):
     )
 
     def __post_init__(self) -> None:
-        """Check the ranges."""
         known = [*_INPUTS, *_MORE]
         if odd := [name for name in self.inputs if name not in known]:
             raise unknown_name("loss.inputs", odd[0], known)

@@ -23,7 +23,6 @@ class ScaledConfig(Options, group="loss"):
     scale: float = field(default=1.0, metadata={"help": "initial factor"})
 
     def __post_init__(self) -> None:
-        """Check the range."""
         if not math.isfinite(self.scale):
             raise MetalossError(f"loss.scale={self.scale}: expected a finite number")
 

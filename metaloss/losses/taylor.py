@@ -29,7 +29,6 @@ class TaylorConfig(Options, group="loss"):
     )
 
     def __post_init__(self) -> None:
-        """Check the ranges."""
         # With order 1, the expansion point has no effect on any gradient.
         if not 2 <= self.order <= _HIGHEST:
             raise MetalossError(

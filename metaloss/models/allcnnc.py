@@ -21,7 +21,6 @@ class AllCNNCConfig(Options, group="model"):
     )
 
     def __post_init__(self) -> None:
-        """Check the ranges."""
         check_dropout(self.dropout_input, "model.dropout_input")
         check_dropout(self.dropout)
 

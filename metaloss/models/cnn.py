@@ -38,7 +38,6 @@ class CNNConfig(Options, group="model"):
     )
 
     def __post_init__(self) -> None:
-        """Check the ranges."""
         check_widths("model.channels", self.channels)
         check_positive("model.kernel", self.kernel)
         if self.kernel % 2 == 0:

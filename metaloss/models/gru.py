@@ -28,7 +28,6 @@ class GRUConfig(Options, group="model"):
     )
 
     def __post_init__(self) -> None:
-        """Check the ranges."""
         check_positive("model.hidden", self.hidden)
         check_positive("model.layers", self.layers)
         check_positive("model.chunk", self.chunk)

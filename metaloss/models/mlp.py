@@ -37,7 +37,6 @@ class MLPConfig(Options, group="model"):
     )
 
     def __post_init__(self) -> None:
-        """Check the ranges."""
         check_widths("model.hidden", self.hidden)
         check_dropout(self.dropout)
 

@@ -23,7 +23,6 @@ class ResNet18Config(Options, group="model"):
     )
 
     def __post_init__(self) -> None:
-        """Check the ranges."""
         check_positive("model.width", self.width)
 
 

@@ -30,7 +30,6 @@ class SqueezeNetConfig(Options, group="model"):
     )
 
     def __post_init__(self) -> None:
-        """Check the ranges."""
         check_dropout(self.dropout)
 
 

@@ -29,7 +29,6 @@ class TransformerConfig(Options, group="model"):
     )
 
     def __post_init__(self) -> None:
-        """Check the ranges."""
         for name in ("layers", "width", "heads"):
             check_positive(f"model.{name}", getattr(self, name))
         if self.width % self.heads:

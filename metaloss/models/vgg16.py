@@ -24,7 +24,6 @@ class VGG16Config(Options, group="model"):
     )
 
     def __post_init__(self) -> None:
-        """Check the ranges."""
         check_positive("model.width", self.width)
 
 

@@ -22,7 +22,6 @@ class ViTConfig(TransformerConfig):
     patch: int = field(default=4, metadata={"help": "height and width of a patch"})
 
     def __post_init__(self) -> None:
-        """Check the ranges."""
         super().__post_init__()
         check_positive("model.patch", self.patch)
 

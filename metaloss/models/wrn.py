@@ -25,7 +25,6 @@ class WRNConfig(Options, group="model"):
     )
 
     def __post_init__(self) -> None:
-        """Check the ranges."""
         check_positive("model.depth", self.depth)
         check_positive("model.widen", self.widen)
         check_dropout(self.dropout)

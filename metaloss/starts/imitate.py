@@ -61,7 +61,6 @@ class Imitate(Start):
     )
 
     def __post_init__(self) -> None:
-        """Check the ranges."""
         for option in ("steps", "lr", "rows", "spread"):
             value = getattr(self, option)
             check_range(f"start.{option}", value, value > 0, "a positive number")

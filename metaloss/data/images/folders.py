@@ -95,7 +95,6 @@ class ImageFolders(PictureRows):
     about: ClassVar[str] = "images of a folder; error: share of wrong classes"
 
     def __post_init__(self) -> None:
-        """Check the ranges."""
         super().__post_init__()
         fractions(self.valid_fraction, self.test_fraction, idle=unused(self))
         check_whole("task.size", self.size, 4)

@@ -66,7 +66,6 @@ class PictureRows(NumberSource, ClassOptions):
     per_feature: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
-        """Check the ranges."""
         super().__post_init__()
         number("task.valid_fraction", self.valid_fraction, 0, 1)
         check_whole("task.padding", self.padding, 1)

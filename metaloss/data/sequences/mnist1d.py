@@ -41,7 +41,6 @@ class MNIST1D(ClassificationSource):
     per_feature: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
-        """Check the ranges."""
         super().__post_init__()
         check_whole("task.samples", self.samples, 100)
 

@@ -89,7 +89,6 @@ class Text(RowSource, LabelOptions):
     about: ClassVar[str] = "the next character of a text"
 
     def __post_init__(self) -> None:
-        """Check the ranges."""
         super().__post_init__()
         check_whole("task.length", self.length, 1)
         fractions(self.valid_fraction, self.test_fraction)

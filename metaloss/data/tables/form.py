@@ -36,7 +36,6 @@ class CSVForm(Options, group="task"):
     )
 
     def __post_init__(self) -> None:
-        """Check the options."""
         super().__post_init__()
         if self.decimal is not Decimal.auto and self.decimal.value == self.thousands.value:
             raise MetalossError(

@@ -89,7 +89,6 @@ class ClassOptions(LabelOptions):
     )
 
     def __post_init__(self) -> None:
-        """Check the ranges."""
         super().__post_init__()
         number("task.imbalance", self.imbalance, 1, float("inf"), include_low=True)
         number("task.label_smoothing", self.label_smoothing, 0, 1, include_low=True)
@@ -109,7 +108,6 @@ class ValueOptions(Options, group="task"):
     )
 
     def __post_init__(self) -> None:
-        """Check the ranges."""
         super().__post_init__()
         number("task.outlier_size", self.outlier_size, 0, float("inf"))
 

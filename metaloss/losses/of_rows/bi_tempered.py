@@ -26,7 +26,6 @@ class BiTemperedConfig(Options, group="loss"):
     t2: float = field(default=1.2, metadata={"help": "initial t₂, > 1: how heavy the tails are"})
 
     def __post_init__(self) -> None:
-        """Check the ranges."""
         check_range("loss.t1", self.t1, 0 < self.t1 < 1, "a number between 0 and 1")
         check_range("loss.t2", self.t2, self.t2 > 1, "a number > 1")
 

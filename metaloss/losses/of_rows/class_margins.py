@@ -27,7 +27,6 @@ class CountsConfig(TaskDependent):
     )
 
     def __post_init__(self) -> None:
-        """Check the ranges."""
         if not all(0 < count < math.inf for count in self.counts):
             raise MetalossError(f"loss.counts={self.counts}: expected positive numbers")
 
@@ -99,7 +98,6 @@ class LDAMConfig(CountsConfig):
     )
 
     def __post_init__(self) -> None:
-        """Check the ranges."""
         super().__post_init__()
         for name in ("largest", "scale"):
             value = getattr(self, name)

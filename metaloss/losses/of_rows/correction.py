@@ -39,7 +39,6 @@ class CorrectionConfig(TaskDependent):
     )
 
     def __post_init__(self) -> None:
-        """Check the ranges."""
         check_range("loss.wrong", self.wrong, 0 < self.wrong < 1, "a number between 0 and 1")
         classes = math.isqrt(len(self.matrix))
         if classes**2 != len(self.matrix) or not all(0 <= one < math.inf for one in self.matrix):

@@ -36,7 +36,6 @@ class MetaWeightConfig(TaskDependent):
     )
 
     def __post_init__(self) -> None:
-        """Check the ranges."""
         for name in ("hidden", "clusters"):
             if getattr(self, name) < 1:
                 raise MetalossError(f"loss.{name}={getattr(self, name)}: expected a number ≥ 1")

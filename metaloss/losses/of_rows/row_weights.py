@@ -29,7 +29,6 @@ class RowWeightsConfig(TaskDependent):
     )
 
     def __post_init__(self) -> None:
-        """Check the range."""
         if self.rows < 0:
             raise MetalossError(f"loss.rows={self.rows}: expected a number ≥ 0")
 

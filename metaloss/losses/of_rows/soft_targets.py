@@ -48,7 +48,6 @@ class SoftTargetsConfig(Options, group="loss"):
     )
 
     def __post_init__(self) -> None:
-        """Check the ranges."""
         if not self.hidden or any(width < 1 for width in self.hidden):
             raise MetalossError(f"loss.hidden={self.hidden}: expected one or more widths ≥ 1")
         check_range("loss.robustness", self.robustness, self.robustness >= 0, "a number ≥ 0")

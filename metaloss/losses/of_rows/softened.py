@@ -29,7 +29,6 @@ class EarlyLearningConfig(Options, group="loss"):
     )
 
     def __post_init__(self) -> None:
-        """Check the ranges."""
         check_range("loss.strength", self.strength, self.strength >= 0, "a number ≥ 0")
         check_range("loss.decay", self.decay, 0 <= self.decay < 1, "a number in [0, 1)")
 
@@ -94,7 +93,6 @@ class BootstrapConfig(Options, group="loss"):
     )
 
     def __post_init__(self) -> None:
-        """Check the ranges."""
         check_range("loss.trust", self.trust, 0 < self.trust < 1, "a number between 0 and 1")
         check_range("loss.decay", self.decay, 0 <= self.decay < 1, "a number in [0, 1)")
 

@@ -26,7 +26,6 @@ class SymmetricConfig(Options, group="loss"):
     log_zero: float = field(default=-4.0, metadata={"help": "A, what log 0 counts as, < 0"})
 
     def __post_init__(self) -> None:
-        """Check the ranges."""
         for name in ("alpha", "beta"):
             value = getattr(self, name)
             check_range(f"loss.{name}", value, value >= 0, "a number ≥ 0")

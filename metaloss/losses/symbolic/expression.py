@@ -46,7 +46,6 @@ class Expression:
     tokens: tuple[Token, ...]
 
     def __post_init__(self) -> None:
-        """Check that the tokens are one expression."""
         missing = 1
         for token in self.tokens:
             _check_token(token)

@@ -39,7 +39,6 @@ class SymbolicConfig(Options, group="loss"):
     )
 
     def __post_init__(self) -> None:
-        """Check the expression and the ranges."""
         try:
             tokens = parse(self.expression).tokens
         except MetalossError as error:

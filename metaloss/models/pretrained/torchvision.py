@@ -44,7 +44,6 @@ class TorchvisionConfig(Options, group="model"):
     )
 
     def __post_init__(self) -> None:
-        """Check that frozen weights come from a file."""
         if self.train_only is TrainOnly.head and not self.weights:
             raise MetalossError("model.train_only=head: expected model.weights=FILE too")
 
