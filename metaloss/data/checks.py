@@ -15,6 +15,8 @@ from metaloss.errors import MetalossError
 
 # Larger integers are not tokens but identifiers or measurements.
 _MOST_TOKENS = 2**31
+# Bytes of the largest numbers that torch has; numpy's longdouble has more.
+_WIDEST = 8
 
 
 def number(
@@ -113,7 +115,8 @@ def _checked(part: str, inputs: Tensor) -> Tensor:
         return finite(part, "inputs", inputs)
     if inputs.dtype in (torch.int16, torch.int32, torch.int64):
         inputs = inputs.to(torch.int64)
-        if int(inputs.abs().max()) >= _MOST_TOKENS:
+        # Not by abs(), which the lowest integer has none of.
+        if any(abs(int(end)) >= _MOST_TOKENS for end in inputs.aminmax()):
             raise MetalossError(
                 f"{part}: integer inputs from {inputs.min().item()} to {inputs.max().item()}; "
                 "expected tokens below 2³¹ (for measurements: inputs.float())"
@@ -141,14 +144,9 @@ def as_rows(value: Any, part: str) -> Tensor:
         raise MetalossError(f"{part}: got {unfit}; expected dense tensors of real numbers")
     try:
         tensor = torch.as_tensor(value).detach().cpu()
-    except (TypeError, ValueError) as error:  # byte orders and strides that torch does not support
+    except (TypeError, ValueError):  # byte orders and strides that torch does not support
         assert isinstance(value, np.ndarray)
-        if value.dtype.kind not in "biuf":
-            raise MetalossError(
-                f"{part}: got an array of {value.dtype}; expected dense tensors of real numbers"
-            ) from error
-        native = value.astype(value.dtype.newbyteorder("="), order="C")
-        tensor = torch.as_tensor(native)
+        tensor = torch.as_tensor(value.astype(value.dtype.newbyteorder("="), order="C"))
     if tensor.ndim == 0:
         raise MetalossError(f"{part}: got a tensor without dimensions; expected rows (B, ...)")
     if tensor.dtype is torch.uint64 and bool((tensor.view(torch.int64) < 0).any()):
@@ -161,7 +159,8 @@ def _unfit(value: Tensor | np.ndarray) -> str:
     if isinstance(value, np.ma.MaskedArray) and np.ma.is_masked(value):
         return "an array with masked values"
     if isinstance(value, np.ndarray):
-        return f"an array of {value.dtype}" if value.dtype.kind not in "biuf" else ""
+        fits = value.dtype.kind in "biuf" and value.dtype.itemsize <= _WIDEST
+        return "" if fits else f"an array of {value.dtype}"
     if value.is_nested:
         return "a nested tensor, whose rows differ in shape"
     if value.layout is not torch.strided:

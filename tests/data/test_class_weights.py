@@ -23,6 +23,8 @@ def test_balanced_weights_are_those_of_scikit_learn():
     assert found[2] == pytest.approx(14 / 3), "as if it had one row"
     ignored = torch.cat([labels, torch.full((9,), -100)])
     assert class_weights("balanced", ignored, 4) == found
+    for given in (np.array(found), torch.tensor(found, dtype=torch.float64)):
+        assert class_weights(given, labels, 4) == found
 
 
 def test_the_training_labels_of_a_task_decide_and_every_source_takes_words(tmp_path):

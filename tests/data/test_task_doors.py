@@ -154,6 +154,10 @@ UNFIT = {
         lambda: (X.numpy().astype("M8[s]"), Y),
         f"train: got an array of datetime64[s]{DENSE}",
     ),
+    "wide": (
+        lambda: (X.numpy().astype(np.longdouble), Y),
+        f"train: got an array of {np.dtype(np.longdouble)}{DENSE}",
+    ),
     "masked": (
         lambda: (np.ma.masked_array(X.numpy(), mask=X.numpy() > 0), Y),
         f"train: got an array with masked values{DENSE}",
@@ -169,6 +173,11 @@ UNFIT = {
     "identifiers": (
         lambda: (torch.full((60, 2), 10**12), Y),
         "train: integer inputs from 1000000000000 to 1000000000000; expected tokens below 2³¹ "
+        "(for measurements: inputs.float())",
+    ),
+    "lowest": (  # it has no absolute value
+        lambda: (torch.full((60, 2), -(2**63)), Y),
+        f"train: integer inputs from {-(2**63)} to {-(2**63)}; expected tokens below 2³¹ "
         "(for measurements: inputs.float())",
     ),
     "large": (

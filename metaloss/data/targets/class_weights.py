@@ -21,9 +21,10 @@ def check_class_weights(asked: Any) -> None:
     Raises:
         MetalossError: If they are something else, or none is above 0.
     """
+    asked = _plain(asked)
     if asked is None or asked == "balanced":
         return
-    if not isinstance(asked, Mapping) and (isinstance(asked, str) or not _is_list(asked)):
+    if not isinstance(asked, Mapping | Sequence) or isinstance(asked, str):
         raise MetalossError(f"class_weights={asked}: {_EXPECTED}")
     numbers = [*asked.values()] if isinstance(asked, Mapping) else [*asked]
     for value in numbers:
@@ -65,6 +66,7 @@ def class_weights(
         (1.0, 5.0)
     """
     check_class_weights(asked)
+    asked = _plain(asked)
     if asked is None:
         return None
     if targets.dim() != 1 or targets.is_floating_point():
@@ -91,5 +93,6 @@ def class_weights(
     return tuple(float(value) for value in asked)
 
 
-def _is_list(asked: Any) -> bool:
-    return isinstance(asked, Sequence) or hasattr(asked, "__array__")
+def _plain(asked: Any) -> Any:
+    """Return an array or a tensor as a list, anything else as it is."""
+    return asked.tolist() if hasattr(asked, "__array__") else asked
