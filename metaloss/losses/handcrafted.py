@@ -5,7 +5,6 @@ They work on raw outputs, so that they stay exact where probabilities would unde
 
 from __future__ import annotations
 
-import math
 import re
 from abc import abstractmethod
 from dataclasses import dataclass, field
@@ -15,7 +14,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from metaloss.errors import MetalossError
+from metaloss.errors import check_range
 from metaloss.losses.base import IGNORED, ClassReduction, LearnedLoss, apply_link
 from metaloss.losses.criterion_text import criterion_text
 from metaloss.options import Options
@@ -120,8 +119,7 @@ class GeneralizedCrossEntropyConfig(Options, group="loss"):
     )
 
     def __post_init__(self) -> None:
-        if not 0 < self.q <= 1:
-            raise MetalossError(f"loss.q={self.q}: expected a number in (0, 1]")
+        check_range("loss.q", self.q, 0 < self.q <= 1, "a number in (0, 1]")
 
 
 class GeneralizedCrossEntropy(LikelihoodLoss):
@@ -156,8 +154,8 @@ class FocalConfig(Options, group="loss"):
 
     def __post_init__(self) -> None:
         # Between 0 and 1, the derivative at p = 1 is infinite.
-        if self.gamma != 0 and not 1 <= self.gamma < math.inf:
-            raise MetalossError(f"loss.gamma={self.gamma}: expected 0 or a number ≥ 1")
+        holds = self.gamma == 0 or self.gamma >= 1
+        check_range("loss.gamma", self.gamma, holds, "0 or a number ≥ 1")
 
 
 class Focal(LikelihoodLoss):
@@ -191,8 +189,7 @@ class LabelSmoothingConfig(Options, group="loss"):
     )
 
     def __post_init__(self) -> None:
-        if not 0 <= self.smoothing < 1:
-            raise MetalossError(f"loss.smoothing={self.smoothing}: expected a number in [0, 1)")
+        check_range("loss.smoothing", self.smoothing, 0 <= self.smoothing < 1, "a number in [0, 1)")
 
 
 class LabelSmoothing(CrossEntropy):

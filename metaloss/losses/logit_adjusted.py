@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, field, replace
 from typing import Any, Self
 
@@ -10,7 +9,7 @@ import torch
 from torch import Tensor
 
 from metaloss.contracts import Task, TaskDependent
-from metaloss.errors import MetalossError
+from metaloss.errors import MetalossError, check_range
 from metaloss.losses.base import expect_classes
 from metaloss.losses.criterion_text import criterion_text
 from metaloss.losses.handcrafted import CrossEntropy
@@ -28,10 +27,9 @@ class LogitAdjustedConfig(TaskDependent):
     )
 
     def __post_init__(self) -> None:
-        if not 0 <= self.tau < math.inf:
-            raise MetalossError(f"loss.tau={self.tau}: expected a number ≥ 0")
-        if not all(0 < share < math.inf for share in self.shares):
-            raise MetalossError(f"loss.shares={self.shares}: expected positive numbers")
+        check_range("loss.tau", self.tau, self.tau >= 0, "a number ≥ 0")
+        positive = all(share > 0 for share in self.shares)
+        check_range("loss.shares", self.shares, positive, "positive numbers")
 
     def for_task(self, task: Task) -> Self:
         """Return the options with the shares of the training labels, wrong ones included."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from enum import Enum
@@ -111,10 +110,8 @@ class MLPLossConfig(TaskDependent):
         check_range("loss.decay", self.decay, 0 <= self.decay < 1, "a number in [0, 1)")
         if not self.hidden or any(width < 1 for width in self.hidden):
             raise MetalossError(f"loss.hidden={self.hidden}: expected one or more widths ≥ 1")
-        if not 0 < self.beta < math.inf:
-            raise MetalossError(f"loss.beta={self.beta}: expected a positive number")
-        if not 0 <= self.gamma <= 1:
-            raise MetalossError(f"loss.gamma={self.gamma}: expected a number from 0 to 1")
+        check_range("loss.beta", self.beta, self.beta > 0, "a positive number")
+        check_range("loss.gamma", self.gamma, 0 <= self.gamma <= 1, "a number from 0 to 1")
         if self.class_offsets < TASKS_CLASSES:
             raise MetalossError(
                 f"loss.class_offsets={self.class_offsets}: expected the number of classes, 0 for "

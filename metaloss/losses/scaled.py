@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor, nn
 
-from metaloss.errors import MetalossError
 from metaloss.losses.base import IGNORED, LearnedLoss
 from metaloss.losses.criterion_text import criterion_text
 from metaloss.losses.handcrafted import MSE, CrossEntropy, HandcraftedLoss
@@ -21,10 +19,6 @@ class ScaledConfig(Options, group="loss"):
     """Options of ``scaled``."""
 
     scale: float = field(default=1.0, metadata={"help": "initial factor"})
-
-    def __post_init__(self) -> None:
-        if not math.isfinite(self.scale):
-            raise MetalossError(f"loss.scale={self.scale}: expected a finite number")
 
 
 class Scaled(LearnedLoss):

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor, nn
 
-from metaloss.errors import MetalossError
+from metaloss.errors import check_range
 from metaloss.losses.base import IGNORED, ClassReduction, LearnedLoss
 from metaloss.losses.criterion_text import criterion_text
 from metaloss.options import Options
@@ -30,10 +30,8 @@ class TaylorConfig(Options, group="loss"):
 
     def __post_init__(self) -> None:
         # With order 1, the expansion point has no effect on any gradient.
-        if not 2 <= self.order <= _HIGHEST:
-            raise MetalossError(
-                f"loss.order={self.order}: expected a whole number from 2 to {_HIGHEST}"
-            )
+        words = f"a whole number from 2 to {_HIGHEST}"
+        check_range("loss.order", self.order, 2 <= self.order <= _HIGHEST, words)
 
 
 class Taylor(LearnedLoss):

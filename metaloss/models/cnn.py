@@ -8,12 +8,11 @@ from itertools import pairwise
 
 from torch import Tensor, nn
 
-from metaloss.errors import MetalossError
+from metaloss.errors import check_range, check_whole
 from metaloss.models.options import (
     Activation,
     activation_module,
     check_dropout,
-    check_positive,
     check_shapes,
     check_widths,
     dropout,
@@ -39,9 +38,8 @@ class CNNConfig(Options, group="model"):
 
     def __post_init__(self) -> None:
         check_widths("model.channels", self.channels)
-        check_positive("model.kernel", self.kernel)
-        if self.kernel % 2 == 0:
-            raise MetalossError(f"model.kernel={self.kernel}: expected an odd number")
+        check_whole("model.kernel", self.kernel, 1)
+        check_range("model.kernel", self.kernel, self.kernel % 2 == 1, "an odd number")
         check_dropout(self.dropout)
 
 

@@ -9,8 +9,8 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 
-from metaloss.errors import MetalossError
-from metaloss.models.options import check_dropout, check_positive, check_shapes
+from metaloss.errors import MetalossError, check_whole
+from metaloss.models.options import check_dropout, check_shapes
 from metaloss.options import Options
 
 
@@ -28,9 +28,9 @@ class GRUConfig(Options, group="model"):
     )
 
     def __post_init__(self) -> None:
-        check_positive("model.hidden", self.hidden)
-        check_positive("model.layers", self.layers)
-        check_positive("model.chunk", self.chunk)
+        check_whole("model.hidden", self.hidden, 1)
+        check_whole("model.layers", self.layers, 1)
+        check_whole("model.chunk", self.chunk, 1)
         check_dropout(self.dropout)
 
 

@@ -7,7 +7,7 @@ from enum import Enum
 
 from torch import nn
 
-from metaloss.errors import MetalossError, check_range
+from metaloss.errors import MetalossError, check_range, check_whole
 
 
 class Activation(Enum):
@@ -48,11 +48,6 @@ def check_widths(name: str, widths: list[int]) -> None:
     check_range(name, widths, holds, "one or more whole numbers, each at least 1")
 
 
-def check_positive(name: str, value: object) -> None:
-    """Raise unless ``value`` is a whole number ≥ 1."""
-    check_range(name, value, _positive(value), "a whole number, at least 1")
-
-
 def check_dropout(rate: float, name: str = "model.dropout") -> None:
     """Raise unless a dropout rate is in [0, 1)."""
     check_range(name, rate, 0 <= rate < 1, "a number in [0, 1)")
@@ -78,7 +73,7 @@ dimensions, each at least 1
             f"model={model}: input_shape={shape}: expected {counts} dimension{plural}, each at "
             "least 1"
         )
-    check_positive(f"model={model}: outputs", outputs)
+    check_whole(f"model={model}: outputs", outputs, 1)
 
 
 def check_image(

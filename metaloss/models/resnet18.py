@@ -8,8 +8,9 @@ from itertools import pairwise
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from metaloss.errors import check_whole
 from metaloss.models.layers import HeConv2d
-from metaloss.models.options import check_image, check_positive
+from metaloss.models.options import check_image
 from metaloss.options import Options
 
 
@@ -23,7 +24,7 @@ class ResNet18Config(Options, group="model"):
     )
 
     def __post_init__(self) -> None:
-        check_positive("model.width", self.width)
+        check_whole("model.width", self.width, 1)
 
 
 class ResNet18(nn.Module):

@@ -8,9 +8,9 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor, nn
 
-from metaloss.errors import MetalossError
+from metaloss.errors import MetalossError, check_whole
 from metaloss.models.layers import NormalLinear
-from metaloss.models.options import check_dropout, check_positive, dropout
+from metaloss.models.options import check_dropout, dropout
 from metaloss.options import Options
 
 STD = 0.02
@@ -30,7 +30,7 @@ class TransformerConfig(Options, group="model"):
 
     def __post_init__(self) -> None:
         for name in ("layers", "width", "heads"):
-            check_positive(f"model.{name}", getattr(self, name))
+            check_whole(f"model.{name}", getattr(self, name), 1)
         if self.width % self.heads:
             raise MetalossError(
                 f"model.heads={self.heads} with width={self.width}: expected a divisor of the width"

@@ -6,8 +6,9 @@ from dataclasses import dataclass, field
 
 from torch import Tensor, nn
 
+from metaloss.errors import check_whole
 from metaloss.models.layers import HeConv2d, NormalLinear
-from metaloss.models.options import check_image, check_positive
+from metaloss.models.options import check_image
 from metaloss.options import Options
 
 # Configuration D of the paper: for each stage, the number of convolutions, and channels / width.
@@ -24,7 +25,7 @@ class VGG16Config(Options, group="model"):
     )
 
     def __post_init__(self) -> None:
-        check_positive("model.width", self.width)
+        check_whole("model.width", self.width, 1)
 
 
 class VGG16(nn.Module):

@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor, nn
 
-from metaloss.errors import MetalossError
+from metaloss.errors import MetalossError, check_whole
 from metaloss.models.layers import NormalLinear, NormalTable
-from metaloss.models.options import check_image, check_positive
+from metaloss.models.options import check_image
 from metaloss.models.transformer import STD, Block, TransformerConfig
 
 EPS = 1e-6
@@ -23,7 +23,7 @@ class ViTConfig(TransformerConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_positive("model.patch", self.patch)
+        check_whole("model.patch", self.patch, 1)
 
 
 class ViT(nn.Module):

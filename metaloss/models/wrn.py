@@ -8,9 +8,9 @@ from itertools import pairwise
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from metaloss.errors import MetalossError
+from metaloss.errors import MetalossError, check_whole
 from metaloss.models.layers import HeConv2d
-from metaloss.models.options import check_dropout, check_image, check_positive
+from metaloss.models.options import check_dropout, check_image
 from metaloss.options import Options
 
 
@@ -25,8 +25,8 @@ class WRNConfig(Options, group="model"):
     )
 
     def __post_init__(self) -> None:
-        check_positive("model.depth", self.depth)
-        check_positive("model.widen", self.widen)
+        check_whole("model.depth", self.depth, 1)
+        check_whole("model.widen", self.widen, 1)
         check_dropout(self.dropout)
         if self.depth < 10 or self.depth % 6 != 4:
             raise MetalossError(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, field, replace
 from typing import Any, Self
 
@@ -27,8 +26,8 @@ class CountsConfig(TaskDependent):
     )
 
     def __post_init__(self) -> None:
-        if not all(0 < count < math.inf for count in self.counts):
-            raise MetalossError(f"loss.counts={self.counts}: expected positive numbers")
+        positive = all(count > 0 for count in self.counts)
+        check_range("loss.counts", self.counts, positive, "positive numbers")
 
     def for_task(self, task: Task) -> Self:
         """Return the options with the counts of the training labels, wrong ones included."""

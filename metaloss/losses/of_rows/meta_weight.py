@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from metaloss.contracts import Task, TaskDependent
-from metaloss.errors import MetalossError
+from metaloss.errors import MetalossError, check_range
 from metaloss.losses.base import Weighed
 from metaloss.losses.of_rows.base import RowLoss, class_counts, cross_entropy, known
 from metaloss.types import Row
@@ -37,8 +37,8 @@ class MetaWeightConfig(TaskDependent):
 
     def __post_init__(self) -> None:
         for name in ("hidden", "clusters"):
-            if getattr(self, name) < 1:
-                raise MetalossError(f"loss.{name}={getattr(self, name)}: expected a number ≥ 1")
+            value = getattr(self, name)
+            check_range(f"loss.{name}", value, value >= 1, "a number ≥ 1")
         if any(not 0 <= group < self.clusters for group in self.cluster_of):
             raise MetalossError(
                 f"loss.cluster_of={self.cluster_of}: expected numbers from 0 to "

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from metaloss.contracts import Task, TaskDependent
-from metaloss.errors import MetalossError
+from metaloss.errors import check_range
 from metaloss.losses.of_rows.base import RowLoss, cross_entropy, known
 from metaloss.losses.rows import spread
 from metaloss.types import Row
@@ -29,8 +29,7 @@ class RowWeightsConfig(TaskDependent):
     )
 
     def __post_init__(self) -> None:
-        if self.rows < 0:
-            raise MetalossError(f"loss.rows={self.rows}: expected a number ≥ 0")
+        check_range("loss.rows", self.rows, self.rows >= 0, "a number ≥ 0")
 
     def for_task(self, task: Task) -> Self:
         """Return the options with the number of the task's training rows."""

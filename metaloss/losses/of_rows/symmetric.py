@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from metaloss.errors import MetalossError, check_range
+from metaloss.errors import check_range
 from metaloss.losses.of_rows.base import RowLoss, cross_entropy
 from metaloss.options import Options
 from metaloss.types import Row
@@ -29,8 +29,7 @@ class SymmetricConfig(Options, group="loss"):
         for name in ("alpha", "beta"):
             value = getattr(self, name)
             check_range(f"loss.{name}", value, value >= 0, "a number ≥ 0")
-        if not -math.inf < self.log_zero < 0:
-            raise MetalossError(f"loss.log_zero={self.log_zero}: expected a negative number")
+        check_range("loss.log_zero", self.log_zero, self.log_zero < 0, "a negative number")
 
 
 class SymmetricCrossEntropy(RowLoss):

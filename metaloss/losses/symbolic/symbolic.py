@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor, nn
 
-from metaloss.errors import MetalossError
+from metaloss.errors import MetalossError, check_range
 from metaloss.losses.base import IGNORED, ClassReduction, LearnedLoss
 from metaloss.losses.criterion_text import criterion_text
 from metaloss.losses.symbolic.parse import parse
@@ -49,8 +49,7 @@ class SymbolicConfig(Options, group="loss"):
                     f"loss.expression={self.expression}: expected an expression with the {what} "
                     f"{leaf}"
                 )
-        if not 0 <= self.noise < 1:
-            raise MetalossError(f"loss.noise={self.noise}: expected a number in [0, 1)")
+        check_range("loss.noise", self.noise, 0 <= self.noise < 1, "a number in [0, 1)")
 
 
 class Symbolic(LearnedLoss):
