@@ -107,7 +107,7 @@ class Setup:
             Meter.fresh(self.device),
             self.problem.notes
             and fresh_ledger(self.advance.rows, inner.params, self.loss, self.task),
-            begun(self.advance.step.decays, inner, phi),
+            begun(self.advance.step.plain.decays, inner, phi),
         )
 
 

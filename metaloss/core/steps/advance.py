@@ -84,10 +84,10 @@ class Advance:
             return state
         state = state._replace(inner=self.fresh(plan.phase, _number(plan, progress)), pending=None)
         if plan.phase == "train" and state.rule is not None:
-            state = state._replace(rule=self.step.engine.rule_init(state.phi))
+            state = state._replace(rule=self.step.plain.engine.rule_init(state.phi))
         if plan.phase == "train" and (means := state.averages) is not None:
             # The weights begin anew, and so does their average; φ goes on.
-            new = averages.begun(self.step.decays, state.inner, state.phi)
+            new = averages.begun(self.step.plain.decays, state.inner, state.phi)
             assert new is not None
             new = new._replace(phi=means.phi, meta_steps=means.meta_steps)
             state = state._replace(averages=new)
@@ -110,7 +110,7 @@ class Advance:
 
         In the offline phase, the network begins anew with each meta-step, and so does the count.
         """
-        if self.step.problem.recall is None:
+        if self.step.plain.problem.recall is None:
             return None
         first = steps[0].number if steps[0].purpose == "offline" else 0
         shares = ((place.number - first) / self.steps for place in steps)

@@ -9,11 +9,9 @@ from typing import Any
 
 from metaloss.contracts import Plan
 from metaloss.core.compilation.program import Compiled
-from metaloss.core.steps.averages import Decays
 from metaloss.core.steps.state import TrainState
 from metaloss.core.steps.step import Step, Tried, waits
 from metaloss.inner.problem import InnerProblem
-from metaloss.meta_optimizers.engine import Engine
 from metaloss.types import Window
 
 
@@ -43,10 +41,13 @@ class CompiledStep:
 
     An unroll of many steps would be a very large program. So there the inner step, the task loss
     and the backward step are separate programs, which are run repeatedly.
+
+    Attributes:
+        plain: The step without any compilation.
     """
 
     def __init__(self, step: Step, *, compiles: bool = True) -> None:
-        self._step, self._compiles = step, compiles
+        self.plain, self._compiles = step, compiles
         self.whole = Compiled(partial(_taken, step), compiles=compiles)
         self._programs = Programs(step.problem, compiles=compiles)
         self._in_parts = step.on(replace(step.problem, programs=self._programs))
@@ -55,14 +56,14 @@ class CompiledStep:
         """Return the state after the plan's steps; see `Step`."""
         if plan.unroll > 1:
             return self._in_parts(state, window, plan)
-        if plan.meta_step and waits(self._step.schedule, plan) and state.pending is None:
+        if plan.meta_step and waits(self.plain.schedule, plan) and state.pending is None:
             # Occurs once at the beginning, when there are no steps yet to compute the task loss of.
-            return self._step(state, window, plan)
+            return self.plain(state, window, plan)
         # A CPU can read the guard's verdict, so that good weights need not be chosen one by one.
         reads = state.guard.bad.device.type == "cpu"
-        with self.problem.exchanging():
+        with self.plain.problem.exchanging():
             found = self.whole(state, window, plan, not reads)
-        new: TrainState = self._step.kept(state, found) if reads else found
+        new: TrainState = self.plain.kept(state, found) if reads else found
         return new
 
     @property
@@ -70,28 +71,9 @@ class CompiledStep:
         """Seconds that were spent on compiling so far."""
         return self.whole.seconds + self._programs.seconds
 
-    @property
-    def decays(self) -> Decays:
-        """The decays of the moving averages."""
-        return self._step.decays
-
-    @property
-    def problem(self) -> InnerProblem:
-        """The functions of an inner step."""
-        return self._step.problem
-
-    @property
-    def engine(self) -> Engine:
-        """The engine."""
-        return self._step.engine
-
-    def eager(self) -> Step:
-        """Return the step without any compilation."""
-        return self._step
-
     def on(self, problem: InnerProblem) -> CompiledStep:
         """Return the same step on another problem, with separate programs."""
-        return CompiledStep(self._step.on(problem), compiles=self._compiles)
+        return CompiledStep(self.plain.on(problem), compiles=self._compiles)
 
 
 def _taken(

@@ -26,8 +26,8 @@ class StackedAdvance:
         self._members = list(members)
         self._rows = [one.rows for one in members]
         first = members[0]
-        step = first.step.eager() if tried else first.step
-        self._step = step.on(StackedProblem.of(step.problem))
+        step = first.step.plain if tried else first.step
+        self._step = step.on(StackedProblem.of(step.plain.problem))
         self._streams = {
             purpose: StackedStream([member.streams[purpose] for member in members])
             for purpose in first.streams

@@ -61,8 +61,9 @@ class Step:
         """Seconds that were spent on compiling so far."""
         return 0.0
 
-    def eager(self) -> Step:
-        """Return the step without any compilation."""
+    @property
+    def plain(self) -> Step:
+        """The step without any compilation."""
         return self
 
     def on(self, problem: InnerProblem) -> Step:

@@ -109,7 +109,7 @@ class Jury:
             inner=inner,
             pending=dropped(state.pending),
             guard=GuardState.fresh(setup.device, float(state.guard.constant)),
-            averages=begun(setup.advance.step.decays, inner, phi),
+            averages=begun(setup.advance.step.plain.decays, inner, phi),
         )
 
     def packed(self) -> list[Any] | None:

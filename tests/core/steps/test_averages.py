@@ -34,7 +34,7 @@ def decay(wanted, count):
 )
 def test_they_are_what_a_plain_loop_computes(words, compiled):
     parts = double_setup("schedule=online", *words, *EMA, f"compile={compiled}")
-    assert parts.advance.step.decays == Decays(0.8, 0.6)
+    assert parts.advance.step.plain.decays == Decays(0.8, 0.6)
     begun = first_state(parts)
     theta, phi, done, moved, before = begun.inner.params, begun.phi, 0, 0, begun.phi
     for progress, state in run(parts, 20, state=begun):
