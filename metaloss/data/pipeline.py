@@ -28,8 +28,7 @@ from metaloss.data.inputs import (
 )
 from metaloss.data.scaling import Scaling, as_float32
 from metaloss.data.tables.table_inputs import TableInputs
-from metaloss.data.targets.scores import unknown_class
-from metaloss.errors import MetalossError
+from metaloss.errors import MetalossError, unknown_name
 from metaloss.inner.fields import Fields, as_inputs, shape_from_lists
 from metaloss.types import Link
 
@@ -131,7 +130,8 @@ class FittedPipeline(Pipeline):
             known = [float(one) if numbers else str(one) for one in found.ravel()]
             for one, shown in zip(known, found.ravel().tolist(), strict=True):
                 if one not in places:
-                    raise unknown_class(name, shown, self.classes or ())
+                    error = unknown_name("class", shown, self.classes or ())
+                    raise MetalossError(f"{name}: {error}")
             return np.array([places[one] for one in known], np.int64).reshape(found.shape)
         if found.dtype.kind == "f" and not (found == np.floor(found)).all():
             raise MetalossError(f"{name}: fractions or gaps; expected classes")

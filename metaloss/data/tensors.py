@@ -278,5 +278,5 @@ def _constant_loss(kind: Kind, targets: Tensor, outputs: int, options: TaskOptio
     if options.constant_loss is not None:
         return options.constant_loss
     if options.task_loss is not None:
-        return fitted_constant(targets, outputs, options.task_loss)
+        return fitted_constant(targets, outputs, options.task_loss)[0]
     return kind.constant_loss(targets, outputs)

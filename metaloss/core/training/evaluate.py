@@ -10,7 +10,7 @@ from torch import Tensor
 
 from metaloss.contracts import Task
 from metaloss.core.training.ladder import learned_nothing
-from metaloss.data.targets.constant import fitted_outputs
+from metaloss.data.targets.constant import fitted_constant
 from metaloss.errors import MetalossError
 from metaloss.inner.model.functional import FunctionalModel
 from metaloss.types import Batch, InnerState, Link
@@ -105,7 +105,7 @@ def _constant_outputs(task: Task) -> Tensor:
         return shares.clamp(min=1e-12).log().view(1, -1, *[1] * (targets.dim() - 1))
     if targets.dim() < 2 or targets.shape[1] != task.outputs:
         # A user's task loss, for which the outputs may not be predictions of the targets.
-        return fitted_outputs(targets.cpu(), task.outputs, task.task_loss)
+        return fitted_constant(targets.cpu(), task.outputs, task.task_loss)[1].float()
     mean = targets.float().transpose(0, 1).flatten(1).mean(1)
     if task.link is Link.softmax:
         mean = mean.clamp(min=1e-12).log()

@@ -66,22 +66,10 @@ def target_variance(targets: Tensor) -> float:
 
 def fitted_constant(
     targets: Tensor, outputs: int, task_loss: Callable[[Tensor, Tensor], Tensor]
-) -> float:
-    """Return the lowest task loss of constant raw outputs, found by L-BFGS.
+) -> tuple[float, Tensor]:
+    """Return the lowest task loss of constant raw outputs, and these outputs (1, C, *1).
 
-    For task losses without a closed form. See :func:`fitted_outputs`.
-
-    Example:
-        >>> round(fitted_constant(torch.tensor([[0.0], [2.0]]), 1, torch.nn.functional.mse_loss), 6)
-        1.0
-    """
-    return _fit(targets, outputs, task_loss)[0]
-
-
-def fitted_outputs(
-    targets: Tensor, outputs: int, task_loss: Callable[[Tensor, Tensor], Tensor]
-) -> Tensor:
-    """Return the constant raw outputs (1, C, *1) with the lowest task loss, found by L-BFGS.
+    They are found by L-BFGS in double precision, for task losses without a closed form.
 
     Args:
         targets: (B, *) class indices or (B, C, *) values.
@@ -89,16 +77,10 @@ def fitted_outputs(
         task_loss: ``(raw outputs (B, C, *), targets) -> scalar``.
 
     Example:
-        >>> fitted_outputs(torch.tensor([[0.0], [2.0]]), 1, torch.nn.functional.mse_loss)
-        tensor([[1.]])
+        >>> lowest, where = fitted_constant(torch.tensor([[0.0], [2.0]]), 1, torch.nn.MSELoss())
+        >>> round(lowest, 6), round(where.item(), 6)
+        (1.0, 1.0)
     """
-    return _fit(targets, outputs, task_loss)[1].float()
-
-
-def _fit(
-    targets: Tensor, outputs: int, task_loss: Callable[[Tensor, Tensor], Tensor]
-) -> tuple[float, Tensor]:
-    """Return the lowest loss, and its constant outputs."""
     real = targets.is_floating_point()
     if real:
         targets = targets.double()

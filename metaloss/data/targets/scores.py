@@ -11,7 +11,7 @@ from torch import Tensor
 from metaloss.contracts import Task
 from metaloss.contracts.tasks import Pipeline
 from metaloss.data.targets.metrics import IGNORED
-from metaloss.errors import MetalossError, unknown_name
+from metaloss.errors import unknown_name
 from metaloss.types import Link
 
 # From targets (n,) or (n, C), predictions of the same shape, and probabilities (n, C).
@@ -182,13 +182,3 @@ def _each(score: Callable[..., float], targets: np.ndarray, shares: np.ndarray) 
     if shares.shape[1] == 2 and len(both) == 2 and (targets.sum(axis=1) == 1).all():
         both = [1]  # of two classes, the second one is the positive one
     return float(np.mean([score(targets[:, place], shares[:, place]) for place in both]))
-
-
-def unknown_class(where: str, name: object, classes: Iterable[str]) -> MetalossError:
-    """Return the error for a class that training did not have.
-
-    Example:
-        >>> str(unknown_class("new.csv", "cot", ["cat", "dog"]))
-        "new.csv: unknown class 'cot': did you mean 'cat'? (allowed: cat, dog)"
-    """
-    return MetalossError(f"{where}: {unknown_name('class', name, classes)}")
