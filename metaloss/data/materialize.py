@@ -159,14 +159,10 @@ def _join(batches: Iterable[Any], part: str) -> Batch:
     if not pairs:
         raise _empty(part)
     try:
-        inputs, targets = (_rows_of_all(column) for column in zip(*pairs, strict=True))
+        joined: Batch = pytree.tree_map(lambda *values: torch.cat(values), *pairs)
     except (RuntimeError, ValueError) as error:
         raise _unstackable(part, error) from error
-    return Batch(inputs, targets)
-
-
-def _rows_of_all(parts: tuple[Any, ...]) -> Any:
-    return pytree.tree_map(lambda *values: torch.cat(values), *parts)
+    return joined
 
 
 def _read(rows: Dataset | DataLoader, part: str) -> Iterator[Any]:

@@ -56,11 +56,9 @@ class MNIST(PictureSource):
             with reading(path), TemporaryDirectory() as place:
                 if path.suffix == ".gz":
                     # torchvision's reader needs an unpacked file; the user's folder is not changed.
-                    unpacked = Path(place) / "file"
-                    unpacked.write_bytes(gzip.decompress(path.read_bytes()))
-                    pair.append(read(str(unpacked)).numpy())
-                else:
-                    pair.append(read(str(path)).numpy())
+                    packed, path = path, Path(place) / "file"
+                    path.write_bytes(gzip.decompress(packed.read_bytes()))
+                pair.append(read(str(path)).numpy())
         return pair[0][:, None], pair[1]
 
     def fetch(self, root: Path) -> None:

@@ -44,18 +44,15 @@ class PictureForm:
 
     def whole(self, path: Path) -> Tensor:
         """Return the whole image of a file in its own size, (C, H, W) uint8."""
-        from torchvision.transforms import v2
-
-        return v2.functional.pil_to_tensor(self._opened(path))
-
-    def _opened(self, path: Path) -> Any:
         from PIL import Image, ImageOps
+        from torchvision.transforms import v2
 
         with Image.open(path) as file:
             picture = ImageOps.exif_transpose(file)
             if picture.mode.startswith("I"):  # 16 bits per pixel: keep the upper 8
                 picture = Image.fromarray((np.asarray(picture) >> 8).astype(np.uint8))
-            return picture.convert("RGB" if self.colour else "L")
+            picture = picture.convert("RGB" if self.colour else "L")
+            return v2.functional.pil_to_tensor(picture)
 
 
 def readable(

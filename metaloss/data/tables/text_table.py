@@ -148,7 +148,9 @@ class TextTable:
             )
             made[name] = np.full(len(self.lines), np.nan) if values is None else values
             self._say_lost(name, made[name], kind)
-        return frame(made)
+        # With an explicit type, because pandas would convert text to its own type.
+        typed = {name: pd.Series(values, dtype=values.dtype) for name, values in made.items()}
+        return pd.DataFrame(typed)
 
     def _say_lost(self, name: str, values: np.ndarray, kind: str) -> None:
         lost = np.flatnonzero(np.isnan(values) & known(self.cells[name]).to_numpy())
@@ -165,10 +167,3 @@ class TextTable:
                 f"{self.path}: column {name!r} looks like dates but is read as text; give their "
                 "format by task.dates=FORMAT, such as %d.%m.%Y or %m/%d/%Y"
             )
-
-
-def frame(columns: Mapping[str, np.ndarray]) -> pd.DataFrame:
-    """Return columns of float64 and of text (object) as a table."""
-    # With an explicit type, because pandas would convert text to its own type.
-    typed = {name: pd.Series(values, dtype=values.dtype) for name, values in columns.items()}
-    return pd.DataFrame(typed)

@@ -1,11 +1,11 @@
 import json
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from metaloss.data.files import DataWarning
 from metaloss.data.tables.columns import TableEncoder, fit_columns
-from metaloss.data.tables.text_table import frame
 from metaloss.errors import MetalossError
 
 
@@ -13,7 +13,7 @@ def columns(**values):
     kinds = {
         name: object if isinstance(one[0], str) else np.float64 for name, one in values.items()
     }
-    return frame({name: np.array(one, dtype=kinds[name]) for name, one in values.items()})
+    return pd.DataFrame({name: pd.Series(one, dtype=kinds[name]) for name, one in values.items()})
 
 
 NAN = float("nan")
