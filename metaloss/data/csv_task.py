@@ -7,13 +7,11 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
-from torch import Tensor
 
 from metaloss.data.corruptions import NoiseKind
 from metaloss.data.inputs import Inputs
 from metaloss.data.number_source import TableSource
 from metaloss.data.source import Table, origins_of
-from metaloss.data.tables.columns import check_differ
 from metaloss.data.tables.form import CSVForm
 from metaloss.data.tables.parts import marked_rows, read_rows
 from metaloss.data.tables.reader import read_csv
@@ -150,10 +148,6 @@ class CSV(TableSource, CSVForm, ClassOptions, ValueOptions):
         rows, most = table.inputs.iloc[train], self.most_categories
         fitted = TableInputs.fitted(self, rows, table.forms, most=most)
         return replace(fitted, target=(self.target, table.forms[self.target]))
-
-    def check_test(self, inputs: Tensor) -> None:
-        """Raise if all inputs are the same in all test rows."""
-        check_differ(self.title, inputs)
 
     def _about(self, text: TextTable, first: Target, target: Target) -> str:
         """Return what is predicted, and the rows and columns that are left out."""

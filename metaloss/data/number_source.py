@@ -13,7 +13,6 @@ from metaloss.data.corruptions import add_input_noise
 from metaloss.data.inputs import Inputs, ScaledInputs
 from metaloss.data.scaling import fit_scaling
 from metaloss.data.source import RowSource, Table
-from metaloss.data.splits import Split, split_rest
 from metaloss.data.targets.problems import (
     ClassOptions,
     ClassProblem,
@@ -74,11 +73,6 @@ class TableSource(NumberSource):
     def table(self) -> Table:
         """Return all rows."""
         return Table(*self.load())
-
-    def split(self, table: Table, strata: np.ndarray | None, rng: np.random.Generator) -> Split:
-        """Return the rows of each split, before rows are left out."""
-        fractions = self.valid_fraction, self.test_fraction
-        return split_rest(len(table.targets), table.given, fractions, rng, strata=strata)
 
 
 @dataclass(frozen=True, kw_only=True)

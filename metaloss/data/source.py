@@ -18,7 +18,9 @@ from metaloss.data.checks import NOISE, number
 from metaloss.data.inputs import Inputs
 from metaloss.data.lazy import LazyRows
 from metaloss.data.pipeline import FittedPipeline
-from metaloss.data.splits import Split, choose, part_of
+from metaloss.data.splits import Split, choose, part_of, split_rest
+from metaloss.data.tables.columns import check_differ
+from metaloss.data.tables.table_inputs import TableInputs
 from metaloss.data.targets.problems import Problem
 from metaloss.data.targets.scores import check_scores
 from metaloss.errors import MetalossError, check_whole
@@ -124,9 +126,10 @@ class RowSource(TaskSource):
     def problem(self, table: Table) -> Problem:
         """Return the problem of the targets."""
 
-    @abstractmethod
     def split(self, table: Table, strata: np.ndarray | None, rng: np.random.Generator) -> Split:
-        """Return the rows of each split, before rows are left out."""
+        """Return the rows of each split, before rows are left out: given ones, and shares."""
+        shares = [getattr(self, f"{part}_fraction", 0.0) for part in ("valid", "test")]
+        return split_rest(len(table.targets), table.given, shares, rng, strata=strata)
 
     @abstractmethod
     def fit(self, table: Table, train: np.ndarray) -> Inputs:
@@ -142,9 +145,6 @@ class RowSource(TaskSource):
         if part == "train":
             values = self.disturbed(values, _rng(seed, "input_noise"))
         return torch.from_numpy(values)
-
-    def check_test(self, inputs: Tensor) -> None:
-        """Raise if the inputs of the test rows cannot be used."""
 
     def augmentation(self) -> Callable[[Tensor, Tensor], Tensor] | None:
         """Return the augmentation of training batches; None: none."""
@@ -259,7 +259,8 @@ class RowSource(TaskSource):
                 chosen = problem.corrupted(chosen, _rng(seed, f"noise/{name}"))
             parts.append(Batch(inputs, problem.tensor(chosen)))
             self._check_part(name, parts[-1], problem)
-        self.check_test(parts[-1].inputs)
+        if isinstance(encode, TableInputs):
+            check_differ(self.title, parts[-1].inputs)
         return parts
 
     def _check_part(self, part: str, batch: Batch, problem: Problem) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -69,7 +69,7 @@ def split_rows(
 def split_rest(
     rows: int,
     given: Mapping[str, np.ndarray],
-    fractions: tuple[float, float],
+    fractions: Sequence[float],
     rng: np.random.Generator,
     *,
     strata: np.ndarray | None = None,

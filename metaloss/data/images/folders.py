@@ -31,8 +31,6 @@ from metaloss.data.images.picture_rows import PictureRows
 from metaloss.data.inputs import Inputs
 from metaloss.data.scaling import fit_channels
 from metaloss.data.source import Table, origins_of
-from metaloss.data.splits import Split, split_rest
-from metaloss.data.targets.problems import ClassProblem, Problem
 from metaloss.data.targets.shared_classes import check_shared_classes
 from metaloss.errors import MetalossError, check_whole
 from metaloss.options import unused
@@ -145,18 +143,6 @@ class ImageFolders(PictureRows):
             places={"file": files["train"]},
             origins=origins_of(self.path, self.trusted, self.test),
         )
-
-    def problem(self, table: Table) -> Problem:
-        """Return the problem of classes."""
-        assert table.classes is not None
-        return ClassProblem(
-            outputs=len(table.classes), noise=self.label_noise, options=self, names=table.classes
-        )
-
-    def split(self, table: Table, strata: np.ndarray | None, rng: np.random.Generator) -> Split:
-        """Return the rows of each split, before rows are left out."""
-        fractions = self.valid_fraction, self.test_fraction
-        return split_rest(len(table.targets), table.given, fractions, rng, strata=strata)
 
     def fit(self, table: Table, train: np.ndarray) -> Inputs:
         """Return the size, and the scaling of each channel."""

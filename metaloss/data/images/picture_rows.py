@@ -17,7 +17,7 @@ from metaloss.data.inputs import Inputs, ScaledInputs
 from metaloss.data.number_source import NumberSource
 from metaloss.data.scaling import fit_channels
 from metaloss.data.source import Table
-from metaloss.data.targets.problems import ClassOptions
+from metaloss.data.targets.problems import ClassOptions, ClassProblem, Problem
 from metaloss.errors import check_whole
 
 
@@ -64,6 +64,8 @@ class PictureRows(NumberSource, ClassOptions):
 
     valid_fraction: float
     per_feature: ClassVar[bool] = False
+    # Without names of classes in the table.
+    classes: ClassVar[int]
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -78,6 +80,12 @@ class PictureRows(NumberSource, ClassOptions):
     def fit(self, table: Table, train: np.ndarray) -> Inputs:
         """Return the scaling of each channel."""
         return ScaledInputs(fit_channels(table.inputs[train]))
+
+    def problem(self, table: Table) -> Problem:
+        """Return the problem of classes."""
+        names = table.classes
+        outputs = self.classes if names is None else len(names)
+        return ClassProblem(outputs=outputs, noise=self.label_noise, options=self, names=names)
 
     def augmentation(self) -> Callable[[Tensor, Tensor], Tensor] | None:
         """Return the augmentation; None: none."""

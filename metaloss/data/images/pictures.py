@@ -12,8 +12,6 @@ import numpy as np
 from metaloss.data.files import download, found
 from metaloss.data.images.picture_rows import PictureRows
 from metaloss.data.source import Table
-from metaloss.data.splits import Split, split_rest
-from metaloss.data.targets.problems import ClassProblem, Problem
 from metaloss.errors import MetalossError
 
 Pictures = tuple[np.ndarray, np.ndarray]
@@ -35,7 +33,6 @@ class PictureSource(PictureRows):
         metadata={"help": "trusted rows for meta-batches, as a share of the training split"},
     )
 
-    classes: ClassVar[int]
     files: ClassVar[tuple[str, ...]]
     suffixes: ClassVar[tuple[str, ...]] = ("",)
     archive: ClassVar[str]
@@ -77,15 +74,6 @@ class PictureSource(PictureRows):
         # The images of SVHN have another order of axes in memory.
         last = np.arange(len(parts[0][1]), len(labels))
         return Table(np.ascontiguousarray(pictures), labels, given={"test": last})
-
-    def problem(self, table: Table) -> Problem:
-        """Return the problem of classes."""
-        return ClassProblem(outputs=self.classes, noise=self.label_noise, options=self)
-
-    def split(self, table: Table, strata: np.ndarray | None, rng: np.random.Generator) -> Split:
-        """Return the published test rows, and a split of the others."""
-        fractions = self.valid_fraction, 0.0
-        return split_rest(len(table.targets), table.given, fractions, rng, strata=strata)
 
     def _check(self, pictures: np.ndarray, labels: np.ndarray, part: str) -> None:
         fits = pictures.dtype == np.uint8 and pictures.ndim == 4

@@ -8,12 +8,10 @@ from typing import ClassVar
 
 import numpy as np
 import pandas as pd
-from torch import Tensor
 
 from metaloss.data.inputs import Inputs
 from metaloss.data.number_source import RegressionSource
 from metaloss.data.source import Table
-from metaloss.data.tables.columns import check_differ
 from metaloss.data.tables.form import CSVForm
 from metaloss.data.tables.reader import read_csv
 from metaloss.data.tables.table_inputs import TableInputs
@@ -66,10 +64,6 @@ class NamedTable(RegressionSource, CSVForm):
     def fit(self, table: Table, train: np.ndarray) -> Inputs:
         """Return the encoder of the columns."""
         return TableInputs.fitted(self, table.inputs.iloc[train], table.forms)
-
-    def check_test(self, inputs: Tensor) -> None:
-        """Raise if all inputs are the same in all test rows."""
-        check_differ(self.title, inputs)
 
     def missing(self, where: str) -> MetalossError:
         """Return the error for a missing table."""
