@@ -62,7 +62,7 @@ class LossSchedule(nn.Module):
         smoothing: float = 0.0,
     ) -> None:
         super().__init__()
-        check_smoothing("smoothing", smoothing)
+        check_range("smoothing", smoothing, 0 <= smoothing <= 1, "a share from 0 to 1")
         self.loss = loss.requires_grad_(False)
         # In the order of the loss, as a run relies on; a file has another one.
         self._names = [name for name, _ in loss.named_parameters()]
@@ -167,7 +167,6 @@ def load_loss_schedule(path: str | Path, *, smoothing: float = 0.0) -> LossSched
         ...     print(schedule.at(step / 4).scale.item(), end=" ")
         2.0 1.5 1.0 0.5
     """
-    check_smoothing("smoothing", smoothing)
     file = Path(path)
     file = file if file.name == SCHEDULE else file / SCHEDULE
     try:
@@ -200,21 +199,10 @@ def load_loss_schedule(path: str | Path, *, smoothing: float = 0.0) -> LossSched
     return LossSchedule(loss, places.tolist(), steps, phi, smoothing=smoothing)
 
 
-def check_smoothing(option: str, smoothing: float) -> None:
-    """Raise if a width is not a share of training."""
-    check_range(option, smoothing, 0 <= smoothing <= 1, "a share from 0 to 1")
-
-
 def _ascend(places: Sequence[int], steps: Any) -> bool:
-    if (
-        type(steps) is not int
-        or steps > _MOST
-        or not places
-        or places[0] != 0
-        or places[-1] > steps
-    ):
+    if type(steps) is not int or steps > _MOST or not places:
         return False
-    return all(a < b for a, b in pairwise(places))
+    return places[0] == 0 and places[-1] <= steps and all(a < b for a, b in pairwise(places))
 
 
 def _smoothed(values: Tensor, places: Sequence[int], width: float) -> Tensor:

@@ -144,11 +144,6 @@ class MLPLoss(LearnedLoss):
     and progress need a run; elsewhere they are those of a row never visited, at the beginning,
     unless ``row`` is passed.
 
-    Args:
-        config: The options.
-        link: What turns raw outputs into predictions.
-        ignore_index: Rows with this class index do not count.
-
     Raises:
         MetalossError: If an option is out of range.
 

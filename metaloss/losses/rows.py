@@ -117,13 +117,18 @@ def mean_prediction(row: Row, decay: float, link: Link) -> Tensor:
     return torch.where(seen, row.average / torch.where(seen, weight, 1), guess)
 
 
+def cross_entropy(logits: Tensor, target: Tensor) -> Tensor:
+    """Return the cross-entropy (B, *) of raw outputs (B, C, *) and encoded targets (B, C, *)."""
+    return -(target * F.log_softmax(logits, 1)).sum(1)
+
+
 def usual_loss(outputs: Tensor, target: Tensor, link: Link) -> Tensor:
     """Return the cross-entropy (B, *) of raw outputs; in regression the squared error.
 
     Both arguments are (B, C, *), the target encoded.
     """
     if link is Link.softmax:
-        return -(target * F.log_softmax(outputs, 1)).sum(1)
+        return cross_entropy(outputs, target)
     if link is Link.sigmoid:
         return F.binary_cross_entropy_with_logits(outputs, target, reduction="none").mean(1)
     return (outputs - target).square().mean(1)

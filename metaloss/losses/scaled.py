@@ -27,14 +27,6 @@ class Scaled(LearnedLoss):
     To change φ is to change the learning rate, and nothing else. A learned loss must be better than
     this to show that its shape matters.
 
-    Args:
-        config: The options.
-        link: What turns raw outputs into predictions.
-        ignore_index: Rows with this class index do not count.
-
-    Raises:
-        MetalossError: If an option is out of range.
-
     Reference:
         Raymond et al., "Meta-Learning Adaptive Loss Functions", TMLR 2025, the ablation on learned
         learning rates.

@@ -42,11 +42,6 @@ class Taylor(LearnedLoss):
     alone have no effect on any gradient and are left out. φ is the coefficients c, drawn from a
     standard normal distribution, and a and b, drawn uniformly from [0, 1).
 
-    Args:
-        config: The options.
-        link: What turns raw outputs into predictions.
-        ignore_index: Rows with this class index do not count.
-
     Raises:
         MetalossError: If an option is out of range.
 

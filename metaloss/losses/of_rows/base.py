@@ -47,11 +47,6 @@ class RowLoss(LearnedLoss):
         return super().per_output(logits, target)
 
 
-def cross_entropy(logits: Tensor, target: Tensor) -> Tensor:
-    """Return the cross-entropy (B, *) of raw outputs (B, C, *) and encoded targets (B, C, *)."""
-    return -(target * F.log_softmax(logits, 1)).sum(1)
-
-
 def of_classes(values: Tensor, like: Tensor) -> Tensor:
     """Return values (C,) of classes in a shape to multiply (B, C, *) with."""
     return values.view(-1, *[1] * (like.dim() - 2))

@@ -11,8 +11,8 @@ from torch import Tensor, nn
 from metaloss.contracts import Task, TaskDependent
 from metaloss.errors import MetalossError, check_range
 from metaloss.losses.base import Weighed
-from metaloss.losses.of_rows.base import RowLoss, class_counts, cross_entropy, known, of_classes
-from metaloss.losses.rows import spread
+from metaloss.losses.of_rows.base import RowLoss, class_counts, known, of_classes
+from metaloss.losses.rows import cross_entropy, spread
 from metaloss.types import Row
 
 

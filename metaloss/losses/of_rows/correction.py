@@ -12,8 +12,8 @@ from torch.nn import functional as F
 
 from metaloss.contracts import Task, TaskDependent
 from metaloss.errors import MetalossError, check_range
-from metaloss.losses.of_rows.base import RowLoss, cross_entropy, known
-from metaloss.losses.rows import spread
+from metaloss.losses.of_rows.base import RowLoss, known
+from metaloss.losses.rows import cross_entropy, spread
 from metaloss.types import Link, Row
 
 

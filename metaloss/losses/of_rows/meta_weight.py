@@ -11,7 +11,8 @@ from torch import Tensor, nn
 from metaloss.contracts import Task, TaskDependent
 from metaloss.errors import MetalossError, check_range
 from metaloss.losses.base import Weighed
-from metaloss.losses.of_rows.base import RowLoss, class_counts, cross_entropy, known
+from metaloss.losses.of_rows.base import RowLoss, class_counts, known
+from metaloss.losses.rows import cross_entropy
 from metaloss.types import Row
 
 # Cross-entropies between which the network's kinks lie.

@@ -10,8 +10,8 @@ from torch import Tensor, nn
 
 from metaloss.contracts import Task, TaskDependent
 from metaloss.errors import check_range
-from metaloss.losses.of_rows.base import RowLoss, cross_entropy, known
-from metaloss.losses.rows import spread
+from metaloss.losses.of_rows.base import RowLoss, known
+from metaloss.losses.rows import cross_entropy, spread
 from metaloss.types import Row
 
 

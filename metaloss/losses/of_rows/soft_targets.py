@@ -11,8 +11,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from metaloss.errors import MetalossError, check_range
-from metaloss.losses.of_rows.base import RowLoss, cross_entropy, known, of_row
-from metaloss.losses.rows import mean_prediction
+from metaloss.losses.of_rows.base import RowLoss, known, of_row
+from metaloss.losses.rows import cross_entropy, mean_prediction
 from metaloss.options import Options
 from metaloss.types import Row
 

@@ -11,7 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from metaloss.errors import check_range
-from metaloss.losses.of_rows.base import RowLoss, cross_entropy, known, of_row
+from metaloss.losses.of_rows.base import RowLoss, known, of_row
+from metaloss.losses.rows import cross_entropy
 from metaloss.options import Options
 from metaloss.types import Row
 

@@ -10,7 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from metaloss.errors import check_range
-from metaloss.losses.of_rows.base import RowLoss, cross_entropy
+from metaloss.losses.of_rows.base import RowLoss
+from metaloss.losses.rows import cross_entropy
 from metaloss.options import Options
 from metaloss.types import Row
 

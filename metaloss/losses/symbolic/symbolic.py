@@ -58,11 +58,6 @@ class Symbolic(LearnedLoss):
     φ is one coefficient for each edge of the tree. All begin at 1, so that the loss begins as the
     expression. No start changes that: ``keep``, ``random`` and ``imitate`` give the same φ.
 
-    Args:
-        config: The options.
-        link: What turns raw outputs into predictions.
-        ignore_index: Rows with this class index do not count.
-
     Raises:
         MetalossError: If the expression cannot be read or an option is out of range.
 
