@@ -36,7 +36,6 @@ class AllCNNC(nn.Module):
     Weights are initialised by He's rule with fan-in, biases with zero.
 
     Args:
-        config: The options.
         input_shape: (channels, H, W), at least 9×9.
         outputs: C, the number of outputs.
 

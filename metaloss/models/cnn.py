@@ -50,7 +50,6 @@ class CNN(nn.Module):
     pooled.
 
     Args:
-        config: The options.
         input_shape: (channels, H, W) for images; (channels, L) or (L,) for signals.
         outputs: C, the number of outputs.
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -11,11 +9,6 @@ from torch.nn import functional as F
 from metaloss.models.layers import NormalTable
 from metaloss.models.options import check_shapes
 from metaloss.models.transformer import Block, TransformerConfig
-
-
-@dataclass(frozen=True, kw_only=True)
-class GPTConfig(TransformerConfig):
-    """Options of the ``gpt`` model."""
 
 
 class GPT(nn.Module):
@@ -27,7 +20,6 @@ class GPT(nn.Module):
     approximated by tanh. With the sizes of GPT-2, the model has its 124,439,808 parameters.
 
     Args:
-        config: The options.
         input_shape: (T,), the largest length; inputs may be shorter.
         outputs: C, the size of the vocabulary.
 
@@ -38,16 +30,19 @@ class GPT(nn.Module):
         Radford et al., "Language Models are Unsupervised Multitask Learners", 2019.
 
     Example:
-        >>> model = GPT(GPTConfig(layers=2, width=16, heads=2), input_shape=(8,), outputs=65)
+        >>> config = TransformerConfig(layers=2, width=16, heads=2)
+        >>> model = GPT(config, input_shape=(8,), outputs=65)
         >>> model(torch.zeros(4, 8, dtype=torch.int64)).shape
         torch.Size([4, 65, 8])
     """
 
-    Config = GPTConfig
+    Config = TransformerConfig
     # For the contract checks: rows are int64 tokens below the number of outputs.
     takes_tokens = True
 
-    def __init__(self, config: GPTConfig, *, input_shape: tuple[int, ...], outputs: int) -> None:
+    def __init__(
+        self, config: TransformerConfig, *, input_shape: tuple[int, ...], outputs: int
+    ) -> None:
         super().__init__()
         check_shapes("gpt", input_shape, outputs, (1,))
         self.tokens = NormalTable(outputs, config.width)

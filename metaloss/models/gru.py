@@ -38,7 +38,6 @@ class GRU(nn.Module):
     """Recurrent layers over a sequence, then a linear layer on the last state.
 
     Args:
-        config: The options.
         input_shape: (L,): L / chunk steps of ``chunk`` features. (L, F): L steps of F features; a
             signal with channels first must be transposed. (channels, H, W): H steps from top to
             bottom, each with channels · W features.

@@ -33,7 +33,6 @@ class LeNet5(nn.Module):
     Weights are initialised as torch does: uniformly within ±1/√fan-in.
 
     Args:
-        config: The options.
         input_shape: (channels, H, W).
         outputs: C, the number of outputs.
 

@@ -22,7 +22,6 @@ class Linear(nn.Module):
     """Logistic or linear regression: ``W x + b`` on the flattened input.
 
     Args:
-        config: The options.
         input_shape: The shape of one row, with 1 to 8 dimensions.
         outputs: C, the number of outputs.
 

@@ -47,7 +47,6 @@ class MLP(nn.Module):
     A hidden layer is a linear map, batch normalisation (optional), activation and dropout.
 
     Args:
-        config: The options.
         input_shape: The shape of one row, with 1 to 8 dimensions.
         outputs: C, the number of outputs.
 

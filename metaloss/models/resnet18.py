@@ -38,7 +38,6 @@ class ResNet18(nn.Module):
     Convolutions are initialised by He's rule, the last layer as torch does.
 
     Args:
-        config: The options.
         input_shape: (channels, H, W).
         outputs: C, the number of outputs.
 

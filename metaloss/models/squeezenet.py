@@ -45,7 +45,6 @@ class SqueezeNet(nn.Module):
     standard deviation 0.01, as in the paper.
 
     Args:
-        config: The options.
         input_shape: (channels, H, W), at least 8×8.
         outputs: C, the number of outputs.
 

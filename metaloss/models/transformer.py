@@ -45,7 +45,6 @@ class Block(nn.Module):
     residual branch, as in GPT-2.
 
     Args:
-        config: The options.
         causal: Whether a position attends only to itself and to earlier positions.
         eps: The ε of the layer normalisations.
 
@@ -87,7 +86,6 @@ class Attention(nn.Module):
     Written out, because torch's fused kernels have neither double backward nor forward mode.
 
     Args:
-        config: The options.
         causal: Whether a position attends only to itself and to earlier positions.
 
     Reference:

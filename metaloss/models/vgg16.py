@@ -41,7 +41,6 @@ class VGG16(nn.Module):
     deviation 0.01.
 
     Args:
-        config: The options.
         input_shape: (channels, H, W).
         outputs: C, the number of outputs.
 

@@ -36,7 +36,6 @@ class ViT(nn.Module):
     does.
 
     Args:
-        config: The options.
         input_shape: (channels, H, W); H and W are multiples of the patch.
         outputs: C, the number of outputs.
 

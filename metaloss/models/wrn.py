@@ -42,7 +42,6 @@ class WRN(nn.Module):
     rule, as in the authors' code, the last layer as torch does.
 
     Args:
-        config: The options.
         input_shape: (channels, H, W).
         outputs: C, the number of outputs.
 

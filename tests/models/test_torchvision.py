@@ -58,8 +58,8 @@ def test_weights_of_the_same_form_give_the_network_s_own_outputs(weights):
     assert expected.std() > 0.01
 
 
-def test_a_head_of_another_size_is_new_and_said_once(weights, monkeypatch):
-    monkeypatch.setattr(torchvision_model, "_said", set())
+def test_a_head_of_another_size_is_new_and_said_once(weights):
+    torchvision_model._warn_once.cache_clear()
     with pytest.warns(UserWarning, match=r"last layer is new, .*: fc.bias, fc.weight"):
         model = made(network="resnet18", weights=weights)
     with warnings.catch_warnings():

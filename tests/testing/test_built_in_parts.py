@@ -11,9 +11,9 @@ from metaloss.losses.mlp import MLPLossConfig
 from metaloss.losses.of_rows.class_margins import CountsConfig, LDAMConfig
 from metaloss.losses.of_rows.correction import CorrectionConfig
 from metaloss.losses.of_rows.row_weights import RowWeightsConfig
-from metaloss.models.gpt import GPTConfig
 from metaloss.models.pretrained.torchvision import TorchvisionConfig
 from metaloss.models.resnet18 import ResNet18Config
+from metaloss.models.transformer import TransformerConfig
 from metaloss.models.vgg16 import VGG16Config
 from metaloss.models.vit import ViTConfig
 from metaloss.models.wrn import WRNConfig
@@ -34,7 +34,7 @@ OPTIONS = {
     ("model", "wrn"): WRNConfig(depth=10, widen=1, dropout=0.2),
     ("model", "vit"): ViTConfig(layers=2, width=8, heads=2, dropout=0.2),
     ("model", "torchvision"): TorchvisionConfig(network="resnet18"),
-    ("model", "gpt"): GPTConfig(layers=2, width=8, heads=2, dropout=0.2),
+    ("model", "gpt"): TransformerConfig(layers=2, width=8, heads=2, dropout=0.2),
 }
 
 # What needs files is checked where the files are written, tests/data.

@@ -6,6 +6,7 @@ import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from enum import Enum
+from functools import cache
 from typing import Any, Self
 
 from torch import Tensor, nn
@@ -66,7 +67,6 @@ class Torchvision(nn.Module):
     The auxiliary outputs of ``googlenet`` and ``inception_v3`` are left out.
 
     Args:
-        config: The options.
         input_shape: (1, H, W) or (3, H, W).
         outputs: C, the number of outputs.
 
@@ -136,22 +136,17 @@ class Torchvision(nn.Module):
             )
         left_out = sorted((other & head) | (head - set(given)))
         if left_out:
-            message = f"{where}: the last layer is new, because its weights do not fit: "
-            message += ", ".join(left_out)
-            _warn_once(message)
+            reason = "the last layer is new, because its weights do not fit"
+            _warn_once(f"{where}: {reason}: {', '.join(left_out)}")
         kept = {name: value for name, value in given.items() if name not in other}
         self.network.load_state_dict(kept, strict=False)
 
 
-# Messages that were shown already: a run makes its model several times.
-_said: set[str] = set()
-
-
+# A run makes its model several times.
+@cache
 def _warn_once(message: str) -> None:
-    if message not in _said:
-        _said.add(message)
-        # With a source line, Python would print that line of code after the warning.
-        warnings.warn_explicit(message, UserWarning, "metaloss", 0)
+    # With a source line, Python would print that line of code after the warning.
+    warnings.warn_explicit(message, UserWarning, "metaloss", 0)
 
 
 def _network(name: str, size: tuple[int, int], outputs: int) -> nn.Module:
