@@ -23,10 +23,7 @@ class Keep(Start):
         {'scale': tensor(1.)}
     """
 
-    @property
-    def discards(self) -> bool:  # type: ignore[override]
-        """False: the parameters are kept."""
-        return False
+    discards = False
 
     def begin(
         self,

@@ -98,14 +98,13 @@ class LossDerivativeChecks(Checks):
         loss, (outputs, target) = self.made().double(), self.rows((4, 3))
         phi = phi_of(loss)
         push = torch.randn(outputs.shape, generator=draws(3), dtype=outputs.dtype)
-
         known = self.known(outputs)
 
-        def slope(z: Tensor, phi: Tensors) -> Tensor:
-            return grad(lambda at: functional_call(loss, phi, (at, target), known))(z)
+        def along(z: Tensor, phi: Tensors) -> Tensor:
+            return (_slopes(loss, phi, z, target, known)[0] * push).sum()
 
         _, forward = jvp(lambda z: _slopes(loss, phi, z, target, known), (outputs,), (push,))
-        reverse = grad(lambda z, phi: (slope(z, phi) * push).sum(), argnums=(0, 1))(outputs, phi)
+        reverse = grad(along, argnums=(0, 1))(outputs, phi)
         require_close(forward, reverse, "forward over reverse against reverse over reverse")
 
     def test_vmap_over_batches_equals_a_loop(self) -> None:
@@ -138,8 +137,9 @@ class LossDerivativeChecks(Checks):
             # A unit may be inactive at one φ: look at φ itself, and at three points around it.
             at = _jittered(phi, seed) if seed else phi
             known = self.known(outputs, seed)
-            for name, jacobian in jacrev(_slopes_at(loss, outputs, target, known))(at).items():
-                reach[name] = reach[name].maximum(jacobian.abs().amax(0))
+            slopes = jacrev(lambda phi, known=known: _slopes(loss, phi, outputs, target, known)[0])
+            for name, jacobian in slopes(at).items():
+                reach[name] = reach[name].maximum(jacobian.abs().amax((0, 1)))
         for name, most in reach.items():
             dead = int((most == 0).sum())
             require(
@@ -178,9 +178,3 @@ def _slopes(
         return functional_call(loss, at, (z, target), dict(known))
 
     return grad(value, argnums=(0, 1))(outputs, phi)
-
-
-def _slopes_at(
-    loss: LearnedLoss, outputs: Tensor, target: Tensor, known: Mapping[str, Row]
-) -> Callable[[Tensors], Tensor]:
-    return lambda phi: _slopes(loss, phi, outputs, target, known)[0].flatten()

@@ -11,9 +11,8 @@ from torch import Tensor
 from torch.func import grad, vmap
 from torch.nn.functional import pad
 
-from metaloss import registry
 from metaloss.errors import MetalossError
-from metaloss.losses.export import DESCRIPTION, WEIGHTS, load_loss, pack
+from metaloss.losses.export import DESCRIPTION, WEIGHTS, family_of, load_loss, pack
 from metaloss.testing.base import (
     draws,
     nothing_changes,
@@ -170,7 +169,7 @@ class LossChecks(LossDerivativeChecks):
     def test_an_export_comes_back_equal(self) -> None:
         """A loss that is exported and loaded has the same φ, options and values."""
         loss = self.made()
-        loss.family = loss.family or registry.name_of("loss", type(loss))
+        loss.family = family_of(loss)
         require(
             loss.family is not None,
             f"{type(loss).__name__} is not registered: add it to 'metaloss.losses' in "
