@@ -262,7 +262,8 @@ class Probe:
     @cached_property
     def _wide(self) -> Probe | None:
         """The probe in double precision; None if the model does not support it."""
-        if all(p.dtype is torch.float64 for p in self.step.state.params.values()):
+        given = (*self.step.state.params.values(), *self.phi.values())
+        if all(value.dtype is torch.float64 for value in given):
             return self
         step = pytree.tree_map_only(Tensor, double, self.step)
         phi, drawn = pytree.tree_map(double, (self.phi, self.drawn))
