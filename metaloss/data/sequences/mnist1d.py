@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import random
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import ClassVar
@@ -13,6 +10,7 @@ import numpy as np
 
 from metaloss.data.number_source import ClassificationSource
 from metaloss.errors import check_whole
+from metaloss.inner.model.randomness import seeded, sources
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,22 +55,10 @@ def _generate(samples: int) -> tuple[np.ndarray, np.ndarray]:
 
     arguments = get_dataset_args()
     arguments.num_samples = samples
-    with _global_states_kept():
+    with seeded(sources(()), arguments.seed):  # the package seeds the global generators
         made = make_dataset(arguments)
     inputs = np.concatenate([made["x"], made["x_test"]]).astype(np.float64)
     labels = np.concatenate([made["y"], made["y_test"]]).astype(np.int64)
     for array in (inputs, labels):
         array.setflags(write=False)
     return inputs, labels
-
-
-@contextmanager
-def _global_states_kept() -> Iterator[None]:
-    """Restore the global states of ``random`` and ``numpy.random`` at the end."""
-    state = random.getstate()
-    numpy_state = np.random.get_state()  # noqa: NPY002 - only saved
-    try:
-        yield
-    finally:
-        random.setstate(state)
-        np.random.set_state(numpy_state)  # noqa: NPY002
