@@ -94,7 +94,7 @@ def check_image(
             f"model={model}: input_shape={shape}: expected images (channels, H, W) of at least "
             f"{least}×{least}"
         )
-    check_shapes(model, shape, outputs, (3,))
+    check_whole(f"model={model}: outputs", outputs, 1)
     channels, height, width = shape
     return channels, height, width
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import fields
 from functools import cached_property
 
 import torch
@@ -135,11 +134,8 @@ class TaskChecks(Checks):
 
 
 def _parts(task: Task) -> dict[str, Batch]:
-    return {
-        field.name: getattr(task, field.name)
-        for field in fields(task)
-        if isinstance(getattr(task, field.name), Batch)
-    }
+    parts = {"train": task.train, "valid": task.valid, "test": task.test, "jury": task.jury}
+    return {name: part for name, part in parts.items() if part is not None}
 
 
 def _as_bytes(part: Batch) -> set[bytes]:
