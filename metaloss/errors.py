@@ -65,6 +65,16 @@ def check_index(option: str, value: object) -> None:
     check_whole(option, value, -(2**63), 2**63 - 1)
 
 
+def first_line(error: BaseException) -> str:
+    """Return the first line of an error's message; its type, if the message is empty.
+
+    Example:
+        >>> first_line(MemoryError())
+        'MemoryError'
+    """
+    return str(error).strip().split("\n")[0] or type(error).__name__
+
+
 def unknown_name(kind: str, got: object, known: Iterable[str]) -> MetalossError:
     """Return the error for an unknown name, with the nearest valid one.
 

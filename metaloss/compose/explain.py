@@ -22,7 +22,7 @@ from omegaconf.errors import (
 )
 
 from metaloss import registry
-from metaloss.errors import MetalossError, unknown_name
+from metaloss.errors import MetalossError, first_line, unknown_name
 
 _WORDS: dict[Any, tuple[str, str]] = {
     bool: ("true or false", "true or false"),
@@ -44,7 +44,7 @@ def explain(error: Exception) -> MetalossError:
     cause = _omegaconf_cause(error)
     found = re.match(r"In '(preset|paper)/([^']+)'", str(error))
     where = f"{found[1]} {found[2]!r}: " if found else ""
-    message = str(_explain_omegaconf(cause)) if cause else str(error).strip().split("\n")[0]
+    message = str(_explain_omegaconf(cause)) if cause else first_line(error)
     return MetalossError(where + message)
 
 
@@ -130,7 +130,7 @@ def _explain_omegaconf(error: OmegaConfBaseException) -> MetalossError:
         return MetalossError(f"{key} has no default: give {key}=VALUE")
     hint = _hint(error)
     if hint is None:
-        reason = str(error).strip().split("\n")[0]
+        reason = first_line(error)
         return MetalossError(f"{key}: {reason}" if key else reason)
     value = error.value
     got = as_written(value)

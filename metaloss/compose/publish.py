@@ -17,7 +17,7 @@ from metaloss import registry
 from metaloss.compose.paper import PAPER
 from metaloss.compose.presets import PRESETS, Preset
 from metaloss.config import Settings
-from metaloss.errors import MetalossError
+from metaloss.errors import MetalossError, first_line
 from metaloss.registry import GROUPS, Part
 
 ROOT = "metaloss"
@@ -181,7 +181,7 @@ def _part_node(part: Part) -> DictConfig:
     try:
         node = OmegaConf.structured(config_class)
     except (OmegaConfBaseException, TypeError, ValueError) as error:
-        reason = str(error).strip().split("\n")[0]
+        reason = first_line(error)
         raise MetalossError(f"{owner} has options of an unsupported type: {reason}") from error
     _lift_readonly(node)
     with open_dict(node):

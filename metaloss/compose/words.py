@@ -19,7 +19,7 @@ from metaloss import registry
 from metaloss.compose.added import ADDED
 from metaloss.compose.explain import name_cannot_be_set
 from metaloss.compose.renamed import renamed
-from metaloss.errors import MetalossError, unknown_name
+from metaloss.errors import MetalossError, first_line, unknown_name
 from metaloss.registry import GROUPS
 
 # Hydra's own settings that a sweep may set: launcher, sweeper and the jobs' folders.
@@ -72,7 +72,7 @@ def _parse_one(word: str) -> Override:
     try:
         return OverridesParser.create().parse_override(_quoted(word))
     except HydraException as error:
-        reason = str(error).strip().split("\n")[0]
+        reason = first_line(error)
         raise MetalossError(
             f"cannot read {word!r}: {reason}; expected KEY=VALUE, and quotes around special "
             """characters: "KEY='a=b, c'\""""

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TypeVar
 
-from metaloss.errors import MetalossError
+from metaloss.errors import MetalossError, first_line
 
 T = TypeVar("T")
 
@@ -38,8 +38,7 @@ def reading(path: Path) -> Iterator[None]:
         raise
     # A parser may raise anything for a damaged file.
     except Exception as error:
-        reason = str(error).strip().split("\n")[0] or type(error).__name__
-        raise MetalossError(f"{path}: cannot be read: {reason}") from error
+        raise MetalossError(f"{path}: cannot be read: {first_line(error)}") from error
 
 
 def download(task: str, fetch: Callable[[], T], *, by_hand: str) -> T:
@@ -53,7 +52,6 @@ def download(task: str, fetch: Callable[[], T], *, by_hand: str) -> T:
     try:
         return fetch()
     except Exception as error:
-        reason = str(error).strip().split("\n")[0] or type(error).__name__
         raise MetalossError(
-            f"task={task}, task.download=true: {reason}; without a network {by_hand}"
+            f"task={task}, task.download=true: {first_line(error)}; without a network {by_hand}"
         ) from error

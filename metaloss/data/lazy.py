@@ -12,8 +12,8 @@ from torch import Tensor
 from torch.utils.data import ConcatDataset, DataLoader, Dataset, Subset, default_collate
 
 from metaloss.data.checks import checked_inputs
-from metaloss.data.materialize import halves, inside, pair_of
-from metaloss.errors import MetalossError
+from metaloss.data.materialize import failed_row, halves, inside, pair_of, unstackable
+from metaloss.errors import MetalossError, first_line
 from metaloss.inner.fields import Fields, leaves
 from metaloss.inner.keys import derive
 from metaloss.inner.model.randomness import Source, drawn_from, seeded, sources
@@ -151,8 +151,7 @@ class LazyRows:
         except RuntimeError as error:
             if "DataLoader worker" not in str(error):
                 raise
-            reason = str(error).split("\n")[0]
-            raise MetalossError(f"{self.part}: reading rows: {reason}") from error
+            raise MetalossError(f"{self.part}: reading rows: {first_line(error)}") from error
 
     def _fixed(self, rows: Tensor) -> list[Asked]:
         return [(row, derive(self.seed, "row", row)) for row in rows.tolist()]
@@ -223,8 +222,7 @@ class _Keyed(Dataset):
                 return self.dataset[row]
             # A data set may raise anything.
             except Exception as error:
-                reason = str(error).strip().split("\n")[0]
-                return _Failed(f"the dataset fails at row {row}: {type(error).__name__}: {reason}")
+                return _Failed(failed_row(row, error))
 
 
 class _InputsOf(Dataset):
@@ -254,8 +252,7 @@ def _collated(rows: list[Any], part: str) -> Batch | str:
     except MetalossError as error:
         return str(error)
     except (RuntimeError, TypeError) as error:
-        reason = str(error).split("\n")[0]
-        return f"{part}: its rows cannot be stacked into tensors of one shape: {reason}"
+        return str(unstackable(part, error))
 
 
 def _ignore_interrupts(_: int) -> None:

@@ -22,7 +22,7 @@ from torch.utils.data import (
 )
 
 from metaloss.data.checks import as_rows
-from metaloss.errors import MetalossError
+from metaloss.errors import MetalossError, first_line
 from metaloss.inner.fields import as_inputs, leaves, named
 from metaloss.inner.keys import derive
 from metaloss.inner.model.randomness import seeded, sources
@@ -161,7 +161,7 @@ def _join(batches: Iterable[Any], part: str) -> Batch:
     try:
         joined: Batch = pytree.tree_map(lambda *values: torch.cat(values), *pairs)
     except (RuntimeError, ValueError) as error:
-        raise _unstackable(part, error) from error
+        raise unstackable(part, error) from error
     return joined
 
 
@@ -223,10 +223,13 @@ def _fetched(fetch: Callable[[], Any], place: Any, part: str) -> Any:
         return fetch()
     # A dataset may raise anything.
     except Exception as error:
-        reason = str(error).strip().split("\n")[0]
-        raise MetalossError(
-            f"{part}: the dataset fails at row {place}: {type(error).__name__}: {reason}"
-        ) from error
+        raise MetalossError(f"{part}: {failed_row(place, error)}") from error
+
+
+def failed_row(place: Any, error: Exception) -> str:
+    """Return how a data set fails, in one line."""
+    reason = str(error).strip().split("\n")[0]
+    return f"the dataset fails at row {place}: {type(error).__name__}: {reason}"
 
 
 def loader_rows(loader: DataLoader, part: str) -> list[Any]:
@@ -262,13 +265,14 @@ def _collated(rows: Any, collate: Any, part: str) -> Any:
     try:
         return collate(rows)
     except Exception as error:
-        raise _unstackable(part, error) from error
+        raise unstackable(part, error) from error
 
 
 def _empty(part: str) -> MetalossError:
     return MetalossError(f"{part} is empty: expected at least one row")
 
 
-def _unstackable(part: str, error: Exception) -> MetalossError:
-    reason = str(error).split("\n")[0]
+def unstackable(part: str, error: Exception) -> MetalossError:
+    """Return the error for rows of different shapes."""
+    reason = first_line(error)
     return MetalossError(f"{part}: its rows cannot be stacked into tensors of one shape: {reason}")

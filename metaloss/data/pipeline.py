@@ -28,7 +28,7 @@ from metaloss.data.inputs import (
 )
 from metaloss.data.scaling import Scaling, as_float32
 from metaloss.data.tables.table_inputs import TableInputs
-from metaloss.errors import MetalossError, unknown_name
+from metaloss.errors import MetalossError, first_line, unknown_name
 from metaloss.inner.fields import Fields, as_inputs, shape_from_lists
 from metaloss.types import Link
 
@@ -105,7 +105,7 @@ class FittedPipeline(Pipeline):
         """
         found = np.asarray(values.cpu() if isinstance(values, Tensor) else values)
         if self.link is Link.softmax and (found.ndim < 2 or found.dtype.kind != "f"):
-            return torch.from_numpy(self._places(found, name))
+            return torch.from_numpy(self._indices(found, name))
         try:
             found = found.astype(np.float64)
         except (ValueError, TypeError) as error:
@@ -118,7 +118,7 @@ class FittedPipeline(Pipeline):
             return torch.from_numpy(as_float32(self.scaling(found)))
         return torch.from_numpy(found).to(torch.get_default_dtype())
 
-    def _places(self, found: np.ndarray, name: str) -> np.ndarray:
+    def _indices(self, found: np.ndarray, name: str) -> np.ndarray:
         """Return the indices of classes that are given by name or by index."""
         places: dict[Any, int] = {one: place for place, one in enumerate(self.classes or ())}
         numbers = found.dtype.kind in "iuf"
@@ -156,8 +156,7 @@ class FittedPipeline(Pipeline):
         try:
             inputs = torch.from_numpy(np.ascontiguousarray(self.inputs(rows)))
         except (ValueError, TypeError) as error:
-            reason = str(error).strip().split("\n")[0]
-            raise MetalossError(f"{name}: cannot be encoded: {reason}") from error
+            raise MetalossError(f"{name}: cannot be encoded: {first_line(error)}") from error
         if tuple(inputs.shape[1:]) != shape:
             raise MetalossError(
                 f"{name}: inputs of shape {tuple(inputs.shape)}; expected "
@@ -270,8 +269,7 @@ def load_pipeline(folder: Path) -> FittedPipeline:
     except RecursionError as error:
         raise MetalossError(f"{path} is damaged: nested too deeply") from error
     except (OSError, ValueError, KeyError, TypeError, IndexError, AttributeError) as error:
-        reason = str(error).split("\n")[0] or type(error).__name__
-        raise MetalossError(f"{path} is damaged: {reason}") from error
+        raise MetalossError(f"{path} is damaged: {first_line(error)}") from error
     raise MetalossError(
         f"{path} has format {form}, of a newer metaloss; this one reads up to {FORMAT}"
     )

@@ -21,7 +21,7 @@ from metaloss.data.targets.constant import fitted_constant
 from metaloss.data.targets.kinds import Classes, Kind, TensorFunction, kind_of
 from metaloss.data.targets.metrics import IGNORED
 from metaloss.data.targets.scores import check_scores
-from metaloss.errors import MetalossError, check_index, check_whole
+from metaloss.errors import MetalossError, check_index, check_whole, first_line
 from metaloss.inner.fields import named
 from metaloss.inner.keys import derive
 from metaloss.inner.one_thread import one_thread
@@ -264,7 +264,7 @@ def _check_task_loss(parts: dict[str, Batch], outputs: int, task_loss: TensorFun
                 value = task_loss(zeros, some)
         # The user's code may raise anything.
         except Exception as error:
-            reason = str(error).strip().split("\n")[0] or type(error).__name__
+            reason = first_line(error)
             raise MetalossError(
                 f"task_loss fails on targets of {part}: {reason}; expected a function of raw "
                 f"outputs {_shape(zeros)} and targets {_shape(targets)}"

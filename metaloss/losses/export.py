@@ -21,7 +21,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 
 from metaloss import registry
-from metaloss.errors import MetalossError, check_index
+from metaloss.errors import MetalossError, check_index, first_line
 from metaloss.inner.one_thread import one_thread
 from metaloss.inner.outlined import outlined
 from metaloss.losses.base import IGNORED, LearnedLoss
@@ -141,7 +141,7 @@ def built(description: Mapping[str, Any], path: Path, phi: Tensors, weights: Pat
             loss = build()
     # Such as a network that no memory can hold, or a number that torch cannot.
     except (RuntimeError, MemoryError, TypeError, OverflowError) as error:
-        reason = str(error).split("\n")[0]
+        reason = first_line(error)
         raise MetalossError(f"{path}: a loss of these options cannot be built: {reason}") from error
     check_phi(loss, phi, weights)
     return loss
@@ -195,7 +195,7 @@ def _options(part: registry.Part, given: dict[str, Any], path: Path) -> Any:
             raise MetalossError(f"{path}: an option has an interpolation (${{...}}): refused")
         return OmegaConf.to_object(OmegaConf.merge(schema, given))
     except (OmegaConfBaseException, RecursionError, TypeError, OverflowError) as error:
-        reason = str(error).split("\n")[0]
+        reason = first_line(error)
         raise MetalossError(f"{path}: options do not fit {part.name!r}: {reason}") from error
 
 

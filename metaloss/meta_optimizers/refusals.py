@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from metaloss.errors import UnsupportedError
+from metaloss.errors import UnsupportedError, first_line
 
 # PyTorch's messages about missing derivatives.
 _NO_DERIVATIVE = (
@@ -39,7 +39,7 @@ def refused_politely(engine: str, *, lacks: str) -> Iterator[None]:
         yield
     # PyTorch raises this type or a subclass; other errors are raised again.
     except RuntimeError as error:
-        said = str(error).strip().split("\n")[0]
+        said = first_line(error)
         if not any(words in str(error) for words in _NO_DERIVATIVE):
             raise
         raise UnsupportedError(

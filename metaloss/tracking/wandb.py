@@ -19,7 +19,7 @@ from metaloss.contracts import (
     Table,
     Tracker,
 )
-from metaloss.errors import MetalossError
+from metaloss.errors import MetalossError, first_line
 from metaloss.tracking.numbers import line
 from metaloss.tracking.wandb_content import (
     add_artifact,
@@ -142,8 +142,7 @@ class WandB(Tracker):
         except Exception as error:
             if not self._may_fall_back:
                 raise
-            reason = str(error).strip().split("\n")[0]
-            _say(f"W&B cannot be reached, the run is kept offline: {reason}")
+            _say(f"W&B cannot be reached, the run is kept offline: {first_line(error)}")
             self._mode = Mode.offline
             return open_run(**options, mode="offline", settings=_settings(wandb, self._mode))
 

@@ -11,7 +11,7 @@ from metaloss.contracts import Plan, Progress
 from metaloss.core.parts.setup import Setup
 from metaloss.core.search.loop import check_search
 from metaloss.core.steps.stacked import StackedAdvance
-from metaloss.errors import UnsupportedError
+from metaloss.errors import UnsupportedError, first_line
 from metaloss.losses.base import phi_of
 
 
@@ -70,9 +70,8 @@ def check_stackable(setups: Sequence[Setup]) -> None:
         for plan, progress in _telling(first):
             states = advance(states, plan, progress)
     except RuntimeError as error:
-        reason = str(error).strip().split("\n")[0]
         raise UnsupportedError(
-            alone % f"not every operation can be vectorised ({reason})"
+            alone % f"not every operation can be vectorised ({first_line(error)})"
         ) from error
 
 

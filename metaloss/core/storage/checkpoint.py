@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from metaloss.core.storage.files import write_atomically
-from metaloss.errors import MetalossError
+from metaloss.errors import MetalossError, first_line
 
 VERSION = 4
 KEPT = 2
@@ -58,9 +58,8 @@ def load_newest(
         try:
             content = _load(path, device)
         except (OSError, EOFError, RuntimeError, pickle.UnpicklingError, _DamagedError) as error:
-            reason = str(error).split("\n")[0] or type(error).__name__
             instead = "starting over" if path is paths[-1] else "using the one before"
-            messages.append(f"checkpoint {path.name} is damaged ({reason}): {instead}")
+            messages.append(f"checkpoint {path.name} is damaged ({first_line(error)}): {instead}")
             continue
         if content["version"] != VERSION:
             raise MetalossError(

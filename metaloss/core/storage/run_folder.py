@@ -17,7 +17,7 @@ import numpy as np
 
 from metaloss.compose import read_file
 from metaloss.core.storage.files import from_json
-from metaloss.errors import MetalossError
+from metaloss.errors import MetalossError, first_line
 
 PHASES = ("start", "offline", "train")
 CONFIG, JOURNAL, CURVES, SUMMARY = "config.yaml", "journal.jsonl", "curves.jsonl", "summary.json"
@@ -185,7 +185,7 @@ def read_summary(path: Path, notes: list[str] | None = None) -> dict[str, Any] |
         notes.append(f"{path}: not finished (no {SUMMARY})")
         return None
     except (OSError, ValueError) as error:
-        notes.append(f"{path}/{SUMMARY} is damaged ({_first_line(error)})")
+        notes.append(f"{path}/{SUMMARY} is damaged ({first_line(error)})")
         return None
     if not isinstance(summary, dict) or not isinstance(summary.get("metrics"), dict):
         notes.append(f"{path}/{SUMMARY} is damaged (no metrics in it)")
@@ -289,7 +289,3 @@ def _curves_row(row: dict[str, Any]) -> CurvesRow:
     if grid.ndim != 1 or grid.size < 2 or any(c.shape != grid.shape for c in curves.values()):
         raise ValueError("curves and grid differ in length")
     return CurvesRow(step=int(row["step"]), phase=row["phase"], grid=grid, curves=curves)
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).split("\n")[0] or type(error).__name__

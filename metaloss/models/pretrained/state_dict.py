@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from metaloss.errors import MetalossError
+from metaloss.errors import MetalossError, first_line
 
 # Where training scripts keep the weights among other things.
 _INSIDE = ("state_dict", "model", "model_state_dict")
@@ -45,7 +45,7 @@ def _read(path: Path, changed: int) -> Mapping[str, Tensor]:
         else:
             content = torch.load(path, map_location="cpu", weights_only=True)
     except (OSError, RuntimeError, SafetensorError) as error:
-        reason = str(error).strip().split("\n")[0]
+        reason = first_line(error)
         raise MetalossError(f"model.weights={path}: cannot be read: {reason[:200]}") from error
     # The reader of pickles may raise anything for a file that is none.
     except Exception as error:
