@@ -131,7 +131,7 @@ class Probe:
         gaps = []
         precise = outputs.dtype is torch.float64
         # There may be a kink between the points of some of them.
-        for size in (1e-4, 1e-5, 1e-6, 1e-7) if precise else (1e-4, 1e-5):
+        for size in (1e-4, 1e-5, 1e-6, 1e-7) if precise else (1e-3, 1e-4, 1e-5):
             ahead, behind = (float(slope(moved(probe.phi, along, sign * size))) for sign in (1, -1))
             true = (ahead - behind) / (2 * size)
             gaps.append(abs(got - true) / max(abs(true), abs(got), 1e-9))

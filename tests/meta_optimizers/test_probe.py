@@ -166,6 +166,25 @@ def test_a_loss_in_single_precision_is_tested_in_double_where_the_model_is():
     assert any(value.any() for value in right.values())
 
 
+class Single(nn.Module):
+    def forward(self, x):
+        if x.dtype is torch.float64:
+            raise TypeError("single precision alone")
+        return x
+
+
+def test_rounding_in_single_precision_is_no_wrong_derivative():
+    """Differences of slopes of 1e-7 are rounding with one of 80 seeds, such as this one."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(54)
+        model = nn.Sequential(Single(), nn.Linear(5, 8), nn.Tanh(), nn.Linear(8, 3), Single())
+        loss = MLPLoss(MLPLossConfig(hidden=[6]))
+        batch = torch.randn(6, 5), torch.randint(3, (6,))
+    given = {"inner": "sgd", "task_loss": F.cross_entropy}
+    found = metaloss.meta_gradient(model, loss, [batch], batch, **given)
+    assert any(value.any() for value in found.values())
+
+
 def test_what_is_used_instead_is_said_once(caplog):
     model = nn.Sequential(nn.Linear(5, 8), Of(swish), nn.Linear(8, 3))
     learner = metaloss.Learner(model, MLPLoss(), task_loss=F.cross_entropy)
