@@ -140,12 +140,7 @@ class InnerProblem(ProblemLosses):
     ) -> Stepped:
         """Take one inner step; all results are detached.
 
-        Args:
-            phi: φ by name.
-            state: The state before the step.
-            batch: The training batch.
-            key: Determines the dropout masks.
-            forward: The forward pass of this batch at this state, if it was computed already.
+        ``forward`` is the forward pass of this batch at this state, if it was computed already.
         """
         if forward is None and self.programs is not None:
             stepped: Stepped = self.programs(InnerProblem.step, phi, state, batch, key)

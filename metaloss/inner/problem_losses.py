@@ -58,11 +58,7 @@ class ProblemLosses:
     def sample_loss(self, phi: Tensors, outputs: Tensor, targets: Tensor, rows: Tensor) -> Tensor:
         """Return an unbiased estimate of L_φ of a batch out of a sample of its rows.
 
-        Args:
-            phi: φ by name.
-            outputs: (M, C, *) of the sample.
-            targets: (B, *) or (B, C, *) of the whole batch.
-            rows: (M,) row numbers of the sample.
+        The outputs (M, C, *) and the row numbers (M,) are of the sample, the targets of all rows.
         """
         targets = self.weighed(targets)
         value = ProblemLosses.learned_loss(self, phi, outputs, targets[rows])

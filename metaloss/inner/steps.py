@@ -36,15 +36,10 @@ def take_steps(
     keeps: Callable[[int], bool] | None = None,
     forward: Forward | None = None,
 ) -> Unrolled:
-    """Take inner steps with constant φ.
+    """Take one inner step or more with constant φ.
 
-    Args:
-        problem: The functions of an inner step.
-        phi: φ by name.
-        state: The state before the first step.
-        unroll: The batch and key of each step; at least one step.
-        keeps: Whether the record of step k has the state before it; None: all records have it.
-        forward: The forward pass of the first batch, if it was computed already.
+    ``keeps`` says whether the record of step k has the state before it; None: all records have it.
+    ``forward`` is the forward pass of the first batch, if it was computed already.
     """
     shared = forward is not None
     records: list[StoredStep | ReplayStep] = []

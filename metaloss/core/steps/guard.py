@@ -58,14 +58,10 @@ def check(
     losses: Tensor,
     others: list[Tensor],
 ) -> tuple[Tensor, GuardState]:
-    """Check one segment of steps, without waiting for the device.
+    """Check one segment of steps from θ before and after it, without waiting for the device.
 
-    Args:
-        guard: The memory.
-        old: θ before.
-        new: θ after.
-        losses: (K,) task losses on the training batches.
-        others: More values that must be finite (the new φ and its optimizer's state).
+    ``losses`` are the K task losses on the training batches. ``others`` must be finite too: the new
+    φ and its optimizer's state.
 
     Returns:
         ok, a 0-d bool, and the memory with the step in it if it was good.
