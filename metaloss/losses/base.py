@@ -220,6 +220,8 @@ class LearnedLoss(nn.Module):
             # As a factor, so that the derivatives become NaN as well.
             rows = rows * torch.where(wrong, float("nan"), torch.ones_like(rows))
         if weight is not None:
+            if not isinstance(weight, Tensor):
+                raise MetalossError(f"weight is a {type(weight).__name__}: expected a tensor (B,)")
             if weight.shape != prediction.shape[:1]:
                 raise MetalossError(
                     f"weight has shape {tuple(weight.shape)}, expected one weight a row: "

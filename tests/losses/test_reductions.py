@@ -127,6 +127,8 @@ def test_weights_that_do_not_fit_are_refused(shape):
     outputs, target = rows(Link.softmax)
     with pytest.raises(MetalossError, match=r"expected one weight a row: \(6,\)"):
         Product()(outputs, target, torch.ones(shape))
+    with pytest.raises(MetalossError, match=r"^weight is a list: expected a tensor \(B,\)"):
+        Product()(outputs, target, [1.0] * 6)
 
 
 def test_an_unknown_link_is_refused_with_the_nearest():

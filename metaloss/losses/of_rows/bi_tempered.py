@@ -23,11 +23,12 @@ class BiTemperedConfig(Options, group="loss"):
     """Options of ``bi_tempered``."""
 
     t1: float = field(default=0.8, metadata={"help": "initial t₁, in (0, 1): bounds the loss"})
-    t2: float = field(default=1.2, metadata={"help": "initial t₂, > 1: how heavy the tails are"})
+    t2: float = field(default=1.2, metadata={"help": "initial t₂, in (1, 20]: weight of the tails"})
 
     def __post_init__(self) -> None:
         check_range("loss.t1", self.t1, 0 < self.t1 < 1, "a number between 0 and 1")
-        check_range("loss.t2", self.t2, self.t2 > 1, "a number > 1")
+        # Above, the powers in Newton's steps leave the range of single precision.
+        check_range("loss.t2", self.t2, 1 < self.t2 <= 20, "a number in (1, 20]")
 
 
 class BiTempered(RowLoss):

@@ -85,7 +85,9 @@ class ForwardCorrection(RowLoss):
         config = self.config
         self.classes = math.isqrt(len(config.matrix)) or config.classes
         if self.classes < 2:
-            raise MetalossError("loss.classes=0: expected the number of classes, at least 2")
+            raise MetalossError(
+                f"loss.classes={self.classes}: expected the number of classes, at least 2"
+            )
         shape = self.classes, self.classes
         if config.matrix:
             matrix = torch.tensor(config.matrix, dtype=torch.float64).view(shape)

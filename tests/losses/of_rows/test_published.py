@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
+from metaloss.errors import MetalossError
 from metaloss.losses.of_rows.bi_tempered import BiTempered, BiTemperedConfig
 from metaloss.losses.of_rows.class_margins import LDAM, BalancedSoftmax, CountsConfig, LDAMConfig
 from metaloss.losses.of_rows.correction import CorrectionConfig, ForwardCorrection, confusion
@@ -262,3 +263,18 @@ def test_balanced_softmax_begins_as_logit_adjustment():
     expected = F.cross_entropy(OUTPUTS + logs, LABELS)
     found = made(BalancedSoftmax, CountsConfig(counts=COUNTS))(OUTPUTS, LABELS)
     torch.testing.assert_close(found, expected, rtol=1e-6, atol=0)
+
+
+def test_the_heaviest_tails_have_finite_slopes_in_single_precision():
+    outputs = OUTPUTS.float().requires_grad_()
+    loss = BiTempered(BiTemperedConfig(t2=20.0))
+    slopes = torch.autograd.grad(loss(outputs, LABELS), (outputs, *loss.parameters()))
+    assert all(bool(slope.isfinite().all()) for slope in slopes)
+    with pytest.raises(MetalossError, match=r"^loss.t2=20.5: expected a number in \(1, 20\]"):
+        BiTemperedConfig(t2=20.5)
+
+
+@pytest.mark.parametrize("classes", [1, -3])
+def test_too_few_classes_are_refused_as_given(classes):
+    with pytest.raises(MetalossError, match=f"^loss.classes={classes}: expected"):
+        ForwardCorrection(CorrectionConfig(classes=classes))
