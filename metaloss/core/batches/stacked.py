@@ -32,8 +32,8 @@ class StackedStream:
         shapes = {_shapes(stream.rows) for stream in streams}
         if len(sizes) > 1 or len(shapes) > 1:
             raise UnsupportedError(
-                f"seeds={len(streams)}: the batches of the seeds differ in size ("
-                f"{', '.join(map(str, sizes))}): train them one at a time"
+                f"seeds={len(streams)}: the batches of the seeds differ in size or shape ("
+                f"{', '.join(map(str, sizes))} rows): train them one at a time"
             )
         self._streamed = any(stream.streamed for stream in streams)
         if self._streamed:  # each member moves its own rows: only batches are stacked
