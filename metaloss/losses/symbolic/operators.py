@@ -1,5 +1,8 @@
 """The operators of expressions. All are defined and twice differentiable everywhere.
 
+The analytic quotient ``aq`` is a / √(1 + b²). Of two equal arguments of ``min`` and ``max``, each
+gets half of the derivative. ``log`` and ``sqrt`` are those of max(|a|, 1e-7).
+
 Reference:
     Raymond, Chen, Xue & Zhang, "Learning Symbolic Model-Agnostic Loss Functions via
     Meta-Learning", TPAMI 2023: the operators of EvoMAL, with the safeguards of the authors' code.
@@ -27,14 +30,12 @@ class Operator:
         apply: ``(*tensors) -> tensor``, element by element, with broadcasting. First and second
             derivatives are finite for finite arguments.
         python: The same as Python source for torch, with ``{0}`` and ``{1}`` for the arguments.
-        meaning: A description to show.
     """
 
     name: str
     arity: int
     apply: Callable[..., Tensor]
     python: str
-    meaning: str
 
 
 def _quotient(a: Tensor, b: Tensor) -> Tensor:
@@ -53,59 +54,24 @@ def _sign(a: Tensor) -> Tensor:
 
 _FLOORED = f"torch.clamp(torch.abs({{0}}), min={FLOOR})"
 _ALL = (
-    Operator(name="add", arity=2, apply=torch.add, python="({0} + {1})", meaning="a + b"),
-    Operator(name="sub", arity=2, apply=torch.sub, python="({0} - {1})", meaning="a − b"),
-    Operator(name="mul", arity=2, apply=torch.mul, python="({0} * {1})", meaning="a · b"),
+    Operator(name="add", arity=2, apply=torch.add, python="({0} + {1})"),
+    Operator(name="sub", arity=2, apply=torch.sub, python="({0} - {1})"),
+    Operator(name="mul", arity=2, apply=torch.mul, python="({0} * {1})"),
+    Operator(name="aq", arity=2, apply=_quotient, python="({0} / torch.sqrt(1 + {1} ** 2))"),
+    Operator(name="min", arity=2, apply=torch.minimum, python="torch.minimum({0}, {1})"),
+    Operator(name="max", arity=2, apply=torch.maximum, python="torch.maximum({0}, {1})"),
+    Operator(name="sign", arity=1, apply=_sign, python="torch.sign({0})"),
+    Operator(name="square", arity=1, apply=torch.square, python="({0} ** 2)"),
+    Operator(name="abs", arity=1, apply=torch.abs, python="torch.abs({0})"),
     Operator(
-        name="aq",
-        arity=2,
-        apply=_quotient,
-        python="({0} / torch.sqrt(1 + {1} ** 2))",
-        meaning="the analytic quotient a / √(1 + b²)",
-    ),
-    Operator(
-        name="min",
-        arity=2,
-        apply=torch.minimum,
-        python="torch.minimum({0}, {1})",
-        meaning="the smaller; if equal, each gets half of the derivative",
-    ),
-    Operator(
-        name="max",
-        arity=2,
-        apply=torch.maximum,
-        python="torch.maximum({0}, {1})",
-        meaning="the larger; if equal, each gets half of the derivative",
-    ),
-    Operator(
-        name="sign",
-        arity=1,
-        apply=_sign,
-        python="torch.sign({0})",
-        meaning="−1, 0 or 1; the derivative is 0",
-    ),
-    Operator(name="square", arity=1, apply=torch.square, python="({0} ** 2)", meaning="a²"),
-    Operator(name="abs", arity=1, apply=torch.abs, python="torch.abs({0})", meaning="|a|"),
-    Operator(
-        name="log",
-        arity=1,
-        apply=lambda a: torch.log(_floored(a)),
-        python=f"torch.log({_FLOORED})",
-        meaning=f"the logarithm of max(|a|, {FLOOR})",
+        name="log", arity=1, apply=lambda a: torch.log(_floored(a)), python=f"torch.log({_FLOORED})"
     ),
     Operator(
         name="sqrt",
         arity=1,
         apply=lambda a: torch.sqrt(_floored(a)),
         python=f"torch.sqrt({_FLOORED})",
-        meaning=f"the root of max(|a|, {FLOOR})",
     ),
-    Operator(
-        name="tanh",
-        arity=1,
-        apply=torch.tanh,
-        python="torch.tanh({0})",
-        meaning="the hyperbolic tangent",
-    ),
+    Operator(name="tanh", arity=1, apply=torch.tanh, python="torch.tanh({0})"),
 )
 OPERATORS: Mapping[str, Operator] = MappingProxyType({one.name: one for one in _ALL})
