@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from functools import cached_property
-from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -21,6 +20,8 @@ from metaloss.testing.base import (
     require_finite,
 )
 from metaloss.types import Link, Tensors
+
+Beginning = tuple[Tensors, list[tuple[int, dict[str, float]]]]
 
 _TASK_LOSSES: dict[Link, Callable[[Tensor, Tensor], Tensor]] = {
     Link.softmax: F.cross_entropy,
@@ -79,23 +80,18 @@ class StartChecks(Checks):
 
     def test_a_loss_without_parameters_has_no_phi(self) -> None:
         """A hand-made loss gives an empty φ."""
-        require(_begin(self.made(), CrossEntropy()).phi == {}, "a loss without parameters gets a φ")
-
-
-class Beginning(NamedTuple):
-    """φ, and the reports."""
-
-    phi: Tensors
-    told: list[tuple[int, dict[str, float]]]
+        phi, _ = _begin(self.made(), CrossEntropy())
+        require(phi == {}, "a loss without parameters gets a φ")
 
 
 def _begin(start: Start, loss: LearnedLoss) -> Beginning:
+    """Return φ, and the reports."""
     told: list[tuple[int, dict[str, float]]] = []
 
     def report(step: int, numbers: Mapping[str, float]) -> None:
         told.append((step, dict(numbers)))
 
-    return Beginning(start.begin(loss, _TASK_LOSSES[loss.link], 3, 7, report), told)
+    return start.begin(loss, _TASK_LOSSES[loss.link], 3, 7, report), told
 
 
 def _loss(link: Link) -> LearnedLoss:
