@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 
@@ -85,12 +85,8 @@ class CSV(TableSource, CSVForm, ClassOptions, ValueOptions):
         if self.trusted and self.trusted_column:
             raise MetalossError("task.trusted and task.trusted_column: expected one of them")
 
-    def load(self) -> tuple[Any, np.ndarray]:
-        """Return the columns and the targets, without rows that have no target."""
-        return self.table()[:2]
-
     def table(self) -> Table:
-        """Return the columns and the targets, with names and a description."""
+        """Return the columns and the targets, without rows that have no target."""
         if not self.path:
             raise MetalossError("task=csv: expected task.path=FILE.csv and task.target=COLUMN")
         text = read_csv(self.path, self)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from abc import abstractmethod
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
@@ -66,9 +65,9 @@ class TableSource(NumberSource):
         super().__post_init__()
         fractions(self.valid_fraction, self.test_fraction, idle=unused(self))
 
-    @abstractmethod
     def load(self) -> tuple[Any, np.ndarray]:
         """Return all rows: float64 inputs (n, ...), and labels (n,) or targets (n, C)."""
+        raise TypeError(f"{type(self).__name__} must define load() or table()")
 
     def table(self) -> Table:
         """Return all rows."""

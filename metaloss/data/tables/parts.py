@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
@@ -34,7 +34,7 @@ class Rows:
     inputs: pd.DataFrame
     forms: Mapping[str, ColumnForm]
     target: Target
-    given: Mapping[str, np.ndarray] = field(default_factory=dict)
+    given: Mapping[str, np.ndarray]
 
 
 def read_rows(
