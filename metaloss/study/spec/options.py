@@ -44,7 +44,6 @@ class Options:
     executor: ExecutorOptions | None = None
 
     def __post_init__(self) -> None:
-        """Check the ranges."""
         for name in ("jobs", "threads"):
             value = getattr(self, name)
             if value is not None and value < 1:

@@ -55,7 +55,6 @@ class Row(_Named):
     tuned_as: str | None = None
 
     def __post_init__(self) -> None:
-        """Check the name and the words."""
         where = f"row {self.name!r}"
         self._check(where, self.overrides)
         for index, words in enumerate(self.tune):
@@ -88,7 +87,6 @@ class Block(_Named):
     without: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        """Check the name and the words."""
         self._check(f"block {self.name!r}", self.overrides)
 
 
@@ -135,7 +133,6 @@ class Study:
     aside: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        """Check the study."""
         if not self.rows:
             raise MetalossError('nothing to compare: give rows, such as --row "online: loss=mlp"')
         if not self.seeds:

@@ -58,7 +58,6 @@ class CMAES(SearchRule):
     )
 
     def __post_init__(self) -> None:
-        """Check the ranges."""
         super().__post_init__()
         self._require("sigma", self.sigma > 0, "a positive number")
         self._require("population", self.population >= 2, "a number ≥ 2")

@@ -72,7 +72,6 @@ class GP(SearchRule):
     )
 
     def __post_init__(self) -> None:
-        """Check the ranges."""
         super().__post_init__()
         for option in ("crossover", "mutation", "elitism"):
             self._require(option, 0 <= getattr(self, option) <= 1, "a share from 0 to 1")

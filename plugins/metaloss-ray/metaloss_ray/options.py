@@ -30,7 +30,6 @@ class Ray(ExecutorOptions):
     num_gpus: float = 0.0
 
     def __post_init__(self) -> None:
-        """Check the ranges."""
         for name, holds, expected in (
             ("num_cpus", self.num_cpus is None or self.num_cpus > 0, "a positive number"),
             ("num_gpus", self.num_gpus >= 0, "a number ≥ 0"),

@@ -27,7 +27,6 @@ class BarronConfig(Options, group="loss"):
     )
 
     def __post_init__(self) -> None:
-        """Check the ranges."""
         check_range("loss.alpha", self.alpha, self.alpha < 2, "a number below 2")
         check_range("loss.scale", self.scale, self.scale > 0, "a positive number")
 

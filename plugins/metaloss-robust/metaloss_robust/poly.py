@@ -24,7 +24,6 @@ class PolyConfig(Options, group="loss"):
     )
 
     def __post_init__(self) -> None:
-        """Check the ranges."""
         for name, least in (("order", 1), ("focus", 0)):
             value = getattr(self, name)
             check_range(f"loss.{name}", value, value >= least, f"a whole number ≥ {least}")
