@@ -128,7 +128,7 @@ class RowSource(TaskSource):
 
     def split(self, table: Table, strata: np.ndarray | None, rng: np.random.Generator) -> Split:
         """Return the rows of each split, before rows are left out: given ones, and shares."""
-        shares = [getattr(self, f"{part}_fraction", 0.0) for part in ("valid", "test")]
+        shares = [getattr(self, f"{part}_fraction") for part in ("valid", "test")]
         return split_rest(len(table.targets), table.given, shares, rng, strata=strata)
 
     @abstractmethod

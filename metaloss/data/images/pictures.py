@@ -33,6 +33,7 @@ class PictureSource(PictureRows):
         metadata={"help": "trusted rows for meta-batches, as a share of the training split"},
     )
 
+    test_fraction: ClassVar[float] = 0.0
     files: ClassVar[tuple[str, ...]]
     suffixes: ClassVar[tuple[str, ...]] = ("",)
     archive: ClassVar[str]
