@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -18,6 +19,7 @@ def export(
     """Write the learned loss of a run to a folder.
 
     It writes data files without code, and criterion.py, a function for programs without metaloss.
+    A loss that needs more than outputs and targets has no criterion.py.
     If the run recorded the loss over the course of training, loss_schedule.safetensors has it.
     """
     from metaloss.cli import plugin_files
@@ -25,6 +27,13 @@ def export(
     plugin_files.load(plugin)
     from metaloss.core.runs.results import export_run
 
-    for file in export_run(folder, out):
+    files = export_run(folder, out)
+    for file in files:
         print(file)
+    if not any(file.name == "criterion.py" for file in files):
+        print(
+            "metaloss: no criterion.py: this loss needs more than outputs and targets; use "
+            f"metaloss.load_loss({str(out)!r})",
+            file=sys.stderr,
+        )
     return 0

@@ -191,8 +191,9 @@ def test_a_plugin_cannot_take_a_name_that_is_taken(cli, plugin):
 
 
 def test_export_writes_the_loss(cli, core, tmp_path):
-    status, out, _ = cli("export", "run", tmp_path / "out")
+    status, out, err = cli("export", "run", tmp_path / "out")
     assert (status, out) == (0, f"{tmp_path / 'out' / 'loss.json'}\n")
+    assert err.startswith("metaloss: no criterion.py: this loss needs more than outputs")
     assert [str(path) for path in core.calls[0]] == ["run", str(tmp_path / "out")]
 
 
