@@ -45,7 +45,7 @@ class Logged:
         phase: ``"start"``, ``"offline"`` or ``"train"``.
         phase_step: The step within the phase.
         numbers: By name, such as ``train/loss``, ``train/task_loss``, ``meta/task_loss``,
-            ``valid/error``, ``test/error``. docs/commands.md explains all of them.
+            ``valid/error``, ``test/error``. The page *The command line* explains all of them.
     """
 
     step: int

@@ -128,7 +128,7 @@ class LearnedLoss(nn.Module):
         """Return the loss (B, C, *) of each raw output; both arguments are (B, C, *).
 
         If the family defines :meth:`per_row` alone: the loss of each row, at its target if it has
-        classes. Pictures show it.
+        classes. Plots show this value.
         """
         if not self.of_rows:
             return self.pointwise(apply_link(logits, self.link), target)

@@ -30,11 +30,11 @@ class FiniteDifference(ReverseUnroll):
     a part under ``no_grad``), differences of the outputs are wrong. Then the products are computed
     by two reverse-mode passes (`probe`).
 
-    Raises:
-        MetalossError: If an option is out of range.
-
     Cost of an online step, in forward passes of the model: 8 with an unroll of one step, 6 more for
     every further step.
+
+    Raises:
+        MetalossError: If an option is out of range.
 
     Reference:
         Liu, Simonyan & Yang, "DARTS: Differentiable Architecture Search", ICLR 2019, equation 8

@@ -33,7 +33,7 @@ class VGG16(nn.Module):
 
     The usual form for CIFAR: batch normalisation after every convolution, and one linear layer
     instead of the paper's three with 4,096 units. The convolutions have no biases, because batch
-    normalisation removes constants; so there are 4,224 parameters less than the usual 14,728,266.
+    normalisation removes constants; so there are 4,224 parameters fewer than the usual 14,728,266.
     Pooling rounds sizes up, so that images may have any size. The linear layer gets the mean over
     the last maps.
 

@@ -26,7 +26,8 @@ class Summary(Mapping[str, Any]):
     """The results of a finished run.
 
     Attributes:
-        task: The name of the task; ``custom`` for a user's object. So also the next five.
+        task: The name of the task; ``custom`` for a user's object. The next five entries follow
+            the same rule.
         model: The name of the model.
         loss: The name of the loss.
         schedule: The name of the schedule.
