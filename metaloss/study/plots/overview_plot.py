@@ -222,11 +222,12 @@ def _block(
 ) -> None:
     sign = 1 if table.goal == "min" else -1
     finals = {line.name: line.final.mean for line in table.lines if line.final is not None}
-    best = min((sign * mean for name, mean in finals.items() if name not in aside), default=None)
+    rivals = [line for line in table.lines if line.name in finals and line.name not in aside]
+    best = min(map(table.standing, rivals), default=None)
     # The best row of the block may be in another panel.
     for line in (line for line in table.lines if line.name in places):
         x, mean = places[line.name], finals.get(line.name)
-        bold = mean is not None and sign * mean == best and line.name not in aside
+        bold = line in rivals and table.standing(line) == best
         cell: Style = {"facecolor": colors[line.name], "edgecolor": "white", "linewidth": 0.8}
         axes.add_patch(Rectangle((x, y), 1, 1, **cell))
         axes.text(

@@ -87,10 +87,14 @@ class Table:
 
     @property
     def best(self) -> str | None:
-        """The name of the row with the best final mean; None if no row has a mean."""
-        sign = 1 if self.goal == "min" else -1
-        ranked = [(sign * line.final.mean, line.name) for line in self.lines if line.final]
+        """The name of the first row by `standing`; None if no row has a mean."""
+        ranked = [(self.standing(line), line.name) for line in self.lines if line.final]
         return min(ranked)[1] if ranked else None
+
+    def standing(self, line: Line) -> tuple[int, float]:
+        """Return what rows are ranked by, lower is better: lost runs first, then the final mean."""
+        sign = 1 if self.goal == "min" else -1
+        return line.lost, math.inf if line.final is None else sign * line.final.mean
 
 
 def make_table(

@@ -125,6 +125,13 @@ def test_a_run_without_a_number_counts_as_diverged_not_in_the_mean():
     json.loads(table_text.to_json(table, []))
 
 
+def test_a_row_that_lost_a_run_is_not_the_best_one():
+    lucky = Group(name="lucky", static=False, runs={0: run(0.01), 1: run(None, status="diverged")})
+    table = make_table([group("ce", CE), lucky])
+    assert table.lines[1].final.mean < table.lines[0].final.mean
+    assert table.best == "ce"
+
+
 def test_the_reference_may_be_chosen():
     groups = [group("ce", CE), group("gce", GCE)]
     assert make_table(groups, reference="gce").lines[0].difference > 0
