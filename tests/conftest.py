@@ -6,6 +6,7 @@ ones that test, and needs none of the rest.
 
 import gc
 import os
+import signal
 from types import SimpleNamespace
 
 import pytest
@@ -34,6 +35,13 @@ def pytest_collection():
     finally:
         gc.enable()
         gc.freeze()
+
+
+@pytest.fixture(autouse=True, scope="session")
+def interrupts_arrive():
+    """Take SIGINT as Python does: a shell starts what is in the background with it ignored."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(autouse=True, scope="session")
