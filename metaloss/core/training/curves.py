@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
 import torch
+from torch import Tensor
 from torch.func import functional_call
 from torch.nn import functional as F
 
@@ -16,42 +21,43 @@ _POINTS = 101
 _NEVER = -40.0  # raw output of a class without any probability, beside one with 0
 
 
-class _PerOutput(torch.nn.Module):
-    """``per_output`` as a forward pass, so that φ can be passed in."""
+class _With(torch.nn.Module):
+    """Calls a function of a loss, so that φ can be passed in."""
 
-    def __init__(self, loss: LearnedLoss, memory: tuple[float, float] | None, classes: int) -> None:
+    def __init__(self, loss: LearnedLoss) -> None:
         super().__init__()
-        self.loss, self.memory, self.classes = loss, memory, classes
+        self.loss = loss
 
-    def forward(self, logits: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
-        if self.memory is None:
-            loss, more = self.loss, 0
-            if loss.link is Link.softmax:
-                more = max(0, self.classes - logits.shape[1])
-            fits = loss.classes in (0, logits.shape[1] + more)
-            if loss.of_rows and "outputs" in loss.sees and fits:
-                logits = F.pad(logits, (0, more), value=_NEVER)
-                target = F.pad(target, (0, more))
-                areas = _as_trained(loss, logits, target).unsqueeze(1)
-                return target * areas if loss.link is Link.softmax else areas
-            return loss.per_output(logits, target)
-        assert isinstance(self.loss, MLPLoss)
-        row = Row(memory=logits.new_tensor(self.memory).expand(len(logits), 2))
-        return self.loss.pointwise(apply_link(logits, self.loss.link), target, row)
+    def forward(self, function: Callable[..., Tensor], *arguments: Any) -> Tensor:
+        return function(self.loss, *arguments)
 
 
-def _as_trained(loss: LearnedLoss, logits: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
-    """Return the integral (B,) of a loss's slope along the first output of (B, C) raw outputs.
+def _as_defined(loss: LearnedLoss, logits: Tensor, target: Tensor) -> Tensor:
+    return loss.per_output(logits, target)
+
+
+def _with_memory(
+    loss: MLPLoss, logits: Tensor, target: Tensor, memory: tuple[float, float]
+) -> Tensor:
+    row = Row(memory=logits.new_tensor(memory).expand(len(logits), 2))
+    return loss.pointwise(apply_link(logits, loss.link), target, row)
+
+
+def _as_trained(loss: LearnedLoss, logits: Tensor, target: Tensor, outputs: int) -> Tensor:
+    """Return the integral of a loss's slope along the first of so many raw outputs.
 
     A loss that sees outputs as constants trains along another slope than that of its values.
     """
+    more = outputs - logits.shape[1]  # further classes, without any probability
+    logits, target = F.pad(logits, (0, more), value=_NEVER), F.pad(target, (0, more))
     with torch.enable_grad():
         moved = logits.detach().requires_grad_()
         found = loss.per_row(moved, target, completed(None, moved, loss.link))
         rows = found.values * found.weights.detach() if isinstance(found, Weighed) else found
         (slopes,) = torch.autograd.grad(rows.sum(), moved)
     areas = torch.cumulative_trapezoid(slopes[:, 0], logits[:, 0])
-    return torch.cat((areas.new_zeros(1), areas))
+    areas = torch.cat((areas.new_zeros(1), areas)).unsqueeze(1)
+    return target * areas if loss.link is Link.softmax else areas
 
 
 @torch.no_grad()
@@ -91,7 +97,13 @@ def loss_curves(
         )
     like = next(iter(phi.values()), torch.zeros(()))
     device, dtype = like.device, like.dtype
-    module = _PerOutput(loss, memory, classes)
+    outputs = max(2, classes) if loss.link is Link.softmax else 1
+    values: Callable[..., Tensor] = _as_defined
+    if memory is not None:
+        values = partial(_with_memory, memory=memory)
+    elif loss.of_rows and "outputs" in loss.sees and loss.classes in (0, outputs):
+        values = partial(_as_trained, outputs=outputs)
+    module = _With(loss)
     named = {f"loss.{name}": value for name, value in phi.items()}
     if loss.link is Link.identity:
         grid = torch.linspace(-3, 3, _POINTS, device=device, dtype=dtype)
@@ -107,5 +119,7 @@ def loss_curves(
         target = torch.full_like(logits, value)
         if loss.link is Link.softmax:
             target[:, 1] = 1 - value
-        curves[label] = tuple(functional_call(module, named, (logits, target))[:, 0].tolist())
+        curves[label] = tuple(
+            functional_call(module, named, (values, logits, target))[:, 0].tolist()
+        )
     return tuple(grid.tolist()), curves
