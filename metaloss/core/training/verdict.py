@@ -94,22 +94,18 @@ class Jury:
         elif state.averages is not None and state.averages.phi:
             phi = state.averages.phi
         assert rule is not None
-        # η = 0. Copies, because no two values of a state may share their memory.
-        rule = rule._replace(shrink=torch.zeros_like(rule.shrink))
-        phi, rule = pytree.tree_map(torch.clone, (phi, rule))
-        state = state._replace(phi=phi, rule=rule)
+        # η = 0
+        state = state._replace(phi=phi, rule=rule._replace(shrink=torch.zeros_like(rule.shrink)))
         if back is None:
             means = state.averages
-            own = {name: value.clone() for name, value in phi.items()}
-            kept = means and means._replace(phi=own if means.phi else {})
+            kept = means and means._replace(phi=phi if means.phi else {})
             return state._replace(averages=kept)
-        inner = pytree.tree_map(torch.clone, back.inner)
         setup = self._setup
         return state._replace(
-            inner=inner,
+            inner=back.inner,
             pending=dropped(state.pending),
             guard=GuardState.fresh(setup.device, float(state.guard.constant)),
-            averages=begun(setup.advance.step.plain.decays, inner, phi),
+            averages=begun(setup.advance.step.plain.decays, back.inner, phi),
         )
 
     def packed(self) -> list[Any] | None:
