@@ -11,6 +11,7 @@ import metaloss
 from metaloss.errors import MetalossError
 from metaloss.inner import SGD
 from metaloss.losses import MSE, MLPLoss
+from metaloss.losses.mlp import MLPLossConfig
 from metaloss.meta_optimizers.finite_difference import FiniteDifference
 from metaloss.meta_optimizers.higher import Higher
 
@@ -129,6 +130,10 @@ def test_any_module_serves_as_a_loss(asked):
         ),
         ({"meta_batch": torch.zeros(3)}, r"meta_batch is a Tensor: expected"),
         ({"loss": MSE(link="identity")}, r"the loss MSE has no parameters to learn"),
+        (
+            {"loss": MLPLoss(MLPLossConfig(inputs=["target", "prediction", "memory"]))},
+            r"the loss sees memory of each training row, which meta_gradient\(\) does not keep",
+        ),
         ({"loss": None}, r"loss is a NoneType: expected a torch.nn.Module"),
         ({"task_loss": None}, r"task_loss is a NoneType: expected a function of raw outputs"),
         ({"model": nn.ReLU()}, r"the model has no parameters that require a gradient"),

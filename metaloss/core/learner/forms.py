@@ -30,11 +30,11 @@ from metaloss.types import Batch, InnerState, Tensors, Window
 _MOST = 16  # forms of a model, such as with and without dropout, are kept ready
 
 
-def _refuse_rows_of_runs(loss: nn.Module) -> None:
-    """Raise if a loss sees of a row what only a run keeps."""
+def refuse_rows_of_runs(loss: nn.Module, where: str) -> None:
+    """Raise if a loss sees of a row what only a run keeps; ``where`` it is used instead."""
     if seen := sorted(sees(loss) & OF_RUNS):
         raise MetalossError(
-            f"the loss sees {', '.join(seen)} of each training row, which a Learner does not keep: "
+            f"the loss sees {', '.join(seen)} of each training row, which {where} does not keep: "
             "expected a loss without it, or a run (metaloss.train)"
         )
 
@@ -85,7 +85,7 @@ class Forms:
         guarded: bool,
         compile: Compile,
     ) -> None:
-        _refuse_rows_of_runs(problem.loss)
+        refuse_rows_of_runs(problem.loss, "a Learner")
         self._problem, self._engine, self._peers = problem, engine, peers
         self._guarded, self._compile = guarded, compile
         self._known: dict[Any, LearnerStep] = {}

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from metaloss import registry
 from metaloss.contracts import GradientMetaOptimizer
 from metaloss.core.learner.batches import Pair, as_batch, refuse_unfit
+from metaloss.core.learner.forms import refuse_rows_of_runs
 from metaloss.core.learner.optimizer_state import Inner, OptimizerState, as_groups, rates_given
 from metaloss.core.parts.wrapped import refuse_wrapped
 from metaloss.errors import MetalossError
@@ -57,7 +58,7 @@ def meta_gradient(
 
     Raises:
         MetalossError: If there are no batches or rows, no φ or no θ, an argument has the wrong
-            type, or the engine is unknown.
+            type, the engine is unknown, or the loss sees of a row what only a run keeps.
         UnsupportedError: If the engine cannot differentiate this model; the message names one that
             can.
 
@@ -93,6 +94,7 @@ def meta_gradient(
     meta = as_batch("meta_batch", meta_batch)
     refuse_unfit(batches, meta, task_loss, parts=False)
     refuse_wrapped(loss, "loss")
+    refuse_rows_of_runs(loss, "meta_gradient()")
     phi = phi_of(loss)
     if not phi:
         raise MetalossError(

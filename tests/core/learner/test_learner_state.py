@@ -61,6 +61,62 @@ def test_a_state_that_is_refused_changes_nothing():
             assert torch.equal(learner.model.state_dict()[key], value)
 
 
+WRONG_ENTRIES = {
+    "'model' of the state is a list": {"model": [1]},
+    "'loss' of the state is a NoneType": {"loss": None},
+    "'optimizer' of the state is a dict": {"optimizer": {"state": {}}},
+    "'outer' of the state is a NoneType": {"outer": None},
+    "'steps' of the state is a str": {"steps": "three"},
+    "'steps' of the state is -3": {"steps": -3},
+    "'trained' of the state is a NoneType": {"trained": None},
+    "'parked' of the state is a dict": {"parked": {"0.weight": 1}},
+    "'attributes' of the state is a list": {"attributes": [1]},
+    "another model: '0.weight' is a list, expected a tensor": {"model": torch.Tensor.tolist},
+    "another model: '0.weight' is a tensor of .* torch.int64": {"model": torch.Tensor.long},
+    "'0.weight' is a tensor without values": {"model": lambda one: one.to("meta")},
+    "another loss: 'layers.0.weight' is a list": {"loss": torch.Tensor.tolist},
+    "values; expected .* with the shapes and types": {"outer": torch.Tensor.cfloat},
+    "values; expected .* types of this learner": {"optimizer": torch.Tensor.tolist},
+}
+
+
+@pytest.mark.parametrize("message", WRONG_ENTRIES)
+def test_a_state_with_values_of_other_types_is_refused_in_one_line(message):
+    learner = learner_of(net(nn.Tanh()))
+    state = learner.state_dict()
+    ((entry, wrong),) = WRONG_ENTRIES[message].items()
+    if callable(wrong):
+        own = state[entry]
+        wrong = (
+            {name: wrong(value) for name, value in own.items()}
+            if isinstance(own, dict)
+            else [wrong(value) for value in own]
+        )
+    learner.step(pair(0), pair(1))
+    before = copy.deepcopy(learner.state_dict())
+    with pytest.raises(MetalossError, match=message) as caught:
+        learner.load_state_dict({**state, entry: wrong})
+    assert "\n" not in str(caught.value)
+    for name in ("model", "loss"):
+        for key, value in before[name].items():
+            assert torch.equal(learner.state_dict()[name][key], value)
+    assert learner.state_dict()["steps"] == 1
+
+
+def test_the_state_of_a_learner_in_double_precision_is_rounded_to_that_of_the_model():
+    wide, narrow = (
+        learner_of(net(nn.Tanh()).to(kind), seeded(MLPLoss).to(kind), inner=Adam(lr=0.01))
+        for kind in (torch.float64, torch.float32)
+    )
+    wide.step(pair(0), pair(1))
+    kinds = [one.dtype for one in narrow.state_dict()["optimizer"]]
+    narrow.load_state_dict(wide.state_dict())
+    after = narrow.state_dict()["optimizer"]
+    assert [one.dtype for one in after] == kinds
+    for one, other in zip(after, wide.state_dict()["optimizer"], strict=True):
+        assert torch.equal(one, other.to(one.dtype))
+
+
 def test_a_state_with_parked_layers_goes_on_bit_by_bit():
     def begun():
         model = net(nn.Tanh())
