@@ -19,21 +19,23 @@ def export(
     """Write the learned loss of a run to a folder.
 
     It writes data files without code, and criterion.py, a function for programs without metaloss.
-    A loss that needs more than outputs and targets has no criterion.py.
+    A loss that needs more than outputs and targets, or that has no source, has no criterion.py.
     If the run recorded the loss over the course of training, loss_schedule.safetensors has it.
     """
     from metaloss.cli import plugin_files
 
     plugin_files.load(plugin)
     from metaloss.core.runs.results import export_run
+    from metaloss.losses.export import load_loss
 
     files = export_run(folder, out)
     for file in files:
         print(file)
     if not any(file.name == "criterion.py" for file in files):
+        sees_more = load_loss(out).sees
+        reason = "needs more than outputs and targets" if sees_more else "has no source for it"
         print(
-            "metaloss: no criterion.py: this loss needs more than outputs and targets; use "
-            f"metaloss.load_loss({str(out)!r})",
+            f"metaloss: no criterion.py: this loss {reason}; use metaloss.load_loss({str(out)!r})",
             file=sys.stderr,
         )
     return 0

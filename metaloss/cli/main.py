@@ -104,8 +104,10 @@ def _said(call: Callable[[], Any]) -> int:
         if heard(error):
             complain(_usage(error))
         return BAD_REQUEST
-    except BrokenPipeError:
-        # The reader of the pipe has ended, as in `metaloss list | head`.
+    except (BrokenPipeError, SystemExit) as error:
+        # The reader of the pipe has ended, as in `metaloss list | head`. Click makes it exit 1.
+        if isinstance(error, SystemExit) and not isinstance(error.__context__, BrokenPipeError):
+            raise
         _leave_output()
         return DONE
     except OSError as error:

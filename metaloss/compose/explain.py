@@ -22,6 +22,7 @@ from omegaconf.errors import (
 )
 
 from metaloss import registry
+from metaloss.compose.added import ADDED
 from metaloss.errors import MetalossError, first_line, unknown_name
 
 _WORDS: dict[Any, tuple[str, str]] = {
@@ -43,6 +44,8 @@ def explain(error: Exception) -> MetalossError:
             return missing
     cause = _omegaconf_cause(error)
     found = re.match(r"In '(preset|paper)/([^']+)'", str(error))
+    if found and isinstance(cause, ConfigKeyError | ConfigAttributeError):
+        return _does_not_fit(found[1], found[2], cause)
     where = f"{found[1]} {found[2]!r}: " if found else ""
     message = str(_explain_omegaconf(cause)) if cause else first_line(error)
     return MetalossError(where + message)
@@ -139,6 +142,18 @@ def _explain_omegaconf(error: OmegaConfBaseException) -> MetalossError:
         if issubclass(kind, Enum) and isinstance(value, str):
             return unknown_name(f"value of {key}", value, [member.name for member in kind])
     return MetalossError(f"{key}={got}: expected {expected(hint)}")
+
+
+def _does_not_fit(kind: str, name: str, error: Any) -> MetalossError:
+    """Return the error for a preset with an option that the chosen part does not have."""
+    preset, key = ADDED[kind][name], str(error.full_key)
+    group, _, option = key.partition(".")
+    value, chosen = as_written(preset.options[group][option]), error.parent_node["name"]
+    own = f"{group}={preset.choices[group]}" if group in preset.choices else f"another {group}"
+    return MetalossError(
+        f"+{kind}={name} sets {key}={value}, and {group}={chosen} has no such option: choose "
+        f"{own}, or leave out +{kind}={name}"
+    )
 
 
 def _unknown_key(error: OmegaConfBaseException, key: str) -> MetalossError:

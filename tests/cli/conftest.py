@@ -111,12 +111,8 @@ def core(monkeypatch):
         fake.calls.append((folder, changes, plugins))
         return [run(folder)]
 
-    def export_run(folder, out):
-        fake.calls.append((folder, out))
-        return [out / "loss.json"]
-
-    fake.train_runs, fake.resume_passes, fake.export_run = train_runs, resume_passes, export_run
-    for name in ("run", "passes", "results"):
+    fake.train_runs, fake.resume_passes = train_runs, resume_passes
+    for name in ("run", "passes"):
         monkeypatch.setitem(sys.modules, f"metaloss.core.runs.{name}", fake)
     return fake
 

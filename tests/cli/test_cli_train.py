@@ -2,11 +2,13 @@
 
 import hashlib
 import json
+import os
 import subprocess
 import sys
 
 import pytest
 
+from metaloss.cli.main import main
 from metaloss.compose import compose, to_yaml
 
 from .. import forked
@@ -33,6 +35,26 @@ def test_a_bad_request_is_one_line_and_2(cli, core):
     assert (status, out) == (2, "")
     assert err == "metaloss: error: inner.lr=fast: expected a number\n"
     assert core.calls == []
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (
+            ("+preset=auto", "schedule=static"),
+            "+preset=auto sets schedule.judge_rows=0.25, and schedule=static has no such option: "
+            "choose schedule=online, or leave out +preset=auto",
+        ),
+        (
+            ("+preset=auto", "meta_optimizer=higher"),
+            "+preset=auto sets meta_optimizer.rows=0.25, and meta_optimizer=higher has no such "
+            "option: choose another meta_optimizer, or leave out +preset=auto",
+        ),
+    ],
+)
+def test_a_preset_beside_another_part_says_what_it_sets_and_what_to_do(cli, words, message):
+    status, out, err = cli("train", "--cfg", *words, QUIET)
+    assert (status, out, err) == (2, "", f"metaloss: error: {message}\n")
 
 
 def test_ctrl_c_ends_with_130_after_what_the_trainer_said(cli, core):
@@ -190,13 +212,6 @@ def test_a_plugin_cannot_take_a_name_that_is_taken(cli, plugin):
     assert f"plugin {plugin}: model 'mlp' is registered already" in err
 
 
-def test_export_writes_the_loss(cli, core, tmp_path):
-    status, out, err = cli("export", "run", tmp_path / "out")
-    assert (status, out) == (0, f"{tmp_path / 'out' / 'loss.json'}\n")
-    assert err.startswith("metaloss: no criterion.py: this loss needs more than outputs")
-    assert [str(path) for path in core.calls[0]] == ["run", str(tmp_path / "out")]
-
-
 def test_the_module_runs_as_the_command_without_a_traceback(tmp_path):
     out, err = tmp_path / "out", tmp_path / "err"
     words = ["train", "task=digts"]
@@ -205,6 +220,18 @@ def test_the_module_runs_as_the_command_without_a_traceback(tmp_path):
     said = err.read_text()
     assert said.startswith("metaloss: error: unknown task 'digts': did you mean 'digits'?")
     assert said.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    "words", [["--help"], ["export", "--help"], ["--version"], ["train", "--cfg"]]
+)
+def test_a_reader_that_ends_early_is_no_error(words, monkeypatch):
+    read, write = os.pipe()
+    os.close(read)
+    with os.fdopen(write, "w", buffering=1) as closed:  # each line is written at once
+        monkeypatch.setattr(sys, "stdout", closed)
+        monkeypatch.setattr(sys, "stderr", sys.stderr)  # Click replaces both
+        assert main(words) == 0
 
 
 def test_help_needs_no_torch():

@@ -159,11 +159,13 @@ def test_an_option_of_another_choice_is_unknown():
     assert str(caught.value) == "unknown option 'loss.hidden' of loss=mse: (allowed: none)"
 
 
-def test_a_preset_that_does_not_fit_the_choice_is_named():
+def test_a_preset_that_does_not_fit_the_choice_says_what_it_sets_and_what_to_do():
     with pytest.raises(MetalossError) as caught:
         compose(["loss=mse", "+preset=ml3"])
-    message = "preset 'ml3': unknown option 'loss.hidden' of loss=mse: (allowed: none)"
-    assert str(caught.value) == message
+    assert str(caught.value) == (
+        "+preset=ml3 sets loss.hidden=[50, 50], and loss=mse has no such option: choose loss=mlp, "
+        "or leave out +preset=ml3"
+    )
 
 
 def test_what_a_strangers_class_raises_becomes_one_line():
