@@ -86,8 +86,10 @@ def load_model(
 
 
 def _fill(module: nn.Module, state: Tensors, path: Path, *, assign: bool = False) -> None:
+    # Entries that are no tensors are not in the file: they stay as they are.
+    others = {n: v for n, v in module.state_dict().items() if not isinstance(v, Tensor)}
     try:
-        module.load_state_dict(state, assign=assign)
+        module.load_state_dict({**others, **state}, assign=assign)
     except RuntimeError as error:
         reason = " ".join(str(error).split())[:200]
         raise MetalossError(f"{path} does not fit the model: {reason}") from error

@@ -167,7 +167,12 @@ def write_results(trainer: Trainer, folder: Path, seconds: float) -> tuple[Run, 
 
 
 def _saved(model: nn.Module) -> bytes:
-    weights = {name: value.clone().contiguous() for name, value in model.state_dict().items()}
+    # A module may have further entries of any type (`get_extra_state`).
+    weights = {
+        name: value.clone().contiguous()
+        for name, value in model.state_dict().items()
+        if isinstance(value, Tensor)
+    }
     return save(weights, metadata={"format": "pt"})
 
 

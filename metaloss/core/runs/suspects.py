@@ -151,7 +151,7 @@ def _labels(
     if task.link is Link.softmax:
         labels = targets.argmax(1) if targets.is_floating_point() else targets
         pair = labels.tolist(), outputs.argmax(1).tolist()
-        shown = [[names[one] if one >= 0 else "" for one in each] for each in pair]
+        shown = [[names[one] if 0 <= one < len(names) else "" for one in each] for each in pair]
     elif task.link is Link.sigmoid:
         shown = [(targets[:, 0] > 0.5).int().tolist(), (outputs[:, 0] > 0).int().tolist()]
     else:

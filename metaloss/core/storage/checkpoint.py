@@ -21,20 +21,26 @@ _MAGIC = b"metaloss checkpoint\n"
 
 
 def save(folder: Path, number: int, content: dict[str, Any]) -> Path:
-    """Write checkpoint ``number`` (tensors, numbers, strings, dicts, lists); drop the oldest."""
+    """Write checkpoint ``number`` (tensors, numbers, strings, dicts, lists); drop the oldest.
+
+    Those with a higher number are dropped too: the run was resumed from an earlier one.
+    """
     buffer = io.BytesIO()
     torch.save({"version": VERSION, **content}, buffer)
     payload = buffer.getvalue()
     path = folder / f"{number:012d}{ENDING}"
     write_atomically(path, _MAGIC + hashlib.sha256(payload).digest() + payload)
-    for old in checkpoints_in(folder)[:-KEPT]:
+    every = checkpoints_in(folder)
+    upto = [one for one in every if int(one.stem) <= number]
+    for old in {*every} - {*upto[-KEPT:]}:
         old.unlink()
     return path
 
 
 def checkpoints_in(folder: Path) -> list[Path]:
     """Return the checkpoints in a folder, oldest first."""
-    return sorted(path for path in folder.glob("*.*") if path.suffix in (ENDING, _OLD_ENDING))
+    found = (path for path in folder.glob("*.*") if path.suffix in (ENDING, _OLD_ENDING))
+    return sorted(path for path in found if path.stem.isdecimal())
 
 
 def load_newest(

@@ -44,7 +44,7 @@ def evaluate(
             raise MetalossError(
                 f"metric {task.metric_name} returns {got}; expected a scalar tensor"
             )
-        numbers[f"{name}/{task.metric_name}"] = metric
+        numbers[f"{name}/{task.metric_name}"] = metric.reshape(()).to(outputs.device)
         numbers[f"{name}/task_loss"] = task.weighted_loss(outputs, rows.targets)
     return numbers
 

@@ -42,12 +42,8 @@ from metaloss.types import Tensors
 class Trainer:
     """Trains a run from its start, or from a checkpoint, to its end; `loop.train` calls it.
 
-    Args:
-        setup: The parts.
-        folder: The folder of the run, for checkpoints.
-        recorder: Receives all results.
-        interrupt: Checked for Ctrl-C during φ's start.
-        made: The result of `made_of` when the run began; None: the current one.
+    ``interrupt`` is checked during φ's start. ``made`` is the result of `made_of` when the run
+    began; None: the current one.
     """
 
     def __init__(
@@ -134,11 +130,7 @@ class Trainer:
     def took(self, plan: Plan, state: TrainState, seconds: float, compiled: float = 0.0) -> None:
         """Store the state after a plan; log, evaluate and save it if necessary.
 
-        Args:
-            plan: The plan.
-            state: The state after it.
-            seconds: Its duration.
-            compiled: The time for compiling before, which is not part of ``seconds``.
+        ``seconds`` is its duration, without the time that was spent on compiling before.
         """
         if compiled:
             self.compile_seconds += compiled
@@ -287,6 +279,12 @@ class Trainer:
     def restore(self, content: Mapping[str, Any]) -> None:
         """Restore a checkpoint."""
         unpack_run(self, content)
+        if self.next_plan() is None and not self.ladder.diverged:
+            # The run ends here, and its last evaluation may be of an earlier step.
+            before, self.metrics = self.metrics, self._evaluate()
+            if self.metrics != before:
+                self.recorder.log(self.step, "train", self.progress.train, self.metrics)
+                self._note_best()
 
 
 def _words(plan: Plan) -> str:

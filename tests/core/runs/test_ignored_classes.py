@@ -65,6 +65,8 @@ def test_a_run_learns_from_the_labelled_rows_and_its_loss_keeps_the_index(tmp_pa
     assert run.summary.status == "ok"
     assert run.summary.metrics["test/error"] < 0.5
     assert run.loss.ignore_index == load_loss(tmp_path).ignore_index == IGNORED
+    table = run.suspects(task=task()).sort_index()
+    assert [*table["given"][:6]] == ["", "1", "2", "0", "", "2"]
 
 
 def test_a_loss_of_ones_own_that_ignores_another_index_is_refused(tmp_path):

@@ -27,6 +27,20 @@ def test_a_finished_run_can_be_made_longer(tmp_path):
     assert_same_ending(tmp_path / "run", tmp_path / "whole")
 
 
+@pytest.mark.parametrize("steps", [3, 7])
+def test_a_run_that_is_ended_where_it_was_stopped_has_the_metrics_of_that_step(tmp_path, steps):
+    words = ("schedule=static", "loss=cross_entropy", "inner.lr=1", "eval_every=4")
+    measured = replace(blobs(), metric=F.cross_entropy)
+    stopping = replace(interrupting(at=12), metric=F.cross_entropy)
+    with pytest.raises(KeyboardInterrupt):
+        train(tmp_path, *words, task=stopping)
+    run = resume(tmp_path, steps=steps, task=measured)
+    assert run.summary.steps == 7
+    outputs = run.outputs(measured.test.inputs)
+    expected = F.cross_entropy(outputs, measured.test.targets).item()
+    assert run.summary.metrics["test/error"] == run.journal()[-1]["test/error"] == expected
+
+
 @dataclass(frozen=True, kw_only=True)
 class Spy(Tracker):
     """Remembers events."""

@@ -57,6 +57,42 @@ def test_a_loss_that_is_not_registered_trains_but_is_not_exported(tmp_path):
     assert (run.folder / "summary.json").exists()
 
 
+class Counting(nn.Module):
+    """Has an entry of its state that is no tensor."""
+
+    def __init__(self):
+        super().__init__()
+        self.body = net()
+
+    def forward(self, inputs):
+        return self.body(inputs)
+
+    def get_extra_state(self):
+        return {"made": "today"}
+
+    def set_extra_state(self, state):
+        self.made = state["made"]
+
+
+def test_a_model_whose_state_is_not_of_tensors_alone_is_saved(tmp_path):
+    run = train(tmp_path, "schedule=online", "steps=5", model=Counting())
+    again = metaloss.load_run(run.folder, model=Counting())
+    inputs = blobs().test.inputs
+    assert torch.equal(again.outputs(inputs), run.outputs(inputs))
+    assert not torch.equal(again.model.body[0].weight, Counting().body[0].weight)
+
+
+def test_a_metric_may_be_a_tensor_of_one_number(tmp_path):
+    def error(outputs, targets):
+        return (outputs.argmax(1) != targets).float().mean().reshape(1)
+
+    ends = [
+        train(tmp_path / name, "schedule=static", "steps=5", task=task).summary.metrics
+        for name, task in (("own", replace(blobs(), metric=error)), ("task", blobs()))
+    ]
+    assert ends[0] == ends[1]
+
+
 def test_frozen_parameters_stay_frozen(tmp_path):
     model = net()
     model[0].weight.requires_grad_(False)

@@ -36,12 +36,26 @@ def test_a_checkpoint_comes_back_bit_by_bit(tmp_path):
 
 
 def test_the_two_newest_are_kept_and_the_newest_is_loaded(tmp_path):
-    _write(tmp_path, [5, 100, 20, 9])
+    _write(tmp_path, [5, 9, 20, 100])
     assert [p.name for p in sorted(tmp_path.iterdir())] == [
         "000000000020.checkpoint",
         "000000000100.checkpoint",
     ]
     assert load_newest(tmp_path, CPU)[0]["step"] == 100
+
+
+def test_a_run_that_was_taken_up_earlier_keeps_its_own_checkpoints(tmp_path):
+    """Later ones, of before, are damaged; they must not push out what the run writes now."""
+    _write(tmp_path, [80, 100])
+    for path in tmp_path.iterdir():
+        path.write_bytes(b"")
+    (tmp_path / "mine.pt").write_bytes(b"a file of the user's")
+    for step in (1, 5, 9):
+        _write(tmp_path, [step])
+        content, messages = load_newest(tmp_path, CPU)
+        assert (content["step"], messages) == (step, [])
+    names = ["000000000005.checkpoint", "000000000009.checkpoint", "mine.pt"]
+    assert [path.name for path in sorted(tmp_path.iterdir())] == names
 
 
 def test_an_empty_folder_holds_no_checkpoint(tmp_path):
