@@ -54,7 +54,7 @@ test: $(VENV)/.plugins ## install, then check format, lint, types, layers, docs 
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(BIN)/zensical build --strict --clean
+	$(BIN)/python -m zensical build --strict --clean
 	$(PYTEST) $(BIN)/pytest $(SHARED) $(ARGS)
 
 .PHONY: test-gpu
@@ -75,7 +75,7 @@ bench: $(VENV)/.plugins ## measure what steps cost, in pairs; on an idle machine
 
 .PHONY: docs
 docs: $(VENV)/.installed ## serve the documentation at http://127.0.0.1:8000
-	$(BIN)/zensical serve
+	$(BIN)/python -m zensical serve
 
 .PHONY: format
 format: $(VENV)/.installed ## format the code and mend what the linter can

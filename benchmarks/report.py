@@ -101,7 +101,8 @@ def _memory(found: Mapping[str, Any]) -> str:
         base = found.get(f"memory/{work}/plain, compiled")
         rows.append(row + _against(one, base, ("step", "process")))
     between, imports = "above what lies there between two", "above the interpreter's after import"
-    return _table(["a training step", between, imports, *2 * ["÷ plain"]], rows)
+    ratios = ["÷ plain", "÷ plain, above import"]
+    return _table(["a training step", between, imports, *ratios], rows)
 
 
 def _total(found: Mapping[str, Any]) -> str:
@@ -110,7 +111,8 @@ def _total(found: Mapping[str, Any]) -> str:
         row = [work, variant, *(_number(one[which], 1e6) for which in ("tensors", "driver"))]
         base = found.get(f"total/{work}/plain, compiled")
         rows.append(row + _against(one, base, ("tensors", "driver")))
-    head = ["", "a training step", "in tensors", "reserved", "÷ plain", "÷ plain"]
+    head = ["", "a training step", "in tensors", "reserved"]
+    head += ["in tensors ÷ plain", "reserved ÷ plain"]
     return _table(head, rows) if rows else "not measured"
 
 
@@ -180,10 +182,17 @@ def _rest(found: Mapping[str, Any]) -> str:
             row = [f"{slow}: {shown[0]}", f"{fast}: {shown[1]}", _ratio(times)]
             rows.append(["128 pictures of 32×32, cropped and flipped", *row])
     if one := found.get("population"):
-        rows.append(["its fitness, largest relative difference", f"{one['apart']:.1e}", "", ""])
+        rows.append(
+            [
+                "its fitness, largest relative difference",
+                f"{one['apart']:.1e}" if one["apart"] else "0",
+                "–",
+                "–",
+            ]
+        )
     if one := found.get("long"):
         grown = f"memory grown by {one['grown'] / 1e6:.1f} MB"
-        rows.append(["500 online steps", f"{one['programs']} program", grown, ""])
+        rows.append(["500 online steps", f"{one['programs']} program", grown, "–"])
     return _table(["", "", "", "faster by"], rows)
 
 

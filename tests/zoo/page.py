@@ -68,10 +68,12 @@ def _row(kind: Kind) -> str:
 
 
 def _named(kind: Kind) -> str:
-    mark = "¹" if kind.truth in (Truth.own, Truth.agreed) else ""
-    mark += {"backward": "²", "reverse": "³"}.get(kind.expected.name, "")
-    mark += "⁵" if kind.half else ""
-    return f"{kind.name.replace('|', '/')}{' ' if mark else ''}{mark}"
+    marks = [
+        "¹" if kind.truth in (Truth.own, Truth.agreed) else "",
+        {"backward": "²", "reverse": "³"}.get(kind.expected.name, ""),
+        "⁵" if kind.half else "",
+    ]
+    return " ".join([kind.name.replace("|", "/"), *filter(None, marks)])
 
 
 def _cell(kind: Kind, engine: str, right: str) -> str:
