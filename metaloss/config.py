@@ -12,14 +12,26 @@ from metaloss.options import Options
 
 
 class Precision(Enum):
-    """The arithmetic of the network's forward passes. φ and meta-gradients stay in fp32."""
+    """The arithmetic of the network's forward passes. φ and meta-gradients stay in fp32.
+
+    Attributes:
+        fp32: Single precision.
+        bf16: bfloat16, in the forward passes of training.
+    """
 
     fp32 = "fp32"
     bf16 = "bf16"
 
 
 class Compile(Enum):
-    """Whether the training step is compiled; ``auto`` decides before step 0."""
+    """Whether the training step is compiled.
+
+    Attributes:
+        auto: Decided before step 0, by how much work the steps are.
+        on: Compiled, which takes minutes at the start.
+        trace: Recorded as a graph of operations, but not compiled.
+        off: Neither.
+    """
 
     auto = "auto"
     on = "on"
@@ -29,9 +41,13 @@ class Compile(Enum):
 
 # The functional form, because "raise" is a Python keyword; ``raise_`` is an alias for use in code.
 GuardMode = Enum("GuardMode", {"on": "on", "off": "off", "raise": "raise", "raise_": "raise"})
-GuardMode.__doc__ = (
-    "``on``: recover and report; ``raise``: stop at the first bad step; ``off``: no checks."
-)
+GuardMode.__doc__ = """What happens at a step that is not finite or far out of line.
+
+Attributes:
+    on: The step is refused and reported, and the run recovers.
+    off: Nothing is checked.
+    raise: The run stops with a `DivergedError`.
+"""
 
 
 @dataclass(frozen=True, kw_only=True)

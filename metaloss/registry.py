@@ -85,7 +85,8 @@ def register(group: str, name: str, *, source: str | None = None) -> Callable[[t
     """Register a class, in a notebook or in a file given with ``--plugin``.
 
     Args:
-        group: One of ``GROUPS``, such as ``"loss"``.
+        group: ``"task"``, ``"model"``, ``"loss"``, ``"schedule"``, ``"start"``,
+            ``"meta_optimizer"``, ``"inner"`` or ``"tracker"``.
         name: The name in the config.
         source: Where the class comes from, for messages.
 

@@ -16,7 +16,13 @@ Tensors = dict[str, Tensor]
 
 
 class Link(Enum):
-    """How a model's raw outputs become predictions, the inputs of the learned loss."""
+    """How a model's raw outputs become predictions, the inputs of the learned loss.
+
+    Attributes:
+        softmax: Probabilities of C classes, of which a row has one.
+        sigmoid: A probability for each of C labels, of which a row may have several.
+        identity: The raw outputs themselves, for numbers.
+    """
 
     softmax = "softmax"
     sigmoid = "sigmoid"

@@ -56,7 +56,13 @@ class Plan:
 
 
 class MetaBatch(Enum):
-    """Which rows the meta-batches are drawn from; ``next``: each is the next training batch."""
+    """Which rows the meta-batches are drawn from.
+
+    Attributes:
+        validation: The validation rows.
+        train: The training rows.
+        next: None are drawn: each meta-batch is the next training batch.
+    """
 
     validation = "validation"
     train = "train"
@@ -68,14 +74,23 @@ TrainOn = Enum(
     "TrainOn",
     {"train": "train", "validation": "validation", "train+validation": "train+validation"},
 )
-TrainOn.__doc__ = "Which rows the training batches are drawn from."
+TrainOn.__doc__ = """Which rows the training batches are drawn from.
+
+Attributes:
+    train: The training rows.
+    validation: The validation rows.
+    train+validation: Both; in Python ``TrainOn["train+validation"]``.
+"""
 
 
 class Verdict(Enum):
     """What the jury may change while a run goes on.
 
-    ``choose``: nothing; ``freeze``: φ stays as it is; ``back``: the run goes back to its best
-    moment, and φ stays as it was there; ``start``: likewise, with the φ of the start.
+    Attributes:
+        choose: Nothing.
+        freeze: φ stays as it is.
+        back: The run goes back to its best moment, and φ stays as it was there.
+        start: The run goes back to its best moment, with the φ of the start.
     """
 
     choose = "choose"

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from metaloss.losses.base import LearnedLoss
 
 Report = Callable[[int, Mapping[str, float]], None]
+"""Called while a start runs, with the number of its step and its numbers by name."""
 
 
 class Start(Options, ABC, group="start"):

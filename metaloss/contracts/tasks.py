@@ -82,8 +82,9 @@ class Task:
             are inputs as they are.
         metrics: Names of further metrics, computed at the end of a run; see `metaloss list task`.
         class_weights: C weights ≥ 0: in training and in the task loss, every row counts as much as
-            its class. Each is a weighted mean, Σ wᵢ ℓᵢ / Σ wᵢ, as torch's cross-entropy with
-            ``weight``. The metric is without weights. None: all rows count the same.
+            its class. Each loss is a weighted mean: the sum of weight times loss over the rows,
+            divided by the sum of the weights, as in torch's cross-entropy with ``weight``. The
+            metric is without weights. None: all rows count the same.
         origins: Where the rows of ``train``, ``valid`` and ``test`` come from, in words such as
             ``"drawn from pets.csv"``; empty: not known.
 

@@ -110,6 +110,7 @@ class RunFinished:
 
 
 Event = RunStarted | Logged | LossCurves | Table | Noticed | RunFinished
+"""What a tracker receives: one of these six."""
 
 
 class Tracker(ABC):

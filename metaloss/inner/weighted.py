@@ -121,11 +121,11 @@ def weighted_mean(
     targets: WeightedTargets,
     ignored: int | None = None,
 ) -> Tensor:
-    """Return Σ wᵢ ℓᵢ / Σ wᵢ, where ℓᵢ is the loss of row i alone; without weights, the loss.
+    """Return the weighted mean of the rows' own losses; without weights, the loss of all rows.
 
-    Of rows (B, *) whose positions are partly ``ignored``, wᵢ is the weight of the positions that
-    count, so that equal weights give the mean over all of them. A row that does not count may have
-    any target.
+    Of rows (B, *) whose positions are partly ``ignored``, a row's weight is that of the positions
+    that count, so that equal weights give the mean over all of them. A row that does not count may
+    have any target.
 
     Example:
         >>> targets = WeightedTargets(torch.tensor([[0.0], [0.0]]), torch.tensor([1.0, 3.0]))

@@ -31,7 +31,12 @@ IGNORED = -100
 
 
 class ClassReduction(Enum):
-    """How the C values of a row become one: AdaLFL takes the mean, cross-entropy the sum."""
+    """How the C values of a row become one.
+
+    Attributes:
+        mean: Their mean, as in AdaLFL.
+        sum: Their sum, as in cross-entropy.
+    """
 
     mean = "mean"
     sum = "sum"

@@ -85,14 +85,12 @@ def load_loss(path: str | Path) -> LearnedLoss:
             does not fit its family.
 
     Example:
-        >>> from tempfile import TemporaryDirectory
-        >>> from metaloss.losses import Scaled
-        >>> with TemporaryDirectory() as folder:
-        ...     weights, description = pack(Scaled(), dict(Scaled().named_parameters()), {})
-        ...     _ = (Path(folder) / WEIGHTS).write_bytes(weights)
-        ...     _ = (Path(folder) / DESCRIPTION).write_bytes(description)
-        ...     load_loss(folder).scale.item()
-        1.0
+        >>> import tempfile, torch
+        >>> from metaloss import train
+        >>> run = train(["steps=5", "start.steps=5", "tracker=[]", f"output={tempfile.mkdtemp()}"])
+        >>> criterion = load_loss(run.folder)
+        >>> criterion(torch.zeros(8, 10), torch.arange(8)).shape
+        torch.Size([])
     """
     folder = Path(path)
     if folder.name in (WEIGHTS, DESCRIPTION):

@@ -37,7 +37,14 @@ _MORE = {
 
 
 class Activation(Enum):
-    """Activations of the hidden layers."""
+    """Activations of the hidden layers.
+
+    Attributes:
+        smooth_leaky_relu: The smooth leaky ReLU of AdaLFL, with ``gamma`` and ``beta``.
+        relu: max(x, 0), as in ML³.
+        tanh: The hyperbolic tangent.
+        silu: x times the logistic function of x.
+    """
 
     smooth_leaky_relu = "smooth_leaky_relu"
     relu = "relu"
@@ -46,7 +53,12 @@ class Activation(Enum):
 
 
 class Output(Enum):
-    """What follows the last layer: nothing, or a softplus, which keeps the loss positive."""
+    """What follows the last layer.
+
+    Attributes:
+        linear: Nothing.
+        softplus: log(1 + exp(x)), which keeps the loss positive.
+    """
 
     linear = "linear"
     softplus = "softplus"

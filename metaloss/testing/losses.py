@@ -141,7 +141,7 @@ class LossChecks(LossDerivativeChecks):
             )
 
     def test_weights_average_the_rows(self) -> None:
-        """With weights the loss is Σ wᵢ ℓᵢ / Σ wᵢ over rows, without them the mean of ℓᵢ."""
+        """With weights the loss is the weighted mean of the rows' losses, else their mean."""
         loss = self.made().double()
         outputs, target = self.rows((5, 3))
         weight = torch.tensor([1.0, 0.0, 2.5, 0.25, 3.0], dtype=outputs.dtype)

@@ -36,8 +36,7 @@ def meta_gradient(
 ) -> Tensors:
     """Return d(task loss)/dφ after K inner steps from the model's current weights.
 
-    This function is for your own loops and tests. A run does not use it: the same engines (in
-    ``meta_optimizers/mixed.py`` and others) are called by `metaloss.core.steps.step.meta_step`.
+    This function is for your own loops and tests. Runs and `Learner` call the same engines.
 
     Nothing is changed: not the model, its buffers, the loss or the global random state. The inner
     optimizer begins with an empty state. Dropout masks are drawn with seed 0, so that they are the

@@ -185,6 +185,14 @@ def export_run(folder: Path, out: Path) -> list[Path]:
 
     Raises:
         MetalossError: If there is no undamaged loss in ``folder``, or ``out`` has one already.
+
+    Example:
+        >>> import tempfile
+        >>> from metaloss import train
+        >>> run = train(["steps=5", "start.steps=5", "tracker=[]", f"output={tempfile.mkdtemp()}"])
+        >>> written = export_run(run.folder, Path(tempfile.mkdtemp()))
+        >>> [path.name for path in written[:3]]
+        ['loss.safetensors', 'loss.json', 'criterion.py']
     """
     loss = load_loss(folder)
     contents = {name: (folder / name).read_bytes() for name in (WEIGHTS, DESCRIPTION)}

@@ -19,7 +19,16 @@ from metaloss.types import Tensors
 
 
 class RateSchedule(Enum):
-    """How a learning rate depends on the step."""
+    """How a learning rate depends on the step.
+
+    Attributes:
+        constant: It does not.
+        step: It is multiplied by ``decay`` after every ``step_size`` steps.
+        multistep: It is multiplied by ``decay`` at each of the ``milestones``.
+        cosine: It follows half a cosine from ``lr`` to ``lr_min`` in ``period`` steps, and rises
+            again after them, as in torch.
+        linear: It falls evenly from ``lr`` to ``lr_min`` in ``period`` steps, and stays there.
+    """
 
     constant = "constant"
     step = "step"

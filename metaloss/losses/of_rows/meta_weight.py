@@ -57,12 +57,13 @@ class MetaWeightConfig(TaskDependent):
 
 
 class MetaWeight(RowLoss):
-    r"""V_φ(ℓ) ℓ, with ℓ the row's cross-entropy and V: ℓ → (0, 1) a network with one hidden layer.
+    """The row's cross-entropy times a weight, which a network V computes from the cross-entropy.
 
-    V sees ℓ as a constant. With ``normalize``, the loss is Σ V(ℓᵢ) ℓᵢ / Σ V(ℓᵢ), as in the public
-    code. With ``clusters=K``, V has K outputs, and a row takes that of its class's group: CMW-Net.
-    The kinks of the hidden units (ReLU) are spread evenly over losses from 0 to 3; drawn at random,
-    a quarter of them would never be active.
+    V has one hidden layer and returns weights in (0, 1); φ is its parameters. It sees the
+    cross-entropy as a constant. With ``normalize``, the loss of a batch is the weighted sum divided
+    by the sum of the weights, as in the public code. With ``clusters=K``, V has K outputs, and a
+    row takes that of its class's group: CMW-Net. The kinks of the hidden units (ReLU) are spread
+    evenly over losses from 0 to 3; drawn at random, a quarter of them would never be active.
 
     Raises:
         MetalossError: With a link other than softmax, or with ``clusters`` and without

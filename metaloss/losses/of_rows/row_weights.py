@@ -37,13 +37,14 @@ class RowWeightsConfig(TaskDependent):
 
 
 class RowWeights(RowLoss):
-    """w_i times cross-entropy: φ has a number for each training row, w = 2 · sigmoid(φ).
+    """Cross-entropy times a weight, one for each training row: w = 2 · sigmoid(φ).
 
-    All weights begin at 1. The meta-gradient of a weight is −α ⟨∇ℓ_i, ∇T⟩, the quantity by which
-    L2RW weighs rows anew at every step; here it accumulates. Other rows have the weight 1.
+    All weights begin at 1. The meta-gradient of a weight is −α times the inner product of two
+    gradients: that of the row's cross-entropy, and that of the task loss. By this number L2RW
+    weighs rows anew at every step; here it accumulates. Other rows have the weight 1.
 
-    With ``linear``, the loss of a batch is Σ φ_i ℓ_i, and φ begins at 0. With
-    ``meta_optimizer.rule=l2rw`` this is L2RW itself.
+    With ``linear``, the loss of a batch is the sum of φ times cross-entropy over its rows, and φ
+    begins at 0. With ``meta_optimizer.rule=l2rw`` this is L2RW itself.
 
     Raises:
         MetalossError: With a link other than softmax.

@@ -68,7 +68,12 @@ class EarlyLearning(RowLoss):
 
 
 class Source(Enum):
-    """Where the second target comes from: the present prediction, or the mean of earlier ones."""
+    """Where the second target comes from.
+
+    Attributes:
+        prediction: The present prediction.
+        memory: The moving average of the row's earlier predictions.
+    """
 
     prediction = "prediction"
     memory = "memory"
