@@ -56,6 +56,21 @@ def quick_disk():
         yield
 
 
+@pytest.fixture(autouse=True, scope="session")
+def quick_seed():
+    """Seed the CPU's generator alone where nothing else computes.
+
+    For each other kind of device `torch.manual_seed` writes down the stack of its caller, which is
+    deep in a test: some milliseconds, thousands of times.
+    """
+    import torch
+
+    with pytest.MonkeyPatch.context() as patch:
+        if not torch.accelerator.is_available():
+            patch.setattr(torch, "manual_seed", torch.default_generator.manual_seed)
+        yield
+
+
 @pytest.fixture
 def near(monkeypatch):
     """Return an executor's options class, which is known as ``near``."""
