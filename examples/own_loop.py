@@ -34,7 +34,7 @@ def train_with(loss, *, learns):
     learner = metaloss.Learner(
         model, loss, task_loss=cross_entropy, inner=SGD(lr=0.1), meta_optimizer="mixed"
     )
-    for _ in range(800):
+    for _ in range(400):
         rows = train[torch.randint(len(train), (64,), generator=draw)]
         clean = valid[torch.randint(len(valid), (64,), generator=draw)]
         # One step of the model and then, with a meta-batch, one of the loss.
@@ -50,7 +50,7 @@ def train_with(loss, *, learns):
 def main():
     fixed = train_with(CrossEntropy(), learns=False)
     # Begin with a loss that trains like cross-entropy.
-    loss = metaloss.imitate(MLPLoss(), cross_entropy, outputs=10, config=Imitate(steps=800))
+    loss = metaloss.imitate(MLPLoss(), cross_entropy, outputs=10, config=Imitate(steps=300))
     learned = train_with(loss, learns=True)
     print(f"test error with cross-entropy:    {fixed:.3f}")
     print(f"test error with the learned loss: {learned:.3f}")

@@ -32,11 +32,11 @@ def main():
     model = nn.Sequential(
         nn.Linear(1, 40), nn.Tanh(), nn.Linear(40, 40), nn.Tanh(), nn.Linear(40, 1)
     )
-    common = ["steps=800", "inner=adam", "inner.lr=0.003", "tracker=[]"]
+    common = ["steps=400", "inner=adam", "inner.lr=0.003", "tracker=[]"]
     for name, *choice in (
         ("squared error", "schedule=static", "loss=mse"),
         ("absolute error", "schedule=static", "loss=mae"),
-        ("learned online", "schedule=online", "loss=mlp", "start.steps=400"),
+        ("learned online", "schedule=online", "loss=mlp", "start.steps=200"),
     ):
         # Training begins with the model's current weights. The model itself is not changed.
         run = metaloss.train([*common, *choice], task=task, model=model)

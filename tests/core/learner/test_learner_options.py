@@ -121,7 +121,7 @@ def test_traced_steps_are_the_eager_ones(unroll, parts):
         assert name.endswith("num_batches_tracked") or not torch.equal(value, begun[name])
 
 
-@pytest.mark.slow
+@pytest.mark.faults
 def test_a_compiled_step_of_ones_own_is_the_eager_one():
     eager, compiled = _doubled("off"), _doubled("on")
     for batch, meta in batches(3):
