@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import TypeVar
@@ -43,13 +44,6 @@ class Best:
         """The step and the kind of weights."""
         return self.step, self.weights
 
-    def is_beaten_by(self, metrics: Mapping[str, float], name: str, goal: str) -> bool:
-        """Return whether metrics are better by ``name``; ``goal``: ``"min"`` or ``"max"``."""
-        if self.metrics is None:
-            return True
-        value, reference = metrics[name], self.metrics[name]
-        return value < reference if goal == "min" else value > reference
-
 
 def noted(
     best: Best,
@@ -62,21 +56,25 @@ def noted(
 ) -> Best:
     """Return the best evaluation after one more.
 
-    Args:
-        best: The best one before.
-        found: The weights that were evaluated, from :func:`candidates`.
-        metrics: Their metrics by the names of the journal.
-        rows: The metric of each row of the jury, if there is one, by the kind of weights.
-        by: The metric that decides, and ``"min"`` or ``"max"``.
-        step: The training step.
+    ``found`` are the weights that were evaluated, from :func:`candidates`, with their ``metrics``
+    by the names of the journal. ``rows`` has the metric of each row of the jury, if there is one,
+    by the kind of weights. ``by``: the metric that decides, and ``"min"`` or ``"max"``.
     """
+    name, goal = by
     after = replace(best, waited=best.waited + 1)
     for weights, inner in found.items():
         own = metrics_of(weights, metrics)
-        if after.is_beaten_by(own, *by):
+        if after.metrics is None or _is_better(own[name], after.metrics[name], goal):
             mine = rows.get(weights)
             after = Best(metrics=own, step=step, inner=inner, weights=weights, rows=mine)
     return after
+
+
+def _is_better(value: float, reference: float, goal: str) -> bool:
+    """Return whether a metric is better than another one; any number is better than NaN."""
+    if math.isnan(reference):
+        return not math.isnan(value)
+    return value < reference if goal == "min" else value > reference
 
 
 def candidates(state: TrainState) -> dict[str, InnerState]:

@@ -43,6 +43,24 @@ def test_early_stopping_ends_at_the_best_validation_moment(tmp_path):
     assert task.metric(outputs, task.valid.targets).item() == pytest.approx(min(errors))
 
 
+def test_a_metric_that_is_not_a_number_at_first_is_not_the_best(tmp_path):
+    def spread(outputs, targets):
+        """The error; NaN as long as all rows have the same outputs, as a correlation has."""
+        varies = outputs.std(0).sum()
+        return (outputs.argmax(1) != targets).float().mean() * (varies / varies)
+
+    model = net()
+    nn.init.zeros_(model[-1].weight)
+    words = ("schedule=static", "loss=cross_entropy", "steps=40", "eval_every=5")
+    stops = "schedule.early_stopping=3"
+    run = train(tmp_path, *words, stops, task=replace(blobs(), metric=spread), model=model)
+    errors = [row["valid/error"] for row in run.journal() if "valid/error" in row]
+    assert errors[0] is None
+    best = run.summary.metrics_at_best_validation
+    assert best["valid/error"] == min(errors[1:])
+    assert best["step"] > 0
+
+
 def _inner(functional):
     from metaloss.types import InnerState
 
