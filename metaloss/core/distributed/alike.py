@@ -31,15 +31,10 @@ def check_same(ranks: Ranks, seen: Mapping[str, str]) -> None:
 def check_rows(
     problem: ShardedProblem, state: InnerState, batch: Batch, key: Tensor, tolerance: float = 0.02
 ) -> None:
-    """Compare the model on the first rows of a batch with the model on parts of these rows.
+    """Compare the model on the first rows of a whole batch with the model on parts of these rows.
 
-    Args:
-        problem: The problem in several processes.
-        state: The initial state of the model.
-        batch: The whole batch.
-        key: Determines the dropout masks.
-        tolerance: The largest allowed difference, relative to the largest value. Rounding errors
-            are smaller (also of convolutions in TF32), errors of dependent rows are much larger.
+    ``tolerance`` is the largest allowed difference, relative to the largest value. Rounding errors
+    are smaller (also of convolutions in TF32), errors of dependent rows are much larger.
 
     Raises:
         UnsupportedError: In every process, if the results differ.

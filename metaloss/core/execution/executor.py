@@ -94,11 +94,7 @@ def names() -> list[str]:
 
 
 def find(name: str, word: str) -> type[ExecutorOptions]:
-    """Return an executor's options class.
-
-    Args:
-        name: As announced.
-        word: What the user wrote, for errors.
+    """Return an executor's options class; ``word`` is what the user wrote, for errors.
 
     Raises:
         MetalossError: If there is none of that name, or its plugin fails to load.

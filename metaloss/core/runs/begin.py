@@ -37,7 +37,7 @@ def begin_runs(
     beside: Collection[str] = (),
     begins: Callable[[Setup], None] | None = None,
 ) -> list[Run]:
-    """Train the new runs of a config; see :func:`metaloss.core.runs.run.train_runs`.
+    """Train the new runs of a config; see :func:`metaloss.core.runs.passes.train_runs`.
 
     ``beside``: names that the folder of a run may already have. ``begins``: called in every process
     with the first run, before its first file is written; it may refuse the run.

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from torch import Tensor, nn
+from torch import nn
 
 from metaloss import registry
 from metaloss.compose import chosen_name, read_file
@@ -106,13 +106,9 @@ def own_test_rows(folder: Path, chosen: Any) -> Batch:
     task = registry.get("task", chosen.name).build(chosen.options).build(seed)
     summary = read_summary(folder) or {}
     before = summary.get("rows", {}).get("test")
-    if before is not None and before != digest(_values(task.test)):
+    if before is not None and before != digest(task.test):
         raise MetalossError(
             f"{folder}: the test rows of task={chosen.name} have changed since the run; expected "
             "a file of rows"
         )
     return task.test
-
-
-def _values(rows: Batch) -> list[Tensor]:
-    return [*rows]

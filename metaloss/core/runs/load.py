@@ -72,10 +72,8 @@ def load_run(
 def predict_file(run: Run, rows: Path, out: Path) -> Any:
     """Write the predictions for the rows of a file; return them as a DataFrame.
 
-    Args:
-        run: A finished run.
-        rows: A file in the format of the task.
-        out: A CSV file with the place of each row and the result of :meth:`Run.predict`.
+    ``rows`` is a file in the format of the task. ``out`` is a CSV file with the place of each row
+    and the result of :meth:`Run.predict`.
 
     Raises:
         MetalossError: If the rows cannot be read. Then nothing is written.

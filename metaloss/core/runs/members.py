@@ -76,14 +76,11 @@ class Member:
 
 def trackers_of(config: RunConfig, count: int, ranks: Ranks) -> list[Fanout]:
     """Return the trackers of each run. Interactive trackers get only the first run."""
-    watched = {name for name in config.tracker if _once(name)}
+    classes = {name: registry.get("tracker", name).cls for name in config.tracker}
+    watched = {name for name, cls in classes.items() if getattr(cls, "once", False)}
     others = {name: options for name, options in config.tracker.items() if name not in watched}
     configs = [config] + [replace(config, tracker=others)] * (count - 1)
     return [open_trackers(one, ranks) for one in configs]
-
-
-def _once(tracker: str) -> bool:
-    return bool(getattr(registry.get("tracker", tracker).cls, "once", False))
 
 
 def go(
@@ -92,13 +89,9 @@ def go(
     plugins: Mapping[str, str] | None,
     group: Path | None,
 ) -> list[Run]:
-    """Train the members to the end, and write their results.
+    """Train the members, which are at the same step, to the end, and write their results.
 
-    Args:
-        members: The runs, all at the same step.
-        interrupt: Whether Ctrl-C was pressed.
-        plugins: SHA-256 by file name.
-        group: The folder of a group; None for a single run.
+    ``plugins``: SHA-256 by file name. ``group``: the folder of a group; None for a single run.
     """
     first = members[0]
     with first.setup.numerics(), ExitStack() as trackers:

@@ -27,10 +27,8 @@ from metaloss.core.storage.run_folder import (
 )
 from metaloss.core.training.recorder import Quiet, Recorder
 from metaloss.errors import MetalossError
-from metaloss.inner.processes.ranks import ALONE, Ranks
+from metaloss.inner.processes.ranks import Ranks
 from metaloss.tracking.fanout import Fanout
-
-Made = Mapping[str, Any]
 
 
 def check_empty(folder: Path, beside: Collection[str] = ()) -> None:
@@ -50,7 +48,7 @@ def check_empty(folder: Path, beside: Collection[str] = ()) -> None:
 
 
 @contextmanager
-def claimed(folder: Path, ranks: Ranks = ALONE, beside: Collection[str] = ()) -> Iterator[None]:
+def claimed(folder: Path, ranks: Ranks, beside: Collection[str]) -> Iterator[None]:
     """Make the folder of a new run, and lock it against other new runs inside the block.
 
     Raises:
@@ -85,7 +83,9 @@ def _lock(number: int, folder: Path) -> None:
         pass  # a file system without locks for folders; the lock of the journal remains
 
 
-def open_folder(setup: Setup, folder: Path, plugins: Mapping[str, str] | None, made: Made) -> Setup:
+def open_folder(
+    setup: Setup, folder: Path, plugins: Mapping[str, str] | None, made: Mapping[str, Any]
+) -> Setup:
     """Write the first files of a new run's folder; return the setup with this folder."""
     # One of many seeds can be resumed alone, so its config is that of a single run.
     setup = replace(setup, config=replace(setup.config, output=str(folder), seeds=1))
@@ -180,7 +180,7 @@ def open_recorder(
     return recorder
 
 
-def open_trackers(config: RunConfig, ranks: Ranks = ALONE) -> Fanout:
+def open_trackers(config: RunConfig, ranks: Ranks) -> Fanout:
     """Make the trackers, before anything is written, because a tracker may refuse its options.
 
     Only process 0 has trackers.
@@ -195,12 +195,9 @@ def open_trackers(config: RunConfig, ranks: Ranks = ALONE) -> Fanout:
 
 
 def default_folder(config: RunConfig, task: str, count: int) -> str:
-    """Return a name for the folder of a run or a group, with its parts and its start time.
+    """Return a name for the folder of ``count`` runs, with the parts and the start time.
 
-    Args:
-        config: The config of the run, or of the first of a group.
-        task: The name of its task.
-        count: The number of runs.
+    ``config`` is that of the first run, ``task`` the name of its task.
     """
     parts = (task, config.model.name, config.loss.name, config.schedule.name)
     more = f"-and-{count - 1}-more" if count > 1 else ""

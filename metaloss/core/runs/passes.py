@@ -39,7 +39,7 @@ from metaloss.losses.base import LearnedLoss
 from metaloss.schedules.replay import Replay
 
 
-def train_passes(
+def train_runs(
     config: RunConfig,
     *,
     task: Task | None = None,
@@ -47,7 +47,11 @@ def train_passes(
     loss: LearnedLoss | None = None,
     plugins: Mapping[str, str] | None = None,
 ) -> list[Run]:
-    """Train the runs of a config; with ``schedule=replay`` and no source, the first pass before."""
+    """Train the runs of a resolved config; see :func:`metaloss.train`.
+
+    With ``schedule=replay`` and no source, the first pass is trained before. ``plugins``: SHA-256
+    by file name.
+    """
     given: dict[str, Any] = {"task": task, "model": model, "loss": loss, "plugins": plugins}
     options = config.schedule.options
     if not isinstance(options, Replay) or options.source:
@@ -112,11 +116,8 @@ def _go_on(
 ) -> list[Run]:
     """Begin, resume or skip the first pass, then begin the second.
 
-    Args:
-        config: What both passes were asked to be, with a folder.
-        changes: New values for a resumed run.
-        given: The user's objects and plugins.
-        begins: See `begin_runs`.
+    ``config`` is what both passes were asked to be, with a folder. ``changes`` are new values for a
+    resumed run, ``given`` the user's objects and plugins. ``begins``: see `begin_runs`.
     """
     output = Path(str(config.output))
     first, seeds = output / FIRST, range(config.seed, config.seed + config.seeds)

@@ -35,11 +35,7 @@ def outputs_for(folder: Path, model: nn.Module, inputs: Tensor) -> Tensor:
 
     They are computed as in the evaluation of the run: on its device (if available), in its
     precision, with the same block size. All test rows of the run give the same values, bit for bit.
-
-    Args:
-        folder: The folder of the run.
-        model: The trained model.
-        inputs: (B, ...), encoded.
+    ``inputs`` (B, ...) are encoded.
     """
     content = read_file(folder / CONFIG)
     device = _device(str(content.get("device", "auto")))
@@ -55,13 +51,9 @@ def outputs_for(folder: Path, model: nn.Module, inputs: Tensor) -> Tensor:
 def load_model(
     folder: Path, pipeline: FittedPipeline, model: nn.Module | None, name: str = MODEL
 ) -> nn.Module:
-    """Return the trained model of a run.
+    """Return the trained model of a run, with the weights of the file ``name``.
 
-    Args:
-        folder: The folder of the run.
-        pipeline: For the shapes of the model.
-        model: The user's model, if the run has one.
-        name: The file with the weights.
+    ``model`` is the user's model, if the run has one; else ``pipeline`` has the shapes.
 
     Raises:
         MetalossError: If the weights are missing or damaged, or do not fit the model.

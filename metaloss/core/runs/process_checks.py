@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 
-import torch
 from torch.utils import _pytree as pytree
 
 from metaloss.compose import to_yaml
@@ -15,18 +14,14 @@ from metaloss.core.storage.digests import digest
 from metaloss.errors import MetalossError, UnsupportedError
 from metaloss.inner.sharded import ShardedProblem
 
-# The largest allowed difference between outputs of a batch and of its parts, relative to the
-# largest output. Rounding errors are smaller (also in TF32), errors of dependent rows are much
-# larger.
+# See `check_rows`.
 _TOLERANCE = {Precision.fp32: 0.02, Precision.bf16: 0.1}
 
 
 def check_processes(setup: Setup, place: int | None = None) -> None:
     """Raise in every process if the processes cannot train this run.
 
-    Args:
-        setup: The run in this process.
-        place: The step that it is resumed from; None for a new run.
+    ``place`` is the step that it is resumed from; None for a new run.
 
     Raises:
         MetalossError: If the processes have different inputs, or a batch has too few rows.
@@ -60,15 +55,11 @@ def _seen(setup: Setup) -> dict[str, str]:
     parts = [getattr(task, split) for split in ("train", "valid", "test")]
     sizes = [len(part.targets) for part in parts]
     config = to_yaml(setup.config)
+    followed = [] if setup.replayed is None else setup.replayed.schedule.buffers()
     weights = [*pytree.tree_leaves(setup.advance.fresh("train", 0)), *module.constants()]
     return {
         "configuration": hashlib.sha256(config.encode()).hexdigest(),
         "task": digest(pytree.tree_leaves(parts)) + str(sizes),
         "model": digest(weights),
-        "loss": digest([*setup.loss.parameters(), *setup.loss.buffers(), *_followed(setup)]),
+        "loss": digest([*setup.loss.parameters(), *setup.loss.buffers(), *followed]),
     }
-
-
-def _followed(setup: Setup) -> list[torch.Tensor]:
-    """Return the recorded values that φ follows."""
-    return [] if setup.replayed is None else list(setup.replayed.schedule.buffers())

@@ -54,13 +54,7 @@ def resume_runs(
 ) -> list[Run]:
     """Resume a run, or the unfinished runs of a group; see :func:`metaloss.resume_run`.
 
-    Args:
-        folder: The folder of the run or the group.
-        changes: New values of ``steps``, ``tracker`` or ``device``; None: unchanged.
-        plugins: SHA-256 by file name.
-        task: The user's task, if the run was made with one.
-        model: The user's model, likewise.
-        loss: The user's loss, likewise.
+    ``changes`` has new values of ``steps``, ``tracker`` or ``device``; None: unchanged.
     """
     folder, many = Path(folder), is_group(Path(folder))
     changes = {name: value for name, value in changes.items() if value is not None}

@@ -12,7 +12,7 @@ from metaloss.compose import compose, refuse_unused, to_overrides
 from metaloss.config import RunConfig
 from metaloss.contracts import Task
 from metaloss.core.parts.custom import refuse_words_for_objects
-from metaloss.core.runs.passes import resume_passes, train_passes
+from metaloss.core.runs.passes import resume_passes, train_runs
 from metaloss.core.runs.results import Run
 from metaloss.core.storage.run_folder import is_group
 from metaloss.errors import MetalossError
@@ -74,18 +74,6 @@ def train_seeds(
     refuse_words_for_objects(composed, task, model, loss)
     refuse_unused(composed, words)
     return train_runs(composed, task=task, model=model, loss=loss)
-
-
-def train_runs(
-    config: RunConfig,
-    *,
-    task: Task | None = None,
-    model: nn.Module | None = None,
-    loss: LearnedLoss | None = None,
-    plugins: Mapping[str, str] | None = None,
-) -> list[Run]:
-    """Train the runs of a resolved config; see :func:`train`. ``plugins``: SHA-256 by file name."""
-    return train_passes(config, task=task, model=model, loss=loss, plugins=plugins)
 
 
 def train_run(

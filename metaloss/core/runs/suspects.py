@@ -128,7 +128,7 @@ def _check(folder: Path, task: Task, count: int) -> None:
             "validation); expected a run that was trained on the training rows"
         )
     before = (read_summary(folder) or {}).get("rows", {}).get("train")
-    if count < len(task.train.targets) or (before and before != digest([*task.train])):
+    if count < len(task.train.targets) or (before and before != digest(task.train)):
         raise MetalossError(
             f"{folder}: the training rows of task={task.name} have changed since the run; expected "
             "the same rows"

@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 
+from metaloss.allocator import keep_freed_memory
 from metaloss.compose import compose
 from metaloss.config import Compile, Selected
 from metaloss.contracts import Candidate
@@ -34,9 +35,9 @@ def evaluate_group(setup: Setup, group: Group) -> list[Evaluated]:
     assert setup.search is not None
     losses = [candidate_loss(setup, options) for options, _ in group]
     phis = [
-        _own(loss, setup) if phi is None else _moved(phi, setup)
-        for loss, (_, phi) in zip(losses, group, strict=True)
+        phi_of(loss) if phi is None else phi for loss, (_, phi) in zip(losses, group, strict=True)
     ]
+    phis = [{name: value.to(setup.device) for name, value in phi.items()} for phi in phis]
     with _one_thread(setup.device):
         evaluated = evaluate(setup, setup.search, losses, phis)
     return [replace(one, phi={k: v.cpu() for k, v in one.phi.items()}) for one in evaluated]
@@ -47,6 +48,7 @@ def evaluate_elsewhere(config: str, group: Group) -> list[Evaluated]:
 
     ``config``: the result of `to_dict` as JSON.
     """
+    keep_freed_memory()
     return evaluate_group(_setup_of(config), group)
 
 
@@ -63,14 +65,6 @@ def candidate_loss(setup: Setup, options: Mapping[str, Any]) -> LearnedLoss:
 def _setup_of(config: str) -> Setup:
     # Candidates are trained without compilation, so that a worker needs no compiler.
     return prepare(replace(compose([], json.loads(config)), tracker={}, compile=Compile.off))
-
-
-def _own(loss: LearnedLoss, setup: Setup) -> Tensors:
-    return _moved(phi_of(loss), setup)
-
-
-def _moved(phi: Tensors, setup: Setup) -> Tensors:
-    return {name: value.to(setup.device) for name, value in phi.items()}
 
 
 @contextmanager

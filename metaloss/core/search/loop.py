@@ -77,13 +77,9 @@ def check_search(setup: Setup) -> None:
 def find_loss(
     setup: Setup, recorder: Recorder, interrupt: Interrupt, saved: Mapping[str, Any] | None
 ) -> Setup:
-    """Run or resume a search; return the setup with the loss that was found.
+    """Run a search, or resume it from ``saved``; return the setup with the loss that was found.
 
-    Args:
-        setup: The run, with a search for its meta-optimizer.
-        recorder: Receives the results; its folder gets ``search.csv``.
-        interrupt: Checked between groups of candidates.
-        saved: From :func:`load`.
+    The folder gets ``search.csv``. Ctrl-C is noticed between groups of candidates.
 
     Raises:
         MetalossError: If no candidate could be trained.

@@ -71,11 +71,7 @@ def evaluate(
 ) -> list[Evaluated]:
     """Return the fitness of each candidate. All are trained together.
 
-    Args:
-        setup: The run.
-        rule: The options of the search.
-        losses: The loss of each candidate; its own parameters are ignored.
-        phis: φ of each candidate.
+    ``phis`` are used in place of the parameters of the ``losses``.
     """
     rows, problem = _problem(setup, losses, phis)
     if rule.local_steps and rows.shape[1]:

@@ -10,7 +10,6 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from contextlib import contextmanager
 
-from metaloss.allocator import keep_freed_memory
 from metaloss.core.execution.executor import Executor, ExecutorOptions, LostError, find, names
 from metaloss.core.execution.processes import Processes
 from metaloss.core.parts.setup import Setup
@@ -69,10 +68,8 @@ class Here(Workers):
 class Elsewhere(Workers):
     """Other processes of an executor, on this machine or on others.
 
-    Args:
-        executor: Starts the processes.
-        config: The run's configuration as text.
-        asked: The value of ``meta_optimizer.workers``.
+    ``config`` is the run's configuration as text, ``asked`` the value of
+    ``meta_optimizer.workers``.
     """
 
     def __init__(self, executor: Executor, config: str, asked: str) -> None:
@@ -104,7 +101,7 @@ class Elsewhere(Workers):
         return [results[number] for number in range(len(groups))]
 
     def _begin(self, group: Group) -> Future[list[Evaluated]]:
-        return self._executor.submit(_evaluate, self._config, group)
+        return self._executor.submit(evaluate_elsewhere, self._config, group)
 
 
 def executor_options(rule: SearchRule) -> ExecutorOptions:
@@ -125,8 +122,3 @@ def executor_options(rule: SearchRule) -> ExecutorOptions:
         return find(rule.workers, f"meta_optimizer.workers={rule.workers}")(**given)
     except TypeError as error:
         raise MetalossError(f"meta_optimizer.workers={rule.workers} has no address") from error
-
-
-def _evaluate(config: str, group: Group) -> list[Evaluated]:
-    keep_freed_memory()
-    return evaluate_elsewhere(config, group)

@@ -48,10 +48,7 @@ def load_newest(
 ) -> tuple[dict[str, Any] | None, list[str]]:
     """Return the newest undamaged checkpoint, or None, and a message for each damaged one.
 
-    Args:
-        folder: The folder of the checkpoints.
-        device: The device of the tensors.
-        upto: Leave out checkpoints with a higher number than this.
+    With ``upto``, checkpoints with a higher number are left out.
 
     Raises:
         MetalossError: If a checkpoint has another format version.

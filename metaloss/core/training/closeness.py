@@ -28,11 +28,6 @@ def cosine_to_exact(setup: Setup, state: TrainState, progress: Progress) -> dict
     Both are computed on the next batches of the run at its current weights, outside of compiled
     programs. The run itself is not changed: batches and rows are drawn by their numbers.
 
-    Args:
-        setup: The parts of the run.
-        state: The state of the run.
-        progress: How far it is.
-
     Returns:
         Nothing if the run uses all rows, or does not update φ any more.
     """

@@ -70,20 +70,17 @@ def constant_metrics(task: Task) -> dict[str, float]:
     return {f"{name}/{task.metric_name}": constant_metric(task, name) for name in ("valid", "test")}
 
 
-def is_chance(metrics: Mapping[str, float], constants: Mapping[str, float], task: Task) -> bool:
-    """Return whether a run is not better than a constant prediction on the test rows.
+def is_chance(
+    metrics: Mapping[str, float], constants: Mapping[str, float], task: Task, split: str = "test"
+) -> bool:
+    """Return whether metrics of a split are not better than those of a constant prediction.
 
     It must be better neither by the metric nor by the task loss: the most frequent class can be the
     best prediction of an imbalanced task, and a model with few errors can have a high task loss.
-
-    Args:
-        metrics: The last metrics of the run.
-        constants: From :func:`constant_metrics`.
-        task: The task of the run.
     """
-    name = f"test/{task.metric_name}"
+    name = f"{split}/{task.metric_name}"
     return learned_nothing(metrics[name], constants[name], task.goal) and learned_nothing(
-        metrics["test/task_loss"], task.constant_loss
+        metrics[f"{split}/task_loss"], task.constant_loss
     )
 
 

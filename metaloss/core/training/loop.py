@@ -16,12 +16,7 @@ from metaloss.core.training.trainer import Trainer
 def train(trainers: Sequence[Trainer], interrupt: Interrupt, folder: Path) -> None:
     """Train runs that are at the same step to the end.
 
-    If a run ends early, the others continue.
-
-    Args:
-        trainers: The trainer of each run.
-        interrupt: Checked after every step.
-        folder: The folder of the run or group.
+    If a run ends early, the others continue. ``folder`` is that of the run or group.
 
     Raises:
         KeyboardInterrupt: After Ctrl-C. Every run has written a checkpoint before.

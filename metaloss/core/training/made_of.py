@@ -74,11 +74,8 @@ def compare(
 ) -> list[str]:
     """Compare a run with its beginning, and return messages.
 
-    Args:
-        folder: The folder of the run, for messages.
-        setup: The run as it is now.
-        expected: The result of `made_of` when it began; empty for a run of an older version.
-        saved: Its checkpoint; None if it begins again.
+    ``expected`` is the result of `made_of` when it began; empty for a run of an older version.
+    ``saved`` is its checkpoint; None if it begins again.
 
     Raises:
         MetalossError: If the rows, the model or the loss have changed.
@@ -129,9 +126,7 @@ def compare(
 def fixed_values(setup: Setup, *, begins: bool) -> dict[str, Any]:
     """Return the values outside of the state of a run: the frozen parameters of the model.
 
-    Args:
-        setup: The run.
-        begins: Whether to include the initial weights of training.
+    If it ``begins``, the initial weights of training too.
     """
     own = begins and setup.config.model.name == CUSTOM
     return {

@@ -23,11 +23,8 @@ _NAMES = ("train/loss", "train/task_loss", "meta/task_loss", "meta/gradient_norm
 class Recorder:
     """Writes ``journal.jsonl`` and ``curves.jsonl`` and passes events on.
 
-    Args:
-        folder: The run's folder.
-        emit: Receives events; must not raise.
-        keep: The checkpoint to resume from, with ``files``, the result of :meth:`positions`,
-            ``seconds``, the duration so far, and ``warnings``; None for a new run.
+    ``emit`` must not raise. ``keep`` is the checkpoint to resume from, with ``files``, the result
+    of :meth:`positions`, ``seconds``, the duration so far, and ``warnings``; None for a new run.
 
     Attributes:
         warnings: The warnings when a run was resumed, for its summary.
@@ -83,9 +80,7 @@ class Recorder:
     def warn(self, place: tuple[int, str, int], message: str) -> None:
         """Write a warning into the journal and the summary, and send it to the trackers.
 
-        Args:
-            place: The step, the phase and its step.
-            message: One line.
+        ``place``: the step, the phase and its step.
         """
         names = ("step", "phase", "phase_step")
         self._journal.write({**dict(zip(names, place, strict=True)), "warning": message})

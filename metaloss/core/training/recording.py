@@ -51,14 +51,7 @@ class Recording:
         return [step for step in range(first, first + plan.unroll) if self._is_due(step)]
 
     def note(self, plan: Plan, progress: Progress, before: Tensors, after: Tensors) -> None:
-        """Record φ if it is due.
-
-        Args:
-            plan: A plan that was carried out.
-            progress: The progress before it.
-            before: φ before it.
-            after: φ after it.
-        """
+        """Record φ if it is due; ``progress`` is that before the plan was carried out."""
         for step in self.due(plan, progress):
             used = after if self._moves_first else before
             self._places.append(step)
@@ -83,11 +76,7 @@ class Recording:
     ) -> bytes | None:
         """Return the content of the loss schedule's file; None if there is none.
 
-        Args:
-            loss: The loss of the run.
-            phi: φ after the last step, which is not the average that the run ends with.
-            step: The step at the end.
-            provenance: Where it was learned.
+        ``phi`` is φ after the last ``step``, which is not the average that the run ends with.
         """
         # A run that was begun by an older version may lack the beginning.
         if not self._places or self._places[0] != 0 or family_of(loss) is None:

@@ -9,7 +9,7 @@ from metaloss.contracts import Plan, Progress
 from metaloss.core.parts.setup import Setup
 from metaloss.core.steps.state import Snapshot, TrainState, dropped
 from metaloss.core.training.evaluate import constant_metrics, is_chance
-from metaloss.core.training.ladder import Ladder, learned_nothing
+from metaloss.core.training.ladder import Ladder
 from metaloss.core.training.recorder import Recorder
 from metaloss.errors import DivergedError
 from metaloss.starts import Imitate
@@ -25,11 +25,6 @@ _WHOSE_FAULT = " (if it is so with schedule=static too, it is not the learned lo
 
 class Recovery:
     """Checks a run whenever it is logged, and recovers it.
-
-    Args:
-        setup: The parts.
-        recorder: Receives messages.
-        ladder: The stored states, and the actions so far.
 
     Attributes:
         constants: The metrics of the best constant prediction, by name.
@@ -51,17 +46,13 @@ class Recovery:
     ) -> TrainState:
         """Return the state to continue with: the given one if nothing is wrong.
 
-        Args:
-            state: The current state.
-            plan: The last plan.
-            progress: The progress of the run.
-            bad: The number of bad steps since the last check.
-            metrics: The metrics of an evaluation at this step; None without one.
+        ``bad`` is the number of bad steps since the last check. ``metrics`` are those of an
+        evaluation at this step; None without one.
 
         Raises:
             DivergedError: If something is wrong with ``guard=raise``.
         """
-        config = self._setup.config
+        config, task = self._setup.config, self._setup.task
         if config.guard is GuardMode.off:
             return state
         reason = f"{bad} bad steps since the last line" if bad else ""
@@ -70,7 +61,7 @@ class Recovery:
         # A run that is too short for an earlier check may have learned nothing, but has not
         # diverged. There is a message at its end.
         due = due and not (done >= config.steps and not self.ladder.events)
-        if not reason and due and metrics is not None and self._dead(metrics):
+        if not reason and due and metrics and is_chance(metrics, self.constants, task, "valid"):
             reason = f"no better than a constant prediction after {done} steps"
         if not reason:
             self.ladder.all_well(state)
@@ -111,19 +102,6 @@ class Recovery:
                 f"the model has learned nothing: {name} is {metrics[name]:.4g}, that of the best "
                 f"constant prediction {self.constants[name]:.4g}",
             )
-
-    def _dead(self, metrics: Mapping[str, float]) -> bool:
-        """Return whether validation metric and task loss are both not better than a constant's.
-
-        Both, because the most frequent class can be the best prediction of an imbalanced task, and
-        a model with few errors can have a high task loss.
-        """
-        task = self._setup.task
-        metric = metrics[f"valid/{task.metric_name}"]
-        constant = self.constants[f"valid/{task.metric_name}"]
-        return learned_nothing(metric, constant, task.goal) and learned_nothing(
-            metrics["valid/task_loss"], task.constant_loss
-        )
 
     def _mended(self, state: TrainState, action: str, back: Snapshot) -> TrainState:
         setup = self._setup

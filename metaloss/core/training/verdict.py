@@ -28,9 +28,6 @@ _SAID = {
 class Jury:
     """Looks at every evaluation, and changes the run once at most.
 
-    Args:
-        setup: The parts of the run.
-
     Attributes:
         moment: The state at the best moment; None if the run cannot go back to it.
         done: What was done, at which training step, and the step of the best moment; None: nothing.
@@ -57,12 +54,8 @@ class Jury:
     ) -> tuple[TrainState, str]:
         """Return the state to go on with, and a message if something was done.
 
-        Args:
-            state: The state at an evaluation.
-            best: The best evaluation so far, this one included.
-            rows: The metric of each row of the jury at this evaluation.
-            start: φ at its start.
-            step: The training step.
+        ``best`` is the best evaluation so far, this one included. ``rows`` has the metric of each
+        row of the jury at this one, by the kind of weights. ``start`` is φ at its start.
         """
         if self._wanted is Verdict.choose or self.frozen:
             return state, ""
