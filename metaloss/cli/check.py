@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from metaloss.cli import plugin_files
 from metaloss.cli.options import DONE, FAILED, Plugins
 
 
@@ -18,8 +19,6 @@ def check(
 
     The exit status is 1 if a check fails.
     """
-    from metaloss.cli import plugin_files
-
     plugin_files.load(plugin)
     from metaloss.testing import check_part
 

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from metaloss.cli import plugin_files
 from metaloss.cli.options import Plugins
 
 Jobs = Annotated[
@@ -88,7 +89,6 @@ def compare(
     (comparison.png). With losses that are learned online, it also has the learned loss over time
     (learned.csv, learned.png).
     """
-    from metaloss.cli import plugin_files
     from metaloss.core.distributed.launch import refuse_several
     from metaloss.study.compare import Request, run_request
     from metaloss.study.spec.options import Options
@@ -149,7 +149,6 @@ def advise(
 
     DIR then has advice.md and advice.json, beside the files of metaloss compare.
     """
-    from metaloss.cli import plugin_files
     from metaloss.core.distributed.launch import refuse_several
     from metaloss.study.advise import advise as run
     from metaloss.study.spec.options import Options

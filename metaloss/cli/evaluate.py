@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
+from metaloss.cli import plugin_files
 from metaloss.cli.options import Plugins
 from metaloss.errors import MetalossError
 
@@ -44,11 +45,10 @@ def evaluate(
     plugin: Plugins = None,
 ) -> int:
     """Print metrics and the confusion matrix (rows: true classes, columns: predicted ones)."""
-    from metaloss.cli import plugin_files
-
     plugin_files.load(plugin)
     from metaloss.core.runs.load import load_run
     from metaloss.core.storage.files import write_json
+    from metaloss.tracking.result_table import lined_up
 
     if out is not None and out.exists():
         raise MetalossError(f"--out {out} exists already: choose another file")
@@ -60,20 +60,10 @@ def evaluate(
     for name, value in found.metrics.items():
         print(f"{name.ljust(width)}  {value:.4g}")
     if found.confusion is not None and len(found.confusion) <= _MOST_CLASSES:
-        print(_matrix(found.classes, found.confusion))
+        heads = [str(name) for name in found.classes or ()]
+        counts = [[str(count) for count in row] for row in found.confusion.tolist()]
+        table = zip(["true \\ predicted", *heads], [heads, *counts], strict=True)
+        print("\n".join(lined_up([[name, *cells] for name, cells in table])))
     if out is not None:
         write_json(out, found.to_dict())
     return 0
-
-
-def _matrix(classes: Any, counts: Any) -> str:
-    """Return the counts as lines, with the classes beside and above them."""
-    cells = [[str(count) for count in row] for row in counts.tolist()]
-    heads = [str(name) for name in classes]
-    first = max(map(len, [*heads, "true \\ predicted"]))
-    widths = [max(map(len, column)) for column in zip(heads, *cells, strict=True)]
-    lines = []
-    for name, row in zip(["true \\ predicted", *heads], [heads, *cells], strict=True):
-        padded = [cell.rjust(width) for cell, width in zip(row, widths, strict=True)]
-        lines.append("  ".join([name.ljust(first), *padded]))
-    return "\n".join(lines)

@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from metaloss.cli import plugin_files
 from metaloss.cli.options import Plugins
 
 
@@ -22,8 +23,6 @@ def export(
     A loss that needs more than outputs and targets, or that has no source, has no criterion.py.
     If the run recorded the loss over the course of training, loss_schedule.safetensors has it.
     """
-    from metaloss.cli import plugin_files
-
     plugin_files.load(plugin)
     from metaloss.core.runs.results import export_run
     from metaloss.losses.export import load_loss

@@ -58,10 +58,6 @@ class ExecutorLauncher(Launcher):
     ) -> Sequence[JobReturn]:
         """Return the results of the jobs in their order; print the output of each when it ends.
 
-        Args:
-            job_overrides: The words of each job.
-            initial_job_idx: The number of the first job.
-
         Raises:
             MetalossError: If the executor cannot be reached.
             KeyboardInterrupt: After Ctrl-C, here or in a job; the jobs have written checkpoints.
@@ -105,10 +101,7 @@ class ExecutorLauncher(Launcher):
 
 
 def offer(given: Sequence[Override]) -> None:
-    """Make the executors known to Hydra as launchers.
-
-    Args:
-        given: The words of the sweep. Only the executor that they choose is loaded.
+    """Make the executors known to Hydra as launchers; load only the one that the words choose.
 
     Raises:
         MetalossError: If the plugin of that executor is missing or fails to load.

@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from metaloss.cli import plugin_files
 from metaloss.cli.options import Plugins
 
 
@@ -28,7 +29,7 @@ def list_parts(
     """
     from rich.console import RenderableType
 
-    from metaloss.cli import plugin_files, tables
+    from metaloss.cli import tables
     from metaloss.tracking.quiet_console import QuietConsole
 
     plugin_files.load(plugin)

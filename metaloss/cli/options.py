@@ -34,28 +34,23 @@ _KNOWN, _LIKELY = 1.0, 5.0
 DONE, FAILED, BAD_REQUEST, DIVERGED, INTERRUPTED = 0, 1, 2, 3, 130
 
 
-class Command(TyperCommand):
+class _PlainFlags:
+    """Leaves out the ``<bool>`` that Typer writes beside a flag, as if the flag took a value."""
+
+    def get_params(self, ctx: Any) -> Any:
+        parameters = super().get_params(ctx)  # type: ignore[misc]
+        for parameter in parameters:
+            if getattr(parameter, "is_flag", False) and parameter.metavar is None:
+                parameter.metavar = ""
+        return parameters
+
+
+class Command(_PlainFlags, TyperCommand):
     """A subcommand."""
 
-    def get_params(self, ctx: Any) -> Any:
-        """Return the parameters, flags without a type."""
-        return _plain_flags(super().get_params(ctx))
 
-
-class Group(TyperGroup):
+class Group(_PlainFlags, TyperGroup):
     """The command itself."""
-
-    def get_params(self, ctx: Any) -> Any:
-        """Return the parameters, flags without a type."""
-        return _plain_flags(super().get_params(ctx))
-
-
-def _plain_flags(parameters: Any) -> Any:
-    """Leave out the ``<bool>`` that Typer writes beside a flag, as if the flag took a value."""
-    for parameter in parameters:
-        if getattr(parameter, "is_flag", False) and parameter.metavar is None:
-            parameter.metavar = ""
-    return parameters
 
 
 def heard(reason: BaseException | None = None) -> bool:

@@ -29,9 +29,6 @@ _VARIABLE = "METALOSS_PLUGIN_FILES"
 def load(paths: Iterable[Path] | None) -> dict[str, str]:
     """Import each file once, so that its parts are registered.
 
-    Args:
-        paths: The Python files of --plugin; None without any.
-
     Returns:
         The SHA-256 of each file, by its absolute path.
 

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from metaloss.cli import plugin_files
 from metaloss.cli.options import Plugins
 from metaloss.errors import MetalossError
 
@@ -26,8 +27,6 @@ def predict(
     plugin: Plugins = None,
 ) -> int:
     """Predict new rows: the class and the probability of each class, or the value."""
-    from metaloss.cli import plugin_files
-
     plugin_files.load(plugin)
     from metaloss.core.runs.load import load_run, predict_file
 

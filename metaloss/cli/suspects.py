@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
+from metaloss.cli import plugin_files
 from metaloss.cli.options import Plugins
 from metaloss.errors import MetalossError
 
@@ -33,8 +34,6 @@ def suspects(
     plugin: Plugins = None,
 ) -> int:
     """List the training rows, those with the most doubtful label first."""
-    from metaloss.cli import plugin_files
-
     plugin_files.load(plugin)
     from metaloss.core.runs.load import load_run
     from metaloss.core.runs.suspects import quality, suspects_of

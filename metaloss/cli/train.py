@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from metaloss.cli import plugin_files
 from metaloss.cli.options import Plugins, Words, heard, interrupted, report_all
 from metaloss.errors import MetalossError
 
@@ -41,7 +42,6 @@ def train(
     diverged and 130 after Ctrl-C.
     """
     from metaloss.allocator import keep_freed_memory
-    from metaloss.cli import plugin_files
 
     keep_freed_memory()
     flags = {"--config": config, "--resume": resume, "--multirun": multirun, "--cfg": cfg}

@@ -55,10 +55,6 @@ def composed(overrides: Sequence[Override], compose: Compose) -> DictConfig:
 
     After an error, the words are composed again in full, so that the errors are those of
     ``compose``.
-
-    Args:
-        overrides: Parsed and checked words.
-        compose: Composes words in full, over the defaults.
     """
     values = [override for override in overrides if _sets_value(override)]
     choices = [override for override in overrides if not _sets_value(override)]
@@ -69,11 +65,6 @@ def composed(overrides: Sequence[Override], compose: Compose) -> DictConfig:
     except (HydraException, OmegaConfBaseException):
         return compose(overrides)
     return config
-
-
-def forget() -> None:
-    """Clear the cache."""
-    _kept.clear()
 
 
 def _chosen(choices: Sequence[Override], compose: Compose) -> DictConfig:

@@ -25,9 +25,6 @@ def with_absolute_paths(options: T) -> T:
     """Return a part's options with absolute paths.
 
     Empty paths, and paths of files that do not exist, are not changed.
-
-    Args:
-        options: An instance of a part's options class.
     """
     if not dataclasses.is_dataclass(options) or isinstance(options, type):
         return options

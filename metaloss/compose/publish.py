@@ -98,7 +98,8 @@ def published_root(
             }
         for name, preset in PRESETS.items():
             _store_added("preset", name, preset, preset.options)
-        root = _settings_node()
+        root = OmegaConf.structured(Settings)
+        _lift_readonly(root)
         fill(root, "")
         with open_dict(root):
             for group in GROUPS:
@@ -165,12 +166,6 @@ def _fill_part(
     node = copy.deepcopy(stored.node)
     fill(node, f"tracker.{name}" if group == "tracker" else group)
     table[f"{name}.yaml"] = dataclasses.replace(stored, node=node)
-
-
-def _settings_node() -> DictConfig:
-    node = OmegaConf.structured(Settings)
-    _lift_readonly(node)
-    return node
 
 
 def _part_node(part: Part) -> DictConfig:

@@ -141,11 +141,7 @@ def root(values: Mapping[str, Any], where: str) -> Iterator[str]:
 
 
 def from_hydra(composed: DictConfig, asked: Iterable[str] = ()) -> RunConfig:
-    """Return the validated `RunConfig` of a configuration that Hydra composed.
-
-    Args:
-        composed: The configuration.
-        asked: The keys of the words that it was composed of.
+    """Return the validated `RunConfig` of what Hydra composed of words with the keys ``asked``.
 
     Raises:
         MetalossError: If a value is missing, or a part refuses its options.

@@ -33,10 +33,6 @@ def refuse_unused(config: RunConfig, words: Iterable[str]) -> None:
 
     Only words are refused: the file of a run has all options, and what it was made with stays.
 
-    Args:
-        config: The configuration that the words are part of.
-        words: ``KEY=VALUE`` words.
-
     Raises:
         MetalossError: If an option has another value than its default, and no effect.
     """

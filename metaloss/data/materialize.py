@@ -83,14 +83,19 @@ def materialize(rows: Rows, part: str, seed: int = 0) -> Batch:
         )
     if len(batch.inputs) == 0:
         raise _empty(part)
-    fields = {f"inputs {name}".rstrip(): value for name, value in named(batch.inputs).items()}
-    for name, tensor in {**fields, "targets": batch.targets}.items():
+    for name, tensor in all_named(batch).items():
         if tensor.numel() == 0:
             raise MetalossError(
                 f"{part}: {name} of shape {tuple(tensor.shape)} have no values; expected at "
                 "least one in each row"
             )
     return batch
+
+
+def all_named(batch: Batch) -> dict[str, Tensor]:
+    """Return the tensors of a batch with their names, for messages."""
+    fields = {f"inputs {name}".rstrip(): one for name, one in named(batch.inputs).items()}
+    return {**fields, "targets": batch.targets}
 
 
 @contextmanager

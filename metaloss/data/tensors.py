@@ -14,7 +14,7 @@ from metaloss.contracts import Task
 from metaloss.data.checks import number
 from metaloss.data.datasets import picked, read_rows
 from metaloss.data.lazy import LazyRows
-from metaloss.data.materialize import Rows
+from metaloss.data.materialize import Rows, all_named
 from metaloss.data.splits import split_rows
 from metaloss.data.targets.class_weights import check_class_weights, class_weights
 from metaloss.data.targets.constant import fitted_constant
@@ -22,7 +22,6 @@ from metaloss.data.targets.kinds import Classes, Kind, TensorFunction, kind_of
 from metaloss.data.targets.metrics import IGNORED
 from metaloss.data.targets.scores import check_scores
 from metaloss.errors import MetalossError, check_index, check_whole, first_line
-from metaloss.inner.fields import named
 from metaloss.inner.keys import derive
 from metaloss.inner.one_thread import one_thread
 from metaloss.options import Options
@@ -214,7 +213,7 @@ def _weighted(kind: Kind, targets: Tensor, outputs: int, options: TaskOptions) -
 
 
 def _same_form(part: str, batch: Batch, train: Batch) -> None:
-    own, expected = _named(batch), _named(train)
+    own, expected = all_named(batch), all_named(train)
     if own.keys() != expected.keys():
         raise MetalossError(
             f"{part}: {', '.join(own)}; expected {', '.join(expected)}, as in train"
@@ -226,11 +225,6 @@ def _same_form(part: str, batch: Batch, train: Batch) -> None:
                 f"{part}: {name} of shape {tuple(tensor.shape)} and {tensor.dtype}; expected "
                 f"{_shape(reference)} and {reference.dtype}, as in train"
             )
-
-
-def _named(batch: Batch) -> dict[str, Tensor]:
-    fields = {f"inputs {name}".rstrip(): one for name, one in named(batch.inputs).items()}
-    return {**fields, "targets": batch.targets}
 
 
 def _shape(rows: Tensor) -> str:

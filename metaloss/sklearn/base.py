@@ -6,7 +6,7 @@ import re
 import tempfile
 import warnings
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -18,7 +18,12 @@ import torch
 from sklearn.base import BaseEstimator
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import check_random_state
-from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
+from sklearn.utils.validation import (
+    _check_sample_weight,
+    check_consistent_length,
+    check_is_fitted,
+    validate_data,
+)
 from torch import Tensor, nn
 
 from metaloss import registry
@@ -223,9 +228,17 @@ class LearnedLossEstimator(BaseEstimator, ABC):
         )
         return dense(found)
 
-    @abstractmethod
+    def _trusted(self, given: Any, read: Callable[[Any], np.ndarray]) -> Any:
+        """Return checked trusted rows and their targets, which ``read`` checks; or None."""
+        if given is None:
+            return None
+        rows, targets = self._checked(given[0], reset=False), read(given[1])
+        check_consistent_length(rows, targets)
+        return rows, targets
+
     def _named(self, suggested: np.ndarray) -> np.ndarray:
         """Return suggested targets (n,) as the user gave them; NaN: none."""
+        return suggested
 
     @abstractmethod
     def _pipeline(self, encode: Any, outputs: int, targets: np.ndarray) -> FittedPipeline:

@@ -118,10 +118,7 @@ class LearnedLossClassifier(ClassifierMixin, LearnedLossEstimator):
         """
         rows, labels = self._checked(X, reset=True), _classes(y)
         check_consistent_length(rows, labels)
-        given = None
-        if trusted is not None:
-            given = self._checked(trusted[0], reset=False), _classes(trusted[1])
-            check_consistent_length(*given)
+        given = self._trusted(trusted, _classes)
         every = labels if given is None else np.concatenate([labels, given[1]])
         self.classes_ = np.unique(every)
         if len(np.unique(labels)) < 2:

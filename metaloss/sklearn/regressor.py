@@ -45,19 +45,12 @@ class LearnedLossRegressor(RegressorMixin, LearnedLossEstimator):
         """
         rows, values = self._checked(X, reset=True), _values(y)
         check_consistent_length(rows, values)
-        given = None
-        if trusted is not None:
-            given = self._checked(trusted[0], reset=False), _values(trusted[1])
-            check_consistent_length(*given)
-        return self._fit(rows, values, sample_weight, given)
+        return self._fit(rows, values, sample_weight, self._trusted(trusted, _values))
 
     def predict(self, X: Any) -> np.ndarray:
         """Return the predicted value of each row, (n,)."""
         pipeline, outputs = self._outputs(X)
         return pipeline.in_units(outputs).numpy()[:, 0]
-
-    def _named(self, suggested: np.ndarray) -> np.ndarray:
-        return suggested
 
     def _pipeline(self, encode: Any, outputs: int, targets: np.ndarray) -> FittedPipeline:
         scaling = fit_scaling(targets[:, None].astype(np.float64), per_feature=True)

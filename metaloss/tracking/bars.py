@@ -24,10 +24,7 @@ class Bars(Progress):
     """Rich's progress bars with columns that fit the terminal.
 
     Rate, elapsed and remaining time of each phase are computed even if nothing is drawn.
-
-    Args:
-        console: Where to draw.
-        get_time: A clock in seconds.
+    ``get_time`` is a clock in seconds.
     """
 
     def __init__(self, console: Console, get_time: Callable[[], float]) -> None:

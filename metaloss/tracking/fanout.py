@@ -11,13 +11,10 @@ from metaloss.contracts import Event, Noticed, Tracker
 
 
 class Fanout:
-    """Passes events on. A tracker that raises an error is disconnected, with one warning.
+    """Passes events on to trackers, by name. One that raises is disconnected, with one warning.
 
     The other trackers receive the warning. If there are none, it is printed to standard error.
     Ctrl-C is not caught.
-
-    Args:
-        trackers: By name.
 
     Example:
         >>> class Broken(Tracker):

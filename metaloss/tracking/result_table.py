@@ -13,14 +13,8 @@ from metaloss.tracking.numbers import number
 
 
 def print_result(console: Console, summary: Mapping[str, Any], folder: Path) -> None:
-    """Print a run's summary. No line is cut off, so that paths can be copied.
-
-    Args:
-        console: Where to print.
-        summary: The content of ``summary.json``. Missing values are left out.
-        folder: The run's folder.
-    """
-    for index, row in enumerate(_lined_up(_metrics(summary))):
+    """Print the content of ``summary.json``. No line is cut off, so that paths can be copied."""
+    for index, row in enumerate(lined_up(_metrics(summary))):
         _print(console, Text(row, style="" if index else "bold"))
     for name, value in _facts(summary, folder):
         style = "bold red" if (name, value) == ("status", "diverged") else ""
@@ -39,7 +33,7 @@ def _metrics(summary: Mapping[str, Any]) -> list[list[str]]:
     return [*rows, ["step", _cell(summary.get("steps")), _cell(step)]]
 
 
-def _lined_up(rows: list[list[str]]) -> list[str]:
+def lined_up(rows: list[list[str]]) -> list[str]:
     """Return rows as lines, with the first column aligned left and the others right."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     lines = []

@@ -66,14 +66,7 @@ def flat_summary(summary: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def add_artifact(run: Any, event: RunFinished, config: Mapping[str, Any], *, model: bool) -> None:
-    """Log the exported loss, with the config and the results as metadata.
-
-    Args:
-        run: The W&B run.
-        event: The end of the run.
-        config: Its configuration.
-        model: Whether the trained weights are in the artifact too.
-    """
+    """Log the exported loss and, with ``model``, the weights; config and results are metadata."""
     import wandb
 
     roles = ["loss", "loss_description", *(["model"] if model else [])]

@@ -19,10 +19,7 @@ _DEFAULT_HOSTS = ("api.wandb.ai", "api.forge.coreweave.com")
 def has_key(environ: Mapping[str, str], home: Path, folder: Path) -> bool:
     """Return whether there are credentials for the configured server.
 
-    Args:
-        environ: Environment variables.
-        home: The user's home folder.
-        folder: The current folder, where `wandb init` writes settings.
+    ``wandb init`` writes settings into the current folder, ``folder``.
 
     Example:
         >>> has_key({"WANDB_API_KEY": "0" * 40}, Path("nowhere"), Path("nowhere"))

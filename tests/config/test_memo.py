@@ -21,7 +21,7 @@ resolve = importlib.import_module("metaloss.compose.resolve")
 
 @pytest.fixture(autouse=True)
 def nothing_kept():
-    memo.forget()
+    memo._kept.clear()
 
 
 @pytest.fixture
@@ -76,7 +76,7 @@ def test_what_is_kept_changes_no_configuration():
 def test_a_mistake_is_told_as_if_nothing_were_kept(words):
     messages = []
     for before in ([], ["loss=mlp"], ["loss=mse"]):
-        memo.forget()
+        memo._kept.clear()
         compose(before)
         with pytest.raises(MetalossError) as error:
             compose(words)

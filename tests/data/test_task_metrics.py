@@ -5,12 +5,8 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from metaloss.data.targets.constant import (
-    binary_entropy,
-    class_entropy,
-    fitted_constant,
-    target_variance,
-)
+from metaloss.data.targets.constant import fitted_constant
+from metaloss.data.targets.kinds import Classes, Values, YesNo
 from metaloss.data.targets.metrics import binary_error, error_rate, mse
 from metaloss.errors import MetalossError
 
@@ -77,40 +73,44 @@ def test_metrics_vectorise_over_a_population(metric):
 def test_entropy_is_the_cross_entropy_of_the_frequencies():
     targets = classes(200, count=4)
     logits = (torch.bincount(targets) / 200).double().log().expand(200, 4)
-    assert class_entropy(targets, 4) == pytest.approx(F.cross_entropy(logits, targets).item())
+    assert Classes().constant_loss(targets, 4) == pytest.approx(
+        F.cross_entropy(logits, targets).item()
+    )
 
 
 def test_no_constant_beats_the_entropy():
     targets = classes(200, count=4)
-    best = class_entropy(targets, 4)
+    best = Classes().constant_loss(targets, 4)
     trials = drawn(500, 4) * 0.3 + (torch.bincount(targets) / 200).log()
     losses = [F.cross_entropy(t.expand(200, 4), targets).item() for t in trials]
     assert best < min(losses) < best + 0.01
 
 
 def test_entropy_with_an_absent_class_ignored_places_and_soft_labels():
-    assert class_entropy(torch.tensor([0, 1, -100, -100]), 3) == pytest.approx(math.log(2))
-    assert class_entropy(torch.tensor([[0.5, 0.5, 0.0], [0.5, 0.5, 0.0]]), 3) == pytest.approx(
+    assert Classes().constant_loss(torch.tensor([0, 1, -100, -100]), 3) == pytest.approx(
         math.log(2)
     )
+    assert Classes().constant_loss(
+        torch.tensor([[0.5, 0.5, 0.0], [0.5, 0.5, 0.0]]), 3
+    ) == pytest.approx(math.log(2))
 
 
 CASES = {
-    "classes": (classes(60, count=3), 3, F.cross_entropy, lambda t: class_entropy(t, 3)),
+    "classes": (classes(60, count=3), 3, F.cross_entropy, lambda t: Classes().constant_loss(t, 3)),
     "smoothed": (
         classes(60, count=3),
         3,
         partial(F.cross_entropy, label_smoothing=0.2),
-        lambda t: class_entropy(t, 3, label_smoothing=0.2),
+        lambda t: Classes(label_smoothing=0.2).constant_loss(t, 3),
     ),
-    "places": (classes(9, 4, count=3), 3, F.cross_entropy, lambda t: class_entropy(t, 3)),
+    "places": (classes(9, 4, count=3), 3, F.cross_entropy, lambda t: Classes().constant_loss(t, 3)),
     "yes_no": (
         classes(60, 2, count=2).double(),
         2,
         F.binary_cross_entropy_with_logits,
-        binary_entropy,
+        lambda t: YesNo().constant_loss(t, 2),
     ),
-    "values": (drawn(60, 2) * 3 + 100, 2, F.mse_loss, target_variance),
+    "values": (drawn(60, 2) * 3 + 100, 2, F.mse_loss, lambda t: Values().constant_loss(t, 2)),
 }
 
 

@@ -2,66 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
-
-from metaloss.data.targets.metrics import IGNORED
-
-
-def class_entropy(
-    targets: Tensor,
-    outputs: int,
-    *,
-    label_smoothing: float = 0.0,
-    ignore_index: int = IGNORED,
-    weights: Sequence[float] | None = None,
-) -> float:
-    """Return the entropy of the class frequencies in nats, the constant loss of cross-entropy.
-
-    Args:
-        targets: (B, *) class indices, or (B, C, *) soft labels.
-        outputs: C.
-        label_smoothing: See `torch.nn.functional.cross_entropy`.
-        ignore_index: The class index that does not count.
-        weights: C weights of the rows of each class; None: equal. Not with soft labels.
-
-    Example:
-        >>> round(class_entropy(torch.tensor([0, 0, 1, 1]), 2), 4)
-        0.6931
-    """
-    if targets.is_floating_point():
-        shares = targets.double().transpose(0, 1).flatten(1).mean(dim=1)
-    else:
-        counts = torch.bincount(targets[targets != ignore_index], minlength=outputs).double()
-        if weights is not None:
-            counts = counts * torch.tensor(weights, dtype=torch.float64)
-        shares = counts / counts.sum()
-    shares = (1 - label_smoothing) * shares + label_smoothing / outputs
-    return torch.special.entr(shares).sum().item()
-
-
-def binary_entropy(targets: Tensor) -> float:
-    """Return the mean entropy of yes/no targets (B, C, *) in nats, with a constant for each c.
-
-    Example:
-        >>> round(binary_entropy(torch.tensor([[0.0, 1.0], [1.0, 1.0]])), 4)
-        0.3466
-    """
-    yes = targets.double().transpose(0, 1).flatten(1).mean(dim=1)
-    return (torch.special.entr(yes) + torch.special.entr(1 - yes)).mean().item()
-
-
-def target_variance(targets: Tensor) -> float:
-    """Return the variance of real targets (B, C, *), averaged over c: the constant loss of mse.
-
-    Example:
-        >>> target_variance(torch.tensor([[0.0], [2.0]]))
-        1.0
-    """
-    values = targets.double().transpose(0, 1).flatten(1)
-    return values.var(dim=1, correction=0).mean().item()
 
 
 def fitted_constant(

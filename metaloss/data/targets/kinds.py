@@ -14,7 +14,6 @@ from torch.nn import functional as F
 
 from metaloss.contracts import Task
 from metaloss.data.checks import finite
-from metaloss.data.targets.constant import binary_entropy, class_entropy, target_variance
 from metaloss.data.targets.metrics import IGNORED, binary_error, error_rate, mse
 from metaloss.errors import MetalossError
 from metaloss.types import Link
@@ -158,14 +157,21 @@ class Classes(Kind):
         return targets[targets != self.ignore_index]
 
     def constant_loss(self, targets: Tensor, outputs: int) -> float:
-        """Return the entropy of the class frequencies, with label smoothing."""
-        return class_entropy(
-            targets,
-            outputs,
-            label_smoothing=self.label_smoothing,
-            ignore_index=self.ignore_index,
-            weights=self.weights,
-        )
+        """Return the entropy of the class frequencies in nats, with label smoothing.
+
+        Example:
+            >>> round(Classes().constant_loss(torch.tensor([0, 0, 1, 1]), 2), 4)
+            0.6931
+        """
+        if targets.is_floating_point():
+            shares = targets.double().transpose(0, 1).flatten(1).mean(dim=1)
+        else:
+            counts = torch.bincount(self._counted(targets), minlength=outputs).double()
+            if self.weights is not None:
+                counts = counts * torch.tensor(self.weights, dtype=torch.float64)
+            shares = counts / counts.sum()
+        shares = (1 - self.label_smoothing) * shares + self.label_smoothing / outputs
+        return torch.special.entr(shares).sum().item()
 
 
 class _Columns(Kind):
@@ -192,15 +198,8 @@ class YesNo(_Columns):
     link = Link.sigmoid
     metric_name = "error"
 
-    @property
-    def task_loss(self) -> TensorFunction:
-        """Binary cross-entropy on raw outputs."""
-        return F.binary_cross_entropy_with_logits
-
-    @property
-    def metric(self) -> TensorFunction:
-        """The share of wrong answers."""
-        return binary_error
+    task_loss = staticmethod(F.binary_cross_entropy_with_logits)
+    metric = staticmethod(binary_error)
 
     def check(self, part: str, targets: Tensor, outputs: int) -> None:
         """Raise for a target outside of [0, 1], or for a wrong number of outputs."""
@@ -212,8 +211,9 @@ class YesNo(_Columns):
             )
 
     def constant_loss(self, targets: Tensor, outputs: int) -> float:
-        """Return the mean entropy of the answers."""
-        return binary_entropy(targets)
+        """Return the mean entropy of the answers in nats, with a constant for each column."""
+        yes = targets.double().transpose(0, 1).flatten(1).mean(dim=1)
+        return (torch.special.entr(yes) + torch.special.entr(1 - yes)).mean().item()
 
 
 class Values(_Columns):
@@ -222,19 +222,13 @@ class Values(_Columns):
     link = Link.identity
     metric_name = "mse"
 
-    @property
-    def task_loss(self) -> TensorFunction:
-        """Mean squared error."""
-        return F.mse_loss
-
-    @property
-    def metric(self) -> TensorFunction:
-        """Mean squared error, in squared units of the targets."""
-        return mse
+    task_loss = staticmethod(F.mse_loss)
+    metric = staticmethod(mse)
 
     def constant_loss(self, targets: Tensor, outputs: int) -> float:
-        """Return the variance of the targets."""
-        return target_variance(targets)
+        """Return the variance of the targets, averaged over the columns."""
+        values = targets.double().transpose(0, 1).flatten(1)
+        return values.var(dim=1, correction=0).mean().item()
 
 
 def kind_of(targets: Tensor, link: Link | None, ignore_index: int = IGNORED) -> Kind:
