@@ -94,6 +94,12 @@ def compare(
         }
         run(jobs, "runs", "test")
     found = {}
+    learned = {
+        job.row
+        for some in jobs.values()
+        for job in some
+        if job.config["schedule"]["name"] != "static"
+    }
     for name, (part, folder) in parts.items():
         groups, notes = groups_of_jobs(jobs[name])
         finished = Finished(
@@ -104,6 +110,7 @@ def compare(
             reference=study.reference,
             metric=options.metric,
             aside=part.aside,
+            learned=tuple(row.name for row in study.rows if row.name in learned),
         )
         found[name] = write_table(finished, folder, console)
     return replace(_together(study, out, found, scores, console), scores=scores)

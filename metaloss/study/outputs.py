@@ -34,6 +34,7 @@ class Finished:
         reference: The row that the others are tested against; None: the first static one.
         metric: The metric to compare; None: that of the task.
         aside: Rows that are not rivals of the reference.
+        learned: The rows of all blocks of the study whose loss is learned, in order.
     """
 
     groups: Sequence[Group]
@@ -43,6 +44,7 @@ class Finished:
     reference: str | None = None
     metric: str | None = None
     aside: tuple[str, ...] = ()
+    learned: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,7 +87,8 @@ def write_table(finished: Finished, out: Path, console: Console) -> Comparison:
     files.append(plot_comparison(groups, table, out / "comparison.png", title=finished.title))
     if not readings.empty:
         regression = next(iter(groups[0].runs.values())).link == "identity"
-        files.append(plot_readings(readings, out / "learned.png", regression=regression))
+        picture = out / "learned.png"
+        files.append(plot_readings(readings, picture, regression=regression, rows=finished.learned))
     _show(table, below, texts["table.md"], console)
     say_written(files, console)
     return Comparison(tables={"": table}, files=tuple(files), notes=tuple(finished.notes))

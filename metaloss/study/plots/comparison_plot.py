@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import textwrap
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,12 +14,16 @@ from matplotlib.axes import Axes
 
 from metaloss.study.plots import style
 from metaloss.study.plots.loss_plot import LossOverTime, color_key, draw_losses, loss_over_time
-from metaloss.study.plots.style import FAINT, INK, Label, Style, thin, write
+from metaloss.study.plots.style import FAINT, INK, PALE, Label, Style, thin, write
 from metaloss.study.tables.table import Group, Table
 from metaloss.study.tables.table_text import decimals
 
+# More rows than these cannot be told apart: some are named then, the others are pale.
+MOST_COLORED, NAMED = 8, 7
 # Inches below and above the axes.
 _BELOW, _ABOVE = 0.62, 0.64
+_SMALL: Style = {"fontsize": 6.5, "color": FAINT}
+_PALE = "pale: {} more rows, which the table has"
 
 
 def plot_comparison(groups: Sequence[Group], table: Table, path: Path, *, title: str = "") -> Path:
@@ -27,8 +31,9 @@ def plot_comparison(groups: Sequence[Group], table: Table, path: Path, *, title:
 
     Left: the mean ± sample standard deviation of the metric over seeds, against training steps.
     Each line is labelled with its final mean, and dashed after the step at which the row's last run
-    ended early. Right: ℓ(0, p) and ℓ(1, p) over training, from the first seed of the first row
-    whose loss moves during training.
+    ended early. Of more than eight rows, seven are named and the others are pale: see `named`.
+    Right: ℓ(0, p) and ℓ(1, p) over training, from the first seed of the first row whose loss moves
+    during training.
 
     Args:
         groups: The rows.
@@ -41,7 +46,8 @@ def plot_comparison(groups: Sequence[Group], table: Table, path: Path, *, title:
     """
     loss, owner = _learned(groups)
     bands = {group.name: found for group in groups if (found := band(group, table.metric))}
-    colors = _colors(groups, table.reference)
+    shown = named(table, bands)
+    colors = _colors([group for group in groups if group.name in shown], table.reference)
     digits = max(0, decimals(table) - 1)
     labels = [
         Label(
@@ -51,6 +57,7 @@ def plot_comparison(groups: Sequence[Group], table: Table, path: Path, *, title:
             bold=name == table.best,
         )
         for name, found in bands.items()
+        if name in shown
     ]
     size = 8 if len(labels) <= 8 else 6.5
     # High enough for all labels one above the other, also of twenty rows.
@@ -63,6 +70,8 @@ def plot_comparison(groups: Sequence[Group], table: Table, path: Path, *, title:
         axes = figure.add_axes((left, low, wide, tall))
         _draw_bands(axes, table, bands, colors)
         style.end_labels(axes, axes.get_xlim()[1], labels, size=size)
+        if pale := len(bands) - len(shown):
+            write(figure, left * figure.get_figwidth(), -0.11, _PALE.format(pale), **_SMALL)
         head = title or f"{table.metric.replace('/', ' ')} over training"
         write(figure, left * figure.get_figwidth(), 0.22, head[:1].upper() + head[1:], **bold)
         if loss is not None:
@@ -70,8 +79,26 @@ def plot_comparison(groups: Sequence[Group], table: Table, path: Path, *, title:
             color_key(figure.add_axes((0.953, low + 0.07 * tall, 0.011, 0.85 * tall)), loss)
             head = f"The loss of “{style.shorten(owner, 26)}”"
             write(figure, 0.655 * 9, 0.22, head, **bold)
-            write(figure, -0.09, -0.11, loss.remark, fontsize=6.5, color=FAINT)
+            write(figure, -0.09, -0.11, loss.remark, **_SMALL)
         return style.save(figure, path)
+
+
+def named(table: Table, bands: Collection[str]) -> set[str]:
+    """Return the rows of a picture that are drawn in colour and named.
+
+    All, if they are few. Else the reference, the first row, the best one, and the best rivals of
+    the reference.
+
+    Args:
+        table: The table of the rows.
+        bands: The names of the rows that can be drawn.
+    """
+    if len(bands) <= MOST_COLORED:
+        return set(bands)
+    rivals = [line for line in table.lines if line.name not in table.aside]
+    ranked = [line.name for line in sorted(rivals, key=table.standing)]
+    wanted = [table.reference, table.lines[0].name, table.best, *ranked]
+    return set([name for name in dict.fromkeys(wanted) if name and name in bands][:NAMED])
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -134,14 +161,21 @@ def _draw_bands(
 ) -> None:
     right = max((found.end for found in bands.values()), default=1.0)
     style.scale_y(axes, [found.mean for found in bands.values()])
-    # The bands of many rows would hide the lines.
-    faint = 0.16 if len(bands) <= 8 else 0.06
     for name, found in bands.items():
-        color, emphasis = colors[name], name == table.best
         steps, mean = thin(found.steps, found.mean)
+        if name not in colors:
+            axes.plot(steps, mean, color=PALE, linewidth=1, zorder=1.5)
+            continue
+        color, emphasis = colors[name], name == table.best
         _, std = thin(found.steps, found.std)
         ends = edges(mean, std, logarithmic=axes.get_yscale() == "log")
-        axes.fill_between(steps, *ends, color=color, alpha=faint, linewidth=0)
+        axes.fill_between(
+            steps,
+            *ends,
+            color=color,
+            alpha=0.16 if len(bands) <= MOST_COLORED else 0.08,
+            linewidth=0,
+        )
         axes.plot(steps, mean, color=color, linewidth=2.4 if emphasis else 1.7, zorder=3 + emphasis)
         if found.end < right:
             dashed: Style = {"linewidth": 1.1, "linestyle": (0, (2, 2)), "zorder": 2}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from itertools import cycle
 from pathlib import Path
 from typing import Any
@@ -60,7 +60,9 @@ _NUMBERS: tuple[tuple[str, str, dict[str, float]], ...] = (
 _ABOUT = "error: in standard deviations of the target; medians and quartiles over seeds"
 
 
-def plot_readings(readings: pd.DataFrame, path: Path, *, regression: bool = False) -> Path:
+def plot_readings(
+    readings: pd.DataFrame, path: Path, *, regression: bool = False, rows: Sequence[str] = ()
+) -> Path:
     """Draw the three numbers of the losses of several rows: medians and quartiles over seeds.
 
     A number that is the same for all has no panel.
@@ -69,11 +71,14 @@ def plot_readings(readings: pd.DataFrame, path: Path, *, regression: bool = Fals
         readings: The result of `metaloss.study.tables.reading.readings_of`; not empty.
         path: The PNG to write.
         regression: Whether the task is a regression.
+        rows: The rows of the whole study, in order: a row then has the same colour in the pictures
+            of all blocks. Rows of ``readings`` that are missing here come after them.
 
     Returns:
         ``path``.
     """
-    pens = dict(zip(readings["row"].unique(), cycle(_PENS), strict=False))
+    every = dict(zip(dict.fromkeys([*rows, *readings["row"]]), cycle(_PENS), strict=False))
+    pens = {row: every[row] for row in readings["row"].unique()}
     with styled():
         figure = new_figure(9, 3.7)
         about = "p: the probability of the given label; medians and quartiles over seeds"

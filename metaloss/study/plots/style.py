@@ -26,16 +26,16 @@ from metaloss.core.storage.files import write_atomically
 Style = dict[str, Any]
 DPI = 160
 MOST_POINTS = 800
-INK, FAINT, GRID = "#222222", "#707070", "#e4e4e4"
+INK, FAINT, PALE, GRID = "#222222", "#707070", "#cccccc", "#e4e4e4"
 # Okabe & Ito's palette, with light colours darkened so that text in them is readable on white.
 BLUE, VERMILION, GREEN, PINK = "#0072b2", "#d55e00", "#008a64", "#b8568e"
 GOLD, SLATE, VIOLET, SKY = "#b27c00", "#7d8ca0", "#5d3a9b", "#3a8fc4"
 STATIC, LEARNING = (GREEN, PINK, GOLD, SLATE), (BLUE, VERMILION, VIOLET, SKY)
 SPLITS = {"train": BLUE, "valid": GOLD, "test": VERMILION, "meta": GREEN, "start": VIOLET}
 SPLITS |= {"jury": PINK, "ema_valid": SLATE, "ema_test": SKY, "ema_jury": INK}
-# Early steps dark, late ones bright, without the lightest colours, which are invisible on white.
+# Early steps dark, late ones bright, without the light colours, which are pale on white.
 STEPS = LinearSegmentedColormap.from_list(
-    "steps", matplotlib.colormaps["plasma"](np.linspace(0.0, 0.86, 64))
+    "steps", matplotlib.colormaps["plasma"](np.linspace(0.0, 0.7, 64))
 )
 
 _SETTINGS = {

@@ -12,7 +12,7 @@ from metaloss.errors import MetalossError
 from metaloss.losses import Symbolic
 from metaloss.losses.export import DESCRIPTION, WEIGHTS, pack
 from metaloss.losses.symbolic import SymbolicConfig
-from metaloss.study.plots import run_plot
+from metaloss.study.plots import run_plot, style
 from metaloss.study.plots.comparison_plot import plot_comparison
 from metaloss.study.plots.loss_plot import loss_over_time, reduced
 from metaloss.study.plots.run_plot import plot_run
@@ -159,14 +159,33 @@ def test_a_comparison_is_drawn_without_a_single_journal(tmp_path, runs):
 def test_many_rows_find_room(tmp_path, runs):
     groups = groups_of(tmp_path, runs, {"ce": STATIC, "online": ONLINE})
     many = [
-        Group(name=f"row number {i}, with a long name", static=i < 9, runs=groups[i % 2].runs)
-        for i in range(14)
+        Group(name=" ".join(f"row {i} with a long name".split() * 2), static=i < 5, runs=one.runs)
+        for i, one in enumerate(groups * 4)
     ]
     path = plot_comparison(many, make_table(many), tmp_path / "a.png")
     assert ink(path) > 0.01
     # The picture is as high as their names need: nothing touches its upper edge.
     assert size(path)[1] > 640
     assert (imread(path)[:20, :, :3] > 0.9).all()
+
+
+def test_of_many_rows_seven_are_named_and_the_others_are_pale(tmp_path, runs, monkeypatch):
+    groups = groups_of(tmp_path, runs, {"ce": STATIC, "online": ONLINE})
+    names = [f"row {i}" for i in range(14)]
+    many = [Group(name=n, static=i < 9, runs=groups[i % 2].runs) for i, n in enumerate(names)]
+    table = make_table(many, reference="row 3", aside=["row 13"])
+    figures = []
+    monkeypatch.setattr(style, "save", lambda figure, path: figures.append(figure))
+    plot_comparison(many, table, tmp_path / "a.png")
+    axes = figures[0].axes[0]
+    shown = {text.get_text().rsplit("  ", 1)[0] for text in axes.texts}
+    assert len(shown) == 7
+    assert {"row 0", "row 3", table.best} <= shown
+    assert "row 13" not in shown
+    curves = [line.get_color() for line in axes.lines if len(line.get_xdata()) > 4]
+    assert curves.count(style.PALE) == 7
+    assert len(set(curves) - {style.PALE}) == 7
+    assert "pale: 7 more rows, which the table has" in [t.get_text() for t in figures[0].texts]
 
 
 def test_the_loss_is_shown_where_it_moves(tmp_path, runs):

@@ -117,6 +117,23 @@ def test_rows_whose_loss_moves_become_lines_and_a_picture(tmp_path):
         assert path.read_bytes().startswith(b"\x89PNG")
 
 
+def test_a_row_has_the_same_colour_in_the_pictures_of_all_blocks(tmp_path, monkeypatch):
+    figures = []
+    monkeypatch.setattr(reading_plot, "save", lambda figure, path: figures.append(figure))
+    reading = read_loss(run_of(curves_of("cross_entropy"), curves_of("gce")))
+    study = ("online", "online, without a start", "online, a learned rate")
+    for rows in (study, study[::2], study[1:]):
+        readings = pd.concat(reading.assign(row=row, run=0) for row in rows)
+        plot_readings(readings, tmp_path / "learned.png", rows=study)
+    pens = {}
+    for figure in figures:
+        (legend,) = figure.legends
+        for line, text in zip(legend.get_lines(), legend.get_texts(), strict=True):
+            pens.setdefault(text.get_text(), set()).add(line.get_color())
+    assert pens.keys() == set(study)
+    assert [len(colors) for colors in pens.values()] == [1, 1, 1]
+
+
 def test_every_row_has_a_line_of_its_own(tmp_path, monkeypatch):
     figures = []
 
