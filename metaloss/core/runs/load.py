@@ -46,9 +46,11 @@ def load_run(
         True
     """
     folder = Path(folder)
-    content = read_run(folder).summary
+    found = read_run(folder)
+    content = found.summary
     if content is None:
-        raise MetalossError(f"{folder}: the run is not finished (no {SUMMARY})")
+        damaged = (note for note in found.notes if f"{SUMMARY} is damaged" in note)
+        raise MetalossError(next(damaged, f"{folder}: the run is not finished (no {SUMMARY})"))
     names = {field.name for field in fields(Summary)}
     try:
         summary = Summary(**{name: one for name, one in content.items() if name in names})

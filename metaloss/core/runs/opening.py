@@ -80,7 +80,7 @@ def _lock(number: int, folder: Path) -> None:
             f"output={folder}: another run is just beginning in it: choose another folder"
         ) from error
     except OSError:
-        pass  # a file system without locks for folders; the lock of the journal remains
+        pass  # a file system without locks for folders; perhaps it has one for the journal
 
 
 def open_folder(

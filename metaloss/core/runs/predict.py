@@ -58,6 +58,8 @@ def load_model(
     Raises:
         MetalossError: If the weights are missing or damaged, or do not fit the model.
     """
+    if not isinstance(model, nn.Module | None):
+        raise MetalossError(f"model is a {type(model).__name__}: expected a torch.nn.Module")
     build = _building(folder, pipeline) if model is None else partial(copy.deepcopy, model)
     path = folder / name
     try:

@@ -128,6 +128,11 @@ def resume_run(
         MetalossError: If the folder has no run, the run is finished already, or there is no
             checkpoint.
     """
+    if not isinstance(tracker, Mapping | None):
+        raise MetalossError(
+            f"tracker is a {type(tracker).__name__}: expected options by the names of trackers; "
+            "{} for none"
+        )
     changes = {"steps": steps, "tracker": tracker, "device": device}
     runs = resume_passes(folder, changes, plugins=plugins, task=task, model=model, loss=loss)
     return runs if is_group(Path(folder)) else runs[0]

@@ -32,6 +32,9 @@ class Journal:
         self._path = path
         try:
             self._file = path.open("ab", buffering=0)
+        except OSError as error:
+            raise self._failed(error) from error
+        try:
             # The system releases the lock when the process ends.
             fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
@@ -39,8 +42,8 @@ class Journal:
             raise MetalossError(
                 f"the journal {path} is being written by another process: is this run still going?"
             ) from error
-        except OSError as error:
-            raise self._failed(error) from error
+        except OSError:
+            pass  # a file system without locks
         try:
             size = self._file.seek(0, os.SEEK_END)
             if keep is not None and size >= keep:

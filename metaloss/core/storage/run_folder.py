@@ -27,6 +27,8 @@ LEDGER = "ledger.safetensors"
 SCHEDULE = "loss_schedule.safetensors"
 # Of two passes in one command: the config of both, and the folder of the first.
 PASSES, FIRST = "passes.yaml", "first"
+# Entries of a summary that have values by name, if there are any.
+_NAMED = ("metrics_at_best_validation", "ended_with", "rows", "versions")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -189,6 +191,9 @@ def read_summary(path: Path, notes: list[str] | None = None) -> dict[str, Any] |
         return None
     if not isinstance(summary, dict) or not isinstance(summary.get("metrics"), dict):
         notes.append(f"{path}/{SUMMARY} is damaged (no metrics in it)")
+        return None
+    if wrong := [name for name in _NAMED if not isinstance(summary.get(name) or {}, dict)]:
+        notes.append(f"{path}/{SUMMARY} is damaged ({wrong[0]} has no names)")
         return None
     return summary
 

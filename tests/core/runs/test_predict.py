@@ -183,6 +183,8 @@ def test_rows_and_a_model_of_one_s_own(tmp_path):
         load_run(run.folder)
     with pytest.raises(MetalossError, match="does not fit the model"):
         load_run(run.folder, model=nn.Linear(3, 2))
+    with pytest.raises(MetalossError, match=r"model is a str: expected a torch\.nn\.Module"):
+        load_run(run.folder, model="mlp")
     with pytest.raises(MetalossError, match=r"inputs of shape \(60, 2\); expected \(B, 3\)"):
         again.predict(inputs[:, :2])
     bad = inputs.clone()
@@ -216,6 +218,8 @@ def test_folders_that_do_not_serve_are_refused_in_one_line(trained, tmp_path):
     edited(folder, "summary.json", lambda content: content.update(status="diverged"))
     assert "the run has diverged" in refused()
     assert load_run(folder, diverged=True).summary.status == "diverged"
+    edited(folder, "summary.json", lambda content: content.update(rows=["train"]))
+    assert refused() == "RUN/summary.json is damaged (rows has no names)"
     (folder / "summary.json").unlink()
     assert refused() == "RUN: the run is not finished (no summary.json)"
     fresh()

@@ -107,6 +107,7 @@ def test_what_cannot_be_resumed_says_why(tmp_path):
         ),
         ({"task": blobs(), "model": model()}, "the run is finished, with 12 steps; .*steps=24"),
         ({"task": blobs(), "model": model(), "steps": 12}, "the run is finished, with 12 steps"),
+        ({"tracker": ["console"]}, "tracker is a list: expected options by the names of trackers"),
     ):
         with pytest.raises(MetalossError, match=message):
             metaloss.resume_run(folder, **given)

@@ -1,3 +1,5 @@
+import errno
+import fcntl
 import json
 import os
 from pathlib import Path
@@ -137,6 +139,17 @@ def test_a_journal_that_cannot_be_opened_is_told(tmp_path):
         Journal(tmp_path / "missing" / "journal.jsonl")
     with pytest.raises(MetalossError, match=r"cannot write the journal .*: Is a directory"):
         Journal(tmp_path)
+
+
+def test_a_file_system_without_locks_has_journals_too(path, monkeypatch):
+    def refuse(*_):
+        raise OSError(errno.ENOSYS, "Function not implemented")
+
+    monkeypatch.setattr(fcntl, "flock", refuse)
+    journal = Journal(path)
+    journal.write({"step": 1})
+    journal.close()
+    assert read_rows(path) == [{"step": 1}]
 
 
 def test_a_full_disk_stops_the_run():

@@ -3,7 +3,7 @@ import json
 import numpy as np
 import pytest
 
-from metaloss.core.storage.run_folder import last_row, read_run
+from metaloss.core.storage.run_folder import _NAMED, last_row, read_run
 from metaloss.errors import MetalossError
 
 WORDS = ("task=digits", "schedule=online", "loss=mlp", "tracker=[]", "steps=400")
@@ -77,7 +77,10 @@ def test_null_is_not_a_number_but_keeps_its_step(folder):
     assert np.isnan(values[-1])
 
 
-@pytest.mark.parametrize("content", ["{", "[]", '{"metrics": 3}'])
+@pytest.mark.parametrize(
+    "content",
+    ["{", "[]", '{"metrics": 3}', *(f'{{"metrics": {{}}, "{name}": [1]}}' for name in _NAMED)],
+)
 def test_a_damaged_summary_makes_an_unfinished_run(folder, content):
     (folder / "summary.json").write_text(content)
     run = read_run(folder)
