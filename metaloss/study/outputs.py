@@ -19,7 +19,7 @@ from metaloss.study.tables import reading, summary_text, table_text
 from metaloss.study.tables.groups import groups_of_folders, runs_in
 from metaloss.study.tables.render import fitting, to_csv, to_rich
 from metaloss.study.tables.summary import ALL, Summary, summarize
-from metaloss.study.tables.table import Group, Table, make_table, set_aside
+from metaloss.study.tables.table import Group, Table, make_table
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -135,9 +135,7 @@ def write_blocks(
     }
     files = [_write(out / name, text) for name, text in texts.items()]
     if len(tables) > 1:
-        summaries = summarize(
-            tables, reference=study.reference, groups=study.groups, aside=study.aside
-        )
+        summaries = summarize(tables, reference=study.reference, groups=study.groups)
         files += write_summary(summaries, tables, out)
     say_written(files, console)
     every = (*files, *(file for one in found.values() for file in one.files))
@@ -156,9 +154,7 @@ def write_summary(
     ranks = {label: one.ranks for label, one in summaries.items() if one.ranks is not None}
     if ranks:
         files.append(plot_ranks(ranks, out / "ranks.png", reference=whole.reference))
-    tables = {name: set_aside(table, whole.aside) for name, table in tables.items()}
-    picture = out / "overview.png"
-    return [*files, plot_overview(tables, picture, reference=whole.reference, aside=whole.aside)]
+    return [*files, plot_overview(tables, out / "overview.png", reference=whole.reference)]
 
 
 def _write(path: Path, text: str) -> Path:

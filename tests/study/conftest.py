@@ -16,7 +16,7 @@ import pytest
 from metaloss.compose import compose, to_yaml
 from metaloss.config import RunConfig
 from metaloss.study.tables.statistics import MeanStd
-from metaloss.study.tables.table import Line, Table, refer
+from metaloss.study.tables.table import Line, Table, refer, set_aside
 
 START, OFFLINE = 2000, 2500
 
@@ -159,6 +159,7 @@ def make_block(
     reference: str | None = None,
     goal: str = "min",
     metric: str = "test/error",
+    aside: Sequence[str] = (),
 ) -> Table:
     """Return the table of one block from each row's values by seed."""
     lines = tuple(
@@ -175,7 +176,8 @@ def make_block(
         for name, values in rows.items()
     )
     reference = reference or next(iter(rows))
-    return refer(Table(metric=metric, goal=goal, reference=reference, lines=lines), reference)
+    table = Table(metric=metric, goal=goal, reference=reference, lines=lines)
+    return set_aside(refer(table, reference), aside)
 
 
 @pytest.fixture

@@ -1,5 +1,6 @@
 import io
 import json
+import math
 
 import numpy as np
 import pytest
@@ -166,6 +167,32 @@ def test_the_best_other_method_on_the_test_rows_is_named(block):
     advice = advice_of(block, tested, scores)
     assert (advice.other.row, advice.seen.row, advice.seen.better) == ("plain", "robust", 6)
     assert "the best other method without a learned loss is robust" in advice_text.paragraph(advice)
+
+
+def test_runs_that_were_lost_are_said_and_rank_a_row_last(block):
+    lost = [*SAME[:5], math.nan]
+    tested = {"plain": UP, "lucky": lost, "robust": [0.15] * 6, "learned": lost}
+    scores = {"plain": 0.3, "lucky": 0.5, "robust": 0.4, "learned": 0.2}
+    advice = advice_of(block, tested, scores)
+    assert advice.seen.row == "robust", "lucky has the better mean of fewer runs"
+    assert (advice.n, advice.lost) == (5, 1)
+    said = advice_text.paragraph(advice)
+    assert "Its test error is 0.100 ± 0.00 over 5 of 6 seeds; the other runs have no" in said
+    turned = advice_of(block, tested, {"plain": 0.2, "lucky": 0.5, "robust": 0.4, "learned": 0.3})
+    assert "0.100 (1 of its runs have no finite value): plain is higher" in advice_text.paragraph(
+        turned
+    )
+
+
+def test_a_row_that_lost_more_runs_is_not_called_better(block):
+    seven, lost = [0.2, *UP], [*SAME, math.nan]
+    for tested, verdict in (
+        ({"plain": seven, "learned": lost}, "level"),
+        ({"plain": [*UP, math.nan], "learned": lost}, "better"),
+        ({"plain": [*UP, math.nan], "learned": [*SAME, 0.1]}, "better"),
+    ):
+        advice = advice_of(block, tested, {"plain": 0.3, "learned": 0.2})
+        assert advice.other.verdict == verdict
 
 
 @pytest.mark.parametrize(("ahead", "learned"), [(0.013, True), (0.011, False)])

@@ -28,7 +28,7 @@ from metaloss.study.plots.style import (
     write,
 )
 from metaloss.study.tables.statistics import SIGNIFICANT
-from metaloss.study.tables.table import Line, Table, refer
+from metaloss.study.tables.table import Line, Table, referred
 
 # The palette's blue and vermilion, which colour-blind readers can distinguish, light enough for a
 # contrast of dark text of at least 4.5 (WCAG 2, level AA).
@@ -43,31 +43,24 @@ _LONGEST, _WRAP = 44, 24
 _MOST = 12
 
 
-def plot_overview(
-    tables: Mapping[str, Table],
-    path: Path,
-    *,
-    reference: str,
-    aside: Collection[str] = (),
-    title: str = "",
-) -> Path:
+def plot_overview(tables: Mapping[str, Table], path: Path, *, reference: str) -> Path:
     """Draw the mean of every row in every block, as numbers on colours.
 
     The colour is the ratio of the mean to the reference's on a log scale: blue where the row is
     better, vermilion where it is worse. The best of a block is bold; a triangle marks what is
-    significantly worse (▼) or better (▲) than the reference.
+    significantly worse (▼) or better (▲) than the reference; a star, a mean without the runs that
+    have no finite number. Rows aside have separate columns at the end, and are never the best.
 
     Args:
         tables: One for each block, by name.
         path: The PNG to write.
         reference: The row in the first column.
-        aside: Rows in separate columns at the end, which are never the best.
-        title: The title.
 
     Returns:
         ``path``.
     """
-    tables = {name: _refer(table, reference) for name, table in tables.items()}
+    tables = referred(tables, reference)
+    aside = {name for table in tables.values() for name in table.aside} - {reference}
     metrics = Counter(table.metric for table in tables.values())
     usual = metrics.most_common(1)[0][0]
     labels = {
@@ -100,13 +93,13 @@ def plot_overview(
                     row: GRID if math.isnan(ratio) else _MAP(norm(ratio))
                     for row, ratio in ratios[name].items()
                 }
-                _block(axes, y, table, colors, places, aside)
+                _block(axes, y, table, colors, places)
             _heads(axes, places, reference, aside)
             frame: Style = {"fill": False, "edgecolor": INK, "linewidth": 1.2, "zorder": 5}
             axes.add_patch(Rectangle((0, 0), 1, len(tables), clip_on=False, **frame))
             top += head + down + _BETWEEN
         named = ", ".join(metric.replace("/", " ") for metric in metrics)
-        text = title or f"{named} of every row in every block"
+        text = f"{named} of every row in every block"
         write(figure, 0.13, 0.2, text[:1].upper() + text[1:], fontsize=11, fontweight="bold")
         key = figure.add_axes((left / width, 0.58 / height, 2.4 / width, 0.1 / height))
         bar = figure.colorbar(ScalarMappable(norm, _MAP), cax=key, orientation="horizontal")
@@ -116,7 +109,8 @@ def plot_overview(
         bar.set_ticks([-widest, 0, widest], labels=ends)
         bar.ax.tick_params(length=0, pad=2, labelsize=7)
         words = (
-            "bold: best of the block   –: no finite number\n▼ ▲ significantly worse, better than "
+            "bold: best of the block   –: no finite number   *: some runs without one\n"
+            "▼ ▲ significantly worse, better than "
             f"“{shorten(reference, _LONGEST)}” (Holm-corrected p < {SIGNIFICANT})"
         )
         write(figure, -0.13, -0.2, words, fontsize=7.5, color=FAINT, multialignment="right")
@@ -179,11 +173,6 @@ def _longest_line(name: str) -> int:
     return max(map(len, textwrap.wrap(shorten(name, _LONGEST), _WRAP)))
 
 
-def _refer(table: Table, reference: str) -> Table:
-    known = any(line.name == reference for line in table.lines)
-    return refer(table, reference) if known and table.reference != reference else table
-
-
 def log_ratios(table: Table, reference: str) -> dict[str, float]:
     """Return log(mean / mean of the reference), with the sign such that positive is worse.
 
@@ -191,7 +180,6 @@ def log_ratios(table: Table, reference: str) -> dict[str, float]:
     """
     means = {line.name: math.nan if line.final is None else line.final.mean for line in table.lines}
     base = means.get(reference, math.nan)
-    turn = 1 if table.goal == "min" else -1
 
     def one(mean: float) -> float:
         if mean == base:
@@ -199,9 +187,9 @@ def log_ratios(table: Table, reference: str) -> dict[str, float]:
         if not (math.isfinite(mean) and math.isfinite(base)) or mean * base < 0:
             return math.nan
         if mean == 0 or base == 0:
-            return turn * math.copysign(math.inf, mean - base)
+            return table.sign * math.copysign(math.inf, mean - base)
         # Of two negative numbers, the one further from zero is smaller.
-        return turn * math.copysign(1.0, base) * math.log(mean / base)
+        return table.sign * math.copysign(1.0, base) * math.log(mean / base)
 
     return {name: one(mean) for name, mean in means.items()}
 
@@ -218,33 +206,33 @@ def _block(
     table: Table,
     colors: Mapping[str, object],
     places: Mapping[str, float],
-    aside: Collection[str],
 ) -> None:
-    sign = 1 if table.goal == "min" else -1
-    finals = {line.name: line.final.mean for line in table.lines if line.final is not None}
-    rivals = [line for line in table.lines if line.name in finals and line.name not in aside]
-    best = min(map(table.standing, rivals), default=None)
+    best = None if table.best is None else table.standing(table.by_name[table.best])
     # The best row of the block may be in another panel.
     for line in (line for line in table.lines if line.name in places):
-        x, mean = places[line.name], finals.get(line.name)
-        bold = line in rivals and table.standing(line) == best
+        x = places[line.name]
+        bold = line in table.rivals and table.standing(line) == best
         cell: Style = {"facecolor": colors[line.name], "edgecolor": "white", "linewidth": 0.8}
         axes.add_patch(Rectangle((x, y), 1, 1, **cell))
         axes.text(
             x + 0.44,
             y + 0.52,
-            "–" if mean is None else short(mean),
+            "–" if line.final is None else short(line.final.mean) + "*" * bool(line.lost),
             fontsize=7.5,
             fontweight="bold" if bold else "normal",
             ha="center",
             va="center",
         )
-        _mark(axes, x, y, line, sign)
+        _mark(axes, x, y, line, table)
 
 
-def _mark(axes: Axes, x: float, y: float, line: Line, sign: int) -> None:
+def _mark(axes: Axes, x: float, y: float, line: Line, table: Table) -> None:
     if line.p_holm is None or line.p_holm >= SIGNIFICANT or not line.difference:
         return
-    base, tip = (y + 0.4, y + 0.62) if sign * line.difference > 0 else (y + 0.62, y + 0.4)
+    worse = table.sign * line.difference > 0
+    lost = line.lost - table.by_name[table.reference].lost
+    if lost and worse is not lost > 0:  # a row must not be better because of the runs that it lost
+        return
+    base, tip = (y + 0.4, y + 0.62) if worse else (y + 0.62, y + 0.4)
     corners = [(x + 0.86, base), (x + 0.97, base), (x + 0.915, tip)]
     axes.add_patch(Polygon(corners, closed=True, facecolor=INK, edgecolor="none", zorder=4))

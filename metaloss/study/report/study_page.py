@@ -117,8 +117,7 @@ def _bars(table: Numbers) -> Chart:
 
 def _over_blocks(tables: Mapping[str, Numbers], study: Study | None) -> list[Section]:
     reference = study.reference if study else None
-    aside = study.aside if study else ()
-    summary = summarize(tables, reference=reference, aside=aside)[ALL]
+    summary = summarize(tables, reference=reference)[ALL]
     sections = [
         Section(title="Overview", blocks=[_heat_map(tables, summary.reference)]),
         Section(title=f"{summary.reference} against each row", blocks=[_against(summary.against)]),

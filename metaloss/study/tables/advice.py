@@ -13,8 +13,8 @@ from dataclasses import asdict, dataclass
 
 from metaloss.errors import MetalossError
 from metaloss.study.launch.tuning import Score
-from metaloss.study.tables.statistics import SIGNIFICANT, TIE, MeanStd, paired_wilcoxon
-from metaloss.study.tables.table import Line, Table, paired
+from metaloss.study.tables.statistics import SIGNIFICANT, MeanStd
+from metaloss.study.tables.table import Line, Table, paired, refer, tie
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,6 +28,9 @@ class Against:
         better, worse: The number of seeds at which the advised row is better, and worse.
         pairs: The number of seeds that both have.
         p: Exact two-sided Wilcoxon signed-rank test; None with too few pairs.
+        lost: The number of its runs without a finite metric.
+        verdict: ``better`` or ``worse`` if p is below 0.05, else ``level``. A row that lost more
+            runs than the other one is not better.
     """
 
     row: str
@@ -37,13 +40,8 @@ class Against:
     worse: int
     pairs: int
     p: float | None
-
-    @property
-    def verdict(self) -> str:
-        """``better`` or ``worse`` if p is below 0.05, else ``level``."""
-        if self.p is None or self.p >= SIGNIFICANT or self.better == self.worse:
-            return "level"
-        return "better" if self.better > self.worse else "worse"
+    lost: int
+    verdict: str
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,6 +54,7 @@ class Advice:
         learned: Whether it learns its loss.
         metric, goal: The metric, and which values are better.
         mean, std, n: Of the test metric over seeds.
+        lost: The number of other seeds, whose runs have no finite metric.
         plain: Against plain training; None if that is advised.
         other: If a learned loss is advised, against the best row without one; else against the
             best learned loss. Best by the scores, too.
@@ -77,6 +76,7 @@ class Advice:
     mean: float | None
     std: float | None
     n: int
+    lost: int
     plain: Against | None
     other: Against
     seen: Against | None
@@ -97,7 +97,7 @@ def advise(table: Table, scores: Sequence[Score], learned: Collection[str]) -> A
     Raises:
         MetalossError: If every setting of every row diverged or has no finite score.
     """
-    sign = 1 if table.goal == "min" else -1
+    sign = table.sign
     settings = [score for score in scores if score.chosen and score.mean is not None]
     if not settings:
         raise MetalossError("no advice: every method diverged, or has no finite score")
@@ -113,9 +113,10 @@ def advise(table: Table, scores: Sequence[Score], learned: Collection[str]) -> A
     lead, error = _lead(moving, fixed, sign)
     learns = ranked[0] is moving and lead > error
     first, other = (moving, fixed) if learns else (fixed, moving)
-    lines = {line.name: line for line in table.lines}
+    plain = table.reference
+    table = refer(table, first.row)
+    lines = table.by_name
     own = lines[first.row]
-    plain = None if first.row == table.reference else lines[table.reference]
     costs: dict[str, int] = {}
     for score in scores:
         costs[score.row] = costs.get(score.row, 0) + score.cost
@@ -127,10 +128,11 @@ def advise(table: Table, scores: Sequence[Score], learned: Collection[str]) -> A
         goal=table.goal,
         mean=None if own.final is None else own.final.mean,
         std=None if own.final is None else own.final.std,
-        n=own.n,
-        plain=None if plain is None else _against(own, plain, sign),
-        other=_against(own, lines[other.row], sign),
-        seen=_seen(table, own, lines[other.row], learned if learns else (), sign),
+        n=own.n - own.lost,
+        lost=own.lost,
+        plain=None if plain == first.row else _against(table, own, lines[plain]),
+        other=_against(table, own, lines[other.row]),
+        seen=_seen(table, own, lines[other.row], learned if learns else ()),
         lead=lead,
         error=error,
         ranking=tuple(
@@ -141,19 +143,15 @@ def advise(table: Table, scores: Sequence[Score], learned: Collection[str]) -> A
     )
 
 
-def _seen(
-    table: Table, own: Line, other: Line, left_out: Collection[str], sign: int
-) -> Against | None:
+def _seen(table: Table, own: Line, other: Line, left_out: Collection[str]) -> Against | None:
     """Return the best other row on the test rows, if it beats the one that is compared anyway."""
     others = [
-        (sign * line.final.mean, index)
-        for index, line in enumerate(table.lines)
+        line
+        for line in table.lines
         if line.final is not None and line is not own and line.name not in left_out
     ]
-    if not others:
-        return None
-    best = table.lines[min(others)[1]]
-    return None if best is other else _against(own, best, sign)
+    best = min(others, key=table.standing, default=other)
+    return None if best is other else _against(table, own, best)
 
 
 def _lead(learned: Score, fixed: Score, sign: int) -> tuple[float, float]:
@@ -169,27 +167,32 @@ def _lead(learned: Score, fixed: Score, sign: int) -> tuple[float, float]:
     return found.mean, 0.0 if found.std is None else found.std / math.sqrt(found.n)
 
 
-def _against(own: Line, other: Line, sign: int) -> Against:
+def _against(table: Table, own: Line, other: Line) -> Against:
+    """Compare the advised row with another one, whose line is against the advised row."""
     pairs = paired(own, other)
-    gaps = [sign * (there - here) for here, there in pairs]
-    least = TIE * max((abs(value) for pair in pairs for value in pair), default=0.0)
+    gaps = [table.sign * (there - here) for here, there in pairs]
+    least = tie(pairs)
+    better, worse = sum(gap > least for gap in gaps), sum(gap < -least for gap in gaps)
+    verdict = "level"
+    if other.p is not None and other.p < SIGNIFICANT:
+        if better > worse and own.lost <= other.lost:
+            verdict = "better"
+        elif worse > better and own.lost >= other.lost:
+            verdict = "worse"
     return Against(
         row=other.name,
         mean=None if other.final is None else other.final.mean,
-        difference=sum(here - there for here, there in pairs) / len(pairs) if pairs else None,
-        better=sum(gap > least for gap in gaps),
-        worse=sum(gap < -least for gap in gaps),
-        pairs=len(pairs),
-        p=paired_wilcoxon([here for here, _ in pairs], [there for _, there in pairs])
-        if pairs
-        else None,
+        difference=None if other.difference is None else -other.difference,
+        better=better,
+        worse=worse,
+        pairs=other.pairs,
+        p=other.p,
+        lost=other.lost,
+        verdict=verdict,
     )
 
 
 def to_json(advice: Advice, paragraph: str, more: Mapping[str, object]) -> str:
     """Return the advice and the paragraph as JSON, with ``more`` keys."""
     values = {**asdict(advice), "paragraph": paragraph, **more}
-    for name in ("plain", "other", "seen"):
-        found = getattr(advice, name)
-        values[name] = found and {**asdict(found), "verdict": found.verdict}
     return json.dumps(values, indent=2, ensure_ascii=False) + "\n"

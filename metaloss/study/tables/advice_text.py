@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from metaloss.study.tables.advice import Advice, Against
+from metaloss.study.tables.render import show_p
 from metaloss.study.tables.statistics import FEWEST_PAIRS
 
 
@@ -18,10 +19,14 @@ def paragraph(advice: Advice, *, notes: Sequence[str] = ()) -> str:
     name = advice.metric.partition("/")[2]
     setting = " and ".join(advice.words)
     parts = [f"Use {advice.use} ({setting})." if setting else f"Use {advice.use}."]
-    mean = "no finite value" if advice.mean is None else show(advice.mean)
     spread = "" if advice.std is None else f" ± {show(advice.std)}"
     seeds = f"{advice.n} seeds" if advice.n > 1 else "one seed"
-    parts.append(f"Its test {name} is {mean}{spread} over {seeds}.")
+    if advice.lost:
+        seeds = f"{advice.n} of {advice.n + advice.lost} seeds; the other runs have no finite value"
+    if advice.mean is None:
+        parts.append(f"None of its runs has a finite test {name}.")
+    else:
+        parts.append(f"Its test {name} is {show(advice.mean)}{spread} over {seeds}.")
     if advice.plain is not None and advice.plain.row != advice.other.row:
         parts.append(f"Plain training ({advice.plain.row}) has {_compared(advice.plain, advice)}.")
     parts += _learned(advice)
@@ -83,8 +88,9 @@ def _compared(against: Against, advice: Advice) -> str:
     count = against.better if better else against.worse
     word = "lower" if lower else "higher"
     how = f"{advice.use} is {word} by {size}, {'better' if better else 'worse'} on {count} of "
-    test = "" if against.p is None else f", p = {show_probability(against.p)}"
-    return f"{show(against.mean)}: {how}{against.pairs} seeds{test}"
+    test = "" if against.p is None else f", p = {show_p(against.p)}"
+    lost = f" ({against.lost} of its runs have no finite value)" if against.lost else ""
+    return f"{show(against.mean)}{lost}: {how}{against.pairs} seeds{test}"
 
 
 def show(value: float) -> str:
@@ -95,13 +101,3 @@ def show(value: float) -> str:
         ('0.0606', '123')
     """
     return f"{value:#.3g}".rstrip(".")
-
-
-def show_probability(p: float) -> str:
-    """Return a p value as text.
-
-    Example:
-        >>> show_probability(0.00195), show_probability(0.6953)
-        ('0.002', '0.695')
-    """
-    return f"{p:.3f}" if p >= 0.0005 else f"{p:.0e}"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -25,7 +25,6 @@ class Ranks:
             significant difference (Nemenyi).
         statistic, p: Friedman's χ² and its p; None for fewer than three rows, or if all rows are
             equal in every block.
-        alpha: The level of ``critical``.
     """
 
     means: dict[str, float]
@@ -33,13 +32,10 @@ class Ranks:
     critical: float
     statistic: float | None
     p: float | None
-    alpha: float
 
 
-def average_ranks(
-    tables: Mapping[str, Table], *, aside: Collection[str] = (), alpha: float = SIGNIFICANT
-) -> Ranks | None:
-    """Return the mean ranks of rows over blocks.
+def average_ranks(tables: Mapping[str, Table]) -> Ranks | None:
+    """Return the mean ranks of rows over blocks; rows aside have none.
 
     In each block rows are ranked by their mean. A row with more runs without a finite value ranks
     below one with fewer. Ties get their mean rank. Ranks are comparable only between blocks with
@@ -48,8 +44,6 @@ def average_ranks(
 
     Args:
         tables: One for each block, by name.
-        aside: Rows that are not ranked.
-        alpha: The level of the critical difference.
 
     Returns:
         The ranks; None if no two blocks have the same two rows.
@@ -60,7 +54,7 @@ def average_ranks(
     """
     shared: dict[frozenset[str], list[str]] = {}
     for name, table in tables.items():
-        competing = frozenset(line.name for line in table.lines) - set(aside)
+        competing = frozenset(line.name for line in table.rivals)
         if len(competing) > 1:
             shared.setdefault(competing, []).append(name)
     if not shared:
@@ -76,10 +70,9 @@ def average_ranks(
     return Ranks(
         means=dict(sorted(means.items(), key=lambda item: item[1])),
         blocks=tuple(blocks),
-        critical=critical_difference(len(names), len(blocks), alpha=alpha),
+        critical=critical_difference(len(names), len(blocks)),
         statistic=statistic,
         p=p,
-        alpha=alpha,
     )
 
 
@@ -129,11 +122,7 @@ def alike(ranks: Sequence[float], critical: float) -> list[tuple[int, int]]:
 
 def _ranks(table: Table, names: Sequence[str]) -> np.ndarray:
     """Return the ranks (k,) of rows in one block."""
-    sign = 1 if table.goal == "min" else -1
-    lines = {line.name: line for line in table.lines}
-    finals = [lines[name].final for name in names]
-    means = np.array([math.inf if final is None else sign * final.mean for final in finals])
-    lost = np.array([lines[name].lost for name in names])
+    lost, means = np.array([table.standing(table.by_name[name]) for name in names]).T
     tolerance = TIE * np.abs(means[np.isfinite(means)]).max(initial=0.0)
     order = np.lexsort((means, lost))
     # Values that differ only by rounding are a tie, and two infinities (whose difference is NaN).

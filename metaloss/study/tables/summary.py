@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import pandas as pd
 
-from metaloss.errors import MetalossError, unknown_name
 from metaloss.study.tables.ranks import Ranks, average_ranks
 from metaloss.study.tables.render import frame_of
-from metaloss.study.tables.statistics import SIGNIFICANT, TIE, paired_wilcoxon
-from metaloss.study.tables.table import Line, Table, paired, refer, set_aside
+from metaloss.study.tables.statistics import SIGNIFICANT, paired_wilcoxon
+from metaloss.study.tables.table import Line, Table, paired, referred, tie
 
 # The group that every study has: all of its blocks.
 ALL = "all"
@@ -51,32 +50,23 @@ def summarize(
     *,
     reference: str | None = None,
     groups: Mapping[str, Sequence[str]] | None = None,
-    aside: Collection[str] = (),
 ) -> dict[str, Summary]:
     """Return the summary of all blocks, named "all", and of every group of them, by label.
 
+    Rows aside, such as ablations of the reference, are compared with it, but have no rank and no
+    effect on whether it is first, and the tests of rivals are not corrected for them.
+
     Args:
-        tables: One for each block, by name.
+        tables: One or more, for each block, by name.
         reference: The row to compare with the others; None: the most frequent reference of the
             blocks.
         groups: Names of blocks by label.
-        aside: Rows that are not rivals, such as ablations of the reference. They are compared
-            with it, but have no rank and no effect on whether it is first, and the tests of rivals
-            are not corrected for them.
-
-    Raises:
-        MetalossError: If there are no tables, or a group names an unknown block.
     """
-    if not tables:
-        raise MetalossError("nothing to summarize: no block")
     if reference is None:
         reference = Counter(table.reference for table in tables.values()).most_common(1)[0][0]
-    for label, names in (groups or {}).items():
-        for name in names:
-            if name not in tables:
-                raise unknown_name(f"block in group {label!r}", name, tables)
-    others = tuple(name for name in dict.fromkeys(aside) if name != reference)
-    tables = {name: set_aside(table, others) for name, table in tables.items()}
+    tables = referred(tables, reference)
+    every = dict.fromkeys(name for table in tables.values() for name in table.aside)
+    others = tuple(name for name in every if name != reference)
     summaries = {}
     for label, names in {ALL: tuple(tables), **(groups or {})}.items():
         part = {name: tables[name] for name in names}
@@ -86,7 +76,7 @@ def summarize(
             blocks=tuple(names),
             against=against(found),
             standings=standings(found[~found["rival"].isin(others)]),
-            ranks=average_ranks(part, aside=others),
+            ranks=average_ranks(part),
             aside=others,
         )
     return summaries
@@ -103,13 +93,11 @@ def pairwise(tables: Mapping[str, Table], reference: str) -> pd.DataFrame:
     its seeds. The signs of all means are such that lower is better.
     """
     found = []
-    for block, table in tables.items():
-        lines = {line.name: line for line in table.lines}
-        if reference not in lines:
+    for block, table in referred(tables, reference).items():
+        if (base := table.by_name.get(reference)) is None:
             continue
-        for line in refer(table, reference).lines:
-            one = _pair(line, lines[reference], 1 if table.goal == "min" else -1)
-            if one is not None and line.name != reference:
+        for line in table.lines:
+            if line is not base and (one := _pair(line, base, table.sign)) is not None:
                 found.append({"block": block, "metric": table.metric, "rival": line.name, **one})
     return frame_of(_PAIR, found)
 
@@ -170,14 +158,12 @@ def _pair(line: Line, base: Line, turn: int) -> dict[str, object] | None:
     pairs = paired(line, base)
     lost = _sign(line.lost - base.lost)
     mean = math.inf if line.final is None else turn * line.final.mean
-    if not pairs:
+    if line.difference is None:
         if line.final is not None and base.final is not None:
             return None  # Both have values, but of different seeds, which are not comparable.
         return {"sign": lost, "clear": False, "mean": mean}
     theirs, ours = (turn * math.fsum(values) / len(pairs) for values in zip(*pairs, strict=True))
-    difference = theirs - ours
-    tie = TIE * max(abs(value) for pair in pairs for value in pair)
-    by_value = 0 if abs(difference) <= tie else _sign(difference)
+    by_value = 0 if abs(line.difference) <= tie(pairs) else _sign(turn * line.difference)
     # Runs without a number are not among the pairs. A row must not be better because of them.
     sign = lost or by_value
     significant = line.p_holm is not None and line.p_holm < SIGNIFICANT

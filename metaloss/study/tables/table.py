@@ -9,7 +9,7 @@ from typing import Any
 
 from metaloss.core.storage.run_folder import RunFolder
 from metaloss.errors import MetalossError, unknown_name
-from metaloss.study.tables.statistics import MeanStd, holm, paired_wilcoxon
+from metaloss.study.tables.statistics import TIE, MeanStd, holm, paired_wilcoxon
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,15 +86,30 @@ class Table:
     aside: tuple[str, ...] = ()
 
     @property
+    def sign(self) -> int:
+        """What makes lower values of the metric the better ones: 1 or -1."""
+        return 1 if self.goal == "min" else -1
+
+    @property
+    def by_name(self) -> dict[str, Line]:
+        """The rows by name."""
+        return {line.name: line for line in self.lines}
+
+    @property
+    def rivals(self) -> tuple[Line, ...]:
+        """The reference and its rivals: the rows that are not aside."""
+        aside = {*self.aside} - {self.reference}
+        return tuple(line for line in self.lines if line.name not in aside)
+
+    @property
     def best(self) -> str | None:
-        """The name of the first row by `standing`; None if no row has a mean."""
-        ranked = [(self.standing(line), line.name) for line in self.lines if line.final]
+        """The name of the first of the `rivals` by `standing`; None if none has a mean."""
+        ranked = [(self.standing(line), line.name) for line in self.rivals if line.final]
         return min(ranked)[1] if ranked else None
 
     def standing(self, line: Line) -> tuple[int, float]:
         """Return what rows are ranked by, lower is better: lost runs first, then the final mean."""
-        sign = 1 if self.goal == "min" else -1
-        return line.lost, math.inf if line.final is None else sign * line.final.mean
+        return line.lost, math.inf if line.final is None else self.sign * line.final.mean
 
 
 def make_table(
@@ -118,11 +133,8 @@ def make_table(
     """
     if not groups:
         raise MetalossError("nothing to compare: no finished run")
-    names = [group.name for group in groups]
     if reference is None:
-        reference = next((group.name for group in groups if group.static), names[0])
-    if reference not in names:
-        raise unknown_name("reference row", reference, names)
+        reference = next((group.name for group in groups if group.static), groups[0].name)
     summaries = [_summary(run) for group in groups for run in group.runs.values()]
     metric = _metric(summaries, metric)
     goals = sorted({str(summary.get("goal", "min")) for summary in summaries})
@@ -139,12 +151,20 @@ def refer(table: Table, reference: str) -> Table:
     Raises:
         MetalossError: If the reference is not a row.
     """
-    names = [line.name for line in table.lines]
-    if reference not in names:
-        raise unknown_name("reference row", reference, names)
-    base = table.lines[names.index(reference)]
+    if (base := table.by_name.get(reference)) is None:
+        raise unknown_name("reference row", reference, table.by_name)
     compared = tuple(_against(base, line) for line in table.lines)
     return _corrected(replace(table, reference=reference, lines=compared))
+
+
+def referred(tables: Mapping[str, Table], reference: str) -> dict[str, Table]:
+    """Return the tables of blocks tested against one reference, where they have this row."""
+    return {
+        name: refer(table, reference)
+        if reference in table.by_name and reference != table.reference
+        else table
+        for name, table in tables.items()
+    }
 
 
 def set_aside(table: Table, names: Collection[str]) -> Table:
@@ -185,6 +205,11 @@ def paired(line: Line, base: Line) -> list[tuple[float, float]]:
         for seed, value in line.values.items()
         if value is not None and (there := base.values.get(seed)) is not None
     ]
+
+
+def tie(pairs: Sequence[tuple[float, float]]) -> float:
+    """Return the largest difference of `paired` values that counts as none."""
+    return TIE * max((abs(value) for pair in pairs for value in pair), default=0.0)
 
 
 def _against(base: Line, line: Line) -> Line:

@@ -25,7 +25,6 @@ RANKS = Ranks(
     critical=3.1,
     statistic=40.0,
     p=1e-4,
-    alpha=0.05,
 )
 
 
@@ -49,6 +48,11 @@ def texts(figure):
 
 def words(figure):
     return [text.get_text() for text in texts(figure)]
+
+
+def bold(figure):
+    """The texts of the first panel that are bold."""
+    return {text.get_text() for text in figure.axes[0].texts if text.get_fontweight() == "bold"}
 
 
 def boxes(figure):
@@ -86,10 +90,7 @@ def test_no_label_lies_over_another_or_beyond_the_edge(tmp_path, drawn):
 
 
 def test_a_difference_longer_than_the_axis_says_so(tmp_path, drawn):
-    few = Ranks(
-        means={"a": 1.0, "b": 2.0}, blocks=("x", "y"), critical=1.4, statistic=None, p=None,
-        alpha=0.05,
-    )  # fmt: skip
+    few = Ranks(means={"a": 1.0, "b": 2.0}, blocks=("x", "y"), critical=1.4, statistic=None, p=None)
     plot_ranks({"all": few}, tmp_path / "ranks.png", reference="a")
     assert "CD = 1.40, longer than the axis" in words(drawn[0])
     assert "2 rows, 2 blocks" in words(drawn[0])
@@ -103,25 +104,33 @@ def tables(block):
     return {
         "easy": block({"ours": SEEDS, "worse": SEEDS + 0.1, "near": SEEDS[::-1] + 0.001}),
         "hard": block({"ours": SEEDS * 4, "worse": SEEDS * 4.1, "failed": [math.nan] * 7}),
-        "prices": block({"ours": SEEDS * 1e4, "ablated": SEEDS * 9e3}, metric="test/mse"),
+        "prices": block(
+            {"ours": SEEDS * 1e4, "ablated": SEEDS * 9e3}, metric="test/mse", aside=["ablated"]
+        ),
     }
 
 
 def test_the_overview_shows_every_mean(tmp_path, drawn, tables):
-    path = plot_overview(
-        tables, tmp_path / "overview.png", reference="ours", aside=["ablated"], title="a study"
-    )
+    path = plot_overview(tables, tmp_path / "overview.png", reference="ours")
     assert path.stat().st_size > 10_000
     found = words(drawn[0])
     rows = {"ours", "worse", "near", "failed", "ablated"}
-    assert rows | {"easy", "hard", "prices [mse]", "A study"} <= set(found)
+    assert rows | {"easy", "hard", "prices [mse]"} <= set(found)
     assert {"0.130", "0.230", "0.131", "0.520", "0.533", "–", "1300", "1170"} <= set(found)
 
 
 def test_the_best_of_a_block_is_bold_unless_it_is_aside(tmp_path, drawn, tables):
-    plot_overview(tables, tmp_path / "o.png", reference="ours", aside=["ablated"])
-    bold = {text.get_text() for text in drawn[0].axes[0].texts if text.get_fontweight() == "bold"}
-    assert bold == {"ours", "0.130", "0.520", "1300"}
+    plot_overview(tables, tmp_path / "o.png", reference="ours")
+    assert bold(drawn[0]) == {"ours", "0.130", "0.520", "1300"}
+
+
+def test_a_row_that_lost_runs_is_not_the_best_of_its_block_and_has_a_star(tmp_path, drawn, block):
+    tables = {"a": block({"ours": SEEDS, "lucky": [*SEEDS[:6] / 2, math.nan]})}
+    assert tables["a"].lines[1].p_holm < 0.05
+    plot_overview(tables, tmp_path / "o.png", reference="ours")
+    assert bold(drawn[0]) == {"ours", "0.130"}
+    assert "0.0625*" in words(drawn[0])
+    assert not [patch for patch in drawn[0].axes[0].patches if type(patch) is Polygon]
 
 
 def test_what_differs_significantly_is_marked(tmp_path, drawn, tables):
@@ -190,7 +199,7 @@ def test_a_large_study_fits(tmp_path, block, monkeypatch):
 
 def test_files_are_the_same_bytes_again(tmp_path, tables):
     before = dict(matplotlib.rcParams)
-    summaries = summarize(tables, aside=["ablated"])
+    summaries = summarize(tables)
     files = write_summary(summaries, tables, tmp_path)
     assert [file.name for file in files] == ["summary.md", "summary.csv", "overview.png"]
     first = [file.read_bytes() for file in files]

@@ -10,6 +10,7 @@ from metaloss.study.spec.spec import Row, Study
 from metaloss.study.tables import summary_text, table_text, tuning_text
 from metaloss.study.tables.render import to_csv
 from metaloss.study.tables.summary import summarize
+from metaloss.study.tables.table import set_aside
 
 STORED = Path(__file__).parent / "stored"
 SEEDS = [0.013, 0.021, 0.034, 0.042, 0.055, 0.063, 1 / 15]
@@ -29,7 +30,8 @@ def texts(block):
         "lost": block({"ours": SEEDS, "x, y": [v / 3 for v in SEEDS], "z": [math.nan] * 7}),
         "prices": block({"ours": [2957.5, 1e6 / 3], "z": [1e-7, 3.0]}, metric="test/mse"),
     }
-    summaries = summarize(tables, groups={"good": ["won"]}, aside=["z"])
+    apart = {name: set_aside(table, ["z"]) for name, table in tables.items()}
+    summaries = summarize(apart, groups={"good": ["won"]})
     scores = {
         block: [
             Score(row="ours", setting=index, words=words, n=2, metric="valid/error", mean=mean,

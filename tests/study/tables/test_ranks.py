@@ -126,7 +126,7 @@ def test_only_the_most_blocks_with_the_same_rows_count(blocks):
 
 def test_rows_aside_do_not_compete(blocks):
     values = [{"a": 1, "b": 3, "x": 2}, {"a": 1, "b": 3}]
-    assert average_ranks(blocks(values), aside=["x"]).means == {"a": 1, "b": 2}
+    assert average_ranks(blocks(values, aside=["x"])).means == {"a": 1, "b": 2}
 
 
 @pytest.mark.parametrize(

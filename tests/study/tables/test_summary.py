@@ -4,11 +4,11 @@ import math
 
 import pytest
 
-from metaloss.errors import MetalossError
 from metaloss.study.tables import summary_text
 from metaloss.study.tables.render import to_csv
 from metaloss.study.tables.statistics import paired_wilcoxon
 from metaloss.study.tables.summary import against, pairwise, standings, summarize
+from metaloss.study.tables.table import set_aside
 
 # Seven seeds: a unanimous paired difference has p = 2 / 2⁷, and 2 · 2 / 2⁷ < 0.05 after Holm.
 SEEDS = [0.01, 0.02, 0.03, 0.04, 0.05, 0.06, 0.07]
@@ -24,6 +24,10 @@ def placed(tables, reference, aside=()):
     found = pairwise(tables, reference)
     rows = standings(found[~found["rival"].isin(aside)]).itertuples()
     return {row.block: row for row in rows}
+
+
+def apart(tables, aside):
+    return {name: set_aside(table, aside) for name, table in tables.items()}
 
 
 def shifted(by):
@@ -87,7 +91,7 @@ def test_rows_aside_do_not_weaken_the_tests_of_rivals(block):
     ours, theirs = SEEDS[:6], shifted(0.1)[:6]
     tables = {"b": block({"ours": ours, "x": theirs, "ablation": theirs})}
     assert summarize(tables)["all"].against["clear_wins"].tolist() == [0, 0]
-    found = summarize(tables, aside=("ablation",))["all"]
+    found = summarize(apart(tables, ["ablation"]))["all"]
     assert found.against["clear_wins"].tolist() == [1, 1]
     assert found.standings["clearly_beaten"].tolist() == [1] == found.standings["rivals"].tolist()
 
@@ -168,7 +172,7 @@ def test_the_mean_alone_may_be_first_without_being_clearly_so(tables):
 
 
 def test_groups_are_summarized_apart_beside_all_blocks(tables):
-    found = summarize(tables, groups={"good": ["won", "unclear"]}, aside=["y", "ours"])
+    found = summarize(apart(tables, ["y", "ours"]), groups={"good": ["won", "unclear"]})
     assert list(found) == ["all", "good"]
     assert found["all"].reference == "ours"
     assert found["all"].aside == ("y",), "the reference is no rival of itself"
@@ -176,13 +180,6 @@ def test_groups_are_summarized_apart_beside_all_blocks(tables):
     assert list(found["good"].against.itertuples()) == met(alone, "ours")
     assert found["all"].ranks.blocks == tuple(tables)
     assert list(found["all"].ranks.means) == ["ours", "x"]
-
-
-def test_wrong_groups_are_told(tables):
-    with pytest.raises(MetalossError, match="unknown block in group 'g' 'wn': did you mean 'won'"):
-        summarize(tables, groups={"g": ["wn"]})
-    with pytest.raises(MetalossError, match="nothing to summarize"):
-        summarize({})
 
 
 def test_the_headline_counts_blocks(tables):
@@ -194,7 +191,7 @@ def test_the_headline_counts_blocks(tables):
 
 
 def test_markdown_names_who_beats_the_reference(tables):
-    text = summary_text.to_text(summarize(tables, groups={"g": ["won"]}, aside=["y"]))
+    text = summary_text.to_text(summarize(apart(tables, ["y"]), groups={"g": ["won"]}))
     lost = next(line for line in text.splitlines() if line.startswith("| lost"))
     assert [cell.strip() for cell in lost.split("|")[1:-1]] == ["lost", "0 of 1", "0 of 1", "**x**"]
     assert "## all: 4 blocks" in text
@@ -205,7 +202,7 @@ def test_markdown_names_who_beats_the_reference(tables):
 
 
 def test_csv_reads_back_to_the_same_numbers(tables):
-    found = summarize(tables, groups={"g": ["won", "lost"]}, aside=["y"])
+    found = summarize(apart(tables, ["y"]), groups={"g": ["won", "lost"]})
     rows = list(csv.DictReader(io.StringIO(to_csv(summary_text.numbers(found)))))
     assert [(row["group"], row["row"]) for row in rows] == [
         (group, row) for group in ("all", "g") for row in ("ours", "x", "y")

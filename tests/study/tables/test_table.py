@@ -132,6 +132,12 @@ def test_a_row_that_lost_a_run_is_not_the_best_one():
     assert table.best == "ce"
 
 
+def test_a_row_aside_is_not_the_best_one_but_the_reference_may_be(table):
+    assert table.best == "gce"
+    assert set_aside(table, ["gce"]).best == "online"
+    assert refer(set_aside(table, ["gce"]), "gce").best == "gce"
+
+
 def test_the_reference_may_be_chosen():
     groups = [group("ce", CE), group("gce", GCE)]
     assert make_table(groups, reference="gce").lines[0].difference > 0
