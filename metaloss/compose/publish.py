@@ -52,11 +52,38 @@ def publish(group: str, name: str) -> None:
     store.store(group=group, name=name, node=_part_node(part), package=package, provider="metaloss")
 
 
+def publish_row(name: str) -> None:
+    """Publish a row of the paper, unless it is there.
+
+    Hydra copies its whole store for every configuration, and most use no row.
+
+    The options of a chosen part are stored under the names of the row and of the part. The root
+    looks them up, and finds none if another part is chosen.
+    """
+    if f"{name}.yaml" in ConfigStore.instance().repo.get("paper", {}):
+        return
+    row, always = PAPER[name], {}
+    for group, options in row.options.items():
+        if group not in row.choices:
+            always[group] = options
+            continue
+        ConfigStore.instance().store(
+            group=f"of_paper/{group}",
+            name=f"{name}.{row.choices[group]}",
+            package=group,
+            provider="metaloss",
+            node=copy.deepcopy(dict(options)),
+        )
+    _store_added("paper", name, row, always)
+
+
 def publish_all() -> None:
     """Publish all parts; a failing one is an error only if it is chosen."""
     for group in GROUPS:
         for name in registry.names(group):
             try_publish(group, name)
+    for name in PAPER:
+        publish_row(name)
 
 
 def try_publish(group: str, name: str) -> None:
@@ -72,7 +99,7 @@ def published_root(
     file_choices: Mapping[str, str | list[str]],
     fill: Callable[[DictConfig, str], None],
 ) -> Iterator[str]:
-    """Publish the root, the presets and the paper's rows; yield the root's name.
+    """Publish the root and the presets; yield the root's name.
 
     Args:
         file_choices: The choices of a file, by group; other groups have the defaults.
@@ -83,9 +110,6 @@ def published_root(
     store = ConfigStore.instance()
     choices = {**DEFAULTS, **file_choices}
     with lock:
-        if "of_paper" not in store.repo:  # once in a process, because they never change
-            for name, row in PAPER.items():
-                _store_paper(name, row)
         before = copy.copy(store.repo)
         for group in GROUPS:
             # A copy, so that the values of a file are removed afterwards. It is made even if no
@@ -110,7 +134,7 @@ def published_root(
                 {"paper": None},
                 *(
                     {f"optional of_paper/{g}": f"${{paper}}.${{{g}}}"}
-                    for g in store.repo["of_paper"]
+                    for g in store.repo.get("of_paper", ())
                 ),
             ]
         try:
@@ -121,27 +145,6 @@ def published_root(
             yield ROOT
         finally:
             store.repo = before
-
-
-def _store_paper(name: str, row: Preset) -> None:
-    """Publish a row of the paper.
-
-    The options of a chosen part are stored under the names of the row and of the part. The root
-    looks them up, and finds none if another part is chosen.
-    """
-    always = {}
-    for group, options in row.options.items():
-        if group not in row.choices:
-            always[group] = options
-            continue
-        ConfigStore.instance().store(
-            group=f"of_paper/{group}",
-            name=f"{name}.{row.choices[group]}",
-            package=group,
-            provider="metaloss",
-            node=copy.deepcopy(dict(options)),
-        )
-    _store_added("paper", name, row, always)
 
 
 def _store_added(

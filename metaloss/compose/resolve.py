@@ -89,6 +89,8 @@ def publish_chosen(overrides: Iterable[Override]) -> None:
         if group not in ADDED:
             publish.publish(group, name)
             continue
+        if group == "paper":
+            publish.publish_row(name)
         for choice in ADDED[group][name].choices.items():
             publish.try_publish(*choice)
 
@@ -103,7 +105,8 @@ def own_hydra() -> Iterator[Any]:
     state, base = GlobalHydra.instance(), hydra.version.getbase()
     before, state.hydra = state.hydra, None
     try:
-        with hydra.initialize(config_path=None, job_name=publish.ROOT, version_base="1.3"):
+        # Not `hydra.initialize`, which looks through the stack of its caller for a name.
+        with hydra.initialize_config_module(__package__, publish.ROOT, version_base="1.3"):
             yield GlobalHydra.instance().hydra
     finally:
         GlobalHydra.instance().hydra = before  # Hydra has replaced `state` by a copy
