@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from torch import Tensor
 
 Tensors = dict[str, Tensor]
+"""Tensors by name, such as φ, θ, gradients or buffers."""
 
 
 class Link(Enum):

@@ -9,6 +9,7 @@ from collections import defaultdict
 from collections.abc import Iterator
 from enum import EnumMeta
 from importlib import import_module
+from types import SimpleNamespace
 from typing import Any, get_args, get_type_hints
 
 import griffe
@@ -51,7 +52,7 @@ def complete_class(shown: griffe.Class, real: type) -> None:
         show_constants(init)
     if dataclasses.is_dataclass(real):
         if any("help" in option.metadata for option in dataclasses.fields(real)):
-            insert(shown, table(real))
+            insert(shown.docstring, table(real))
             del shown.members["__init__"]
     elif hasattr(real, "_fields"):
         shown.members["__init__"] = signature(shown)
@@ -76,13 +77,21 @@ def name_values(shown: griffe.Object) -> None:
 def is_public(base: str | griffe.Expr) -> bool:
     """Return whether a base class is exported by a package, or is not one of ours."""
     home, _, name = getattr(base, "canonical_path", str(base)).rpartition(".")
-    return not home.startswith("metaloss.") or public_home(home, name) != home
+    if not home.startswith("metaloss."):
+        return name != "ABC"
+    return public_home(home, name) != home
 
 
 def complete_enum(shown: griffe.Attribute, real: object) -> None:
     """Show the docstring of an Enum that the source makes by a call."""
     if isinstance(real, EnumMeta):
-        shown.docstring = griffe.Docstring(inspect.cleandoc(real.__doc__ or ""), parent=shown)
+        like = shown.module.docstring
+        shown.docstring = griffe.Docstring(
+            inspect.cleandoc(real.__doc__ or ""),
+            parent=shown,
+            parser=like.parser,
+            parser_options=like.parser_options,
+        )
         name_values(shown)
 
 
@@ -99,41 +108,55 @@ def signature(shown: griffe.Class) -> griffe.Function:
     return griffe.Function("__init__", parent=shown, parameters=griffe.Parameters(own, *fields))
 
 
-def insert(shown: griffe.Class, text: str) -> None:
+def insert(docstring: griffe.Docstring, text: str) -> None:
     """Put a text into a docstring, before its first section."""
-    old = shown.docstring.value if shown.docstring else ""
-    section = SECTION.search(old)
-    at = section.start() if section else len(old)
-    shown.docstring = griffe.Docstring(f"{old[:at].rstrip()}\n\n{text}\n\n{old[at:]}", parent=shown)
+    section = SECTION.search(docstring.value)
+    at = section.start() if section else len(docstring.value)
+    before, after = docstring.value[:at].rstrip(), docstring.value[at:]
+    docstring.value = f"{before}\n\n{text}\n\n{after}"
 
 
 def table(options: type) -> str:
     """Return a table of the options, and where the Enums among their types are imported from."""
-    words, hints = option_types(options), get_type_hints(options)
-    rows, homes = [], defaultdict(set)
+    words, hints, homes = option_types(options), get_type_hints(options), defaultdict(set)
+    defaults = {option.name: default_of(option) for option in dataclasses.fields(options)}
+    rows = []
     for option in dataclasses.fields(options):
-        kinds = [hints[option.name], *get_args(hints[option.name])]
-        kind = words[option.name].replace("another value", "see right")
-        for enum in (kind for kind in kinds if isinstance(kind, EnumMeta)):
-            kind = kind.replace("one of", f"`{enum.__name__}`:")
-            homes[public_home(enum.__module__, enum.__name__)].add(f"`{enum.__name__}`")
-        rows.append(row(option, kind))
-    places = [f"{' and '.join(sorted(homes[home]))} in `{home}`" for home in sorted(homes)]
+        name, kind, what = option.name, words[option.name], option.metadata.get("help", "")
+        for enum in (hints[name], *get_args(hints[name])):
+            if isinstance(enum, EnumMeta):
+                kind = kind.replace("one of", f"`{enum.__name__}`:")
+                homes[public_home(enum.__module__, enum.__name__)].add(f"`{enum.__name__}`")
+        if idle(option, defaults):
+            what = f"{what} (needs {option.metadata['needs'][1]})"
+        rows.append(row(name, kind.replace("another value", "see right"), defaults[name], what))
+    places = [f"{', '.join(sorted(homes[home]))} in `{home}`" for home in sorted(homes)]
     note = f"\n\nIn Python, the names of values are members of an Enum: {'; '.join(places)}."
     return HEAD + "\n".join(rows) + (note if places else "")
 
 
-def row(option: dataclasses.Field[Any], kind: str) -> str:
+def idle(option: dataclasses.Field[Any], defaults: dict[str, Any]) -> bool:
+    """Return whether an option has no effect beside the defaults of the others."""
+    has_effect = option.metadata.get("needs", (None, ""))[0]
+    try:
+        return bool(has_effect) and not has_effect(SimpleNamespace(**defaults))
+    except AttributeError:  # the class is a part of others, which have the other option
+        return True
+
+
+def default_of(option: dataclasses.Field[Any]) -> Any:
+    """Return the default of an option."""
+    made = option.default_factory
+    return option.default if made is dataclasses.MISSING else made()
+
+
+def row(name: str, kind: str, default: Any, what: str) -> str:
     """Return an option's line of the table."""
-    default = option.default
-    if option.default_factory is not dataclasses.MISSING:
-        default = option.default_factory()
     written = as_written(default) or '""'
     if dataclasses.is_dataclass(default):
         kind, written = f"`{type(default).__name__}`", changed(default)
-    _, needs = option.metadata.get("needs", (None, ""))
-    what = option.metadata.get("help", "") + (f" (needs {needs})" if needs else "")
-    cells = (f"`{option.name}`", kind, f"`{written}`", what)
+    what = re.sub(r",(?=[A-Za-z])", ",<wbr>", what)  # long lists without spaces
+    cells = (f"`{name}`", kind, f"`{written}`", what)
     return "| " + " | ".join(cell.replace("|", r"\|") for cell in cells) + " |"
 
 

@@ -73,7 +73,14 @@ class LossCurves:
 
 @dataclass(frozen=True, kw_only=True)
 class Table:
-    """A table that grows, such as all candidates of a search. Each event has all rows so far."""
+    """A table that grows, such as all candidates of a search.
+
+    Attributes:
+        step: The step since the start of the run.
+        name: The name of the table.
+        columns: The names of its columns.
+        rows: All rows so far, each with a value for every column.
+    """
 
     step: int
     name: str

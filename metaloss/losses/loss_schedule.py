@@ -156,16 +156,14 @@ def load_loss_schedule(path: str | Path, *, smoothing: float = 0.0) -> LossSched
             finite or does not fit its family.
 
     Example:
-        >>> from tempfile import TemporaryDirectory
-        >>> from metaloss.losses import Scaled
-        >>> falling = {"scale": torch.tensor([2.0, 0.0])}
-        >>> with TemporaryDirectory() as folder:
-        ...     content = pack_schedule(Scaled(), [0, 10], 10, falling, {})
-        ...     _ = (Path(folder) / SCHEDULE).write_bytes(content)
-        ...     schedule = load_loss_schedule(folder)
+        >>> import tempfile
+        >>> from metaloss import train
+        >>> run = train(["steps=5", "start.steps=5", "tracker=[]", f"output={tempfile.mkdtemp()}"])
+        >>> schedule = load_loss_schedule(run.folder)
         >>> for step in range(4):
-        ...     print(schedule.at(step / 4).scale.item(), end=" ")
-        2.0 1.5 1.0 0.5
+        ...     criterion = schedule.at(step / 4)  # the loss of this step
+        >>> criterion(torch.zeros(8, 10), torch.arange(8)).shape
+        torch.Size([])
     """
     file = Path(path)
     file = file if file.name == SCHEDULE else file / SCHEDULE

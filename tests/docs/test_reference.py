@@ -133,3 +133,11 @@ def test_enums_say_what_each_value_means(package):
         )
         assert values.title == "Values:", path
         assert [value.name for value in values.value] == [str(one.value) for one in enum], path
+
+
+def test_no_heading_has_the_name_of_a_type():
+    """The types in signatures are links to headings of their name, if there are any."""
+    types = {name for name, value in vars(builtins).items() if isinstance(value, type)}
+    for page in (ROOT / "docs").rglob("*.md"):
+        headings = re.findall(r"(?m)^#+ `?(\w+)`?$", page.read_text("utf-8"))
+        assert types & set(headings) == set(), page.name
