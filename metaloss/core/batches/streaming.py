@@ -29,10 +29,7 @@ class StreamedInputs:
     neither the device nor the loop waits. Batches may be read in any order; only the next number is
     prepared in advance.
 
-    Args:
-        inputs: All rows, on the CPU.
-        indices: Returns the row numbers of batch n, on the CPU.
-        device: The device of the batches.
+    ``inputs`` are all rows, on the CPU, as are the ``indices`` of batch n.
 
     Example:
         >>> streamed = StreamedInputs(torch.arange(4.0), lambda n: torch.tensor([n]), "cpu")
@@ -67,13 +64,7 @@ class ReadInputs:
     """Batches of lazily read inputs by number: ``read(n)`` is batch n on the device.
 
     The workers read ahead, as long as batches are asked for in their order. The random numbers of
-    transforms depend only on the seed, the purpose, the number of the batch and the place in it.
-
-    Args:
-        inputs: All rows.
-        indices: Returns the row numbers of batch n, on the CPU.
-        key: Determines the draws, with the number of the batch.
-        device: The device of the batches.
+    transforms depend only on the ``key``, the number of the batch and the place in it.
     """
 
     def __init__(

@@ -91,12 +91,8 @@ def expected_seconds(
 ) -> float:
     """Return roughly how many seconds a run takes without compilation.
 
-    Args:
-        steps: Training steps.
-        operations: Floating-point operations of a forward pass over a batch.
-        schedule: Determines which steps have a meta-step.
-        device: ``cpu`` or ``cuda``.
-        enough: The count ends at this number of seconds.
+    ``operations`` are the floating-point operations of a forward pass over a batch. The count ends
+    at ``enough`` seconds.
     """
     plain, learning = (
         max(least, passes * operations / _RATE[device])

@@ -20,10 +20,9 @@ Pair = tuple[Any, Tensor] | list[Any] | Batch
 def as_batch(name: str, pair: Any) -> Batch:
     """Return (inputs, targets), or (inputs, targets, weights), as a batch.
 
-    Args:
-        name: The name of the batch, for messages.
-        pair: A tuple or list; the inputs are a tensor (B, ...), or a tuple, list or dictionary of
-            such tensors; the targets are a tensor; the weights (B,) of the rows are ≥ 0.
+    ``pair`` is a tuple or list. The inputs are a tensor (B, ...), or a tuple, list or dictionary of
+    such tensors; the targets are a tensor; the weights (B,) of the rows are ≥ 0. Messages say
+    ``name``.
 
     Raises:
         MetalossError: If ``pair`` is something else.

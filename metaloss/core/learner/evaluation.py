@@ -26,12 +26,8 @@ def mean_over_rows(
 
     Of targets (B, *), every position that is not ``ignored`` counts as much as any other.
 
-    Args:
-        predict: Returns the raw outputs (B, C, *) for inputs (B, ...), and anything else.
-        batches: (inputs, targets) pairs.
-        metric: ``(raw outputs, targets) -> scalar``, a mean over rows.
-        device: The device of the model.
-        ignored: The class index that does not count in the metric.
+    ``predict`` returns the raw outputs (B, C, *) for inputs (B, ...), and anything else. ``metric``
+    is ``(raw outputs, targets) -> scalar``, a mean over rows.
 
     Raises:
         MetalossError: If there are no rows, or if they have weights and classes have some too.
@@ -50,12 +46,13 @@ def mean_over_rows(
             value = weighted_mean(metric, outputs, targets, ignored)
         else:
             value = metric(outputs, targets)
-        if isinstance(value, Tensor) and value.numel() != 1:
+        try:
+            total += float(value) * count
+        except (TypeError, ValueError, RuntimeError) as error:
+            found = f"the shape {tuple(value.shape)}" if isinstance(value, Tensor) else repr(value)
             raise MetalossError(
-                f"the metric returns the shape {tuple(value.shape)}: expected a scalar, a mean "
-                "over rows"
-            )
-        total += float(value) * count
+                f"the metric returns {found}: expected a scalar, a mean over rows"
+            ) from error
         rows += count
     if not rows:
         raise MetalossError("evaluate() got no rows that count; expected one or more")

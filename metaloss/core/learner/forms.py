@@ -39,6 +39,15 @@ def refuse_rows_of_runs(loss: nn.Module, where: str) -> None:
         )
 
 
+def refuse_without_phi(loss: nn.Module, phi: Tensors) -> None:
+    """Raise if a loss has no parameters that a meta-step could move."""
+    if not phi:
+        raise MetalossError(
+            f"the loss {type(loss).__name__} has no parameters to learn: expected a learned loss, "
+            "such as MLPLoss()"
+        )
+
+
 def engine_of(meta_optimizer: Engine | str) -> Engine:
     """Return the engine of a learner, which may be given by its registered name."""
     engine: Engine = registry.as_part(
@@ -97,6 +106,8 @@ class Forms:
             MetalossError: If the model cannot be used with the engine, or not be compiled.
         """
         model, loss = self._problem.model, self._problem.loss
+        if learns:
+            refuse_without_phi(loss, phi)
         numbers = self._compile is not Compile.off and fingerprint(model.module, numbers=True)
         steps = min(len(window.batches), 2)
         given = (*window.batches, window.meta_batch)

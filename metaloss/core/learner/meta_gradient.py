@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from metaloss import registry
 from metaloss.contracts import GradientMetaOptimizer
 from metaloss.core.learner.batches import Pair, as_batch, refuse_unfit
-from metaloss.core.learner.forms import refuse_rows_of_runs
+from metaloss.core.learner.forms import refuse_rows_of_runs, refuse_without_phi
 from metaloss.core.learner.optimizer_state import Inner, OptimizerState, as_groups, rates_given
 from metaloss.core.parts.wrapped import refuse_wrapped
 from metaloss.errors import MetalossError
@@ -95,11 +95,7 @@ def meta_gradient(
     refuse_wrapped(loss, "loss")
     refuse_rows_of_runs(loss, "meta_gradient()")
     phi = phi_of(loss)
-    if not phi:
-        raise MetalossError(
-            f"the loss {type(loss).__name__} has no parameters to learn: expected a learned loss, "
-            "such as MLPLoss()"
-        )
+    refuse_without_phi(loss, phi)
     refuse_wrapped(model)
     functional = FunctionalModel(model, live=True, output=output)
     params, buffers = functional.state(model)

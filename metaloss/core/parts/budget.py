@@ -49,12 +49,8 @@ def within_budget(
     """Return the config with what its budget buys in place of the budget, and one line about it.
 
     Steps are measured on the first batches; their results are dropped. A config without a budget is
-    returned as it is.
-
-    Args:
-        config: The config of a run.
-        prepare: From a config to the parts of a run. Of several processes, the first one's
-            measurements count.
+    returned as it is. ``prepare`` leads from a config to the parts of a run. Of several processes,
+    the first one's measurements count.
 
     Raises:
         MetalossError: If nothing is that cheap, or options are set that the budget chooses.

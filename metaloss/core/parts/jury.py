@@ -25,12 +25,9 @@ _TESTED = 32  # rows
 def with_jury(task: Task, schedule: Schedule, seed: int) -> Task:
     """Return the task with its trusted rows split into movers (``valid``) and a jury.
 
-    Each class has the same share in both, up to a row. The split depends on the seed alone.
-
-    Args:
-        task: The task; its validation rows are the trusted ones.
-        schedule: Its ``jury`` is the share of the trusted rows that are in the jury.
-        seed: The run's seed.
+    The trusted rows are the validation rows of the task; ``schedule.jury`` is the share of them in
+    the jury. Each class has the same share in both, up to a row. The split depends on the seed
+    alone.
 
     Raises:
         MetalossError: If there are no rows for the movers, or none for the jury.

@@ -121,12 +121,8 @@ def prepare(
 ) -> Setup:
     """Build the parts that a config names, or use the user's objects instead.
 
-    Args:
-        config: The config. With ``seeds=N``, this is the run of seed ``config.seed``.
-        task: A task to use instead of that of the config.
-        model: A model to use instead.
-        loss: A loss to use instead.
-        ranks: The processes that train together. They must not communicate here.
+    With ``seeds=N``, this is the run of seed ``config.seed``. The ``ranks`` must not communicate
+    here.
 
     Raises:
         MetalossError: If parts do not fit each other; nothing is written before.

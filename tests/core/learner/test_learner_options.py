@@ -75,6 +75,16 @@ def _frozen():
         ),
         (lambda: make().step([]), r"step\(\) got an empty list"),
         (lambda: make().evaluate([]), r"evaluate\(\) got no rows that count"),
+        (
+            lambda: make().evaluate([batches(1)[0][0]], lambda outputs, targets: None),
+            "the metric returns None: expected a scalar, a mean over rows",
+        ),
+        (
+            lambda: Learner(net(), nn.CrossEntropyLoss(), task_loss=F.cross_entropy).step(
+                *batches(1)[0]
+            ),
+            r"the loss CrossEntropyLoss has no parameters to learn: .* such as MLPLoss\(\)",
+        ),
     ],
 )
 def test_bad_arguments_are_refused(call, message):
