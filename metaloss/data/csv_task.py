@@ -13,7 +13,7 @@ from metaloss.data.inputs import Inputs
 from metaloss.data.number_source import TableSource
 from metaloss.data.source import Table, origins_of
 from metaloss.data.tables.form import CSVForm
-from metaloss.data.tables.parts import marked_rows, read_rows
+from metaloss.data.tables.parts import joined_rows, marked_rows
 from metaloss.data.tables.reader import read_csv
 from metaloss.data.tables.table_inputs import TableInputs
 from metaloss.data.tables.target import Predict, Target, read_target
@@ -104,7 +104,7 @@ class CSV(TableSource, CSVForm, ClassOptions, ValueOptions):
             raise MetalossError(f"{self.path}: expected one or more columns beside the target")
         files = {"valid": self.trusted, "test": self.test}
         files = {part: path for part, path in files.items() if path}
-        rows = read_rows(text, target, [self.target, *names], files)
+        rows = joined_rows(text, target, [self.target, *names], files)
         given = dict(rows.given)
         if self.trusted_column:
             marked = marked_rows(text, self.trusted_column)[target.rows]

@@ -42,13 +42,7 @@ def reading(path: Path) -> Iterator[None]:
 
 
 def download(task: str, fetch: Callable[[], T], *, by_hand: str) -> T:
-    """Return the result of a download; raise one line if it fails.
-
-    Args:
-        task: The task's name, for the message.
-        fetch: The download.
-        by_hand: What to do without a network, for the message.
-    """
+    """Return the result of a download; if it fails, raise one line that says what to do by hand."""
     try:
         return fetch()
     except Exception as error:

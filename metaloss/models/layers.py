@@ -53,10 +53,7 @@ class HeFanInConv2d(HeConv2d):
 class NormalLinear(nn.Linear):
     """A linear layer with normal weights of standard deviation ``std``, and zero biases.
 
-    Args:
-        before: The number of input features.
-        after: The number of output features.
-        std: The standard deviation: 0.01 in VGG, 0.02 in GPT-2.
+    The deviation is 0.01 in VGG, 0.02 in GPT-2.
 
     Example:
         >>> NormalLinear(3, 2, std=0.0).weight.abs().sum()
@@ -76,10 +73,6 @@ class NormalLinear(nn.Linear):
 
 class NormalTable(nn.Module):
     """Learned rows, such as embeddings, with normal values of standard deviation 0.02.
-
-    Args:
-        rows: The number of rows.
-        width: The width of each.
 
     Example:
         >>> NormalTable(10, 4).weight.shape

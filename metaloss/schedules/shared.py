@@ -27,11 +27,7 @@ def shared(name: str, **own: Any) -> Any:
     """Return the dataclass field of a shared option, with the default that the contract has.
 
     A schedule lists its options in the order in which users see them. A base class with fields
-    would put the shared ones first.
-
-    Args:
-        name: The name of the option.
-        own: ``default=…`` for another default.
+    would put the shared ones first. ``own`` may be ``default=…``, for another default.
 
     Example:
         >>> shared("jury").default, shared("judge_at").default_factory()

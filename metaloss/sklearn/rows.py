@@ -100,13 +100,9 @@ def _counts(weights: np.ndarray) -> np.ndarray:
 def held_out(
     rows: Rows, share: float, rng: np.random.Generator, *, stratified: bool
 ) -> tuple[Rows, Rows]:
-    """Return the training rows and the trusted rows, which are a share of all.
+    """Return the training rows and the trusted rows, a share in (0, 1) of all, at least one row.
 
-    Args:
-        rows: All rows.
-        share: The share of the trusted rows, in (0, 1); at least one row.
-        rng: Determines the draw.
-        stratified: Whether every class has its share.
+    If ``stratified``, every class has its share.
     """
     count = len(rows.targets)
     if count < 2:

@@ -184,11 +184,7 @@ class Imitate(Start):
     def draw(self, loss: LearnedLoss, outputs: int, draws: torch.Generator, like: Tensor) -> Batch:
         """Return random raw outputs (rows, C) as inputs, with random targets.
 
-        Args:
-            loss: The learned loss, which may see more of a row.
-            outputs: C.
-            draws: The generator to draw from.
-            like: A tensor of the type and device that they get, in single precision at least.
+        They get the type and device of ``like``, but single precision at least.
         """
         link = loss.link
         normal = torch.randn(self.rows, outputs, generator=draws)

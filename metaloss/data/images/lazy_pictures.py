@@ -109,11 +109,7 @@ def lazy_inputs(
 ) -> Tensor:
     """Return the inputs of images, which are read for every batch if they are transformed or large.
 
-    Args:
-        files: Their files.
-        encode: Size, colours and scaling.
-        names: The random transforms, by name.
-        read: The options of `LazyRows`.
+    ``names`` are those of the random transforms; ``read`` are the options of `LazyRows`.
     """
     rows = LazyRows(_Pictures(files.paths.tolist(), encode, names), **read)
     if names or is_large(rows.numel() * rows.element_size()):

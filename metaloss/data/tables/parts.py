@@ -37,7 +37,7 @@ class Rows:
     given: Mapping[str, np.ndarray]
 
 
-def read_rows(
+def joined_rows(
     text: TextTable, target: Target, columns: Sequence[str], files: Mapping[str, str]
 ) -> Rows:
     """Return the rows of the first file, followed by those of the others.

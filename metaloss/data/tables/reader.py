@@ -104,7 +104,7 @@ def _text(path: Path, encoding: str) -> str:
             content = gzip.decompress(content)
     except (OSError, EOFError, zlib.error) as error:
         reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
-        raise MetalossError(f"task.path={path}: {reason}; expected a CSV file") from error
+        raise MetalossError(f"{path}: {reason}; expected a CSV file") from error
     marked = next((name for mark, name in _MARKS.items() if content.startswith(mark)), None)
     try:
         # Without the byte order mark that spreadsheets write.

@@ -114,14 +114,7 @@ class ValueOptions(Options, group="task"):
 
 @dataclass(frozen=True, kw_only=True)
 class ClassProblem(Problem):
-    """A classification, perhaps with wrong labels or a long tail.
-
-    Attributes:
-        outputs: C.
-        noise: The share of wrong labels.
-        options: The other options.
-        names: The names of the classes, for messages.
-    """
+    """A classification, perhaps with a share ``noise`` of wrong labels or a long tail."""
 
     outputs: int
     noise: float

@@ -14,12 +14,7 @@ from metaloss.errors import MetalossError
 def check_shared_classes(
     paths: Sequence[str], labels: Sequence[np.ndarray], classes: Sequence[str]
 ) -> None:
-    """Say which classes occur in one place only.
-
-    Args:
-        paths: The files or folders, the training rows' first.
-        labels: The class indices of each.
-        classes: What the classes are called.
+    """Say which classes occur in one of the files or folders only; the training rows' are first.
 
     Raises:
         MetalossError: If none of a place's classes is a class of the training rows.

@@ -98,7 +98,5 @@ def test_errors_about_the_file(tmp_path, content, message):
 
 def test_a_file_that_is_not_there_is_named(tmp_path):
     text = error_of(path=str(tmp_path / "no.csv"), target="x")
-    assert (
-        text == f"task.path={tmp_path / 'no.csv'}: No such file or directory; expected a CSV file"
-    )
+    assert text == f"{tmp_path / 'no.csv'}: No such file or directory; expected a CSV file"
     assert "Is a directory" in error_of(path=str(tmp_path), target="x")

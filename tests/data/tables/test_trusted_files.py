@@ -201,7 +201,7 @@ def test_what_cannot_be_is_refused(files, write):
         f"{trusted}: the target 'price' is 'dear' in line 6; expected a number"
     )
     assert refused({**files, "trusted": "no.csv"}) == (
-        "task.path=no.csv: No such file or directory; expected a CSV file"
+        "no.csv: No such file or directory; expected a CSV file"
     )
     assert refused(files, trusted_column="kind") == (
         "task.trusted and task.trusted_column: expected one of them"
