@@ -102,7 +102,7 @@ def advise(
     learned = [row.name for row in study.rows if "schedule=static" not in row.overrides]
     scores = [one for some in found.scores.values() for one in some]
     advice = advices.advise(found.table, scores, learned)
-    text = advice_text.paragraph(advice, notes=_notes(task, study))
+    text = advice_text.paragraph(advice, notes=_notes(task))
     command = _command(study, advice)
     more = {
         "task": task.name,
@@ -254,32 +254,30 @@ def _built(config: RunConfig) -> Task:
 
 
 def _plan(study: Study, config: RunConfig) -> str:
-    fixed = sum(len(row.tune) > 2 for row in study.rows)
-    learned = len(study.rows) - fixed
-    tuning = (4 * fixed + 2 * learned) * len(study.tuning_seeds)
-    units = len(study.rows) * (6 * len(study.tuning_seeds) + COST * len(study.seeds))
+    methods, tuning, seeds = len(study.rows), len(study.tuning_seeds), len(study.seeds)
+    settings = sum(len(row.tune) for row in study.rows)
+    # The settings of a method cost as much as the two of the learned loss.
+    units = methods * COST * (2 * tuning + seeds)
     return (
-        f"methods: {len(study.rows)}; {tuning} runs choose their settings, "
-        f"{len(study.rows) * len(study.seeds)} runs give the results; together they cost at most "
-        f"{units} plain trainings of {config.steps} steps"
+        f"methods: {methods}; {settings * tuning} runs choose their settings, {methods * seeds} "
+        f"runs give the results; together they cost at most {units} plain trainings of "
+        f"{config.steps} steps"
     )
 
 
-def _notes(task: Task, study: Study) -> list[str]:
+def _notes(task: Task) -> list[str]:
     """Return what limits the advice, in sentences."""
-    notes = []
     drawn = [
         name
         for part, name in (("valid", "trusted rows"), ("test", "test rows"))
         if "drawn from" in task.origins.get(part, "")
     ]
-    if drawn:
-        these = " and ".join(drawn)
-        notes.append(
-            f"The {these} are drawn from the same file as the training rows: if labels there are "
-            "wrong, so are some of theirs, and you need checked rows in files of their own."
-        )
-    return notes
+    if not drawn:
+        return []
+    return [
+        f"The {' and '.join(drawn)} are drawn from the same file as the training rows: if labels "
+        "there are wrong, so are some of theirs, and you need checked rows in files of their own."
+    ]
 
 
 def _command(study: Study, advice: Advice) -> str:

@@ -251,5 +251,6 @@ def test_one_block_has_no_summary(tmp_path, blocks, console):
 
 @pytest.mark.parametrize("name", ["jobs", "threads"])
 def test_options_have_ranges(name):
-    with pytest.raises(MetalossError, match=f"{name}=0: expected a number"):
-        Options(**{name: 0})
+    for value in (0, True):
+        with pytest.raises(MetalossError, match=f"{name}={value}: expected a whole number"):
+            Options(**{name: value})

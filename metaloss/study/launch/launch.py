@@ -215,7 +215,7 @@ def programs(jobs: Sequence[Job], together: int) -> list[tuple[Job, ...]]:
 
 
 def _train_unit(unit: tuple[Job, ...], train: Train, watch: Watch) -> list[str]:
-    """Return for each job the reason why it has no finished run, or None."""
+    """Return for each job the reason why it has no finished run; empty if it has one."""
     for job in unit:
         watch.started(job)
     if len(unit) > 1:
@@ -265,7 +265,7 @@ def _train_one(job: Job, train: Train) -> str:
 
 
 def _ending(job: Job, trained: Path | None = None) -> str:
-    """Return why a run has no summary, or None. ``trained``: the folder of a group of runs."""
+    """Return why a run has no summary; empty if it has one. ``trained``: the folder of a group."""
     notes: list[str] = []
     if read_summary(job.folder, notes) is not None:
         return ""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import textwrap
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 
+from metaloss.core.storage.run_folder import RunFolder
 from metaloss.study.plots import style
 from metaloss.study.plots.loss_plot import LossOverTime, color_key, draw_losses, loss_over_time
 from metaloss.study.plots.style import FAINT, INK, PALE, Label, Style, thin, write
@@ -45,7 +46,9 @@ def plot_comparison(groups: Sequence[Group], table: Table, path: Path, *, title:
         ``path``.
     """
     loss, owner = _learned(groups)
-    bands = {group.name: found for group in groups if (found := band(group, table.metric))}
+    bands = {
+        group.name: found for group in groups if (found := band(group.runs.values(), table.metric))
+    }
     shown = named(table, bands)
     colors = _colors([group for group in groups if group.name in shown], table.reference)
     digits = max(0, decimals(table) - 1)
@@ -121,10 +124,10 @@ class Band:
     final: float
 
 
-def band(group: Group, metric: str) -> Band | None:
-    """Return the mean and standard deviation over a row's seeds; None if nothing was logged."""
+def band(some: Iterable[RunFolder], metric: str) -> Band | None:
+    """Return the mean and standard deviation over a row's runs; None if nothing was logged."""
     found, finals = [], []
-    for run in group.runs.values():
+    for run in some:
         steps, values = run.series(metric, phase="train")
         logged = pd.Series(values, steps).dropna()
         if logged.empty:

@@ -69,7 +69,7 @@ def plot_overview(tables: Mapping[str, Table], path: Path, *, reference: str) ->
         for name, table in tables.items()
     }
     ratios = {name: log_ratios(table, reference) for name, table in tables.items()}
-    widest = _widest([ratio for found in ratios.values() for ratio in found.values()])
+    widest = widest_of([ratio for found in ratios.values() for ratio in found.values()])
     norm = Normalize(-widest, widest, clip=True)
     panels = [_places(panel, aside) for panel in _panels(_columns(tables, reference, aside), aside)]
     # Inches: a letter of 8 points is about 0.06 wide.
@@ -194,8 +194,8 @@ def log_ratios(table: Table, reference: str) -> dict[str, float]:
     return {name: one(mean) for name, mean in means.items()}
 
 
-def _widest(ratios: Sequence[float]) -> float:
-    """Return the log ratio of the full colour."""
+def widest_of(ratios: Sequence[float]) -> float:
+    """Return the log ratio of the full colour, which larger and infinite ones have as well."""
     widest = max((abs(ratio) for ratio in ratios if math.isfinite(ratio)), default=0.0)
     return float(np.clip(widest, math.log(_NARROWEST), math.log(_WIDEST)))
 

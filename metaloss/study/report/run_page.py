@@ -16,7 +16,7 @@ from metaloss.study.report.page import COLORS, Block, Chart, Section, Slider, Ta
 from metaloss.study.report.rows_page import row_sections
 
 _MOMENTS = 60
-_SPLITS = {"train": 0, "valid": 4, "test": 1, "meta": 2, "start": 5}
+_SPLITS = {"train": 0, "valid": 4, "test": 1, "meta": 2, "jury": 3, "start": 5}
 
 
 def run_sections(run: RunFolder) -> list[Section]:
@@ -103,7 +103,11 @@ def _lines(run: RunFolder, name: str, offsets: dict[str, int]) -> list[dict[str,
                 "name": split if phase == "train" else f"{split}, {phase}",
                 "x": steps,
                 "y": values,
-                "line": {"color": COLORS[_SPLITS.get(split, 6)], "width": 2},
+                "line": {
+                    "color": COLORS[_SPLITS.get(split.removeprefix("ema_"), 6)],
+                    "dash": "dash" if split.startswith("ema_") else "solid",
+                    "width": 2,
+                },
             }
         )
     return traces

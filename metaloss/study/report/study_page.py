@@ -11,7 +11,8 @@ import numpy as np
 import pandas as pd
 
 from metaloss.core.storage.run_folder import members_of, read_run
-from metaloss.study.plots.overview_plot import log_ratios
+from metaloss.study.plots.comparison_plot import band
+from metaloss.study.plots.overview_plot import log_ratios, widest_of
 from metaloss.study.plots.style import thin
 from metaloss.study.report.page import COLORS, Block, Chart, Chooser, Section, Table
 from metaloss.study.spec.spec import Row, Study
@@ -132,7 +133,7 @@ def _heat_map(tables: Mapping[str, Numbers], reference: str) -> Chart:
     shades, texts = [], []
     for table in tables.values():
         found = log_ratios(table, reference)
-        lines = {line.name: line for line in table.lines}
+        lines = table.by_name
         digits = table_text.decimals(table)
         shades.append([found.get(row, math.nan) for row in rows])
         texts.append(
@@ -141,12 +142,13 @@ def _heat_map(tables: Mapping[str, Numbers], reference: str) -> Chart:
                 for row in rows
             ]
         )
-    widest = max(0.2, min(1.4, float(np.nanmax(np.abs(shades)))))
+    widest = widest_of([ratio for some in shades for ratio in some])
     return Chart(
         title=f"Means; colour: the ratio to {reference}, blue is better",
         traces=[
             {
-                "type": "heatmap", "x": rows, "y": list(tables), "z": shades, "text": texts,
+                "type": "heatmap", "x": rows, "y": list(tables), "text": texts,
+                "z": np.clip(shades, -widest, widest),
                 "texttemplate": "%{text}", "hovertemplate": "%{y}<br>%{x}: %{text}<extra></extra>",
                 "zmin": -widest, "zmax": widest, "showscale": False, "xgap": 1, "ygap": 1,
                 "colorscale": [[0, "#3f97cc"], [0.5, "#f4f4f4"], [1, "#e2792c"]],
@@ -198,18 +200,14 @@ def _ranks(summary: Any) -> Chart:
 
 
 def _curves(table: Numbers, folder: Path) -> list[Block]:
-    """Return the validation curves of each row: means over its seeds."""
+    """Return the validation curves of each row: means over its seeds, as in `band`."""
     name = f"valid/{table.metric.partition('/')[2]}"
     traces = []
     for number, row in enumerate(sorted(path for path in folder.iterdir() if path.is_dir())):
-        runs = [read_run(path).series(name, phase="train") for path in members_of(row)]
-        series = [pd.Series(values, steps) for steps, values in runs if steps.size]
-        if not series:
+        found = band([read_run(path) for path in members_of(row)], name)
+        if found is None or found.steps.size < 2:
             continue
-        mean = pd.concat(series, axis=1).dropna().mean(axis=1)
-        if len(mean) < 2:
-            continue
-        steps, values = thin(mean.index.to_numpy(), mean.to_numpy())
+        steps, values = thin(found.steps, found.mean)
         label = _name_of(row, table)
         traces.append(
             {
@@ -220,7 +218,10 @@ def _curves(table: Numbers, folder: Path) -> list[Block]:
     if not traces:
         return []
     layout = {"xaxis": {"title": {"text": "training step"}}}
-    title = f"{name.replace('/', ' ')}, mean over seeds"
+    title = (
+        f"{name.replace('/', ' ')}, mean over seeds; a run that ended early counts with its "
+        "final value"
+    )
     return [Chart(title=title, traces=traces, layout=layout, height=380)]
 
 

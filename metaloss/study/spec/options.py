@@ -13,7 +13,7 @@ from metaloss.compose import words as grammar
 from metaloss.compose.explain import explain
 from metaloss.core.execution import executor
 from metaloss.core.execution.executor import ExecutorOptions
-from metaloss.errors import MetalossError, unknown_name
+from metaloss.errors import MetalossError, check_whole, unknown_name
 
 _CHOICE, _OPTION = "hydra/launcher", "hydra.launcher."
 
@@ -45,9 +45,8 @@ class Options:
 
     def __post_init__(self) -> None:
         for name in ("jobs", "threads"):
-            value = getattr(self, name)
-            if value is not None and value < 1:
-                raise MetalossError(f"{name}={value}: expected a number ≥ 1")
+            if (value := getattr(self, name)) is not None:
+                check_whole(name, value, 1)
 
 
 def split_launcher(words: Sequence[str]) -> tuple[ExecutorOptions | None, tuple[str, ...]]:

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from metaloss.errors import MetalossError, unknown_name
+from metaloss.errors import MetalossError, check_whole, unknown_name
 
 # The folder of the tuning runs, next to the folders of the rows.
 TUNING_FOLDER = "tuning"
@@ -142,8 +142,7 @@ class Study:
         names = [row.name for row in self.rows]
         if self.reference is not None:
             _check_known("reference row", [self.reference], names)
-        if not isinstance(self.together, int) or self.together < 1:
-            raise MetalossError(f"together={self.together}: expected a number ≥ 1")
+        check_whole("together", self.together, 1)
         _check_words(self.common, "the common arguments")
         _check_tuning(self)
         for block in self.blocks:

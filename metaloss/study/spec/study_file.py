@@ -20,6 +20,8 @@ from metaloss.study.spec.spec import Block, Row, Study
 SHIPPED = Path(__file__).parent.parent / "studies"
 Words = Annotated[tuple[str, ...], "a list of KEY=VALUE words"]
 Names = Annotated[tuple[str, ...], "a list of names"]
+# More are a slip of the hand: each is a run of every row.
+MOST_SEEDS = 10_000
 
 
 @dataclass(frozen=True)
@@ -200,7 +202,7 @@ def parse_seeds(text: str | int | Iterable[int | str]) -> tuple[int, ...]:
     """Return seeds from ``0-4``, ``0,2,5-7``, a number, or a list of these.
 
     Raises:
-        MetalossError: If it cannot be read, or a seed occurs twice.
+        MetalossError: If it cannot be read, a seed occurs twice, or there are more than 10,000.
 
     Example:
         >>> parse_seeds("0-2,7")
@@ -210,10 +212,13 @@ def parse_seeds(text: str | int | Iterable[int | str]) -> tuple[int, ...]:
     parts: Iterable[Any] = split if isinstance(split, Iterable) else [split]
     seeds: list[int] = []
     for part in parts:
-        found = re.fullmatch(r"\s*(\d+)\s*(?:-\s*(\d+)\s*)?", str(part))
+        found = re.fullmatch(r"\s*(\d{1,18})\s*(?:-\s*(\d{1,18})\s*)?", str(part))
         if not found or (found[2] and int(found[2]) < int(found[1])):
             raise MetalossError(f"seeds {part!r}: expected a number or a range such as 0-4")
-        seeds += range(int(found[1]), int(found[2] or found[1]) + 1)
+        more = range(int(found[1]), int(found[2] or found[1]) + 1)
+        if len(seeds) + len(more) > MOST_SEEDS:
+            raise MetalossError(f"seeds {part!r}: expected at most {MOST_SEEDS} seeds")
+        seeds += more
     if len(set(seeds)) < len(seeds):
         raise MetalossError(f"seeds {text!r}: a seed occurs twice")
     return tuple(seeds)

@@ -13,7 +13,7 @@ from torch.utils.data import DataLoader
 import metaloss
 from metaloss.core.learner.following import Followed
 from metaloss.core.learner.trusted import TrustedBatches
-from metaloss.errors import MetalossError
+from metaloss.errors import MetalossError, check_whole
 from metaloss_lightning.calls import first_called, followed, inputs_of
 from metaloss_lightning.checks import PRECISIONS, check
 
@@ -75,8 +75,7 @@ class LearnedLoss(pl.Callback):
         period: int = 1,
         **learner: Any,
     ) -> None:
-        if not isinstance(period, int) or period < 1:
-            raise MetalossError(f"period={period}: expected a whole number ≥ 1")
+        check_whole("period", period, 1)
         self.loss, self.learner = loss, None
         self._trusted, self._options = trusted, {**learner, "task_loss": task_loss}
         self._name, self._targets, self._period = network, targets or _targets, period

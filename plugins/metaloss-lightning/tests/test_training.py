@@ -253,8 +253,9 @@ def test_what_cannot_be_followed_is_refused_in_one_line(module, given, message, 
 
 
 def test_a_period_must_be_a_whole_number():
-    with pytest.raises(metaloss.MetalossError, match="period=0: expected a whole number"):
-        learned(period=0)
+    for period in (0, True):
+        with pytest.raises(metaloss.MetalossError, match=f"period={period}: expected a whole num"):
+            learned(period=period)
 
 
 def test_a_checkpoint_without_a_learned_loss_is_said(tmp_path, caplog):

@@ -14,7 +14,7 @@ from transformers import Trainer
 import metaloss
 from metaloss.core.learner.following import Followed
 from metaloss.core.learner.trusted import TrustedBatches
-from metaloss.errors import MetalossError
+from metaloss.errors import MetalossError, check_whole
 from metaloss.losses.export import DESCRIPTION, WEIGHTS, family_of, pack
 from metaloss_transformers.checks import check
 from metaloss_transformers.tasks import ModelTask, task_of
@@ -62,8 +62,7 @@ class LearnedLossTrainer(Trainer):
         **kwargs: Any,
     ) -> None:
         super().__init__(*args, **kwargs)
-        if not isinstance(period, int) or period < 1:
-            raise MetalossError(f"period={period}: expected a whole number ≥ 1")
+        check_whole("period", period, 1)
         self._task = task or task_of(self.accelerator.unwrap_model(self.model))
         check(self)
         self.loss, self.learner = loss, None

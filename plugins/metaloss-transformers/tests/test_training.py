@@ -175,6 +175,7 @@ def test_a_learned_loss_as_compute_loss_func(tmp_path):
         ({}, {"compute_loss_func": F.cross_entropy}, "compute_loss_func: the loss is learned"),
         ({"label_names": ["start", "end"]}, {}, "label_names=.*: expected one name"),
         ({}, {"period": 0}, "period=0: expected a whole number"),
+        ({}, {"period": True}, "period=True: expected a whole number"),
         ({}, {"trusted_dataset": []}, "the trusted DataLoader has no rows"),
         ({"optim": "adafactor"}, {}, "Adafactor, which has no equal here"),
         ({}, {"model": nn.Linear(2, 2)}, "Linear is a model for None, whose outputs"),

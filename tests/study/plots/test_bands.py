@@ -4,7 +4,6 @@ import pytest
 from metaloss.core.storage.run_folder import JournalRow, RunFolder
 from metaloss.study.plots.comparison_plot import band, edges
 from metaloss.study.plots.loss_plot import pick
-from metaloss.study.tables.table import Group
 
 
 def run(steps, values, final):
@@ -21,10 +20,7 @@ def run(steps, values, final):
 def test_band_is_mean_and_sample_deviation_over_seeds():
     steps = [0, 100, 200]
     first, second = [0.9, 0.5, 0.3], [0.8, 0.3, 0.2]
-    group = Group(
-        name="a", static=True, runs={0: run(steps, first, 0.3), 1: run(steps, second, 0.2)}
-    )
-    found = band(group, "test/error")
+    found = band([run(steps, first, 0.3), run(steps, second, 0.2)], "test/error")
     np.testing.assert_allclose(found.mean, np.mean([first, second], 0), rtol=1e-12)
     np.testing.assert_allclose(found.std, np.std([first, second], 0, ddof=1), rtol=1e-12)
     assert (found.end, found.final) == (200, 0.25)
@@ -32,22 +28,22 @@ def test_band_is_mean_and_sample_deviation_over_seeds():
 
 def test_a_run_that_ended_sooner_counts_with_its_final_metric():
     # It stopped at step 100 and went back to weights with 0.1.
-    runs = {0: run([0, 100], [0.9, 0.5], 0.1), 1: run([0, 100, 200], [0.9, 0.3, 0.3], 0.3)}
-    found = band(Group(name="a", static=True, runs=runs), "test/error")
+    runs = [run([0, 100], [0.9, 0.5], 0.1), run([0, 100, 200], [0.9, 0.3, 0.3], 0.3)]
+    found = band(runs, "test/error")
     np.testing.assert_allclose(found.mean, [0.9, 0.4, 0.2], rtol=1e-12)
 
 
 def test_runs_evaluated_at_different_steps_are_interpolated():
-    runs = {0: run([0, 200], [1.0, 0.0], 0.0), 1: run([0, 100, 200], [1.0, 0.5, 0.0], 0.0)}
-    found = band(Group(name="a", static=True, runs=runs), "test/error")
+    runs = [run([0, 200], [1.0, 0.0], 0.0), run([0, 100, 200], [1.0, 0.5, 0.0], 0.0)]
+    found = band(runs, "test/error")
     np.testing.assert_allclose(found.mean, [1.0, 0.5, 0.0], atol=1e-12)
     np.testing.assert_allclose(found.std, 0, atol=1e-12)
 
 
 def test_a_row_without_numbers_has_no_band():
-    assert band(Group(name="a", static=True, runs={0: run([], [], None)}), "test/error") is None
+    assert band([run([], [], None)], "test/error") is None
     nothing = run([0, 100], [np.nan, np.nan], None)
-    assert band(Group(name="a", static=True, runs={0: nothing}), "test/error") is None
+    assert band([nothing], "test/error") is None
 
 
 @pytest.mark.parametrize(("count", "most"), [(1, 7), (7, 7), (8, 7), (1000, 7), (3, 1)])

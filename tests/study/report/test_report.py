@@ -1,20 +1,24 @@
 """The page holds the numbers of the run or the study, and nothing in it is run or fetched."""
 
 import json
+import math
 import re
 import sys
+from dataclasses import replace
 from html import escape
 
 import pytest
 
 import metaloss
 from metaloss.cli.main import main
-from metaloss.core.storage.run_folder import read_run
+from metaloss.core.storage.run_folder import JournalRow, read_run
 from metaloss.errors import MetalossError
 from metaloss.study.plots.loss_plot import loss_over_time
+from metaloss.study.plots.style import SPLITS
 from metaloss.study.report.page import Chart, Table, to_html
 from metaloss.study.report.report import write_report
-from metaloss.study.report.run_page import run_sections
+from metaloss.study.report.run_page import _learning, run_sections
+from metaloss.study.report.study_page import _heat_map
 from metaloss.study.tables.table_text import from_json, to_json
 
 from .conftest import EVIL
@@ -72,6 +76,32 @@ def test_a_study_s_page_holds_every_number_of_its_tables(study):
     heat = next(c for c in data_of(page) if c["traces"][0]["type"] == "heatmap")["traces"][0]
     assert heat["y"] == ["clean", "noisy"]
     assert [row[0] for row in heat["z"]] == [0, 0]
+
+
+def test_a_perfect_score_has_the_fullest_colour(block):
+    tables = {"a": block({"ours": [0.2], "perfect": [0.0], "worse": [0.4], "none": [math.nan]})}
+    shades = _heat_map(tables, "ours").traces[0]["z"][0]
+    assert shades == pytest.approx([0, -math.log(2), math.log(2), math.nan], nan_ok=True)
+
+
+def test_curves_go_on_to_the_end_of_the_longest_run(study):
+    journal = study / "clean" / "gce" / "seed1" / "journal.jsonl"
+    whole = journal.read_text().splitlines(keepends=True)
+    steps, _ = read_run(journal.parent).series("valid/error", phase="train")
+    journal.write_text("".join(whole[: len(whole) // 2]))
+    drawn = [chart for chart in data_of(own(write_report(study))) if len(chart["traces"]) == 3]
+    (gce,) = [trace for trace in drawn[0]["traces"] if trace["name"] == "gce"]
+    assert gce["x"][-1] == steps[-1]
+    assert len(gce["y"]) == len(steps)
+
+
+def test_every_split_of_a_run_has_a_line_of_its_own(run):
+    names = [f"{split}/error" for split in SPLITS]
+    row = JournalRow(step=1, phase="train", phase_step=1, numbers=dict.fromkeys(names, 0.5))
+    made = replace(read_run(run), journal=(row, replace(row, step=2, phase_step=2)))
+    (chart,) = _learning(made)
+    pens = {(trace["line"]["color"], trace["line"]["dash"]) for trace in chart.traces}
+    assert len(pens) == len(chart.traces) == 9
 
 
 def test_names_cannot_become_html(study):

@@ -21,6 +21,13 @@ def test_seeds(text, seeds):
     assert parse_seeds(text) == seeds
 
 
+@pytest.mark.parametrize("text", ["0-99999999999", "0-6000,7000-12000", "9" * 5000])
+def test_too_many_seeds_are_refused_at_once(text):
+    with pytest.raises(MetalossError, match=r"at most 10000 seeds|expected a number or a range"):
+        parse_seeds(text)
+    assert len(parse_seeds("1-10000")) == 10_000
+
+
 @pytest.mark.parametrize("text", ["", "a", "4-2", "-1", "1-", "0-2,1", "1.5", 1.5, True])
 def test_seeds_that_cannot_be_read(text):
     with pytest.raises(MetalossError, match="seed"):
