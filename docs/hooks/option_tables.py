@@ -128,7 +128,9 @@ def table(options: type) -> str:
                 kind = kind.replace("one of", f"`{enum.__name__}`:")
                 homes[public_home(enum.__module__, enum.__name__)].add(f"`{enum.__name__}`")
         if idle(option, defaults):
-            what = f"{what} (needs {option.metadata['needs'][1]})"
+            needs = option.metadata["needs"][1]
+            key = re.sub(r"^\w+\.|=.*", "", needs)
+            what = what if f"({key}=" in what else f"{what} (needs {needs})"
         rows.append(row(name, kind.replace("another value", "see right"), defaults[name], what))
     places = [f"{', '.join(sorted(homes[home]))} in `{home}`" for home in sorted(homes)]
     note = f"\n\nIn Python, the names of values are members of an Enum: {'; '.join(places)}."

@@ -141,3 +141,10 @@ def test_no_heading_has_the_name_of_a_type():
     for page in (ROOT / "docs").rglob("*.md"):
         headings = re.findall(r"(?m)^#+ `?(\w+)`?$", page.read_text("utf-8"))
         assert types & set(headings) == set(), page.name
+
+
+def test_an_option_says_once_what_it_needs(package):
+    text = resolved(package, "metaloss.SGD").docstring.value
+    assert "| steps from one drop to the next (schedule=step) |" in text
+    assert "| dampening of the momentum (needs inner.momentum) |" in text
+    assert "| how the rate depends on the step |" in text
