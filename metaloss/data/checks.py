@@ -62,10 +62,7 @@ DRAWS_TEST = (
 def fractions(valid: float, test: float, idle: Collection[str] = ()) -> None:
     """Raise unless the parts that are drawn leave rows to train on.
 
-    Args:
-        valid: The value of ``task.valid_fraction``.
-        test: The value of ``task.test_fraction``.
-        idle: Names of those without effect, since the rows of their part are given.
+    ``idle`` names the options without effect, since the rows of their part are given.
 
     Example:
         >>> fractions(0.5, 0.5)

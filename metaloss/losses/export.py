@@ -106,13 +106,9 @@ def load_loss(path: str | Path) -> LearnedLoss:
 
 
 def built(description: Mapping[str, Any], path: Path, phi: Tensors, weights: Path) -> LearnedLoss:
-    """Return the loss of a checked description, with a φ that is still to be filled.
+    """Return the loss of a checked description, with a φ that is still to be filled by ``phi``.
 
-    Args:
-        description: The result of :func:`describe`, checked.
-        path: Its file, for messages.
-        phi: What is to be filled in.
-        weights: Its file, for messages.
+    ``path`` and ``weights`` are their files, for messages.
 
     Raises:
         MetalossError: If the loss cannot be built, or φ does not fit it. A small file may describe

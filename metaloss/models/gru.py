@@ -89,10 +89,6 @@ class GRULayer(nn.Module):
     ``nn.GRU`` itself cannot be used: it has no batching rule for ``vmap``, and on CUDA its cuDNN
     kernel has no double backward.
 
-    Args:
-        features: F, the width of the inputs.
-        hidden: The width of the state.
-
     Reference:
         Cho et al., "Learning Phrase Representations using RNN Encoder-Decoder", 2014, with the
         reset gate applied after the product, as in ``nn.GRU``.

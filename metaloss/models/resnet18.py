@@ -82,10 +82,7 @@ class ResNet18(nn.Module):
 class ResidualBlock(nn.Module):
     """``relu(shortcut(x) + norm(conv(relu(norm(conv(x))))))``, with 3×3 convolutions.
 
-    Args:
-        before: The number of input channels.
-        after: The number of output channels.
-        stride: The stride of the first convolution.
+    The first one has the stride, and changes the channels from ``before`` to ``after``.
 
     Example:
         >>> import torch

@@ -83,10 +83,7 @@ class SqueezeNet(nn.Module):
 class Fire(nn.Module):
     """A 1×1 convolution to few channels, then a 1×1 and a 3×3 convolution side by side.
 
-    Args:
-        before: The number of input channels.
-        squeezed: The number of channels after the first convolution.
-        expanded: The number of output channels of each of the other two.
+    The channels are ``before``, then ``squeezed``, then ``expanded`` of each of the last two.
 
     Example:
         >>> Fire(8, 2, 3)(torch.zeros(1, 8, 5, 5)).shape

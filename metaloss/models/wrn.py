@@ -83,13 +83,8 @@ class WRN(nn.Module):
 class WideBlock(nn.Module):
     """``x + conv(dropout(relu(norm(conv(relu(norm(x)))))))``, with 3×3 convolutions.
 
-    If the size changes, the shortcut is a 1×1 convolution of ``relu(norm(x))``.
-
-    Args:
-        before: The number of input channels.
-        after: The number of output channels.
-        stride: The stride of the first convolution.
-        dropout: The dropout rate between the convolutions.
+    The first one has the stride, and changes the channels from ``before`` to ``after``. If the size
+    changes, the shortcut is a 1×1 convolution of ``relu(norm(x))``.
 
     Example:
         >>> import torch

@@ -25,11 +25,7 @@ def part_names(name: str) -> list[str]:
 
 
 def with_date_parts(rows: pd.DataFrame, forms: Mapping[str, ColumnForm]) -> pd.DataFrame:
-    """Return a table with further columns after each column of dates.
-
-    Args:
-        rows: Dates are days since 1970-01-01.
-        forms: What each column holds.
+    """Return a table with further columns after each column of dates, as days since 1970-01-01.
 
     Returns:
         The columns of ``rows``. After a column ``joined`` of dates: ``joined (year)``, ``joined

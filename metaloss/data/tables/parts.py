@@ -42,13 +42,8 @@ def joined_rows(
 ) -> Rows:
     """Return the rows of the first file, followed by those of the others.
 
-    The first file determines the types of the columns and of the target.
-
-    Args:
-        text: The first file, whose ``target`` was read.
-        target: Its targets.
-        columns: Names of the target and of the input columns.
-        files: Paths of further files, by split: ``valid``, ``test``.
+    The first file determines the types of the columns and of the target. ``columns`` begins with
+    the name of the target; ``files`` are the paths of the others by split, ``valid`` or ``test``.
 
     Raises:
         MetalossError: If a file has not all columns, or no class of the first one.

@@ -90,13 +90,8 @@ def read_target(table: TextTable, name: str, predict: Predict) -> Target:
 def read_same_target(table: TextTable, name: str, like: Target, form: ColumnForm) -> Target:
     """Return the targets of another file, read in the same way as those of the first file.
 
-    Classes that are not in the first file come after its own, sorted.
-
-    Args:
-        table: The other file.
-        name: The column.
-        like: The targets of the first file.
-        form: How the column of the first file was read.
+    Classes that are not in the first file come after its own, sorted. ``like`` are the targets of
+    the first file, and ``form`` says how their column was read.
 
     Raises:
         MetalossError: If there are no targets, or if one is not a number although numbers are
