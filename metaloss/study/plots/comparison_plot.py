@@ -211,12 +211,17 @@ def _draw_bands(
 
 
 def _colors(groups: Sequence[Group], reference: str) -> dict[str, str]:
-    """Return a colour by row: almost black for the reference, strong ones for learned losses."""
-    static, learning = (iter(some * len(groups)) for some in (style.STATIC, style.LEARNING))
-    return {
-        group.name: INK if group.name == reference else next(static if group.static else learning)
-        for group in groups
-    }
+    """Return a colour by row: almost black for the reference, strong ones for learned losses.
+
+    If a kind has more rows than colours, the others have those that the other kind leaves.
+    """
+    static, learning = style.STATIC, style.LEARNING
+    colors: dict[str, str] = {}
+    for group in groups:
+        first, then = (static, learning) if group.static else (learning, static)
+        free = [color for color in (*first, *then[::-1]) if color not in colors.values()]
+        colors[group.name] = INK if group.name == reference else free[0]
+    return colors
 
 
 def _learned(groups: Sequence[Group]) -> tuple[LossOverTime | None, str]:

@@ -172,7 +172,7 @@ def test_many_rows_find_room(tmp_path, runs):
 def test_of_many_rows_seven_are_named_and_the_others_are_pale(tmp_path, runs, monkeypatch):
     groups = groups_of(tmp_path, runs, {"ce": STATIC, "online": ONLINE})
     names = [f"row {i}" for i in range(14)]
-    many = [Group(name=n, static=i < 9, runs=groups[i % 2].runs) for i, n in enumerate(names)]
+    many = [Group(name=n, static=i < 12, runs=groups[i % 2].runs) for i, n in enumerate(names)]
     table = make_table(many, reference="row 3", aside=["row 13"])
     figures = []
     monkeypatch.setattr(style, "save", lambda figure, path: figures.append(figure))
