@@ -9,12 +9,14 @@ import torch.distributed as dist
 from torch import nn
 from torch.nn import functional as F
 
+from metaloss.core.distributed.alike import check_rows
 from metaloss.core.distributed.launch import present
 from metaloss.core.distributed.peers import Peers
 from metaloss.errors import MetalossError
 from metaloss.inner import SGD
 from metaloss.inner.model.functional import FunctionalModel
 from metaloss.inner.processes.ranks import LostRankError
+from metaloss.inner.sharded import ShardedProblem
 from metaloss.losses import MLPLoss
 from metaloss.types import Batch, InnerState
 
@@ -131,13 +133,13 @@ def _uneven(*batches, meta=None, step=0):
 
 def _model(*parts):
     """A model that is tried on rows, as a whole and in shares."""
-    peers = _peers()
-    model = FunctionalModel(net(*parts), shared=peers.ranks.size > 1)
-    problem = peers.problem(model=model, loss=MLPLoss(), task_loss=F.cross_entropy, optimizer=SGD())
+    model = FunctionalModel(net(*parts), shared=True)
+    given = {"model": model, "loss": MLPLoss(), "task_loss": F.cross_entropy, "optimizer": SGD()}
+    problem = ShardedProblem(**given, ranks=_peers().ranks)
     state = InnerState(*model.state(), None)
     draw = torch.Generator().manual_seed(0)
     batch = Batch(torch.randn(8, 4, generator=draw), torch.arange(8) % 3)
-    peers.check(problem, state, batch, torch.tensor(1))
+    check_rows(problem, state, batch, torch.tensor(1))
 
 
 class _Centred(nn.Module):

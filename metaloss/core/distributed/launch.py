@@ -190,11 +190,9 @@ def _tell(store: dist.Store, rank: int, error: BaseException) -> None:
             began = time.monotonic()
             while not store.check(["end"]) and time.monotonic() - began < _PATIENCE:
                 time.sleep(0.05)
-            first = store.compare_set("end", "", f"{rank}\n{error}").decode()
-        else:
-            known = isinstance(error, MetalossError | KeyboardInterrupt)
-            said = f"{error}" if known else f"{type(error).__name__}: {error}"
-            first = store.compare_set("end", "", f"{rank}\n{said}").decode()
+        known = isinstance(error, MetalossError | KeyboardInterrupt)
+        said = f"{error}" if known else f"{type(error).__name__}: {error}"
+        first = store.compare_set("end", "", f"{rank}\n{said}").decode()
     except RuntimeError:  # the store has ended too
         return
     other, _, said = first.partition("\n")

@@ -14,14 +14,12 @@ from torch import Tensor
 from torch.utils import _pytree as pytree
 
 from metaloss.config import Compile
-from metaloss.core.distributed.alike import check_rows, check_same
+from metaloss.core.distributed.alike import check_same
 from metaloss.core.distributed.launch import present
 from metaloss.core.storage.digests import digest
 from metaloss.errors import MetalossError
-from metaloss.inner.problem import InnerProblem
-from metaloss.inner.sharded import ShardedProblem
 from metaloss.inner.weighted import parts_of
-from metaloss.types import Batch, InnerState
+from metaloss.types import Batch
 
 Held = Mapping[str, Iterable[Tensor]]
 # The batches of the steps, and the meta-batch if there is one.
@@ -71,12 +69,6 @@ class Peers:
         self._compare()
         self.took()
 
-    def problem(self, **parts: Any) -> InnerProblem:
-        """Return the inner problem in all processes."""
-        if self.ranks.size == 1:
-            return InnerProblem(**parts)
-        return ShardedProblem(**parts, ranks=self.ranks)
-
     def whole(self, given: Callable[[], Rows], step: int) -> Rows:
         """Return the batches of a step and the meta-batch, with the rows of all processes.
 
@@ -125,11 +117,6 @@ class Peers:
         if meta_batch is None:
             return tuple(joined), None
         return tuple(joined), self._joined(meta_batch, [form for _, form in forms])
-
-    def check(self, problem: InnerProblem, state: InnerState, batch: Batch, key: Tensor) -> None:
-        """Raise in every process if a batch cannot be split over processes with this model."""
-        if isinstance(problem, ShardedProblem):
-            check_rows(problem, state, batch, key)
 
     def took(self) -> None:
         """Store the versions of the tensors of this process. Call it after every step."""

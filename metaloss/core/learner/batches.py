@@ -62,9 +62,7 @@ def as_batches(batch: Any) -> tuple[Batch, ...]:
     )
 
 
-def given_rows(
-    batch: Any, meta_batch: Any, accumulate: bool = False
-) -> tuple[tuple[Batch, ...], Any]:
+def given_rows(batch: Any, meta_batch: Any, accumulate: bool) -> tuple[tuple[Batch, ...], Any]:
     """Return the batches of a step, or its parts, and the meta-batch; None without one.
 
     With ``accumulate``, a list of meta-batches is one in parts.

@@ -20,7 +20,7 @@ def mean_over_rows(
     batches: Iterable[Pair],
     metric: Callable[[Tensor, Tensor], Tensor],
     device: torch.device,
-    ignored: int | None = None,
+    ignored: int | None,
 ) -> float:
     """Return the mean over rows of a metric, with the weights of the rows if there are any.
 

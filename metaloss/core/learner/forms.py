@@ -9,6 +9,7 @@ from torch import nn
 
 from metaloss import registry
 from metaloss.config import Compile, Precision
+from metaloss.core.distributed.alike import check_rows
 from metaloss.core.distributed.peers import Peers
 from metaloss.core.learner.steps import LearnerStep
 from metaloss.errors import MetalossError, known_name
@@ -142,8 +143,9 @@ class Forms:
         if learns:
             problem = fitted(problem, self._engine, phi, state, window)
         if self._peers.ranks.size > 1:
-            problem = AccumulatedShardedProblem.of(problem, ranks=self._peers.ranks)
-            self._peers.check(problem, state, batch, key)
+            sharded = AccumulatedShardedProblem.of(problem, ranks=self._peers.ranks)
+            check_rows(sharded, state, batch, key)
+            problem = sharded
         step = LearnerStep(problem, self._engine, guarded=self._guarded, compile=self._compile)
         step.check(phi, state, batch, key)
         return step

@@ -49,7 +49,7 @@ def outputs_for(folder: Path, model: nn.Module, inputs: Tensor) -> Tensor:
 
 
 def load_model(
-    folder: Path, pipeline: FittedPipeline, model: nn.Module | None, name: str = MODEL
+    folder: Path, pipeline: FittedPipeline, model: nn.Module | None, name: str
 ) -> nn.Module:
     """Return the trained model of a run, with the weights of the file ``name``.
 

@@ -76,22 +76,15 @@ def train_seeds(
     return train_runs(composed, task=task, model=model, loss=loss)
 
 
-def train_run(
-    config: RunConfig,
-    *,
-    task: Task | None = None,
-    model: nn.Module | None = None,
-    loss: LearnedLoss | None = None,
-    plugins: Mapping[str, str] | None = None,
-) -> Run:
-    """Train a single run; see :func:`train_runs`.
+def train_run(config: RunConfig, *, plugins: Mapping[str, str] | None = None) -> Run:
+    """Train the single run of a config, which names all of its parts; see :func:`train_runs`.
 
     Raises:
         MetalossError: Also if the config has several seeds.
     """
     if config.seeds > 1:
         raise MetalossError(f"seeds={config.seeds}: expected seeds=1 for a single run")
-    (run,) = train_runs(config, task=task, model=model, loss=loss, plugins=plugins)
+    (run,) = train_runs(config, plugins=plugins)
     return run
 
 
