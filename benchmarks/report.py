@@ -11,7 +11,10 @@ from importlib.metadata import version
 from itertools import product
 from typing import Any
 
+import pandas as pd
 import torch
+
+from metaloss.study.tables.render import to_markdown
 
 PACKAGES = ("torch", "higher", "torchopt")
 
@@ -236,17 +239,7 @@ def _number(value: float | None, unit: float) -> str:
 
 def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     full = [[*row, *[""] * (len(head) - len(row))] for row in rows]
-    widths = [max(len(row[i]) for row in [head, *full]) for i in range(len(head))]
-
-    def line(cells: Sequence[str]) -> str:
-        shown = (
-            c.ljust(w) if not i else c.rjust(w)
-            for i, (c, w) in enumerate(zip(cells, widths, strict=True))
-        )
-        return "| " + " | ".join(shown) + " |"
-
-    rule = "|" + "|".join("-" * (w + 1) + (":" if i else "-") for i, w in enumerate(widths)) + "|"
-    return "\n".join([line(head), rule, *map(line, full)])
+    return to_markdown(pd.DataFrame(full, columns=list(head)))
 
 
 def _processor() -> str:

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 import metaloss
 from metaloss import registry
@@ -75,11 +73,6 @@ class Workload:
         """Return a task of four batches each."""
         parts = [self.rows(4 * self.batch, seed) for seed in range(3)]
         return metaloss.task_from_data(*parts, name=self.model)
-
-    @property
-    def task_loss(self) -> Callable[[Tensor, Tensor], Tensor]:
-        """What the loss is judged by."""
-        return F.cross_entropy
 
 
 def _grouped(network: nn.Module, groups: int) -> nn.Module:

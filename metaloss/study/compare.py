@@ -21,13 +21,12 @@ from metaloss.study.launch.tuning import Score, check_finals, plan_trials, score
 from metaloss.study.outputs import Comparison, Finished, say_written, write_blocks, write_table
 from metaloss.study.spec.options import Options, split_launcher
 from metaloss.study.spec.spec import Study
-from metaloss.study.spec.study_file import load_study, parse_row, parse_seeds, to_yaml
+from metaloss.study.spec.study_file import STUDY_FILE, load_study, parse_row, parse_seeds, to_yaml
 from metaloss.study.tables import tuning_text
 from metaloss.study.tables.groups import groups_of_folders, groups_of_jobs, runs_in
 from metaloss.study.tables.render import to_csv
 from metaloss.tracking.quiet_console import QuietConsole
 
-STUDY_FILE = "study.yaml"
 _JOBS = 2
 
 

@@ -99,7 +99,8 @@ def plan_row(study: Study, row: Row, folder: Path, resolve: Resolve = compose) -
     config = config_of(study, row, resolve)
     phases, cost = _phases(config), _cost(config)
     group, notes = folder.parent.absolute().name, " ".join(row.overrides)
-    labels = to_overrides(labels_for(config, group=group, job_type=row.name, notes=notes))
+    found = labels_for(config, group=group, job_type=row.name, notes=notes)
+    labels = to_overrides({f"tracker.wandb.{name}": label for name, label in found.items()})
     jobs: list[Job] = []
     for seed in study.seeds:
         plain = to_dict(replace(config, seed=seed))

@@ -146,11 +146,11 @@ def draw_losses(
         drawn[panel] = values
     # Both may be unbounded at p = 0 and p = 1, so take the size of most of the values.
     usual = 0.92 if slopes else 0.97
-    limits = [_limits([values], usual=usual) for values in drawn.values()]
+    limits = [limits_of([values], usual=usual) for values in drawn.values()]
     heights = [high - low for low, high in limits]
     alike = max(heights) < _MOST_UNLIKE * min(heights)
     for index, panel in enumerate(drawn):
-        panel.set_ylim(*(_limits(list(drawn.values()), usual=usual) if alike else limits[index]))
+        panel.set_ylim(*(limits_of(list(drawn.values()), usual=usual) if alike else limits[index]))
         panel.tick_params(labelleft=index == 0 or not alike)
 
 
@@ -171,7 +171,7 @@ def _norm(loss: LossOverTime) -> Normalize:
     return Normalize(loss.steps[0], max(loss.steps[-1], loss.steps[0] + 1))
 
 
-def _limits(shown: list[np.ndarray], *, usual: float) -> tuple[float, float]:
+def limits_of(shown: list[np.ndarray], *, usual: float) -> tuple[float, float]:
     """Return the limits of the y-axis of all panels; a few extreme values are cut off.
 
     Most of the last curve is visible, the others up to 2.5 times the usual size.

@@ -105,13 +105,21 @@ def heading(figure: Figure, title: str, below: str, color: str) -> None:
     write(figure, 0.18, 0.51, below, fontsize=8.5, color=color)
 
 
+def log_marks(finite: np.ndarray) -> tuple[float, ...]:
+    """Return the multiples of powers of ten that a log scale marks; empty for a linear scale.
+
+    The scale is logarithmic if positive values span a factor of six or more.
+    """
+    if not finite.size or finite.min() <= 0 or finite.max() / finite.min() < 6:
+        return ()
+    return (1.0, 2.0, 5.0) if np.log10(finite.max() / finite.min()) < 2.5 else (1.0,)
+
+
 def scale_y(axes: Axes, values: Sequence[np.ndarray]) -> None:
-    """Use a log scale if positive values span a factor of six or more."""
+    """Use a log scale if `log_marks` has marks for one."""
     finite = np.concatenate([v[np.isfinite(v)] for v in values]) if values else np.empty(0)
-    if finite.size and finite.min() > 0 and finite.max() / finite.min() >= 6:
+    if subs := log_marks(finite):
         axes.set_yscale("log")
-        decades = np.log10(finite.max() / finite.min())
-        subs = (1.0, 2.0, 5.0) if decades < 2.5 else (1.0,)
         axes.yaxis.set_major_locator(LogLocator(base=10, subs=subs, numticks=12))
         axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
         axes.yaxis.set_minor_formatter(NullFormatter())

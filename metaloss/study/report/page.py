@@ -144,21 +144,19 @@ class Chooser:
 
     def html(self, name: str) -> str:
         """Return it as HTML; see `Block`."""
-        options = "".join(f'<option value="{i}">{escape(n)}</option>' for i, n in _numbered(self))
+        options = "".join(
+            f'<option value="{i}">{escape(n)}</option>' for i, n in enumerate(self.blocks)
+        )
         parts = "".join(
             f'<div class="choice"{" hidden" if i else ""}>'
-            + "".join(one.html(f"{name}-{i}-{j}") for j, one in enumerate(self.blocks[n]))
+            + "".join(one.html(f"{name}-{i}-{j}") for j, one in enumerate(blocks))
             + "</div>"
-            for i, n in _numbered(self)
+            for i, blocks in enumerate(self.blocks.values())
         )
         return (
             f'<div class="chooser"><label for="{name}">{escape(self.label)} '
             f'<select id="{name}">{options}</select></label>{parts}</div>'
         )
-
-
-def _numbered(chooser: Chooser) -> list[tuple[int, str]]:
-    return list(enumerate(chooser.blocks))
 
 
 @dataclass(frozen=True, kw_only=True)

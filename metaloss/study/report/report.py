@@ -12,11 +12,11 @@ from metaloss.study.report.page import Section, to_html
 from metaloss.study.report.run_page import run_sections
 from metaloss.study.report.study_page import study_sections
 from metaloss.study.spec.spec import Study
-from metaloss.study.spec.study_file import load_study
+from metaloss.study.spec.study_file import STUDY_FILE, load_study
 from metaloss.study.tables.table import Table
 from metaloss.study.tables.table_text import from_json
 
-REPORT, TABLE, STUDY = "report.html", "table.json", "study.yaml"
+_TABLE = "table.json"
 
 
 def write_report(folder: str | Path, out: str | Path | None = None) -> Path:
@@ -41,7 +41,7 @@ def write_report(folder: str | Path, out: str | Path | None = None) -> Path:
     """
     folder = Path(folder)
     title, sections = _content(folder)
-    path = folder / REPORT if out is None else Path(out)
+    path = folder / "report.html" if out is None else Path(out)
     write_atomically(path, to_html(title, sections).encode())
     return path
 
@@ -59,19 +59,16 @@ def _content(folder: Path) -> tuple[str, list[Section]]:
 
 def _study(folder: Path) -> tuple[dict[str, Table], dict[str, Path], Study | None]:
     """Return a study's tables and their folders, by block; empty if the folder has no table."""
-    study = load_study(folder / STUDY) if (folder / STUDY).is_file() else None
+    study = load_study(folder / STUDY_FILE) if (folder / STUDY_FILE).is_file() else None
     blocks = {block.name: folder / block.slug for block in study.blocks} if study else {}
-    folders = {name: path for name, path in (blocks or {"": folder}).items() if _has(path)}
+    every = blocks or {"": folder}
+    folders = {name: path for name, path in every.items() if (path / _TABLE).is_file()}
     if study is not None and not folders:
-        raise MetalossError(f"{folder}: the comparison is not finished (no {TABLE})")
+        raise MetalossError(f"{folder}: the comparison is not finished (no {_TABLE})")
     tables = {}
     for name, path in folders.items():
         try:
-            tables[name] = from_json((path / TABLE).read_text(encoding="utf-8", errors="replace"))
+            tables[name] = from_json((path / _TABLE).read_text(encoding="utf-8", errors="replace"))
         except MetalossError as error:
-            raise MetalossError(f"{path / TABLE}: {error}") from error
+            raise MetalossError(f"{path / _TABLE}: {error}") from error
     return tables, folders, study
-
-
-def _has(folder: Path) -> bool:
-    return (folder / TABLE).is_file()

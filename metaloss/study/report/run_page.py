@@ -9,9 +9,9 @@ import pandas as pd
 
 from metaloss.core.storage.run_folder import RunFolder
 from metaloss.study.launch.jobs import flatten
-from metaloss.study.plots.loss_plot import loss_over_time
+from metaloss.study.plots.loss_plot import limits_of, loss_over_time
 from metaloss.study.plots.panels import events_of, panels_of, phases_of, steps_of, title_of
-from metaloss.study.plots.style import short, thin
+from metaloss.study.plots.style import log_marks, short, thin
 from metaloss.study.report.page import COLORS, Block, Chart, Section, Slider, Table, Words
 from metaloss.study.report.rows_page import row_sections
 
@@ -115,10 +115,9 @@ def _lines(run: RunFolder, name: str, offsets: dict[str, int]) -> list[dict[str,
 
 def _scale(values: np.ndarray) -> dict[str, Any]:
     values = values[np.isfinite(values)]
-    if not values.size or values.min() <= 0 or values.max() / values.min() < 6:
+    if not (subs := log_marks(values)):
         return {}
     decades = np.arange(np.floor(np.log10(values.min())), np.ceil(np.log10(values.max())) + 1)
-    subs = (1, 2, 5) if values.max() / values.min() < 300 else (1,)
     ticks = [float(sub * 10**decade) for decade in decades for sub in subs]
     return {"type": "log", "tickvals": ticks, "ticktext": [f"{tick:g}" for tick in ticks]}
 
@@ -141,7 +140,7 @@ def _loss(run: RunFolder) -> list[Block] | None:
                     traces=_moving(loss.grid, values),
                     layout={
                         "xaxis": {"title": {"text": variable}},
-                        "yaxis": {"range": _range(values)},
+                        "yaxis": {"range": limits_of([values], usual=0.92)},
                     },
                     height=260,
                 )
@@ -160,15 +159,6 @@ def _moving(grid: np.ndarray, values: np.ndarray) -> list[dict[str, Any]]:
         {**common, "name": "last", "y": values[-1], "line": {"color": COLORS[1], **faint}},
         {**common, "name": "now", "moments": values, "line": {"color": COLORS[0], "width": 3}},
     ]
-
-
-def _range(values: np.ndarray) -> list[float]:
-    """Return an axis for all moments, cut where a few values would press the rest into a line."""
-    sizes = np.quantile(np.abs(values), 0.92, axis=1)
-    cap = max(2.5 * float(np.median(sizes)), 1.1 * float(sizes[-1]))
-    low, high = max(-cap, float(values.min())), min(cap, float(values.max()))
-    room = 0.06 * (high - low) or 1.0
-    return [low - room, high + room]
 
 
 def _guard(run: RunFolder) -> Block:

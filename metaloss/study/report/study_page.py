@@ -22,6 +22,13 @@ from metaloss.study.tables.statistics import SIGNIFICANT
 from metaloss.study.tables.summary import ALL, summarize
 from metaloss.study.tables.table import Table as Numbers
 
+# The columns of a table, by the names that the unrounded numbers have.
+_COLUMNS = {
+    "block": "block", "row": "row", "n": "n", "mean": "mean", "std": "std",
+    "valid_mean": "validation", "difference": "difference", "p_holm": "p (Holm)",
+    "diverged": "diverged", "seconds": "seconds",
+}  # fmt: skip
+
 
 def study_sections(
     tables: Mapping[str, Numbers], folders: Mapping[str, Path], study: Study | None
@@ -53,35 +60,17 @@ def _choice(blocks: dict[str, list[Block]]) -> list[Block]:
 def _numbers(tables: Mapping[str, Numbers]) -> dict[str, list[Block]]:
     shown: dict[str, list[Block]] = {}
     if len(tables) > 1:
-        shown["all blocks"] = [_table(tables, "all")]
+        shown["all blocks"] = [_table(tables)]
     for name, table in tables.items():
-        shown[name or "all rows"] = [_bars(table), _table({"": table}, name)]
+        shown[name or "all rows"] = [_bars(table), _table({"": table})]
     return shown
 
 
-def _table(tables: Mapping[str, Numbers], name: str) -> Table:
-    rows = []
-    for block, table in tables.items():
-        for line in table.lines:
-            first = {"block": block} if block else {}
-            rows.append(
-                first
-                | {
-                    "row": line.name,
-                    "n": line.n,
-                    "mean": line.final.mean if line.final else math.nan,
-                    "std": line.final.std
-                    if line.final and line.final.std is not None
-                    else math.nan,
-                    "validation": line.valid.mean if line.valid else math.nan,
-                    "difference": math.nan if line.difference is None else line.difference,
-                    "p (Holm)": math.nan if line.p_holm is None else line.p_holm,
-                    "diverged": line.diverged,
-                    "seconds": math.nan if line.seconds is None else line.seconds,
-                }
-            )
+def _table(tables: Mapping[str, Numbers]) -> Table:
+    columns = [name for name in _COLUMNS if name != "block" or "" not in tables]
+    frame = table_text.numbers(tables)[columns].rename(columns=_COLUMNS)
+    frame = frame.where(frame.notna(), math.nan)
     table = next(iter(tables.values()))
-    frame = pd.DataFrame(rows).astype(object)
     note = "; ".join(dict.fromkeys(line for t in tables.values() for line in table_text.legend(t)))
     best = table.best if len(tables) == 1 else None
     decimals = max(table_text.decimals(table) for table in tables.values())

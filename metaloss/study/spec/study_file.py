@@ -17,6 +17,8 @@ from omegaconf.errors import OmegaConfBaseException
 from metaloss.errors import MetalossError, unknown_name
 from metaloss.study.spec.spec import Block, Row, Study
 
+# What a comparison's folder has of its study.
+STUDY_FILE = "study.yaml"
 SHIPPED = Path(__file__).parent.parent / "studies"
 Words = Annotated[tuple[str, ...], "a list of KEY=VALUE words"]
 Names = Annotated[tuple[str, ...], "a list of names"]

@@ -134,7 +134,7 @@ def legend(table: Table) -> list[str]:
     chance = [f"{line.name!r} ({line.chance} of {line.n})" for line in table.lines if line.chance]
     if chance:
         lines.append(f"runs no better than the best constant prediction: {', '.join(chance)}")
-    if any(line.final is None or line.final.n < line.n for line in table.lines):
+    if any(line.lost for line in table.lines):
         lines.append("runs without a finite number are left out of mean, difference and test")
     return lines
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from typing import Any
 
 import torch
@@ -31,16 +31,10 @@ def first_called(modules: Mapping[str, nn.Module], run: Callable[[], Any]) -> st
 
         return forward
 
-    changed = [_replaced(module, stop(name)) for name, module in modules.items()]
-    try:
-        for one in changed:
-            one.__enter__()
+    with suppress(_Called), ExitStack() as changed:
+        for name, module in modules.items():
+            changed.enter_context(_replaced(module, stop(name)))
         run()
-    except _Called:
-        pass
-    finally:
-        for one in reversed(changed):
-            one.__exit__(None, None, None)
     return called[0] if called else None
 
 

@@ -11,10 +11,7 @@ LABELS = {"group": "g", "job_type": "r", "notes": "n"}
 def test_labels_fill_what_the_user_left_open():
     assert labels_for(compose(["tracker=[console]"]), **LABELS) == {}
     config = compose(["tracker=[wandb]", "tracker.wandb.group=mine"])
-    assert labels_for(config, **LABELS) == {
-        "tracker.wandb.job_type": "r",
-        "tracker.wandb.notes": "n",
-    }
+    assert labels_for(config, **LABELS) == {"job_type": "r", "notes": "n"}
     options = labelled(config, **LABELS).tracker["wandb"]
     assert (options.group, options.job_type, options.notes) == ("mine", "r", "n")
     assert config.tracker["wandb"].job_type is None
