@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import math
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -22,7 +23,7 @@ def picture_of(table: pd.DataFrame, inputs: Tensor) -> bytes | None:
         table: The first rows of `Run.suspects`, whose index is the position of each row.
         inputs: The inputs (N, C, H, W) of all training rows.
     """
-    if getattr(inputs, "ndim", 0) != 4 or inputs.shape[1] not in (1, 3) or "given" not in table:
+    if not has_pictures(table, inputs):
         return None
     count = len(table)
     columns = min(_COLUMNS, count)
@@ -49,6 +50,11 @@ def picture_of(table: pd.DataFrame, inputs: Tensor) -> bytes | None:
         buffer = io.BytesIO()
         figure.savefig(buffer, format="png")
     return buffer.getvalue()
+
+
+def has_pictures(table: pd.DataFrame, inputs: Any) -> bool:
+    """Return whether rows are images with a class, which can be shown beside the suggested one."""
+    return getattr(inputs, "ndim", 0) == 4 and inputs.shape[1] in (1, 3) and "given" in table
 
 
 def visible(image: np.ndarray) -> np.ndarray:

@@ -14,7 +14,7 @@ from metaloss.core.runs.load import load_run
 from metaloss.core.runs.results import Run
 from metaloss.core.runs.suspects import quality, suspects_of
 from metaloss.errors import MetalossError
-from metaloss.study.plots.suspects_plot import visible
+from metaloss.study.plots.suspects_plot import has_pictures, visible
 from metaloss.study.report.page import Block, Chart, Pictures, Section, Table, Words
 
 _SUSPECTS, _PICTURES = 100, 48
@@ -89,7 +89,7 @@ def _suspects(run: Run) -> list[Block]:
         )
     blocks: list[Block] = [Words(text=said)]
     inputs = task.train.inputs
-    if getattr(inputs, "ndim", 0) == 4 and inputs.shape[1] in (1, 3) and "given" in table:
+    if has_pictures(table, inputs):
         tiles = [
             (_png(visible(inputs[index].numpy())), f"{row['given']} → {row['suggested']}")
             for index, row in shown.head(_PICTURES).iterrows()
