@@ -96,5 +96,6 @@ def report(folder: Path, summary: Mapping[str, Any]) -> int:
     if summary.get("learned_nothing"):
         numbers.append("no better than the best constant prediction")
     if heard():
-        print(", ".join([f"{folder}: {summary['status']}", *numbers]))
+        with suppress(BrokenPipeError):  # nobody reads it; the exit status counts all the same
+            print(", ".join([f"{folder}: {summary['status']}", *numbers]))
     return DIVERGED if summary["status"] == "diverged" else DONE

@@ -1,6 +1,7 @@
 """``metaloss train`` and the flags around it: what reaches the core, what is refused."""
 
 import hashlib
+import io
 import json
 import os
 import subprocess
@@ -9,6 +10,7 @@ import sys
 import pytest
 
 from metaloss.cli.main import main
+from metaloss.cli.options import report
 from metaloss.compose import compose, to_yaml
 
 from .. import forked
@@ -232,6 +234,15 @@ def test_a_reader_that_ends_early_is_no_error(words, monkeypatch):
         monkeypatch.setattr(sys, "stdout", closed)
         monkeypatch.setattr(sys, "stderr", sys.stderr)  # Click replaces both
         assert main(words) == 0
+
+
+def test_a_run_that_diverged_has_its_status_in_a_closed_pipe_too(tmp_path, monkeypatch):
+    class Closed(io.StringIO):
+        def write(self, text):
+            raise BrokenPipeError
+
+    monkeypatch.setattr(sys, "stdout", Closed())
+    assert report(tmp_path, {"status": "diverged"}) == 3
 
 
 def test_help_needs_no_torch():
